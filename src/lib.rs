@@ -1,0 +1,4 @@
+//! ecs-netguard keeps containers on an Amazon ECS host away from the instance metadata service.
+
+pub mod config;
+pub mod ruleset;

@@ -1,0 +1,3 @@
+//! The command line of ecs-netguard.
+
+fn main() {}

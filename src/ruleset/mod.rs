@@ -1,0 +1,1 @@
+//! The model of what the kernel holds: tables, chains, rules.

@@ -28,6 +28,7 @@
 pub mod counter;
 pub mod daemon;
 pub mod docker;
+mod docker_rules;
 pub mod http;
 pub mod imds;
 pub mod namespace;

@@ -1,0 +1,256 @@
+//! From the text of the files to the value of each variable.
+
+use std::path::Path;
+
+use super::ecs::{EcsConfig, EcsInputs, Setting, UnreadableInput, Wish};
+use super::envfile::{self, Assignment};
+use super::gobool::{likely, parse_bool};
+use super::json::{self, Entry, Reading};
+use super::variables::{self, Reader, Variable};
+use super::{FileText, Source, inspect};
+
+/// One ecs.config through both readers.
+pub(crate) struct EnvFile<'a> {
+    pub(crate) path: &'a Path,
+    pub(crate) text: &'a str,
+    pub(crate) agent: Vec<Assignment>,
+    pub(crate) systemd: Vec<Assignment>,
+}
+
+impl<'a> EnvFile<'a> {
+    fn new(path: &'a Path, text: &'a FileText) -> Self {
+        let text = text.text().unwrap_or_default();
+        let mut systemd = envfile::systemd(text);
+        // systemd gives up on the whole file at an assignment that is no UTF-8 (comments may hold anything). The
+        // unit says `EnvironmentFile=-`, so that this is no error: ecs-init just sees none of it.
+        if systemd
+            .iter()
+            .any(|a| is_broken(&a.key) || is_broken(&a.value))
+        {
+            systemd.clear();
+        }
+        Self {
+            path,
+            text,
+            agent: envfile::agent(text),
+            systemd,
+        }
+    }
+
+    pub(crate) fn source(&self, at: &Assignment) -> Source {
+        Source::File {
+            path: self.path.to_owned(),
+            line: at.line,
+        }
+    }
+}
+
+/// Whether text held bytes that were no UTF-8. A real U+FFFD is treated alike: it is what some other program made
+/// of such bytes.
+pub(crate) fn is_broken(text: &str) -> bool {
+    text.contains(char::REPLACEMENT_CHARACTER)
+}
+
+/// All inputs, parsed.
+pub(crate) struct Parsed<'a> {
+    pub(crate) config: EnvFile<'a>,
+    pub(crate) var_config: Option<EnvFile<'a>>,
+    pub(crate) json_path: &'a Path,
+    pub(crate) json: Result<Vec<Entry>, json::Invalid>,
+    pub(crate) ecs_init: bool,
+}
+
+impl<'a> Parsed<'a> {
+    fn new(inputs: &'a EcsInputs) -> Self {
+        Self {
+            config: EnvFile::new(&inputs.config.0, &inputs.config.1),
+            var_config: inputs
+                .var_config
+                .as_ref()
+                .map(|(path, text)| EnvFile::new(path, text)),
+            json_path: &inputs.json.0,
+            json: json::entries(inputs.json.1.text().unwrap_or_default()),
+            ecs_init: inputs.ecs_init_present,
+        }
+    }
+
+    /// What reaches the agent's environment from the files. An empty value counts: it hides a lesser file's, and
+    /// ecs-init's default.
+    pub(crate) fn env(&self, name: &str) -> Option<(&EnvFile<'a>, &Assignment)> {
+        [Some(&self.config), self.var_config.as_ref()]
+            .into_iter()
+            .flatten()
+            .find_map(|file| Some((file, envfile::last(&file.agent, name)?)))
+    }
+
+    pub(crate) fn json_entry(&self, variable: &Variable) -> Option<(&Entry, Reading)> {
+        let entry = json::last(self.json.as_ref().ok()?, variable.json?)?;
+        let reading = match variable.reader {
+            Reader::AgentPlain => json::read_bool(&entry.raw),
+            Reader::Agent | Reader::EcsInit => json::read_conditional(&entry.raw),
+        };
+        Some((entry, reading))
+    }
+
+    fn json_source(&self, entry: &Entry) -> Source {
+        Source::File {
+            path: self.json_path.to_owned(),
+            line: entry.line,
+        }
+    }
+
+    fn setting(&self, variable: &'static Variable) -> Setting {
+        match variable.reader {
+            Reader::Agent | Reader::AgentPlain => self.agent_setting(variable),
+            Reader::EcsInit => self.ecs_init_setting(variable),
+        }
+    }
+
+    fn agent_setting(&self, variable: &'static Variable) -> Setting {
+        let env = self.env(variable.name);
+        let env_wish = env.map_or(Wish::Unset, |(_, a)| wish(a.value.trim()));
+        let from_env = match (env, env_wish) {
+            (Some((file, a)), Wish::On) => Some((true, file.source(a))),
+            (Some((file, a)), Wish::Off) => Some((false, file.source(a))),
+            (Some(_), _) => None,
+            (None, _) => variable
+                .init_default
+                .filter(|_| self.ecs_init)
+                .map(|on| (on, Source::EcsInitDefault)),
+        };
+        let entry = self.json_entry(variable);
+        let from_json = match entry {
+            Some((entry, Reading::Value(on))) => Some((on, self.json_source(entry))),
+            _ => None,
+        };
+        let json_wins = variable.reader == Reader::AgentPlain
+            && matches!((&from_env, &from_json), (Some((false, _)), Some((true, _))));
+        let (effective, source) = if json_wins {
+            from_json.or(from_env)
+        } else {
+            from_env.or(from_json)
+        }
+        .unwrap_or((variable.default, Source::AgentDefault));
+
+        let (raw, written, wish) = match (env, entry) {
+            (Some((file, a)), _) if env_wish != Wish::Unset && !json_wins => {
+                (Some(a.value.clone()), Some(file.source(a)), env_wish)
+            }
+            (_, Some((entry, reading))) if reading != Reading::Null => {
+                let wish = match reading {
+                    Reading::Value(true) => Wish::On,
+                    Reading::Value(false) => Wish::Off,
+                    Reading::Null | Reading::Refused => Wish::Unreadable {
+                        likely: likely(&entry.raw),
+                    },
+                };
+                (Some(entry.raw.clone()), Some(self.json_source(entry)), wish)
+            }
+            (Some((file, a)), _) => (Some(a.value.clone()), Some(file.source(a)), Wish::Unset),
+            (None, _) => (None, None, Wish::Unset),
+        };
+        Setting {
+            variable: variable.name,
+            raw,
+            written,
+            effective,
+            source,
+            wish,
+        }
+    }
+
+    /// Only /etc/ecs/ecs.config: the unit on Amazon Linux names no other file. (The generic RPM and deb name
+    /// /var/lib/ecs/ecs.config too; not to read it is the safe side, since these variables only loosen.)
+    fn ecs_init_setting(&self, variable: &'static Variable) -> Setting {
+        let found = envfile::last(&self.config.systemd, variable.name);
+        let wish = found.map_or(Wish::Unset, |a| wish(&a.value));
+        let written = found.map(|a| self.config.source(a));
+        let (effective, source) = match (wish, &written) {
+            (Wish::On, Some(source)) => (true, source.clone()),
+            (Wish::Off, Some(source)) => (false, source.clone()),
+            _ => (variable.default, Source::EcsInitDefault),
+        };
+        Setting {
+            variable: variable.name,
+            raw: found.map(|a| a.value.clone()),
+            written,
+            effective,
+            source,
+            wish,
+        }
+    }
+
+    /// ecs-init switches task ENIs off outside EC2 (ecs-init/docker/docker.go). It compares its own variable,
+    /// as systemd gave it, with exactly `true` (ecs-init/config/common.go, `RunningInExternal`), while the agent
+    /// takes any of Go's spellings.
+    fn task_eni(&self) -> Setting {
+        let setting = self.setting(&variables::TASK_ENI);
+        match envfile::last(&self.config.systemd, variables::EXTERNAL.name) {
+            Some(a) if a.value == "true" && self.ecs_init => Setting {
+                effective: false,
+                source: Source::Forced {
+                    by: format!("{}=true", a.key),
+                    path: self.config.path.to_owned(),
+                    line: a.line,
+                },
+                ..setting
+            },
+            _ => setting,
+        }
+    }
+}
+
+fn wish(value: &str) -> Wish {
+    match parse_bool(value) {
+        _ if value.is_empty() => Wish::Unset,
+        Some(true) => Wish::On,
+        Some(false) => Wish::Off,
+        None => Wish::Unreadable {
+            likely: likely(value),
+        },
+    }
+}
+
+pub(crate) fn resolve(inputs: &EcsInputs) -> EcsConfig {
+    let parsed = Parsed::new(inputs);
+    EcsConfig {
+        block_imds: parsed.setting(&variables::BLOCK_IMDS),
+        task_iam_role: parsed.setting(&variables::TASK_IAM_ROLE),
+        task_iam_role_network_host: parsed.setting(&variables::TASK_IAM_ROLE_NETWORK_HOST),
+        skip_localhost_traffic_filter: parsed.setting(&variables::SKIP_LOCALHOST_TRAFFIC_FILTER),
+        allow_offhost_introspection: parsed.setting(&variables::ALLOW_OFFHOST_INTROSPECTION),
+        task_eni: parsed.task_eni(),
+        task_cpu_mem_limit: parsed.setting(&variables::TASK_CPU_MEM_LIMIT),
+        external: parsed.setting(&variables::EXTERNAL),
+        traps: inspect::traps(&parsed),
+        ecs_init_present: inputs.ecs_init_present,
+        unreadable: unreadable(inputs, &parsed),
+    }
+}
+
+fn unreadable(inputs: &EcsInputs, parsed: &Parsed<'_>) -> Vec<UnreadableInput> {
+    let files = [
+        Some(&inputs.config),
+        inputs.var_config.as_ref(),
+        Some(&inputs.json),
+    ];
+    let mut out: Vec<_> = files
+        .into_iter()
+        .flatten()
+        .filter_map(|(path, text)| match text {
+            FileText::Unreadable(reason) => Some(UnreadableInput {
+                path: path.clone(),
+                reason: reason.clone(),
+            }),
+            FileText::Absent | FileText::Text(_) => None,
+        })
+        .collect();
+    // A wish may be hidden in a broken JSON file as well as in one that cannot be opened.
+    if let Err(invalid) = &parsed.json {
+        out.push(UnreadableInput {
+            path: inputs.json.0.clone(),
+            reason: format!("is not valid JSON: {}", invalid.reason),
+        });
+    }
+    out
+}

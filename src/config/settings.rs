@@ -1,0 +1,333 @@
+//! The daemon's own `config.toml`.
+//!
+//! A setting that is misspelt must not silently be a default: unknown keys, wrong types and impossible values
+//! are errors that name the file, the line and the key, and say what to write.
+
+mod document;
+mod pattern;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use super::FileText;
+use super::shown::shown;
+use document::Document;
+
+/// Where config.toml is, unless an option says otherwise.
+pub const DEFAULT_SETTINGS: &str = "/etc/ecs-netguard/config.toml";
+
+/// The quickest the safety net may look; quicker would only cost CPU, since changes are noticed as they happen.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+/// The slowest: beyond this the net is none.
+pub const MAX_INTERVAL: Duration = Duration::from_secs(60 * 60);
+
+/// Everything config.toml can say. The default is what an absent or empty file means.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Keeping containers away from the instance metadata service.
+    pub imds: Imds,
+    /// The task credentials endpoint, 169.254.170.2.
+    pub credentials: Credentials,
+    /// How the rules get into the kernel.
+    pub iptables: Iptables,
+    /// The safety net.
+    pub verify: Verify,
+    /// What is told, and where.
+    pub log: Log,
+}
+
+/// Whether to do something: as ecs.config says, or whatever it says.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Follow ecs.config and what the host has.
+    #[default]
+    Auto,
+    /// Do it, whatever ecs.config says.
+    Always,
+    /// Don't, whatever ecs.config says.
+    Never,
+}
+
+/// `[imds]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Imds {
+    /// Whether to block; `auto` follows `ECS_AWSVPC_BLOCK_IMDS`.
+    pub block: Mode,
+    /// The interfaces containers come from, as iptables patterns: `docker+` is docker0 and what begins like it.
+    pub interfaces: Vec<String>,
+    /// Whether to block fd00:ec2::254 too; `auto` wherever the kernel has IPv6.
+    pub ipv6: Mode,
+}
+
+impl Default for Imds {
+    /// The default bridge, user-defined networks (`br-` and twelve hex digits), and the bridge by which awsvpc
+    /// tasks reach the host.
+    fn default() -> Self {
+        Self {
+            block: Mode::Auto,
+            interfaces: ["docker+", "br-+", "ecs-bridge"]
+                .map(str::to_owned)
+                .to_vec(),
+            ipv6: Mode::Auto,
+        }
+    }
+}
+
+/// `[credentials]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Credentials {
+    /// Whether to keep the endpoint reachable; `auto` follows `ECS_ENABLE_TASK_IAM_ROLE` and its like.
+    pub endpoint: Mode,
+    /// Where `route_localnet` is set.
+    pub route_localnet: RouteLocalnet,
+    /// Whether the endpoint may be let through an INPUT chain that drops it.
+    pub open_input: OpenInput,
+}
+
+/// On which interfaces the kernel may route 127.0.0.0/8, which the redirection to the agent needs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RouteLocalnet {
+    /// `net.ipv4.conf.all`, as ecs-init does it.
+    #[default]
+    All,
+    /// Only on the bridges containers come from, which opens less.
+    Bridges,
+}
+
+/// What to do where the INPUT chain would drop the redirected packets (hardened images: aws/amazon-ecs-agent
+/// issue 2877).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OpenInput {
+    /// Add one narrow ACCEPT, where the proof shows that it is needed.
+    #[default]
+    WhenNeeded,
+    /// Leave the INPUT chain alone.
+    Never,
+}
+
+/// `[iptables]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Iptables {
+    /// Which of the two to use.
+    pub backend: Backend,
+}
+
+/// The two programs that are called iptables; their rules live side by side and do not see each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Backend {
+    /// The one the host uses.
+    #[default]
+    Auto,
+    /// iptables-nft.
+    Nft,
+    /// iptables-legacy.
+    Legacy,
+}
+
+/// `[verify]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Verify {
+    /// How often everything is looked at even if nothing seems to have changed.
+    #[serde(with = "interval")]
+    pub interval: Duration,
+}
+
+impl Default for Verify {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_secs(5),
+        }
+    }
+}
+
+/// `[log]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// The least that is told.
+    pub level: LogLevel,
+    /// Where to.
+    pub target: LogTarget,
+}
+
+/// The levels of `tracing`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// And what should be looked at.
+    Warn,
+    /// And what happened.
+    #[default]
+    Info,
+    /// And why.
+    Debug,
+    /// And everything else.
+    Trace,
+}
+
+/// Where the log goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogTarget {
+    /// The journal where there is one, else standard error.
+    #[default]
+    Auto,
+    /// The journal.
+    Journal,
+    /// Standard error.
+    Stderr,
+}
+
+/// Why config.toml cannot be used. Each message is complete: the file, what is wrong, what to do.
+#[derive(Debug, Error, PartialEq, Eq)]
+pub enum SettingsError {
+    /// The file is there and cannot be read.
+    #[error("{} {reason}; correct that, or remove the file to run with the defaults", .path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why, as a clause.
+        reason: String,
+    },
+    /// It is not TOML.
+    #[error("{}:{line}: this is not TOML: {reason}", .path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser expected.
+        reason: String,
+    },
+    /// There is no such key.
+    #[error("{}:{line}: unknown key {key}; {advice}", .path.display())]
+    UnknownKey {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key with its table, such as `imds.blok`.
+        key: String,
+        /// The nearest known key, or all there are.
+        advice: String,
+    },
+    /// A value is of the wrong type, or one that makes no sense.
+    #[error("{}:{line}: {key} {problem}", .path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The line, counted from 1.
+        line: usize,
+        /// The key with its table.
+        key: String,
+        /// What is wrong and what is expected, as a clause that follows the key.
+        problem: String,
+    },
+}
+
+impl Settings {
+    /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
+    /// is unknown.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        match FileText::read(path) {
+            FileText::Absent => Ok(Self::default()),
+            FileText::Text(text) => Self::parse(path, &text),
+            FileText::Unreadable(reason) => Err(SettingsError::Unreadable {
+                path: path.to_owned(),
+                reason,
+            }),
+        }
+    }
+
+    /// The settings in `text`; `path` is for the messages.
+    pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
+        let document = Document::parse(path, text)?;
+        document.check_keys(&Self::default())?;
+        let settings: Self = toml::from_str(text).map_err(|e| document.value_error(&e))?;
+        settings
+            .check()
+            .map_err(|(key, problem)| document.problem(key, problem))?;
+        Ok(settings)
+    }
+
+    /// What types alone do not say: the key and the problem.
+    fn check(&self) -> Result<(), (&'static str, String)> {
+        let interval = self.verify.interval;
+        if !(MIN_INTERVAL..=MAX_INTERVAL).contains(&interval) {
+            return Err((
+                "verify.interval",
+                format!(
+                    "is {}; expected at least {} and at most {}",
+                    humantime::format_duration(interval),
+                    humantime::format_duration(MIN_INTERVAL),
+                    humantime::format_duration(MAX_INTERVAL)
+                ),
+            ));
+        }
+        let patterns = &self.imds.interfaces;
+        if patterns.is_empty() && self.imds.block != Mode::Never {
+            return Err((
+                "imds.interfaces",
+                "is empty, which would block nothing; name interfaces, or write block = \"never\" to say so"
+                    .to_owned(),
+            ));
+        }
+        let mut seen = HashSet::new();
+        for name in patterns {
+            pattern::check(name).map_err(|problem| {
+                let shown = shown(name);
+                (
+                    "imds.interfaces",
+                    format!("holds \"{shown}\", which {problem}"),
+                )
+            })?;
+            if !seen.insert(name) {
+                return Err((
+                    "imds.interfaces",
+                    format!("holds {name:?} twice; remove one"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A duration as people write it. humantime's words for what is wrong are kept; what is right is added.
+mod interval {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&humantime::format_duration(*value))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
+        let text = String::deserialize(from)?;
+        humantime::parse_duration(&text).map_err(|e| {
+            let shown = super::shown(&text);
+            D::Error::custom(format!(
+                "\"{shown}\" is no duration ({e}); expected one such as \"5s\" or \"2m\""
+            ))
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "tests/settings.rs"]
+mod tests;

@@ -1,0 +1,162 @@
+use super::*;
+use proptest::prelude::*;
+
+fn parse(text: &str) -> Result<Settings, SettingsError> {
+    Settings::parse(Path::new("/etc/ecs-netguard/config.toml"), text)
+}
+
+fn error(text: &str) -> String {
+    parse(text).expect_err(text).to_string()
+}
+
+#[test]
+fn nothing_means_the_defaults() {
+    assert_eq!(parse(""), Ok(Settings::default()));
+    assert_eq!(parse("# nothing\n[imds]\n"), Ok(Settings::default()));
+    let dir = tempfile::tempdir().unwrap();
+    assert_eq!(
+        Settings::load(&dir.path().join("none")),
+        Ok(Settings::default())
+    );
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    insta::assert_snapshot!(toml::to_string(&Settings::default()).unwrap(), @r#"
+    [imds]
+    block = "auto"
+    interfaces = ["docker+", "br-+", "ecs-bridge"]
+    ipv6 = "auto"
+
+    [credentials]
+    endpoint = "auto"
+    route_localnet = "all"
+    open_input = "when-needed"
+
+    [iptables]
+    backend = "auto"
+
+    [verify]
+    interval = "5s"
+
+    [log]
+    level = "info"
+    target = "auto"
+    "#);
+}
+
+#[test]
+fn every_key_is_read() {
+    let settings = parse(
+        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\n\
+         [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
+         [iptables]\nbackend='legacy'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n",
+    )
+    .unwrap();
+    let expected = Settings {
+        imds: Imds {
+            block: Mode::Always,
+            interfaces: vec!["docker0".into()],
+            ipv6: Mode::Never,
+        },
+        credentials: Credentials {
+            endpoint: Mode::Never,
+            route_localnet: RouteLocalnet::Bridges,
+            open_input: OpenInput::Never,
+        },
+        iptables: Iptables {
+            backend: Backend::Legacy,
+        },
+        verify: Verify {
+            interval: Duration::from_secs(90),
+        },
+        log: Log {
+            level: LogLevel::Trace,
+            target: LogTarget::Stderr,
+        },
+    };
+    assert_eq!(settings, expected);
+}
+
+#[test]
+fn what_is_written_is_read_again() {
+    let text = toml::to_string(&Settings::default()).unwrap();
+    assert_eq!(parse(&text), Ok(Settings::default()));
+}
+
+/// One line a bad file, so that the whole language of the errors can be read at once.
+#[test]
+fn errors_say_where_what_and_how() {
+    let bad = [
+        "[imds]\nblok = \"auto\"",
+        "[imsd]\nblock = \"auto\"",
+        "block = \"always\"",
+        "[imds]\n\n[verify]\nlevel = \"info\"",
+        "[imds]\ncolour = 1",
+        "colour = 1",
+        "imds = 1",
+        "[imds]\nblock = true",
+        "[imds]\nblock = \"yes\"",
+        "[imds]\nblock = 5",
+        "[imds]\ninterfaces = \"docker0\"",
+        "[imds]\ninterfaces = [\"docker0\", 5]",
+        "[imds]\ninterfaces = []",
+        "[imds]\ninterfaces = [\"docker0\",\n  \"docker0\"]",
+        "[imds]\ninterfaces = [\"docker 0\"]",
+        "[imds]\ninterfaces = [\"docker*\"]",
+        "[imds]\ninterfaces = [\"br-0123456789abc+\"]",
+        "[imds]\ninterfaces = [\"!docker0\"]",
+        "[imds]\ninterfaces = [\"\"]",
+        "[imds]\ninterfaces = [\"a\\u001b[2J\"]",
+        "[verify]\ninterval = 5",
+        "[verify]\ninterval = \"5\"",
+        "[verify]\ninterval = \"soon\"",
+        "[verify]\ninterval = \"0s\"",
+        "[verify]\ninterval = \"2h\"",
+        "[credentials]\nroute_localnet = \"bridge\"",
+        "[iptables]\nbackend = \"NFT\"",
+        "[log]\nlevel = \"verbose\"",
+        "[imds\nblock = \"auto\"",
+        "[imds]\nblock = auto",
+        "[imds]\nblock = \"auto\"\nblock = \"auto\"",
+    ];
+    insta::assert_snapshot!(bad.map(error).join("\n"));
+}
+
+#[test]
+fn nothing_to_block_needs_no_interfaces() {
+    assert!(parse("[imds]\nblock = \"never\"\ninterfaces = []").is_ok());
+}
+
+#[test]
+fn what_cannot_be_read_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let message = Settings::load(dir.path()).unwrap_err().to_string();
+    assert!(
+        message.ends_with("is a directory; expected a regular file; correct that, or remove the file to run with the defaults"),
+        "{message}"
+    );
+}
+
+proptest! {
+    #[test]
+    fn takes_any_text(text in "(?s).{0,200}", toml in "[a-z\\[\\]=\"'.,{}# \n]{0,60}") {
+        let _ = parse(&text);
+        let _ = parse(&toml);
+    }
+
+    #[test]
+    fn takes_any_value(key in "block|interfaces|ipv6|x", value in "[a-z0-9\"'\\[\\]{},.-]{1,12}") {
+        if let Err(e) = parse(&format!("[imds]\n{key} = {value}\n")) {
+            let message = e.to_string();
+            prop_assert!(message.starts_with("/etc/ecs-netguard/config.toml:"), "{}", message);
+            prop_assert_eq!(message.lines().count(), 1);
+        }
+    }
+
+    #[test]
+    fn every_interval_within_the_bounds_is_taken(seconds in 1u64..=3600) {
+        let settings = parse(&format!("[verify]\ninterval = \"{seconds}s\"")).unwrap();
+        prop_assert_eq!(settings.verify.interval, Duration::from_secs(seconds));
+    }
+}

@@ -1,1 +1,192 @@
-//! The model of what the kernel holds: tables, chains, rules.
+//! The model of what the kernel holds: tables, chains, rules, and a strict parser of the text that
+//! `iptables-save` and `iptables -S` print.
+//!
+//! The text is the only description of the kernel's rules that every host offers, on both backends,
+//! so a reader of it decides whether a proof is worth anything. Two rules keep it honest:
+//!
+//! * **Understood to its last word, or unknown.** A match counts as understood only if its module,
+//!   every option and every operand are known. Anything else is kept as [`Match::Unknown`] or
+//!   [`Target::Unknown`] with its text: never dropped, never guessed. A match that silently vanished
+//!   would make a DROP look wider than it is.
+//! * **A broken text is an error, not half a ruleset.** An unterminated quote, a rule of a chain that
+//!   was not declared or a table without `COMMIT` (a truncated file) has a line and a column.
+//!
+//! What the text itself cannot say, the model cannot know. iptables-nft leaves out native nft
+//! statements in its own tables (`ip saddr @s accept` prints as `-j ACCEPT`): whoever can see the
+//! kernel tells the model so with [`Ruleset::distrust`].
+
+mod chance;
+mod extension;
+mod matches;
+mod names;
+mod parse;
+mod spec;
+mod target;
+mod value;
+mod words;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+pub use matches::{
+    Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
+};
+pub use names::protocol_name;
+pub use parse::{ParseError, parse_listing, parse_rule, parse_save};
+pub use target::{Rewrite, Target};
+pub use value::{IfacePattern, Net};
+
+/// The address family of a ruleset: iptables and ip6tables hold separate ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Family {
+    /// What `iptables` manages.
+    #[serde(rename = "ipv4")]
+    V4,
+    /// What `ip6tables` manages.
+    #[serde(rename = "ipv6")]
+    V6,
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        })
+    }
+}
+
+/// A snapshot of one family's tables.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ruleset {
+    /// Which family the tables belong to.
+    pub family: Family,
+    /// The tables by name. One that is absent is not registered in the kernel and decides nothing.
+    pub tables: BTreeMap<String, Table>,
+}
+
+impl Ruleset {
+    /// A ruleset without tables, to be filled table by table.
+    pub fn new(family: Family) -> Self {
+        Self {
+            family,
+            tables: BTreeMap::new(),
+        }
+    }
+
+    /// Marks a rule as not what its text says, because the kernel holds more of it than was printed
+    /// (iptables-nft 1.8.9 omits native set look-ups without a word).
+    ///
+    /// `index` counts from 0 in the chain's order. Both the condition and the effect of the rule
+    /// become unknown. Answers whether the rule was found.
+    pub fn distrust(&mut self, table: &str, chain: &str, index: usize, why: String) -> bool {
+        let rule = self
+            .tables
+            .get_mut(table)
+            .and_then(|table| table.chains.get_mut(chain))
+            .and_then(|chain| chain.rules.get_mut(index));
+        let Some(rule) = rule else { return false };
+        rule.matches.push(Match::Unknown(why.clone()));
+        rule.target = Target::Unknown(why);
+        true
+    }
+}
+
+/// How much of a table the text shows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shown {
+    /// Everything that iptables can hold.
+    #[default]
+    Whole,
+    /// The table also has base chains that iptables cannot show (``# Table `filter' contains
+    /// incompatible base-chains``). They can drop a packet, never un-drop it.
+    Partly(String),
+    /// Nothing (``# Table `nat' is incompatible, use 'nft' tool.``, printed with exit code 0).
+    Unreadable(String),
+}
+
+/// One table: its chains, and how far they can be trusted to be all of it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Table {
+    /// The chains by name, base chains and user chains alike.
+    pub chains: BTreeMap<String, Chain>,
+    /// How much of the table the text shows.
+    pub shown: Shown,
+}
+
+/// What a base chain does with a packet that no rule decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Policy {
+    /// The packet goes on.
+    Accept,
+    /// The packet is dropped.
+    Drop,
+}
+
+impl fmt::Display for Policy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Accept => "ACCEPT",
+            Self::Drop => "DROP",
+        })
+    }
+}
+
+/// One chain.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chain {
+    /// The policy of a base chain; `None` for a user chain, which returns to its caller instead.
+    pub policy: Option<Policy>,
+    /// The rules in the kernel's order.
+    pub rules: Vec<Rule>,
+}
+
+/// One rule.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rule {
+    /// The words after `-A CHAIN`, exactly as printed, so that `-D CHAIN <text>` deletes the rule.
+    pub text: String,
+    /// The line of the text it was read from, counted from 1.
+    pub line: usize,
+    /// Every condition; the rule applies to a packet that meets all of them.
+    pub matches: Vec<Match>,
+    /// What it does.
+    pub target: Target,
+}
+
+impl Rule {
+    /// The text of its `-m comment`, which is how the guard knows its own rules.
+    pub fn comment(&self) -> Option<&str> {
+        self.matches.iter().find_map(|m| match m {
+            Match::Comment(text) => Some(text.as_str()),
+            _ => None,
+        })
+    }
+
+    /// Whether two rules mean the same, however a tool ordered or spelled them: `/32` or bare,
+    /// matches in any order, `-m tcp` spelled out or implied by `-p tcp`.
+    ///
+    /// The comment is part of the meaning here: `iptables -D` and `-C` treat it so too.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.target == other.target && self.meaning() == other.meaning()
+    }
+
+    fn meaning(&self) -> Vec<&Match> {
+        let mut all: Vec<&Match> = self
+            .matches
+            .iter()
+            .filter(|m| **m != Match::Header)
+            .collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+}

@@ -1,0 +1,350 @@
+//! Reads the options of a match module.
+//!
+//! Each module has a function that takes one option with its operands. One option that is not known,
+//! or one operand too many, and the whole module is unknown.
+
+use super::Family;
+use super::chance::chance;
+use super::matches::{CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
+use super::names::port_range;
+use super::spec::{begins_common, begins_part};
+use super::target::number;
+use super::value::parse_addr;
+use super::words::Word;
+
+/// The options of one module, each understood, and the words that follow it.
+type Understood<'w> = (Vec<Match>, &'w [Word<'w>]);
+
+/// One option as written: `[!] --name operands…`.
+pub(super) struct Opt<'w> {
+    pub(super) negated: bool,
+    pub(super) name: &'w str,
+    operands: Vec<&'w str>,
+}
+
+impl Opt<'_> {
+    fn test<T>(&self, value: T) -> Test<T> {
+        Test {
+            negated: self.negated,
+            value,
+        }
+    }
+
+    pub(super) fn operand(&self) -> Option<&str> {
+        self.operands.first().copied()
+    }
+}
+
+/// Reads the options of module `name`; `None` unless all of it is understood.
+pub(super) fn parse<'w>(
+    family: Family,
+    rule_protocol: Option<u8>,
+    name: &str,
+    words: &'w [Word<'w>],
+) -> Option<Understood<'w>> {
+    let arities = arities(name)?;
+    let (options, rest) = options(arities, words)?;
+    let has_ports = rule_protocol.is_some_and(|p| protocol::WITH_PORTS.contains(&p));
+    let read = |one: fn(Family, &Opt<'_>) -> Option<Match>| {
+        options
+            .iter()
+            .map(|option| one(family, option))
+            .collect::<Option<Vec<_>>>()
+    };
+    let matches = match name {
+        "comment" => match options.as_slice() {
+            [one] if !one.negated => vec![Match::Comment(one.operand()?.to_owned())],
+            _ => return None,
+        },
+        "tcp" if rule_protocol == Some(protocol::TCP) => header_or(read(tcp)?),
+        "udp" if rule_protocol == Some(protocol::UDP) => header_or(read(ports)?),
+        "sctp" if rule_protocol == Some(protocol::SCTP) => header_or(read(ports)?),
+        "dccp" if rule_protocol == Some(protocol::DCCP) => header_or(read(ports)?),
+        "udplite" if rule_protocol == Some(protocol::UDPLITE) => header_or(read(ports)?),
+        "multiport" if has_ports && options.len() == 1 => read(multiport)?,
+        "icmp" if family == Family::V4 && rule_protocol == Some(protocol::ICMP) => read(icmp)?,
+        "icmp6" if family == Family::V6 && rule_protocol == Some(protocol::ICMPV6) => read(icmp)?,
+        "conntrack" | "state" if options.len() == 1 => read(state)?,
+        "mark" if options.len() == 1 => read(mark)?,
+        "connmark" if options.len() == 1 => read(connmark)?,
+        "addrtype" if !options.is_empty() => read(addrtype)?,
+        "iprange" if !options.is_empty() => read(iprange)?,
+        "owner" if !options.is_empty() => read(owner)?,
+        "limit" | "hashlimit" | "statistic" | "recent" | "time" => {
+            vec![Match::Either(chance(name, &options)?, String::new())]
+        }
+        _ => return None,
+    };
+    Some((matches, rest))
+}
+
+impl Match {
+    /// Gives a match that is known by its text alone that text.
+    pub(super) fn with_text(self, text: &str) -> Self {
+        match self {
+            Self::Either(chance, _) => Self::Either(chance, text.to_owned()),
+            other => other,
+        }
+    }
+}
+
+/// The options of each module and how many operands each takes.
+fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
+    Some(match module {
+        "comment" => &[("--comment", 1)],
+        "tcp" => &[
+            ("--sport", 1),
+            ("--dport", 1),
+            ("--tcp-flags", 2),
+            ("--syn", 0),
+        ],
+        "udp" | "sctp" | "dccp" | "udplite" => &[("--sport", 1), ("--dport", 1)],
+        "multiport" => &[("--sports", 1), ("--dports", 1), ("--ports", 1)],
+        "icmp" => &[("--icmp-type", 1)],
+        "icmp6" => &[("--icmpv6-type", 1)],
+        "conntrack" => &[("--ctstate", 1)],
+        "state" => &[("--state", 1)],
+        "mark" | "connmark" => &[("--mark", 1)],
+        "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
+        "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
+        "owner" => &[("--uid-owner", 1), ("--gid-owner", 1)],
+        "limit" => &[("--limit", 1), ("--limit-burst", 1)],
+        "hashlimit" => &[
+            ("--hashlimit-upto", 1),
+            ("--hashlimit-above", 1),
+            ("--hashlimit-burst", 1),
+            ("--hashlimit-mode", 1),
+            ("--hashlimit-name", 1),
+            ("--hashlimit-srcmask", 1),
+            ("--hashlimit-dstmask", 1),
+            ("--hashlimit-htable-size", 1),
+            ("--hashlimit-htable-max", 1),
+            ("--hashlimit-htable-expire", 1),
+            ("--hashlimit-htable-gcinterval", 1),
+        ],
+        "statistic" => &[
+            ("--mode", 1),
+            ("--probability", 1),
+            ("--every", 1),
+            ("--packet", 1),
+        ],
+        "recent" => &[
+            ("--set", 0),
+            ("--rcheck", 0),
+            ("--update", 0),
+            ("--remove", 0),
+            ("--seconds", 1),
+            ("--reap", 0),
+            ("--hitcount", 1),
+            ("--rttl", 0),
+            ("--name", 1),
+            ("--mask", 1),
+            ("--rsource", 0),
+            ("--rdest", 0),
+        ],
+        "time" => &[
+            ("--timestart", 1),
+            ("--timestop", 1),
+            ("--weekdays", 1),
+            ("--datestop", 1),
+            ("--kerneltz", 0),
+        ],
+        _ => return None,
+    })
+}
+
+/// Takes options until the next part of the rule begins.
+fn options<'w>(
+    arities: &[(&str, usize)],
+    words: &'w [Word<'w>],
+) -> Option<(Vec<Opt<'w>>, &'w [Word<'w>])> {
+    let mut taken = Vec::new();
+    let mut rest = words;
+    while let Some(first) = rest.first() {
+        if begins_part(first) || begins_common(rest) {
+            break;
+        }
+        let (negated, plain) = match rest {
+            [not, plain @ ..] if not.is("!") => (true, plain),
+            _ => (false, rest),
+        };
+        let (option, after) = plain.split_first()?;
+        let (_, count) = arities.iter().find(|(name, _)| option.is(name))?;
+        let operands = after
+            .get(..*count)?
+            .iter()
+            .map(|word| word.text.as_ref())
+            .collect();
+        taken.push(Opt {
+            negated,
+            name: option.raw,
+            operands,
+        });
+        rest = after.get(*count..)?;
+    }
+    let twice = taken.iter().enumerate().any(|(at, option)| {
+        taken
+            .iter()
+            .skip(at + 1)
+            .any(|later| later.name == option.name)
+    });
+    (!twice).then_some((taken, rest))
+}
+
+/// A protocol's module without options still asks for the header to be there.
+fn header_or(matches: Vec<Match>) -> Vec<Match> {
+    if matches.is_empty() {
+        vec![Match::Header]
+    } else {
+        matches
+    }
+}
+
+fn tcp(family: Family, option: &Opt<'_>) -> Option<Match> {
+    match (option.name, option.operands.as_slice()) {
+        ("--syn", _) => Some(Match::Flags(option.test(TcpFlags {
+            mask: 0x17,
+            set: 0x02,
+        }))),
+        ("--tcp-flags", [mask, set]) => Some(Match::Flags(option.test(TcpFlags {
+            mask: flags(mask)?,
+            set: flags(set)?,
+        }))),
+        _ => ports(family, option),
+    }
+}
+
+fn flags(list: &str) -> Option<u8> {
+    list.split(',').try_fold(0, |sum, name| {
+        Some(
+            sum | match name {
+                "NONE" => 0,
+                "FIN" => 1,
+                "SYN" => 2,
+                "RST" => 4,
+                "PSH" => 8,
+                "ACK" => 16,
+                "URG" => 32,
+                "ALL" => 63,
+                _ => return None,
+            },
+        )
+    })
+}
+
+fn ports(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let side = if option.name == "--sport" {
+        Side::Src
+    } else {
+        Side::Dst
+    };
+    Some(Match::Port(
+        side,
+        option.test(vec![port_range(option.operand()?)?]),
+    ))
+}
+
+fn multiport(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let mut list = option
+        .operand()?
+        .split(',')
+        .map(port_range)
+        .collect::<Option<Vec<_>>>()?;
+    list.sort();
+    Some(match option.name {
+        "--sports" => Match::Port(Side::Src, option.test(list)),
+        "--dports" => Match::Port(Side::Dst, option.test(list)),
+        _ => Match::EitherPort(option.test(list)),
+    })
+}
+
+fn icmp(family: Family, option: &Opt<'_>) -> Option<Match> {
+    let text = option.operand()?;
+    // ICMPv6 has no "any", and 255 is a type like others there.
+    if text == "any" && family == Family::V4 {
+        return (!option.negated).then_some(Match::Header);
+    }
+    let byte = |text: &str| number(text).and_then(|n| u8::try_from(n).ok());
+    let (kind, code_low, code_high) = match text.split_once('/') {
+        Some((kind, code)) => (byte(kind)?, byte(code)?, byte(code)?),
+        None => (byte(text)?, 0, u8::MAX),
+    };
+    // To the kernel, IPv4's type 255 means any type.
+    (family == Family::V6 || kind != u8::MAX).then(|| {
+        Match::Icmp(option.test(IcmpType {
+            kind,
+            code_low,
+            code_high,
+        }))
+    })
+}
+
+fn state(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let states = option
+        .operand()?
+        .split(',')
+        .try_fold(CtStates::default(), |sum, name| {
+            Some(sum.with(match name {
+                "NEW" => CtStates::NEW,
+                "ESTABLISHED" => CtStates::ESTABLISHED,
+                "RELATED" => CtStates::RELATED,
+                "INVALID" => CtStates::INVALID,
+                "UNTRACKED" => CtStates::UNTRACKED,
+                "SNAT" if option.name == "--ctstate" => CtStates::SNAT,
+                "DNAT" if option.name == "--ctstate" => CtStates::DNAT,
+                _ => return None,
+            }))
+        });
+    states.map(|states| Match::State(option.test(states)))
+}
+
+fn masked(option: &Opt<'_>) -> Option<Test<Masked>> {
+    let text = option.operand()?;
+    let (value, mask) = match text.split_once('/') {
+        Some((value, mask)) => (number(value)?, number(mask)?),
+        None => (number(text)?, u32::MAX),
+    };
+    Some(option.test(Masked { value, mask }))
+}
+
+fn mark(_: Family, option: &Opt<'_>) -> Option<Match> {
+    masked(option).map(Match::Mark)
+}
+
+fn connmark(_: Family, option: &Opt<'_>) -> Option<Match> {
+    masked(option).map(Match::Connmark)
+}
+
+fn addrtype(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let side = if option.name == "--src-type" {
+        Side::Src
+    } else {
+        Side::Dst
+    };
+    (option.operand()? == "LOCAL").then(|| Match::Local(side, option.test(())))
+}
+
+fn iprange(family: Family, option: &Opt<'_>) -> Option<Match> {
+    let side = if option.name == "--src-range" {
+        Side::Src
+    } else {
+        Side::Dst
+    };
+    let (low, high) = option.operand()?.split_once('-')?;
+    let (low, high) = (parse_addr(family, low)?, parse_addr(family, high)?);
+    (low <= high).then(|| Match::AddrRange(side, option.test((low, high))))
+}
+
+fn owner(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let text = option.operand()?;
+    let (low, high) = match text.split_once('-') {
+        Some((low, high)) => (number(low)?, number(high)?),
+        None => (number(text)?, number(text)?),
+    };
+    let ids = (low <= high).then(|| option.test((low, high)))?;
+    Some(if option.name == "--uid-owner" {
+        Match::Uid(ids)
+    } else {
+        Match::Gid(ids)
+    })
+}

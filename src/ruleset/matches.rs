@@ -1,0 +1,177 @@
+//! The conditions a rule can have, each with the meaning the kernel gives it.
+
+use std::net::IpAddr;
+
+use super::value::{IfacePattern, Net};
+
+/// The protocol numbers that rules treat specially.
+pub mod protocol {
+    /// ICMP for IPv4.
+    pub const ICMP: u8 = 1;
+    /// TCP.
+    pub const TCP: u8 = 6;
+    /// UDP.
+    pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
+    /// ICMP for IPv6.
+    pub const ICMPV6: u8 = 58;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDPLITE: u8 = 136;
+    /// The protocols whose packets begin with a source and a destination port.
+    pub const WITH_PORTS: [u8; 5] = [TCP, UDP, DCCP, SCTP, UDPLITE];
+}
+
+/// A comparison, and whether `!` turns it round.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Test<T> {
+    /// Written with `!`.
+    pub negated: bool,
+    /// What is compared with.
+    pub value: T,
+}
+
+/// An inclusive range of ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct PortRange {
+    /// The lowest port.
+    pub low: u16,
+    /// The highest port, itself included.
+    pub high: u16,
+}
+
+/// One end of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Side {
+    /// Where it comes from.
+    Src,
+    /// Where it goes.
+    Dst,
+}
+
+/// `--tcp-flags MASK SET`: of the flags in `mask`, exactly those in `set` are raised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcpFlags {
+    /// The flags looked at, in the bits of the TCP header (FIN 1, SYN 2, RST 4, PSH 8, ACK 16,
+    /// URG 32).
+    pub mask: u8,
+    /// The ones of them that are raised.
+    pub set: u8,
+}
+
+/// An ICMP type and an inclusive range of its codes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IcmpType {
+    /// The type.
+    pub kind: u8,
+    /// The lowest code.
+    pub code_low: u8,
+    /// The highest code: 255 with a low of 0 where only a type was given.
+    pub code_high: u8,
+}
+
+/// The states `--ctstate` and `--state` list. A packet has one of the first five, and `SNAT` or
+/// `DNAT` besides when its connection is translated.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CtStates(u8);
+
+impl CtStates {
+    /// The first packet of a connection.
+    pub const NEW: Self = Self(1);
+    /// Of a connection that has seen packets both ways.
+    pub const ESTABLISHED: Self = Self(2);
+    /// Belongs to another connection (an ICMP error, an FTP data stream).
+    pub const RELATED: Self = Self(4);
+    /// Conntrack could make nothing of it.
+    pub const INVALID: Self = Self(8);
+    /// Exempted by `NOTRACK`.
+    pub const UNTRACKED: Self = Self(16);
+    /// The connection's source is translated.
+    pub const SNAT: Self = Self(32);
+    /// The connection's destination is translated.
+    pub const DNAT: Self = Self(64);
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether every state of `other` is listed here.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A number compared, or set, under a mask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Masked {
+    /// The number.
+    pub value: u32,
+    /// The bits that count.
+    pub mask: u32,
+}
+
+/// What can be said of a match whose answer depends on the moment, the rate or chance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Chance {
+    /// It certainly applies to some packets and certainly not to others (`limit`, `hashlimit`,
+    /// `statistic`, `time`).
+    Both,
+    /// It may apply; to some packets it certainly does not (`recent --rcheck`: the list begins
+    /// empty, and who would fill it is not known).
+    SurelyMisses,
+    /// It may fail to apply; to some packets it certainly applies (`recent ! --rcheck`).
+    SurelyApplies,
+    /// It applies to every packet and has side effects only (`recent --set`).
+    Always,
+}
+
+/// One condition of a rule.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Match {
+    /// `-i`: the interface the packet came in by.
+    In(Test<IfacePattern>),
+    /// `-o`: the interface it will leave by.
+    Out(Test<IfacePattern>),
+    /// `-s` or `-d`.
+    Addr(Side, Test<Net>),
+    /// `-m iprange`: an inclusive range of addresses.
+    AddrRange(Side, Test<(IpAddr, IpAddr)>),
+    /// `-m addrtype --src-type LOCAL` or `--dst-type LOCAL`: one of the host's own addresses.
+    Local(Side, Test<()>),
+    /// `-p`, by number.
+    Protocol(Test<u8>),
+    /// `-f`: a fragment other than the first.
+    LaterFragment(Test<()>),
+    /// `-m tcp` and its like without an option: the packet carries the protocol's header, as later
+    /// fragments do not.
+    Header,
+    /// `--sport`, `--dport`, and multiport's lists. Never true of a packet without a header,
+    /// negated or not.
+    Port(Side, Test<Vec<PortRange>>),
+    /// `-m multiport --ports`: the source or the destination port.
+    EitherPort(Test<Vec<PortRange>>),
+    /// `--tcp-flags`, also `--syn`.
+    Flags(Test<TcpFlags>),
+    /// `--icmp-type` or `--icmpv6-type`.
+    Icmp(Test<IcmpType>),
+    /// `-m conntrack --ctstate` or `-m state --state`.
+    State(Test<CtStates>),
+    /// `-m mark`: true where the packet's mark under the mask equals the value.
+    Mark(Test<Masked>),
+    /// `-m connmark`: the same of the connection's mark.
+    Connmark(Test<Masked>),
+    /// `-m owner --uid-owner`: an inclusive range of user ids.
+    Uid(Test<(u32, u32)>),
+    /// `-m owner --gid-owner`: an inclusive range of group ids.
+    Gid(Test<(u32, u32)>),
+    /// A match understood, but whose answer no ruleset can tell; with its text.
+    Either(Chance, String),
+    /// `-m comment`.
+    Comment(String),
+    /// Not understood to the last word; with its text.
+    Unknown(String),
+}

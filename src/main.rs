@@ -1,3 +1,8 @@
-//! The command line of ecs-netguard.
+//! The command line of ecs-netguard. This is the only place that ends the process.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ecs_netguard::kernel::environment::clean();
+    ecs_netguard::cli::main()
+}

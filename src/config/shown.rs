@@ -6,13 +6,29 @@ use std::path::Path;
 use serde::Serializer;
 
 /// Enough to recognise a value by; a message stays one line.
-const SHOWN_CHARS: usize = 60;
+const VALUE_CHARS: usize = 60;
+/// Enough for what a failing tool says of itself.
+const MESSAGE_CHARS: usize = 400;
 
-/// Text from outside, safe to print: control and invisible characters escaped, length bounded.
+/// A value from outside, safe to print: control and invisible characters escaped, length bounded.
 pub(crate) fn shown(text: &str) -> String {
+    bounded(text, VALUE_CHARS)
+}
+
+/// A tool's own words as one line, safe to print.
+pub(crate) fn shown_message(text: &str) -> String {
+    let line: Vec<&str> = text
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    bounded(&line.join("; "), MESSAGE_CHARS)
+}
+
+fn bounded(text: &str, limit: usize) -> String {
     let mut out = String::new();
     for (n, c) in text.chars().enumerate() {
-        if n == SHOWN_CHARS {
+        if n == limit {
             out.push('…');
             break;
         }
@@ -38,7 +54,12 @@ pub(crate) fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::
 
 #[cfg(test)]
 mod tests {
-    use super::shown;
+    use super::{shown, shown_message};
+
+    #[test]
+    fn a_tools_words_become_one_line() {
+        assert_eq!(shown_message("first\n\n  second\n"), "first; second");
+    }
 
     #[test]
     fn terminal_escapes_are_escaped() {

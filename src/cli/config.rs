@@ -1,0 +1,125 @@
+//! `ecs-netguard config`: configured against effective, with every source.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::{Common, Exit, print_json};
+use crate::config::ecs::{EcsConfig, Setting, Wish};
+use crate::config::settings::Settings;
+use crate::config::shown;
+use crate::inputs::Inputs;
+use crate::posture::Posture;
+
+#[derive(Serialize)]
+struct Report<'a> {
+    ecs: &'a EcsConfig,
+    settings: &'a Settings,
+    posture: &'a Posture,
+}
+
+pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+    let inputs = Inputs::read(&common.inputs())?;
+    let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+    if json {
+        let (ecs, settings) = (&inputs.ecs, &inputs.settings);
+        print_json(&Report {
+            ecs,
+            settings,
+            posture: &posture,
+        })?;
+    } else {
+        print(common, &inputs, &posture)?;
+    }
+    // A file that cannot be read is a configuration error, and so said by the exit code.
+    Ok(if inputs.ecs.unreadable.is_empty() {
+        Exit::Held
+    } else {
+        Exit::Usage
+    })
+}
+
+fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<()> {
+    let mut out = io::stdout().lock();
+    let init = if inputs.ecs.ecs_init_present {
+        "installed"
+    } else {
+        "not installed"
+    };
+    writeln!(out, "{} (ecs-init is {init})", common.ecs_config.display())?;
+    writeln!(
+        out,
+        "  {:<42}{:<14}{:<11}source",
+        "variable", "configured", "effective"
+    )?;
+    for setting in inputs.ecs.settings() {
+        let configured = configured(setting);
+        let (variable, effective) = (setting.variable, setting.effective);
+        writeln!(
+            out,
+            "  {variable:<42}{configured:<14}{effective:<11}{}",
+            source(setting)
+        )?;
+    }
+    let file = common.config.display();
+    let absent = if common.config.exists() {
+        ""
+    } else {
+        " (absent: defaults)"
+    };
+    writeln!(out, "\n{file}{absent}")?;
+    for line in toml::to_string(&inputs.settings)?
+        .lines()
+        .filter(|line| !line.is_empty())
+    {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out, "\nGuarantees")?;
+    for decision in posture.decisions() {
+        let word = if decision.required {
+            "required"
+        } else {
+            "not required"
+        };
+        let guarantee = decision.guarantee;
+        writeln!(out, "  {guarantee:<22}{word:<14}{}", decision.reason)?;
+    }
+    let (traps, unreadable) = (&inputs.ecs.traps, &inputs.ecs.unreadable);
+    if !traps.is_empty() || !unreadable.is_empty() {
+        writeln!(out, "\nTraps")?;
+    }
+    for input in unreadable {
+        writeln!(out, "  ! {} {}", input.path.display(), input.reason)?;
+    }
+    for trap in traps {
+        writeln!(
+            out,
+            "  ! {}:{}: {}",
+            trap.path.display(),
+            trap.line,
+            trap.message
+        )?;
+    }
+    Ok(())
+}
+
+fn configured(setting: &Setting) -> String {
+    match &setting.raw {
+        None => "-".to_owned(),
+        Some(raw) if raw.is_empty() => "(empty)".to_owned(),
+        Some(raw) => shown(raw),
+    }
+}
+
+/// Where the effective value comes from, and where the wish stands if that is elsewhere.
+fn source(setting: &Setting) -> String {
+    match (&setting.written, setting.wish) {
+        (Some(written), Wish::Unreadable { .. }) => {
+            format!(
+                "{} (what stands in {written} cannot be read)",
+                setting.source
+            )
+        }
+        _ => setting.source.to_string(),
+    }
+}

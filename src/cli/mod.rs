@@ -1,0 +1,177 @@
+//! The command line; one file a subcommand.
+
+mod apply;
+mod check;
+mod config;
+mod release;
+mod run;
+mod show;
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::config::ecs::EcsPaths;
+use crate::config::settings::Backend as BackendChoice;
+use crate::inputs::InputPaths;
+use crate::turn::Standing;
+
+/// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps
+/// tasks connected to their own credentials, and puts the rules back whenever something takes them
+/// away.
+///
+/// Exit codes: 0 all required guarantees held; 1 one is violated; 2 usage or configuration error;
+/// 3 undecided, or it could not be determined.
+#[derive(Debug, Parser)]
+#[command(
+    name = "ecs-netguard",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The daemon's own configuration
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ECS_NETGUARD_CONFIG",
+        default_value = "/etc/ecs-netguard/config.toml"
+    )]
+    config: PathBuf,
+    /// The ECS agent's configuration; ecs.config.json is looked for beside it
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ECS_NETGUARD_ECS_CONFIG",
+        default_value = "/etc/ecs/ecs.config"
+    )]
+    ecs_config: PathBuf,
+    /// Where sysctl values from before are remembered
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_STATE_DIR",
+        default_value = "/var/lib/ecs-netguard"
+    )]
+    state_dir: PathBuf,
+    /// Where the lock is
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_RUNTIME_DIR",
+        default_value = "/run/ecs-netguard"
+    )]
+    runtime_dir: PathBuf,
+    /// Use iptables-nft or iptables-legacy, whatever the system's iptables is
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "BACKEND",
+        env = "ECS_NETGUARD_BACKEND"
+    )]
+    backend: Option<BackendChoice>,
+}
+
+impl Common {
+    fn inputs(&self) -> InputPaths {
+        InputPaths {
+            settings: self.config.clone(),
+            ecs: EcsPaths::beside(&self.ecs_config),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Keep the rules in place until stopped; stopping leaves them there
+    Run,
+    /// Put the rules in place once and exit
+    Apply(Report),
+    /// Say whether the required guarantees hold; changes nothing
+    Check(Report),
+    /// Show what is configured, what the ECS software makes of it, and the traps in it
+    Config(Report),
+    /// Remove everything that bears the guard's tag, and restore the sysctls
+    Release(Report),
+}
+
+#[derive(Debug, Args)]
+struct Report {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Exit {
+    Held = 0,
+    Violated = 1,
+    Usage = 2,
+    Undecided = 3,
+}
+
+impl From<Standing> for Exit {
+    fn from(standing: Standing) -> Self {
+        match standing {
+            Standing::Held | Standing::NotRequired => Self::Held,
+            Standing::Violated => Self::Violated,
+            Standing::Undecided => Self::Undecided,
+        }
+    }
+}
+
+/// Parses the command line and runs the command.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Cli { common, command } = Cli::parse();
+    let result = match command {
+        Command::Run => run::run(&common),
+        Command::Apply(report) => apply::run(&common, report.json),
+        Command::Check(report) => check::run(&common, report.json),
+        Command::Config(report) => config::run(&common, report.json),
+        Command::Release(report) => release::run(&common, report.json),
+    };
+    let exit = result.unwrap_or_else(|error| {
+        if let Some(error) = error.downcast_ref::<io::Error>()
+            && error.kind() == io::ErrorKind::BrokenPipe
+        {
+            // `ecs-netguard config | head` is no failure of the configuration.
+            return Exit::Held;
+        }
+        let _nowhere_to_complain = writeln!(io::stderr(), "ecs-netguard: {error:#}");
+        Exit::Usage
+    });
+    ExitCode::from(exit as u8)
+}
+
+/// Refuses early and clearly where iptables would fail with five different messages.
+fn need_net_admin(command: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        crate::kernel::privilege::has_net_admin(),
+        "`{command}` needs root (CAP_NET_ADMIN) to read and change iptables rules: run it with sudo"
+    );
+    Ok(())
+}
+
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,94 @@
+//! `ecs-netguard release`: takes everything out again.
+
+use std::io::{self, Write as _};
+
+use serde::Serialize;
+
+use super::{Common, Exit, need_net_admin, print_json};
+use crate::kernel::lock::Lock;
+use crate::posture::Posture;
+use crate::state::State;
+use crate::turn::{self, Memory, Target, Turn};
+
+#[derive(Serialize)]
+struct Released {
+    removed: Vec<String>,
+    kept: Vec<String>,
+    failures: Vec<String>,
+}
+
+pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+    need_net_admin("release")?;
+    let _lock = Lock::take(&common.runtime_dir, "release")?;
+    let (mut state, warning) = State::load(&common.state_dir);
+    let targets = Target::nothing();
+    anyhow::ensure!(
+        !targets.is_empty(),
+        "no iptables is installed, so there are no rules to remove"
+    );
+    let turns: Vec<Turn> = targets
+        .iter()
+        .map(|target| {
+            let memory = &mut Memory {
+                state: &mut state,
+                dir: &common.state_dir,
+            };
+            turn::apply(target, &Posture::default(), memory)
+        })
+        .collect();
+    let released = Released {
+        removed: turns
+            .iter()
+            .flat_map(|t| &t.drifts)
+            .map(|d| d.object.clone())
+            .collect(),
+        kept: state
+            .route_localnet
+            .keys()
+            .map(|interface| kept(interface))
+            .collect(),
+        failures: warning
+            .into_iter()
+            .chain(
+                turns
+                    .iter()
+                    .flat_map(|t| t.failures.iter().map(|f| f.message.clone())),
+            )
+            .chain(turns.iter().flat_map(|t| t.unread.iter().cloned()))
+            .collect(),
+    };
+    if json {
+        print_json(&released)?;
+    } else {
+        print(&released)?;
+    }
+    Ok(if released.failures.is_empty() {
+        Exit::Held
+    } else {
+        Exit::Undecided
+    })
+}
+
+fn kept(interface: &str) -> String {
+    format!(
+        "net.ipv4.conf.{interface}.route_localnet stays 1: a NAT rule of another program \
+         (ecs-init's own) still sends packets to 127.0.0.1"
+    )
+}
+
+fn print(released: &Released) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    if released.removed.is_empty() {
+        writeln!(out, "Nothing to remove.")?;
+    }
+    for object in &released.removed {
+        writeln!(out, "removed  {object}")?;
+    }
+    for line in &released.kept {
+        writeln!(out, "kept     {line}")?;
+    }
+    for line in &released.failures {
+        writeln!(out, "FAILED   {line}")?;
+    }
+    Ok(())
+}

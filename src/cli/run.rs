@@ -1,0 +1,32 @@
+//! `ecs-netguard run`: the daemon.
+
+use anyhow::Context as _;
+
+use super::{Common, Exit, need_net_admin};
+use crate::guard::{self, Options};
+use crate::inputs::Inputs;
+use crate::kernel::lock::Lock;
+use crate::log;
+
+pub(super) fn run(common: &Common) -> anyhow::Result<Exit> {
+    need_net_admin("run")?;
+    let inputs = common.inputs();
+    log::start(&Inputs::read_or_keep(&inputs, None).settings.log);
+    let _lock = Lock::take(&common.runtime_dir, "run")?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?;
+    let state_dir = common.state_dir.clone();
+    let options = Options {
+        inputs,
+        state_dir,
+        backend: common.backend,
+    };
+    let result = runtime
+        .block_on(guard::run(options))
+        .context("the daemon's loop");
+    // A tool that hangs is killed after its limit; leaving does not wait for that.
+    runtime.shutdown_background();
+    result.map(|()| Exit::Held)
+}

@@ -1,0 +1,22 @@
+//! `loopback-shield`: with `route_localnet=1` the kernel accepts packets for 127.0.0.0/8 from the
+//! network (CVE-2020-8558); those that no NAT rule of the host sent there are dropped.
+//!
+//! The rule is the one that ecs-init installs. It must stand before `route_localnet` is set, and go
+//! only after that is restored. IPv6 needs none: `::1` is never routed.
+
+use super::{Guarantee, Rules, Scope};
+use crate::ruleset::Family;
+
+pub(super) fn rules(_scope: &Scope) -> Rules {
+    let mut rules = Rules::default();
+    rules.add(
+        Guarantee::LoopbackShield,
+        Family::V4,
+        ("filter", "INPUT"),
+        (
+            "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT",
+            "DROP",
+        ),
+    );
+    rules
+}

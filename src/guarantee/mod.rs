@@ -1,0 +1,173 @@
+//! The guarantees: each is a pair of the rules that bring it about and the claims that prove it.
+//!
+//! One file a guarantee. Everything here is a value computed from [`Scope`]; nothing outside this
+//! folder knows what the instance metadata service is.
+
+pub mod imds_block;
+pub mod introspection_shield;
+pub mod loopback_shield;
+pub mod task_credentials;
+
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::config::settings::RouteLocalnet;
+use crate::ruleset::Family;
+
+/// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
+pub const TAG_PREFIX: &str = "ecs-netguard: ";
+
+/// One promise about the host's network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Guarantee {
+    /// Containers cannot reach the instance metadata service.
+    ImdsBlock,
+    /// `route_localnet=1` does not open the host's loopback services to the network.
+    LoopbackShield,
+    /// The agent's introspection port answers only the host and the default bridge.
+    IntrospectionShield,
+    /// Tasks reach the agent's credentials endpoint.
+    TaskCredentials,
+}
+
+impl Guarantee {
+    /// All guarantees, in the order in which their rules stand in a shared chain: what blocks comes
+    /// before what lets through.
+    pub const ALL: [Self; 4] = [
+        Self::ImdsBlock,
+        Self::LoopbackShield,
+        Self::IntrospectionShield,
+        Self::TaskCredentials,
+    ];
+
+    /// The name used in tags, output, logs and documents.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::ImdsBlock => "imds-block",
+            Self::LoopbackShield => "loopback-shield",
+            Self::IntrospectionShield => "introspection-shield",
+            Self::TaskCredentials => "task-credentials",
+        }
+    }
+
+    /// The guarantee whose tag this rule comment is; `None` for a comment that is not a tag of ours.
+    #[must_use]
+    pub fn from_tag(comment: &str) -> Option<Self> {
+        let name = comment.strip_prefix(TAG_PREFIX)?;
+        Self::ALL
+            .into_iter()
+            .find(|guarantee| guarantee.name() == name)
+    }
+
+    /// The rules that bring this guarantee about.
+    #[must_use]
+    pub fn rules(self, scope: &Scope) -> Rules {
+        match self {
+            Self::ImdsBlock => imds_block::rules(scope),
+            Self::LoopbackShield => loopback_shield::rules(scope),
+            Self::IntrospectionShield => introspection_shield::rules(scope),
+            Self::TaskCredentials => task_credentials::rules(scope),
+        }
+    }
+}
+
+impl fmt::Display for Guarantee {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+/// What of the host and the settings the guarantees depend on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scope {
+    /// Container interfaces: names, or prefixes ending in `+` as iptables writes them.
+    pub interfaces: Vec<String>,
+    /// The families to cover; IPv6 only where the kernel has it.
+    pub families: Vec<Family>,
+    /// The default Docker bridge's name, `None` where Docker was told to have none.
+    pub default_bridge: Option<String>,
+    /// The bridges that exist now and match `interfaces`.
+    pub bridges: Vec<String>,
+    /// Where `route_localnet` is set.
+    pub route_localnet: RouteLocalnet,
+}
+
+/// An iptables rule that belongs at the top of its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedRule {
+    /// Whose rule it is.
+    pub guarantee: Guarantee,
+    /// iptables or ip6tables.
+    pub family: Family,
+    /// The iptables table.
+    pub table: &'static str,
+    /// The built-in chain.
+    pub chain: &'static str,
+    /// The rule in iptables' own words, tag included.
+    pub spec: String,
+}
+
+/// `net.ipv4.conf.<interface>.route_localnet` that belongs at 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedSysctl {
+    /// Whose wish it is.
+    pub guarantee: Guarantee,
+    /// `all`, or the name of a bridge.
+    pub interface: String,
+}
+
+/// What a guarantee puts into the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The iptables rules, in the order in which they stand.
+    pub iptables: Vec<WantedRule>,
+    /// The sysctls.
+    pub sysctls: Vec<WantedSysctl>,
+}
+
+impl Rules {
+    /// Everything that the `required` guarantees want, in chain order.
+    #[must_use]
+    pub fn of(required: &[Guarantee], scope: &Scope) -> Self {
+        let mut all = Self::default();
+        for guarantee in Guarantee::ALL.into_iter().filter(|g| required.contains(g)) {
+            let Self { iptables, sysctls } = guarantee.rules(scope);
+            all.iptables.extend(iptables);
+            all.sysctls.extend(sysctls);
+        }
+        all
+    }
+
+    fn add(
+        &mut self,
+        guarantee: Guarantee,
+        family: Family,
+        (table, chain): (&'static str, &'static str),
+        (matches, verdict): (&str, &str),
+    ) {
+        let spec =
+            format!("{matches} -m comment --comment \"{TAG_PREFIX}{guarantee}\" -j {verdict}");
+        self.iptables.push(WantedRule {
+            guarantee,
+            family,
+            table,
+            chain,
+            spec,
+        });
+    }
+}
+
+/// Whether an interface fits one of the patterns as iptables means them: `docker+` is every name
+/// that begins with `docker`.
+#[must_use]
+pub fn covers(patterns: &[String], interface: &str) -> bool {
+    patterns
+        .iter()
+        .any(|pattern| match pattern.strip_suffix('+') {
+            Some(prefix) => interface.starts_with(prefix),
+            None => pattern == interface,
+        })
+}

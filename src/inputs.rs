@@ -1,0 +1,103 @@
+//! Reading what the operator wrote, and what to do when it cannot be read.
+
+use std::path::PathBuf;
+
+use crate::config::ecs::{self, EcsConfig, EcsInputs, EcsPaths};
+use crate::config::settings::{Mode, Settings, SettingsError};
+
+/// Where the inputs are.
+#[derive(Debug, Clone)]
+pub struct InputPaths {
+    /// The daemon's own config.toml.
+    pub settings: PathBuf,
+    /// ecs.config and its siblings.
+    pub ecs: EcsPaths,
+}
+
+impl InputPaths {
+    /// Every file whose change matters.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.settings.clone()];
+        files.extend([self.ecs.config.clone(), self.ecs.json.clone()]);
+        files.extend(self.ecs.var_config.clone());
+        files
+    }
+}
+
+/// What the inputs said when they were read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    /// config.toml.
+    pub settings: Settings,
+    /// ecs.config as the ECS software reads it.
+    pub ecs: EcsConfig,
+    /// What could not be read and what was done instead.
+    pub warnings: Vec<String>,
+}
+
+impl Inputs {
+    /// Reads them for a command: a config.toml that cannot be understood is an error.
+    pub fn read(paths: &InputPaths) -> Result<Self, SettingsError> {
+        let settings = Settings::load(&paths.settings)?;
+        Ok(Self {
+            settings,
+            ecs: ecs::resolve(&EcsInputs::read(&paths.ecs)),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Reads them for the daemon, which must not fail open. What cannot be read stays as `last` had
+    /// it; without a last time, a config.toml that cannot be understood blocks, and so does an
+    /// ecs.config that cannot be read.
+    #[must_use]
+    pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>) -> Self {
+        let mut warnings = Vec::new();
+        let mut settings = Settings::load(&paths.settings).unwrap_or_else(|error| {
+            let (instead, settings) = match last {
+                Some(last) => (
+                    "the settings from before stay in force",
+                    last.settings.clone(),
+                ),
+                None => (
+                    "IMDS is blocked and the rest is as by default",
+                    block_always(),
+                ),
+            };
+            warnings.push(format!("{error}; until that is mended {instead}"));
+            settings
+        });
+        let mut ecs = ecs::resolve(&EcsInputs::read(&paths.ecs));
+        if !ecs.unreadable.is_empty() {
+            let instead = match last {
+                Some(last) => {
+                    let unreadable = std::mem::take(&mut ecs.unreadable);
+                    ecs = EcsConfig {
+                        unreadable,
+                        ..last.ecs.clone()
+                    };
+                    "what it said before stays in force"
+                }
+                None => {
+                    settings.imds.block = Mode::Always;
+                    "IMDS is blocked"
+                }
+            };
+            for input in &ecs.unreadable {
+                let (path, reason) = (input.path.display(), &input.reason);
+                warnings.push(format!("{path} {reason}; until it can be read {instead}"));
+            }
+        }
+        Self {
+            settings,
+            ecs,
+            warnings,
+        }
+    }
+}
+
+fn block_always() -> Settings {
+    let mut settings = Settings::default();
+    settings.imds.block = Mode::Always;
+    settings
+}

@@ -1,0 +1,11 @@
+//! All that touches the kernel and the host. What to do is decided elsewhere; this room does it and
+//! says exactly what failed.
+
+pub mod environment;
+pub mod exec;
+pub mod facts;
+pub mod iptables;
+pub mod lock;
+pub mod privilege;
+pub mod sysctl;
+pub mod watch;

@@ -1,0 +1,339 @@
+//! From what should be there and what is: the drift, and the ordered steps that close it.
+//!
+//! In every chain that concerns the guard its rules stand in one block at the top, in order, once.
+//! A chain where they do not is rebuilt in a single `iptables-restore --noflush` transaction:
+//! every tagged rule is deleted by its exact text and the block inserted, so that no packet ever
+//! sees a chain without the rules it had before.
+//!
+//! Order across objects: on the way in filter rules, then NAT rules, then `route_localnet`; on the
+//! way out the reverse, so that `route_localnet=1` never stands without its shield.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+
+use crate::guarantee::{Guarantee, Rules, WantedRule};
+use crate::ruleset::{Chain, Family, Rule, Ruleset, parse_rule};
+
+/// What was read of one sysctl: its value, `None` where the interface is not there.
+pub type SysctlValue = Option<String>;
+
+/// What the kernel holds of everything that the plan is about.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// The iptables tables that could be read, by family.
+    pub rulesets: BTreeMap<Family, Ruleset>,
+    /// `route_localnet` by interface: those wanted, and those that the guard once changed.
+    pub route_localnet: BTreeMap<String, SysctlValue>,
+    /// What to put back into the sysctls that the guard changed, by interface.
+    pub previous: BTreeMap<String, String>,
+}
+
+/// A difference between what should be there and what is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Drift {
+    /// Whose rule it is about.
+    pub guarantee: Guarantee,
+    /// How the object differs.
+    pub kind: DriftKind,
+    /// The rule or sysctl: `IPv4 filter FORWARD: -d 169.254.169.254/32 …`.
+    pub object: String,
+}
+
+/// How an object differs from what it should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DriftKind {
+    /// A wanted rule is not there, or a sysctl has not its value.
+    Missing,
+    /// A wanted rule is there, but not in its place at the top.
+    Displaced,
+    /// A wanted rule is there more than once.
+    Doubled,
+    /// A tagged rule, or a sysctl that the guard changed, is no longer wanted.
+    Stray,
+}
+
+impl fmt::Display for DriftKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Missing => "missing",
+            Self::Displaced => "displaced",
+            Self::Doubled => "doubled",
+            Self::Stray => "no longer wanted",
+        })
+    }
+}
+
+/// One change to the kernel. Each either happens whole or not at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// Feed `input` to `iptables-restore --noflush` (or ip6tables').
+    Restore {
+        /// Which tool.
+        family: Family,
+        /// The table that `input` is about.
+        table: String,
+        /// The transaction, from `*table` to `COMMIT`.
+        input: String,
+    },
+    /// Set `net.ipv4.conf.<interface>.route_localnet`.
+    RouteLocalnet {
+        /// `all`, or a bridge.
+        interface: String,
+        /// `1` to set; on the way out whatever stood there before.
+        value: String,
+        /// Whether this puts back what stood there before the guard.
+        undo: bool,
+    },
+}
+
+impl Step {
+    /// The family that the step is about; `route_localnet` is IPv4's.
+    #[must_use]
+    pub const fn family(&self) -> Family {
+        match self {
+            Self::Restore { family, .. } => *family,
+            Self::RouteLocalnet { .. } => Family::V4,
+        }
+    }
+
+    /// What it changes: the table's name, or `route_localnet`.
+    #[must_use]
+    pub fn object(&self) -> &str {
+        match self {
+            Self::Restore { table, .. } => table,
+            Self::RouteLocalnet { .. } => "route_localnet",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Restore { family, table, .. } => write!(f, "rebuild {family} {table}"),
+            Self::RouteLocalnet {
+                interface, value, ..
+            } => {
+                write!(f, "set net.ipv4.conf.{interface}.route_localnet={value}")
+            }
+        }
+    }
+}
+
+/// What differs, and what to do about it, in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// The differences.
+    pub drifts: Vec<Drift>,
+    /// The steps. A step must not be taken when one before it of the same family failed.
+    pub steps: Vec<Step>,
+}
+
+/// Works out what is missing. Tables that are not in the snapshot are left alone.
+#[must_use]
+pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
+    let mut drifts = Vec::new();
+    let mut restores = Vec::new();
+    for ruleset in actual.rulesets.values() {
+        for (table, content) in &ruleset.tables {
+            let mut input = String::new();
+            for (name, chain) in &content.chains {
+                let place = (ruleset.family, table.as_str(), name.as_str());
+                let want: Vec<&WantedRule> = wanted
+                    .iptables
+                    .iter()
+                    .filter(|rule| (rule.family, rule.table, rule.chain) == place)
+                    .collect();
+                let found = compare(place, &want, chain);
+                if !found.is_empty() {
+                    rebuild(&mut input, name, &want, chain);
+                    drifts.extend(found);
+                }
+            }
+            if !input.is_empty() {
+                restores.push(Step::Restore {
+                    family: ruleset.family,
+                    table: table.clone(),
+                    input: format!("*{table}\n{input}COMMIT\n"),
+                });
+            }
+        }
+    }
+    let (set, undo) = sysctls(wanted, actual, &mut drifts);
+    Plan {
+        drifts,
+        steps: in_order(wanted, restores, set, undo),
+    }
+}
+
+fn in_order(wanted: &Rules, mut restores: Vec<Step>, set: Vec<Step>, undo: Vec<Step>) -> Vec<Step> {
+    restores.sort_by_key(|step| match step {
+        Step::Restore { table, family, .. } if table == "filter" => u8::from(*family == Family::V6),
+        _ => 2,
+    });
+    if wanted.sysctls.is_empty() {
+        restores.reverse();
+        undo.into_iter().chain(restores).collect()
+    } else {
+        restores.into_iter().chain(set).chain(undo).collect()
+    }
+}
+
+/// How a chain differs from one where `want` stands on top, once, in order.
+fn compare(
+    (family, table, name): (Family, &str, &str),
+    want: &[&WantedRule],
+    chain: &Chain,
+) -> Vec<Drift> {
+    let drift = |guarantee, kind, text: &str| Drift {
+        guarantee,
+        kind,
+        object: format!("{family} {table} {name}: {}", without_tag(text)),
+    };
+    let mut drifts = Vec::new();
+    let mut seen: BTreeSet<usize> = BTreeSet::new();
+    for (place, wish) in want.iter().enumerate() {
+        let Ok(parsed) = parse_rule(family, &wish.spec) else {
+            continue;
+        };
+        let at: Vec<usize> = positions(chain, &parsed);
+        seen.extend(&at);
+        let kind = match at.as_slice() {
+            [] => DriftKind::Missing,
+            [only] if *only == place => continue,
+            [_] => DriftKind::Displaced,
+            _ => DriftKind::Doubled,
+        };
+        drifts.push(drift(wish.guarantee, kind, &wish.spec));
+    }
+    for (index, rule) in chain.rules.iter().enumerate() {
+        if let Some(guarantee) = owner(rule)
+            && !seen.contains(&index)
+        {
+            drifts.push(drift(guarantee, DriftKind::Stray, &rule.text));
+        }
+    }
+    drifts
+}
+
+fn positions(chain: &Chain, wish: &Rule) -> Vec<usize> {
+    let same = |(_, rule): &(usize, &Rule)| rule.same_as(wish);
+    chain
+        .rules
+        .iter()
+        .enumerate()
+        .filter(same)
+        .map(|(index, _)| index)
+        .collect()
+}
+
+/// The rule as the documentation has it: the guarantee is named beside it anyway.
+fn without_tag(text: &str) -> String {
+    match text.split_once(" -m comment --comment \"") {
+        Some((before, rest)) => {
+            let after = rest.split_once('"').map_or("", |(_, after)| after);
+            format!("{before}{after}")
+        }
+        None => text.to_owned(),
+    }
+}
+
+/// The guarantee whose tag the rule bears.
+fn owner(rule: &Rule) -> Option<Guarantee> {
+    rule.comment().and_then(Guarantee::from_tag)
+}
+
+fn rebuild(input: &mut String, name: &str, want: &[&WantedRule], chain: &Chain) {
+    use std::fmt::Write as _;
+    for rule in chain.rules.iter().filter(|rule| owner(rule).is_some()) {
+        let _infallible = writeln!(input, "-D {name} {}", rule.text);
+    }
+    for (place, wish) in want.iter().enumerate() {
+        let _infallible = writeln!(input, "-I {name} {} {}", place + 1, wish.spec);
+    }
+}
+
+fn sysctls(wanted: &Rules, actual: &Snapshot, drifts: &mut Vec<Drift>) -> (Vec<Step>, Vec<Step>) {
+    let mut drift = |kind, interface: &str, value: &str| {
+        drifts.push(Drift {
+            guarantee: Guarantee::TaskCredentials,
+            kind,
+            object: format!("net.ipv4.conf.{interface}.route_localnet={value}"),
+        });
+    };
+    let step = |interface: &str, value: &str, undo| Step::RouteLocalnet {
+        interface: interface.to_owned(),
+        value: value.to_owned(),
+        undo,
+    };
+    let (mut set, mut undo) = (Vec::new(), Vec::new());
+    for wish in &wanted.sysctls {
+        let current = actual
+            .route_localnet
+            .get(&wish.interface)
+            .cloned()
+            .flatten();
+        if current.is_none_or(|value| value == "1") {
+            continue;
+        }
+        drift(DriftKind::Missing, &wish.interface, "1");
+        if shield_is_sure(wanted, actual) {
+            set.push(step(&wish.interface, "1", false));
+        }
+    }
+    if others_need_route_localnet(actual) {
+        return (set, undo);
+    }
+    for (interface, before) in &actual.previous {
+        let wanted = wanted
+            .sysctls
+            .iter()
+            .any(|wish| wish.interface == *interface);
+        let current = actual
+            .route_localnet
+            .get(interface)
+            .and_then(Option::as_deref);
+        if wanted || current != Some("1") || before == "1" {
+            continue;
+        }
+        drift(DriftKind::Stray, interface, "1");
+        undo.push(step(interface, before, true));
+    }
+    (set, undo)
+}
+
+/// Whether every IPv4 table that the wanted rules stand in could be read: what cannot be read cannot
+/// be known to hold the shield.
+fn shield_is_sure(wanted: &Rules, actual: &Snapshot) -> bool {
+    let tables = actual
+        .rulesets
+        .get(&Family::V4)
+        .map(|ruleset| &ruleset.tables);
+    let of_ipv4 = wanted
+        .iptables
+        .iter()
+        .filter(|rule| rule.family == Family::V4);
+    tables.is_some_and(|tables| {
+        of_ipv4
+            .into_iter()
+            .all(|rule| tables.contains_key(rule.table))
+    })
+}
+
+/// Whether somebody else's NAT rule (ecs-init's own, an admin's) sends packets to loopback: taking
+/// `route_localnet` back would cut it off.
+fn others_need_route_localnet(actual: &Snapshot) -> bool {
+    let nat = actual
+        .rulesets
+        .get(&Family::V4)
+        .and_then(|ruleset| ruleset.tables.get("nat"));
+    nat.into_iter()
+        .flat_map(|table| table.chains.values())
+        .flat_map(|chain| &chain.rules)
+        .any(|rule| owner(rule).is_none() && rule.text.contains("--to-destination 127."))
+}
+
+#[cfg(test)]
+mod tests;

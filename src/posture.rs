@@ -1,0 +1,148 @@
+//! From inputs to posture: which guarantees are required on this host, and why.
+//!
+//! A wish to block that cannot be read is a block; a wish to open that cannot be read opens nothing.
+
+use serde::Serialize;
+
+use crate::config::ecs::{EcsConfig, Setting, Wish};
+use crate::config::settings::{Mode, Settings};
+use crate::config::shown;
+use crate::guarantee::Guarantee;
+
+/// The resolved wish, one decision a guarantee, in the order of [`Guarantee::ALL`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Posture {
+    decisions: Vec<Decision>,
+}
+
+/// Whether one guarantee is required, and the reason.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Decision {
+    /// The guarantee.
+    pub guarantee: Guarantee,
+    /// Whether the guard has to keep it.
+    pub required: bool,
+    /// Which input, which line: `ECS_AWSVPC_BLOCK_IMDS=true (/etc/ecs/ecs.config:3)`.
+    pub reason: String,
+}
+
+impl Posture {
+    /// The posture that the inputs ask for.
+    #[must_use]
+    pub fn resolve(settings: &Settings, ecs: &EcsConfig) -> Self {
+        let decisions = Guarantee::ALL
+            .into_iter()
+            .map(|guarantee| {
+                let (required, reason) = match guarantee {
+                    Guarantee::ImdsBlock => imds_block(settings, ecs),
+                    Guarantee::TaskCredentials => task_credentials(settings, ecs),
+                    Guarantee::LoopbackShield => loopback_shield(settings, ecs),
+                    Guarantee::IntrospectionShield => introspection_shield(ecs),
+                };
+                Decision {
+                    guarantee,
+                    required,
+                    reason,
+                }
+            })
+            .collect();
+        Self { decisions }
+    }
+
+    /// The decisions, one a guarantee.
+    #[must_use]
+    pub fn decisions(&self) -> &[Decision] {
+        &self.decisions
+    }
+
+    /// The guarantees that are required.
+    #[must_use]
+    pub fn required(&self) -> Vec<Guarantee> {
+        self.decisions
+            .iter()
+            .filter(|d| d.required)
+            .map(|d| d.guarantee)
+            .collect()
+    }
+
+    /// Whether `guarantee` is required.
+    #[must_use]
+    pub fn requires(&self, guarantee: Guarantee) -> bool {
+        self.decisions
+            .iter()
+            .any(|d| d.guarantee == guarantee && d.required)
+    }
+}
+
+fn imds_block(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
+    let wish = &ecs.block_imds;
+    match (settings.imds.block, wish.wish) {
+        (Mode::Always, _) => (
+            true,
+            "block = \"always\" under [imds] in config.toml".into(),
+        ),
+        (Mode::Never, _) => (
+            false,
+            "block = \"never\" under [imds] in config.toml".into(),
+        ),
+        (Mode::Auto, Wish::Unreadable { .. }) => (
+            wish.wanted(),
+            format!(
+                "{}; the ECS agent cannot read that and takes it as unset",
+                describe(wish)
+            ),
+        ),
+        (Mode::Auto, _) => (wish.effective, describe(wish)),
+    }
+}
+
+fn task_credentials(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
+    match settings.credentials.endpoint {
+        Mode::Always => (
+            true,
+            "endpoint = \"always\" under [credentials] in config.toml".into(),
+        ),
+        Mode::Never => (
+            false,
+            "endpoint = \"never\" under [credentials] in config.toml".into(),
+        ),
+        Mode::Auto => {
+            let (bridge, host) = (&ecs.task_iam_role, &ecs.task_iam_role_network_host);
+            match (bridge.effective, host.effective) {
+                (true, _) => (true, describe(bridge)),
+                (false, true) => (true, describe(host)),
+                (false, false) => (false, format!("{}, {}", describe(bridge), describe(host))),
+            }
+        }
+    }
+}
+
+fn loopback_shield(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
+    let skip = &ecs.skip_localhost_traffic_filter;
+    if skip.effective {
+        return (false, describe(skip));
+    }
+    match task_credentials(settings, ecs) {
+        (true, reason) => (true, format!("route_localnet is needed: {reason}")),
+        (false, reason) => (false, format!("route_localnet is not needed: {reason}")),
+    }
+}
+
+fn introspection_shield(ecs: &EcsConfig) -> (bool, String) {
+    let allow = &ecs.allow_offhost_introspection;
+    (!allow.effective, describe(allow))
+}
+
+/// `ECS_AWSVPC_BLOCK_IMDS=true (/etc/ecs/ecs.config:3)`
+fn describe(setting: &Setting) -> String {
+    let source = setting.wish_source();
+    let variable = setting.variable;
+    match &setting.raw {
+        Some(raw) => format!("{variable}={} ({source})", shown(raw)),
+        None => format!("{variable}={} ({source})", setting.effective),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+use std::path::PathBuf;
+
+use super::*;
+use crate::config::FileText;
+use crate::config::ecs::{EcsInputs, resolve};
+
+fn ecs(text: &str, ecs_init_present: bool) -> EcsConfig {
+    resolve(&EcsInputs {
+        config: (
+            PathBuf::from("/etc/ecs/ecs.config"),
+            FileText::Text(text.to_owned()),
+        ),
+        var_config: None,
+        json: (PathBuf::from("/etc/ecs/ecs.config.json"), FileText::Absent),
+        ecs_init_present,
+    })
+}
+
+fn settings(text: &str) -> Settings {
+    Settings::parse("/etc/ecs-netguard/config.toml".as_ref(), text).unwrap()
+}
+
+fn required(config_toml: &str, ecs_config: &str) -> Vec<&'static str> {
+    let posture = Posture::resolve(&settings(config_toml), &ecs(ecs_config, true));
+    posture
+        .required()
+        .into_iter()
+        .map(Guarantee::name)
+        .collect()
+}
+
+#[test]
+fn an_empty_host_with_ecs_init_has_tasks_and_shields_but_no_block() {
+    assert_eq!(
+        required("", ""),
+        [
+            "loopback-shield",
+            "introspection-shield",
+            "task-credentials"
+        ]
+    );
+}
+
+#[test]
+fn without_ecs_init_nothing_needs_route_localnet() {
+    let posture = Posture::resolve(&Settings::default(), &ecs("", false));
+    assert_eq!(posture.required(), [Guarantee::IntrospectionShield]);
+}
+
+#[test]
+fn every_wish_has_its_reason() {
+    let lines = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=false\n\
+                 ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n\
+                 ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=true\n";
+    let posture = Posture::resolve(&Settings::default(), &ecs(lines, true));
+    let text: Vec<String> = posture
+        .decisions()
+        .iter()
+        .map(|d| format!("{} {}: {}", d.guarantee, d.required, d.reason))
+        .collect();
+    insta::assert_snapshot!(text.join("\n"));
+}
+
+#[test]
+fn a_wish_to_block_that_cannot_be_read_blocks() {
+    for value in [
+        "\"true\"", "'1'", "yes", "on", "ture", "tru e", "True!", "2",
+    ] {
+        let line = format!("ECS_AWSVPC_BLOCK_IMDS={value}");
+        assert!(required("", &line).contains(&"imds-block"), "{line}");
+    }
+}
+
+#[test]
+fn a_plain_no_does_not_block() {
+    for value in ["false", "0", "F", "\"false\"", "no", "off", ""] {
+        let line = format!("ECS_AWSVPC_BLOCK_IMDS={value}");
+        assert!(!required("", &line).contains(&"imds-block"), "{line}");
+    }
+}
+
+#[test]
+fn a_wish_to_open_that_cannot_be_read_opens_nothing() {
+    for variable in [
+        "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER",
+        "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS",
+    ] {
+        let line = format!("{variable}=yes please");
+        let names = required("", &line);
+        assert!(names.contains(&"loopback-shield"), "{line}");
+        assert!(names.contains(&"introspection-shield"), "{line}");
+    }
+}
+
+#[test]
+fn config_toml_wins_over_ecs_config() {
+    let block = "ECS_AWSVPC_BLOCK_IMDS=true\n";
+    assert!(!required("[imds]\nblock = \"never\"", block).contains(&"imds-block"));
+    assert!(required("[imds]\nblock = \"always\"", "").contains(&"imds-block"));
+    assert!(!required("[credentials]\nendpoint = \"never\"", "").contains(&"task-credentials"));
+    let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false";
+    assert!(required("[credentials]\nendpoint = \"always\"", off).contains(&"task-credentials"));
+}
+
+#[test]
+fn the_loopback_shield_comes_with_route_localnet_and_can_be_skipped() {
+    assert!(!required("[credentials]\nendpoint = \"never\"", "").contains(&"loopback-shield"));
+    assert!(!required("", "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true").contains(&"loopback-shield"));
+}

@@ -1,0 +1,200 @@
+//! One turn: read what is there, plan, apply, read again.
+//!
+//! Level-triggered: a turn knows nothing of what happened before it, only what is wanted and what
+//! the kernel holds now.
+
+mod outcome;
+mod reading;
+mod target;
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+pub use self::outcome::{Outcome, Standing};
+use self::reading::Reading;
+pub use self::target::Target;
+use crate::kernel::iptables::{self, Tool};
+use crate::kernel::sysctl;
+use crate::plan::{Drift, Step};
+use crate::posture::Posture;
+use crate::ruleset::Family;
+use crate::state::State;
+
+/// How often a turn starts over when somebody changed the rules between its reading and writing.
+const ATTEMPTS: usize = 3;
+
+/// What a turn found and did.
+#[derive(Debug, Clone, Serialize)]
+pub struct Turn {
+    /// The tools that were used.
+    pub tools: Vec<Tool>,
+    /// What differed when the turn began.
+    pub drifts: Vec<Drift>,
+    /// What was changed.
+    pub done: Vec<String>,
+    /// What could not be changed, and why.
+    pub failures: Vec<Failure>,
+    /// What could not be read, and why.
+    pub unread: Vec<String>,
+    /// How the guarantees stand at its end.
+    pub outcomes: Vec<Outcome>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
+    /// How long it took.
+    #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
+    pub elapsed: Duration,
+}
+
+impl Turn {
+    /// The worst standing of the required guarantees; `Held` where none is required.
+    #[must_use]
+    pub fn overall(&self) -> Standing {
+        let any = |standing| {
+            self.outcomes
+                .iter()
+                .any(|outcome| outcome.standing == standing)
+        };
+        if any(Standing::Violated) {
+            Standing::Violated
+        } else if any(Standing::Undecided) {
+            Standing::Undecided
+        } else {
+            Standing::Held
+        }
+    }
+}
+
+/// A step that was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failure {
+    /// The family that it concerns.
+    pub family: Family,
+    /// The table, or `route_localnet`.
+    pub object: String,
+    /// Which step, why not, and what to do.
+    pub message: String,
+    /// Whether trying again at once makes no sense.
+    #[serde(skip)]
+    hopeless: bool,
+}
+
+/// Where previous values are remembered.
+#[derive(Debug)]
+pub struct Memory<'a> {
+    /// What is remembered.
+    pub state: &'a mut State,
+    /// Where it is kept.
+    pub dir: &'a Path,
+}
+
+/// Reads, changes what is needed, and reads again.
+pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Turn {
+    let started = Instant::now();
+    let mut reading = Reading::take(target, memory.state);
+    let drifts = reading.plan.drifts.clone();
+    let (mut done, mut failures, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..ATTEMPTS {
+        if reading.plan.steps.is_empty() {
+            break;
+        }
+        failures.clear();
+        for step in &reading.plan.steps {
+            match step_after(&failures, step, target, &reading, memory, &mut notes) {
+                Ok(()) => done.push(step.to_string()),
+                Err(failure) => failures.push(failure),
+            }
+        }
+        reading = Reading::take(target, memory.state);
+        if failures.iter().any(|failure| failure.hopeless) {
+            break;
+        }
+    }
+    notes.extend(reading.forget_undone(target, memory));
+    let outcomes = outcome::outcomes(posture, target, &reading, &failures);
+    notes.extend(target.notes.iter().cloned());
+    let tools = target.tools.clone();
+    let unread = reading.unread.into_values().collect();
+    Turn {
+        tools,
+        drifts,
+        done,
+        failures,
+        unread,
+        outcomes,
+        notes,
+        elapsed: started.elapsed(),
+    }
+}
+
+/// Reads only.
+#[must_use]
+pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
+    let started = Instant::now();
+    let reading = Reading::take(target, state);
+    let outcomes = outcome::outcomes(posture, target, &reading, &[]);
+    Turn {
+        tools: target.tools.clone(),
+        drifts: reading.plan.drifts,
+        done: Vec::new(),
+        failures: Vec::new(),
+        unread: reading.unread.into_values().collect(),
+        outcomes,
+        notes: target.notes.clone(),
+        elapsed: started.elapsed(),
+    }
+}
+
+/// Takes a step, unless one before it of the same family failed: the plan's order is what keeps
+/// `route_localnet=1` from standing without its shield.
+fn step_after(
+    failures: &[Failure],
+    step: &Step,
+    target: &Target,
+    reading: &Reading,
+    memory: &mut Memory<'_>,
+    notes: &mut Vec<String>,
+) -> Result<(), Failure> {
+    let failure = |message: String, hopeless| Failure {
+        family: step.family(),
+        object: step.object().to_owned(),
+        message: format!("{step}: {message}"),
+        hopeless,
+    };
+    if failures
+        .iter()
+        .any(|failure| failure.family == step.family())
+    {
+        return Err(failure(
+            "not done, because the step before it failed".into(),
+            false,
+        ));
+    }
+    match step {
+        Step::Restore { family, input, .. } => {
+            let Some(tool) = target.tool(*family) else {
+                return Ok(());
+            };
+            tool.restore(input).map_err(|error| {
+                use iptables::Error::{Busy, Run};
+                failure(error.to_string(), matches!(error, Busy { .. } | Run { .. }))
+            })
+        }
+        Step::RouteLocalnet {
+            interface,
+            value,
+            undo,
+        } => {
+            if !undo {
+                notes.extend(reading.remember(interface, memory));
+            }
+            sysctl::set_route_localnet(interface, value)
+                .map_err(|error| failure(error.to_string(), true))
+        }
+    }
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(duration.as_secs_f64())
+}

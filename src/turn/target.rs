@@ -1,0 +1,111 @@
+//! What a turn works towards, on this host as it is now.
+
+use crate::config::settings::{Backend as BackendChoice, Mode, Settings};
+use crate::guarantee::{Rules, Scope, covers};
+use crate::kernel::facts::Facts;
+use crate::kernel::iptables::Tool;
+use crate::posture::Posture;
+use crate::ruleset::Family;
+
+/// The rules that are wanted and the tools to bring them about.
+#[derive(Debug, Clone, Default)]
+pub struct Target {
+    /// What should be there.
+    pub wanted: Rules,
+    /// Whether the sysctls are this target's business: where there are several targets, of one only.
+    pub sysctls: bool,
+    /// iptables, and ip6tables where IPv6 is covered.
+    pub tools: Vec<Tool>,
+    /// The families without a tool, and why.
+    pub toolless: Vec<(Family, String)>,
+    /// What an operator should know about how this was found.
+    pub notes: Vec<String>,
+}
+
+impl Target {
+    /// What `posture` means on this host. `backend`, from the command line, wins over the settings.
+    #[must_use]
+    pub fn resolve(settings: &Settings, backend: Option<BackendChoice>, posture: &Posture) -> Self {
+        let facts = Facts::read();
+        let scope = scope(settings, &facts);
+        let choice = backend.unwrap_or(settings.iptables.backend);
+        let mut target = Self {
+            wanted: Rules::of(&posture.required(), &scope),
+            sysctls: true,
+            notes: facts.problems.clone(),
+            ..Self::default()
+        };
+        for &family in &scope.families {
+            match Tool::find(family, choice) {
+                Ok(tool) => target.tools.push(tool),
+                Err(error) => target.toolless.push((family, error.to_string())),
+            }
+        }
+        target
+    }
+
+    /// Nothing at all, in every backend that is installed: what leaving works towards. One target
+    /// a backend, since a turn reads one ruleset a family. The system's own comes first and puts
+    /// the sysctls back: that is where ecs-init's rules are that may need them, and the shield must
+    /// not go before.
+    #[must_use]
+    pub fn nothing() -> Vec<Self> {
+        use BackendChoice::{Auto, Legacy, Nft};
+        let target = |choice| {
+            let find = |family| Tool::find(family, choice).ok();
+            let tools = [Family::V4, Family::V6].into_iter().filter_map(find);
+            Self {
+                tools: tools.collect(),
+                sysctls: choice == Auto,
+                ..Self::default()
+            }
+        };
+        let all = [Auto, Nft, Legacy].map(target);
+        all.into_iter()
+            .filter(|target| !target.tools.is_empty())
+            .collect()
+    }
+
+    pub(super) fn tool(&self, family: Family) -> Option<&Tool> {
+        self.tools.iter().find(|tool| tool.family == family)
+    }
+
+    pub(super) fn wants(&self, family: Family, table: &str) -> bool {
+        self.wanted
+            .iptables
+            .iter()
+            .any(|rule| rule.family == family && rule.table == table)
+    }
+}
+
+fn scope(settings: &Settings, facts: &Facts) -> Scope {
+    let mut interfaces = settings.imds.interfaces.clone();
+    // Docker's default bridge carries containers whatever its name is.
+    if let Some(bridge) = &facts.default_bridge
+        && !covers(&interfaces, bridge)
+    {
+        interfaces.push(bridge.clone());
+    }
+    let bridges = facts
+        .bridges
+        .iter()
+        .filter(|name| covers(&interfaces, name))
+        .cloned()
+        .collect();
+    let ipv6 = match settings.imds.ipv6 {
+        Mode::Always => true,
+        Mode::Auto => facts.ipv6,
+        Mode::Never => false,
+    };
+    Scope {
+        interfaces,
+        families: if ipv6 {
+            vec![Family::V4, Family::V6]
+        } else {
+            vec![Family::V4]
+        },
+        default_bridge: facts.default_bridge.clone(),
+        bridges,
+        route_localnet: settings.credentials.route_localnet,
+    }
+}

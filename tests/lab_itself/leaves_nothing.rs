@@ -13,7 +13,6 @@ use crate::lab::daemon::Daemon;
 use crate::lab::docker::{Docker, Programs};
 use crate::lab::imds::IMDS;
 use crate::lab::wait::eventually;
-use crate::real_docker::programs;
 
 /// Everything by which a lab could outlive itself.
 pub(crate) struct Traces {
@@ -210,7 +209,7 @@ fn nothing_is_left_after_a_kill() {
 
 #[test]
 fn nothing_is_left_of_docker_after_a_kill() {
-    let Some(programs) = programs() else { return };
+    let programs = Programs::get().unwrap();
     let (traces, cgroup) = kill_in_the_middle("leaves_nothing::a_docker_to_be_killed");
     assert_eq!(traces.namespaces.len(), 15);
     traces.vanish();

@@ -1,0 +1,85 @@
+//! A real Docker daemon beside the guard: real containers, real restarts.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::time::Duration;
+
+use lab::Lab;
+use lab::docker::{Docker, Programs};
+use lab::imds::ROLE;
+use lab::wait::eventually;
+
+const URL: &str = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
+const TIME: Duration = Duration::from_secs(20);
+
+fn blocked(docker: &Docker<'_>, container: &str) -> bool {
+    docker.wget(container, URL).is_err()
+}
+
+#[test]
+fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
+    let lab = Lab::builder().without_docker0().build();
+    let mut docker = lab.start_docker(&Programs::get().unwrap());
+    docker.container("one", "bridge");
+    assert_eq!(
+        docker.wget("one", URL).as_deref(),
+        Ok(ROLE),
+        "the lab itself"
+    );
+
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let wish = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
+    let daemon = lab.start_daemon(wish);
+    daemon.wait_for_log("keeping the rules", TIME);
+    assert!(blocked(&docker, "one"));
+    assert!(
+        docker
+            .wget("one", &credentials())
+            .unwrap()
+            .contains("AccessKeyId")
+    );
+
+    for round in 1..=2 {
+        let seen = daemon.log().len();
+        docker.restart();
+        eventually(TIME, "the daemon re-tops its rules", || {
+            daemon.log()[seen..].contains("imds-block: 3 rules displaced, put right")
+        });
+        docker.docker(&["start", "one"]);
+        assert!(blocked(&docker, "one"), "after restart {round}");
+        assert!(
+            docker
+                .wget("one", &credentials())
+                .unwrap()
+                .contains("AccessKeyId")
+        );
+    }
+
+    // Docker puts a new network's ACCEPT on top; until the next verification it is open.
+    docker.docker(&["network", "create", "custom"]);
+    docker.container("two", "custom");
+    eventually(TIME, "a network made after the rules is closed", || {
+        blocked(&docker, "two")
+    });
+    docker.container("three", "custom");
+    assert!(
+        docker
+            .exec("two", &["ping", "-c", "1", "-W", "2", "three"])
+            .is_ok()
+    );
+    assert!(
+        docker
+            .exec("one", &["ping", "-c", "1", "-W", "2", "10.0.0.1"])
+            .is_ok()
+    );
+}
+
+fn credentials() -> String {
+    format!(
+        "http://169.254.170.2/v2/credentials/{}",
+        lab::imds::CREDENTIALS_ID
+    )
+}

@@ -1,0 +1,131 @@
+//! What the operator writes, while the daemon runs: edits of every kind, and files that cannot be
+//! read.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::time::Duration;
+
+use lab::Lab;
+use lab::tamper::Backend;
+use lab::wait::eventually;
+
+const TIME: Duration = Duration::from_secs(20);
+/// Long, so that what is seen is seen because the file changed.
+const LONG_INTERVAL: &str = "[verify]\ninterval = \"1h\"\n";
+
+fn blocked(lab: &Lab) -> bool {
+    lab.tamper(Backend::Nft)
+        .save()
+        .contains("ecs-netguard: imds-block")
+}
+
+#[test]
+fn every_way_to_change_ecs_config_is_seen() {
+    let lab = Lab::new();
+    lab.write("config.toml", LONG_INTERVAL);
+    let daemon = lab.start_daemon("ECS_CLUSTER=x\n");
+    daemon.wait_for_log("keeping the rules", TIME);
+    assert!(!blocked(&lab));
+    let edits = [
+        (
+            "append",
+            "echo ECS_AWSVPC_BLOCK_IMDS=true >> /run/lab/ecs.config",
+            true,
+        ),
+        ("sed -i", "sed -i s/true/false/ /run/lab/ecs.config", false),
+        (
+            "rename",
+            "echo ECS_AWSVPC_BLOCK_IMDS=1 > /run/lab/new && mv /run/lab/new /run/lab/ecs.config",
+            true,
+        ),
+        (
+            "in place",
+            "echo ECS_CLUSTER=y > /run/lab/ecs.config",
+            false,
+        ),
+        (
+            "config.toml",
+            "printf '[imds]\\nblock = \"always\"\\n' > /run/lab/config.toml",
+            true,
+        ),
+        ("deleted", "rm /run/lab/config.toml", false),
+    ];
+    for (how, script, expected) in edits {
+        lab.host.sh(script);
+        eventually(TIME, how, || blocked(&lab) == expected);
+    }
+}
+
+#[test]
+fn a_directory_that_comes_late_is_seen() {
+    let lab = Lab::new();
+    lab.write("config.toml", LONG_INTERVAL);
+    let late = ["run", "--ecs-config", "/run/lab/late/ecs/ecs.config"];
+    let daemon = lab::daemon::Daemon::start(lab.netguard(late));
+    daemon.wait_for_log("keeping the rules", TIME);
+    lab.host.sh("mkdir -p /run/lab/late/ecs");
+    lab.host
+        .sh("echo ECS_AWSVPC_BLOCK_IMDS=true > /run/lab/late/ecs/ecs.config");
+    eventually(TIME, "the late file counts", || blocked(&lab));
+}
+
+#[test]
+fn an_ecs_config_that_cannot_be_read_keeps_what_it_said() {
+    let lab = Lab::new();
+    lab.write("config.toml", LONG_INTERVAL);
+    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=false\nECS_ENABLE_TASK_IAM_ROLE=true\n");
+    daemon.wait_for_log("keeping the rules", TIME);
+    lab.write("ecs.config", b"ECS_AWSVPC_BLOCK_IMDS=true\0\n");
+    let log = daemon.wait_for_log("stays in force", TIME);
+    assert!(log.contains("/run/lab/ecs.config"), "{log}");
+    assert!(!blocked(&lab), "as before");
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    eventually(TIME, "readable again", || blocked(&lab));
+    lab.write("ecs.config", vec![b'#'; 10 << 20]);
+    daemon.wait_for_log("MiB", TIME);
+    assert!(blocked(&lab), "as before");
+}
+
+#[test]
+fn what_cannot_be_read_at_the_start_blocks() {
+    let lab = Lab::new();
+    let mut daemon = lab.start_daemon("\0");
+    daemon.wait_for_log("IMDS is blocked", TIME);
+    daemon.wait_for_log("keeping the rules", TIME);
+    assert!(blocked(&lab));
+    daemon.terminate();
+    lab.netguard(["release"]).run();
+    lab.write("config.toml", "[imds]\nblock = 3\n");
+    let daemon = lab.start_daemon("");
+    daemon.wait_for_log("IMDS is blocked", TIME);
+    daemon.wait_for_log("keeping the rules", TIME);
+    assert!(blocked(&lab));
+}
+
+#[test]
+fn a_wish_that_the_agent_cannot_read_is_a_block_with_a_warning() {
+    for value in ["\"true\"", "yes", "ture", "TRUE!"] {
+        let lab = Lab::new();
+        let daemon = lab.start_daemon(&format!("ECS_AWSVPC_BLOCK_IMDS={value}\n"));
+        let log = daemon.wait_for_log("keeping the rules", TIME);
+        assert!(blocked(&lab), "{value}");
+        assert!(
+            log.contains("WARN") && log.contains("ECS_AWSVPC_BLOCK_IMDS"),
+            "{log}"
+        );
+    }
+}
+
+#[test]
+fn hangup_reads_everything_again() {
+    let lab = Lab::new();
+    lab.write("config.toml", LONG_INTERVAL);
+    let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    daemon.wait_for_log("keeping the rules", TIME);
+    lab.tamper(Backend::Nft).flush("filter", None);
+    daemon.hangup();
+    eventually(TIME, "put back", || blocked(&lab));
+}

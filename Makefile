@@ -1,0 +1,31 @@
+# Everything a newcomer needs; `make` alone lists it.
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+export CARGO_TERM_PROGRESS_WHEN ?= never
+
+.PHONY: help setup build demo test lint bench clean
+
+help: ## List what can be made
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing to build and test (says what; nothing where nothing is)
+	@scripts/setup.sh
+
+build: setup ## Build the release binary: target/release/ecs-netguard
+	@$(CARGO) build --release --locked --quiet
+
+demo: build ## Run the daemon in a private lab of namespaces, attack it, show what happens
+	@$(CARGO) run --release --locked --quiet --example demo -- target/release/ecs-netguard
+
+test: lint ## Lint and run all tests (as root: they make network namespaces of their own)
+	$(CARGO) test --locked
+
+lint: setup ## Formatting and clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: setup ## Measure a turn against what scripts do, in one run
+	@$(CARGO) bench --locked --quiet --bench turn
+
+clean: ## Remove what was built
+	$(CARGO) clean

@@ -1,0 +1,78 @@
+#!/bin/sh
+# Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
+# is silent and does nothing where nothing is missing.
+set -eu
+
+RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
+
+if command -v apt-get >/dev/null; then
+    manager=apt
+elif command -v dnf >/dev/null; then
+    manager=dnf
+else
+    manager=none
+fi
+
+missing=
+# need PROGRAM DEBIAN-PACKAGE DNF-PACKAGE
+need() {
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null && return 0
+    case $manager in
+        apt) missing="$missing $2" ;;
+        dnf) missing="$missing $3" ;;
+        none) missing="$missing $1" ;;
+    esac
+}
+
+need iptables iptables iptables-nft
+need nft nftables nftables
+need ip iproute2 iproute
+need curl curl curl-minimal
+need cc gcc gcc
+need setpriv util-linux util-linux
+
+rust_is_recent() {
+    version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
+    [ -n "$version" ] && [ "$(printf '%s\n%s\n' "$RUST_NEEDED" "$version" | sort -V | head -n 1)" = "$RUST_NEEDED" ]
+}
+
+if ! { rust_is_recent && command -v cargo >/dev/null; }; then
+    case $manager in
+        # Debian 12's own rustc is older; the -web packages follow upstream.
+        apt) missing="$missing rustc-web cargo-web rustfmt-web rust-web-clippy" ;;
+        dnf) missing="$missing rust cargo rustfmt clippy" ;;
+        none) missing="$missing rust>=$RUST_NEEDED" ;;
+    esac
+fi
+
+[ -n "$missing" ] || exit 0
+
+if [ "$manager" = none ]; then
+    echo "setup: missing:$missing; neither apt-get nor dnf is here: install them by hand" >&2
+    exit 1
+fi
+if [ "$(id -u)" != 0 ]; then
+    echo "setup: missing:$missing; run 'sudo make setup'" >&2
+    exit 1
+fi
+echo "setup: installing$missing"
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+install() {
+    case $manager in
+        apt)
+            apt-get update -qq &&
+                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+            ;;
+        dnf) dnf install -y -q $missing ;;
+    esac
+}
+if ! install >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "setup: installing failed; the package manager's own words are above" >&2
+    exit 1
+fi
+if ! rust_is_recent; then
+    echo "setup: Rust $RUST_NEEDED or newer is needed and $(rustc --version 2>/dev/null || echo none) was found: install it from rustup.rs" >&2
+    exit 1
+fi

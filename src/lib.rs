@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod log;
 pub mod plan;
 pub mod posture;
+pub mod prove;
 pub mod report;
 pub mod ruleset;
 pub mod state;

@@ -71,9 +71,9 @@ fn after_a_docker_restart_presence_says_yes_and_the_proof_says_no() {
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("imds-block            VIOLATED"), "{text}");
         let above = if docker28 {
-            "-i docker0 ! -o docker0 -j ACCEPT"
+            "DOCKER-FORWARD rule 5, `-i docker0 -j ACCEPT`"
         } else {
-            "FORWARD rule"
+            "FORWARD rule 5, `-i docker0 ! -o docker0 -j ACCEPT`"
         };
         assert!(text.contains(above), "the rule above is named: {text}");
         let (code, text) = netguard(&lab, &["apply"]);

@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// The interface by which the packet comes in; left out, this host sends it
     #[arg(long, value_name = "NAME")]
     iif: Option<String>,
+    /// The interface by which routing sends it out; any, if left out
+    #[arg(long, value_name = "NAME")]
+    oif: Option<String>,
     /// The packet's destination
     #[arg(long, value_name = "ADDRESS")]
     dst: IpAddr,
@@ -97,17 +100,25 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
             .is_none_or(|src| src.is_ipv4() == arguments.dst.is_ipv4()),
         "--src and --dst are of different families"
     );
+    let interface = |option: &str, name: &str| {
+        let pattern = IfacePattern::parse(name);
+        pattern
+            .map(Ifaces::from)
+            .with_context(|| format!("{option} {name}: no interface has such a name"))
+    };
     let from = match &arguments.iif {
-        Some(name) => Origin::Interface(Ifaces::from(
-            IfacePattern::parse(name)
-                .with_context(|| format!("--iif {name}: no interface has such a name"))?,
-        )),
+        Some(name) => Origin::Interface(interface("--iif", name)?),
         None => Origin::Host,
     };
+    let out = arguments
+        .oif
+        .as_deref()
+        .map(|name| interface("--oif", name))
+        .transpose()?;
     Ok(PacketClass {
         family,
         from,
-        out: None,
+        out,
         src: arguments
             .src
             .map(|src| Addrs::from(Net::host(src)))

@@ -44,7 +44,8 @@
 //!
 //! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, MARK,
 //! CONNMARK, NOTRACK are computed; LOG, NFLOG, TRACE, TCPMSS, TOS, DSCP, CLASSIFY, CHECKSUM, AUDIT
-//! pass packets on; MASQUERADE gives an unknown source. Everything else is unknown.
+//! pass packets on; MASQUERADE gives one of this host's addresses as source, or any that is not
+//! loopback where those are not known. Everything else is unknown.
 //!
 //! # Blocks
 //!

@@ -4,12 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::Set;
 use super::class::Moment;
-use super::engine::Engine;
+use super::engine::{Answer, Engine};
 use super::hook::Hook;
 use super::layout::{Field, State};
 use super::start::Odd;
 use super::walk::{End, Outcome};
-use crate::ruleset::{Family, IfacePattern, Masked, PortRange, Rewrite, Side, bits};
+use crate::ruleset::{Family, IfacePattern, Masked, Net, PortRange, Rewrite, Side, bits};
 
 impl Engine<'_> {
     /// Connection tracking looks at the packets that `raw` has not exempted.
@@ -141,13 +141,26 @@ impl Engine<'_> {
         self.set(changed, self.layout.snat, 1)
     }
 
-    /// The address is that of the interface the packet leaves by: not known here.
+    /// `MASQUERADE`: the source becomes one of this host's addresses, never a loopback one
+    /// (inet_select_addr() with RT_SCOPE_UNIVERSE), or any where those are not known; nothing else
+    /// of the packet changes. Which one it is depends on the route. So a claim holds only if it does
+    /// with each, and is not called violated by what one of them may never meet.
     pub(super) fn masquerade(&mut self, set: Set) -> Set {
-        self.say(
-            "source",
-            "the address of the interface it leaves by, not known here",
-        );
-        self.seized_and_changed(set)
+        let (src, sport, family) = (self.layout.src, self.layout.sport, self.layout.family);
+        self.say("source", "an address of this host");
+        let interfaces = self.host.interfaces.values();
+        let own: Vec<Net> = interfaces
+            .flat_map(|iface| &iface.addrs)
+            .map(|addr| Net::host(*addr))
+            .filter(|net| net.family() == family)
+            .collect();
+        let addresses = self.in_nets(Side::Src, &own, &[Net::loopback(family)]);
+        let moved = self.move_aside(set, src);
+        let moved = self.move_aside(moved, sport);
+        let moved = self.bdd.and(moved, addresses);
+        let this_one = self.ask(Answer::Unknown);
+        let moved = self.bdd.and(moved, this_one);
+        self.set(moved, self.layout.snat, 1)
     }
 
     /// `REDIRECT` turns packets to the loopback address in OUTPUT, and to the first address of the

@@ -203,3 +203,29 @@ fn an_established_connection_is_walked_without_nat() {
     let rules = "-A INPUT -m conntrack --ctstate ESTABLISHED -j ACCEPT";
     held(&input("DROP", rules), &claim);
 }
+
+#[test]
+fn masquerading_changes_the_source_and_nothing_else() {
+    let nat = format!("{NAT}-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE\n");
+    let chains = format!("{NAT_CHAINS}\n:POSTROUTING ACCEPT [0:0]");
+    let with_input = |rules| {
+        tables(&[
+            ("nat", &chains, &nat),
+            ("filter", ":INPUT ACCEPT [0:0]", rules),
+        ])
+    };
+    let shield = "-A INPUT ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP\n";
+    let claim = credentials(Origin::Host);
+    held(&with_input(shield), &claim);
+    // Also where the host's addresses are not known, as in a saved ruleset.
+    let unknown = HostView {
+        route_localnet: true,
+        ..HostView::default()
+    };
+    assert_eq!(prove(&with_input(shield), &claim, &unknown), Verdict::Held);
+    // An address that it may become, and that INPUT refuses, leaves the claim open.
+    let refused = with_input("-A INPUT -s 203.0.113.0/24 -j DROP\n");
+    let mut host = host();
+    host.interfaces.get_mut("docker0").unwrap().addrs = vec!["203.0.113.7".parse().unwrap()];
+    assert_ne!(prove(&refused, &claim, &host), Verdict::Held);
+}

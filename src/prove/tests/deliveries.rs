@@ -22,7 +22,10 @@ fn the_rules_of_ecs_init_deliver() {
 
 #[test]
 fn a_policy_that_drops_is_named() {
-    let rules = tables(&[("nat", NAT_CHAINS, NAT), ("filter", ":INPUT DROP [0:0]", "")]);
+    let rules = tables(&[
+        ("nat", NAT_CHAINS, NAT),
+        ("filter", ":INPUT DROP [0:0]", ""),
+    ]);
     let walk = violated(&rules, &credentials(bridge()));
     assert_eq!(walk.decisive().unwrap().text, "policy DROP");
     let walk = violated(&rules, &credentials(Origin::Host));

@@ -41,9 +41,13 @@ use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::tamper::Backend;
+use lab::wait::eventually;
 
 /// Where the prover is more careful than it need be: `undecided` is found although the rules do decide.
-/// Honest, and no reason to fail; but when the prover learns better, the line has to go.
+/// Honest, and no reason to fail; when the prover learns better, the test says that the line must go.
+///
+/// `imds-block` and `task-credentials` have no interface in common here: file and interface name one
+/// expectation, and the last word is found in what the prover says it hangs on.
 const TOO_CAREFUL: &[(&str, &str, &str)] = &[
     // A process of the host may take docker0's address as its source, and Docker's MASQUERADE, which
     // that source meets, counts as if it might change the destination as well.
@@ -298,14 +302,15 @@ fn the_prover_finds_what_each_fixture_expects() {
         for expected in &fixture.expect {
             let (found, how) = verdict_of(&ruleset, expected);
             verdicts.insert(found);
-            let careful = TOO_CAREFUL.iter().any(|(name, from, by)| {
-                *name == fixture.name && *from == expected.from && how.contains(by)
-            });
-            let wanted = match careful {
-                true => "undecided",
-                false => expected.verdict.as_str(),
+            let careful = TOO_CAREFUL
+                .iter()
+                .find(|(name, from, _)| *name == fixture.name && *from == expected.from)
+                .filter(|_| expected.verdict != "undecided");
+            let right = match careful {
+                Some((_, _, by)) => found == "undecided" && how.contains(by),
+                None => found == expected.verdict,
             };
-            if found != wanted {
+            if !right {
                 let Expected {
                     guarantee,
                     from,
@@ -319,7 +324,10 @@ fn the_prover_finds_what_each_fixture_expects() {
             }
         }
     }
-    assert!(wrong.is_empty(), "{wrong}");
+    assert!(
+        wrong.is_empty(),
+        "{wrong}(or take the line out of TOO_CAREFUL)"
+    );
     assert_eq!(verdicts.len(), 3, "only {verdicts:?} ever found");
 }
 
@@ -408,6 +416,15 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
     // A lab for each, because connections are remembered beyond a change of the rules.
     let lab = Lab::new();
     lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
+    // Links come up in their own time; silence must be the rules' doing. By ICMP, of which nothing is
+    // under way any more when the answer is there.
+    for from in lab.containers() {
+        for address in [IMDS, IMDS6] {
+            eventually(Duration::from_secs(5), "containers reach IMDS", || {
+                from.icmp_echo(address).unwrap()
+            });
+        }
+    }
     let tamper = lab.tamper(Backend::Nft);
     match fixture.family {
         Family::V4 => tamper.restore_snapshot(&fixture.text),
@@ -421,11 +438,10 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
             "imds-block" => !some_reach_imds(&lab, from, fixture),
             _ => from.task_credentials().is_ok(),
         };
-        match expected.verdict.as_str() {
-            "held" => !found,
-            // A pattern can be violated by an interface that is not in the lab.
-            "violated" => found && !expected.from.ends_with('+'),
-            _ => false,
+        // A pattern can be violated by an interface that is not in the lab.
+        match found {
+            true => expected.verdict == "violated" && !expected.from.ends_with('+'),
+            false => expected.verdict == "held",
         }
     };
     let describe = |expected: &Expected| {
@@ -436,9 +452,11 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
         } = expected;
         format!("{}: {guarantee} {from} is not {verdict}", fixture.name)
     };
-    fixture
-        .expect
-        .iter()
+    // First those that let nothing through: of what is let through, an answer's answer may still be
+    // under way when the next one is tried.
+    ["held", "violated"]
+        .into_iter()
+        .flat_map(|verdict| fixture.expect.iter().filter(move |e| e.verdict == verdict))
         .filter(contradicted)
         .map(describe)
         .collect()

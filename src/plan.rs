@@ -14,7 +14,7 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::guarantee::{Guarantee, Rules, WantedRule};
-use crate::ruleset::{Chain, Family, Rule, Ruleset, parse_rule};
+use crate::ruleset::{Chain, Family, Policy, Rule, Ruleset, Shown, parse_rule};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
 pub type SysctlValue = Option<String>;
@@ -22,7 +22,7 @@ pub type SysctlValue = Option<String>;
 /// What the kernel holds of everything that the plan is about.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    /// The iptables tables that could be read, by family.
+    /// The iptables tables, by family. One that could not be read says so ([`Shown::Unreadable`]).
     pub rulesets: BTreeMap<Family, Ruleset>,
     /// `route_localnet` by interface: those wanted, and those that the guard once changed.
     pub route_localnet: BTreeMap<String, SysctlValue>,
@@ -181,6 +181,39 @@ fn in_order(wanted: &Rules, mut restores: Vec<Step>, set: Vec<Step>, undo: Vec<S
     }
 }
 
+/// The ruleset as it will be when the plan has been carried out, for proofs about what is not there
+/// yet. Chains that the table does not show are made.
+#[must_use]
+pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
+    let mut result = ruleset.clone();
+    for table in result.tables.values_mut() {
+        for chain in table.chains.values_mut() {
+            chain.rules.retain(|rule| owner(rule).is_none());
+        }
+    }
+    // Backwards, each on top: so they stand in order.
+    for wish in wanted
+        .iptables
+        .iter()
+        .rev()
+        .filter(|rule| rule.family == ruleset.family)
+    {
+        let Ok(parsed) = parse_rule(wish.family, &wish.spec) else {
+            continue;
+        };
+        let table = result.tables.entry(wish.table.to_owned()).or_default();
+        let chain = table
+            .chains
+            .entry(wish.chain.to_owned())
+            .or_insert_with(|| Chain {
+                policy: Some(Policy::Accept),
+                rules: Vec::new(),
+            });
+        chain.rules.insert(0, parsed);
+    }
+    result
+}
+
 /// How a chain differs from one where `want` stands on top, once, in order.
 fn compare(
     (family, table, name): (Family, &str, &str),
@@ -307,19 +340,20 @@ fn sysctls(wanted: &Rules, actual: &Snapshot, drifts: &mut Vec<Drift>) -> (Vec<S
 /// Whether every IPv4 table that the wanted rules stand in could be read: what cannot be read cannot
 /// be known to hold the shield.
 fn shield_is_sure(wanted: &Rules, actual: &Snapshot) -> bool {
-    let tables = actual
-        .rulesets
-        .get(&Family::V4)
-        .map(|ruleset| &ruleset.tables);
+    let Some(ruleset) = actual.rulesets.get(&Family::V4) else {
+        return false;
+    };
+    let shown = |name: &str| {
+        ruleset
+            .tables
+            .get(name)
+            .is_some_and(|table| !matches!(table.shown, Shown::Unreadable(_)))
+    };
     let of_ipv4 = wanted
         .iptables
         .iter()
         .filter(|rule| rule.family == Family::V4);
-    tables.is_some_and(|tables| {
-        of_ipv4
-            .into_iter()
-            .all(|rule| tables.contains_key(rule.table))
-    })
+    of_ipv4.into_iter().all(|rule| shown(rule.table))
 }
 
 /// Whether somebody else's NAT rule (ecs-init's own, an admin's) sends packets to loopback: taking

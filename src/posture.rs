@@ -50,6 +50,20 @@ impl Posture {
         Self { decisions }
     }
 
+    /// Every guarantee, whatever the inputs say: for judging rules of a host whose inputs are not
+    /// here.
+    #[must_use]
+    pub fn everything(reason: &str) -> Self {
+        let decision = |guarantee| Decision {
+            guarantee,
+            required: true,
+            reason: reason.to_owned(),
+        };
+        Self {
+            decisions: Guarantee::ALL.map(decision).into(),
+        }
+    }
+
     /// The decisions, one a guarantee.
     #[must_use]
     pub fn decisions(&self) -> &[Decision] {

@@ -15,6 +15,7 @@ use crate::turn::{Standing, Turn};
 pub struct Reporter {
     traps: BTreeSet<String>,
     warnings: BTreeSet<String>,
+    messages: BTreeSet<String>,
     posture: Option<Posture>,
     standing: BTreeMap<Guarantee, (Standing, Vec<String>)>,
 }
@@ -78,7 +79,8 @@ impl Reporter {
         }
     }
 
-    /// Says what somebody changed, and that it was put back.
+    /// Says what somebody changed, and that it was put back. Where the guarantee was proved to hold
+    /// all the same, that is no alarm.
     pub fn drift(&self, turn: &Turn) {
         let milliseconds = milliseconds(turn);
         for (guarantee, kind, drifts) in grouped(&turn.drifts) {
@@ -88,31 +90,55 @@ impl Reporter {
             } else {
                 "not put right".to_owned()
             };
-            warn!(
-                guarantee = guarantee.name(),
-                drift = %kind,
-                objects,
-                elapsed_ms = milliseconds,
-                "{guarantee}: {what} {kind}, {end}"
-            );
+            let name = guarantee.name();
+            let held = turn
+                .found
+                .iter()
+                .any(|o| o.guarantee == guarantee && o.standing != Standing::Violated);
+            if held {
+                info!(
+                    guarantee = name,
+                    drift = %kind,
+                    objects,
+                    elapsed_ms = milliseconds,
+                    "{guarantee}: {what} {kind}, though it still held; {end}"
+                );
+            } else {
+                warn!(
+                    guarantee = name,
+                    drift = %kind,
+                    objects,
+                    elapsed_ms = milliseconds,
+                    "{guarantee}: {what} {kind}, {end}"
+                );
+            }
         }
     }
 
     /// Says how the guarantees stand where that is new, and what failed.
     pub fn standing(&mut self, turn: &Turn, first: bool) {
-        for note in &turn.notes {
-            if self.warnings.insert(note.clone()) {
-                warn!("{note}");
+        let failures = turn.failures.iter().map(|failure| &failure.message);
+        for message in turn.unread.iter().chain(failures).chain(&turn.notes) {
+            if self.messages.insert(message.clone()) {
+                warn!("{message}");
             }
         }
+        self.messages.retain(|message| {
+            turn.unread.contains(message)
+                || turn.notes.contains(message)
+                || turn
+                    .failures
+                    .iter()
+                    .any(|failure| failure.message == *message)
+        });
         for outcome in &turn.outcomes {
-            let now = (outcome.standing, outcome.problems.clone());
+            let now = (outcome.standing, outcome.problems());
             let before = self.standing.insert(outcome.guarantee, now.clone());
             if before.as_ref() == Some(&now) {
                 continue;
             }
             let guarantee = outcome.guarantee.name();
-            let problems = outcome.problems.join("; ");
+            let problems = now.1.join("; ");
             match outcome.standing {
                 Standing::Held if before.is_some() || first => {
                     info!(guarantee, "{guarantee} is held")

@@ -1,23 +1,83 @@
-//! `ecs-netguard check`: reads only.
+//! `ecs-netguard check`: reads only, and proves.
 
+use clap::Args;
+
+use super::saved::{self, Files};
 use super::{Common, Exit, need_net_admin, print_json, show};
 use crate::inputs::Inputs;
+use crate::kernel::facts::Facts;
 use crate::posture::Posture;
+use crate::ruleset::{Family, Ruleset};
 use crate::state::State;
-use crate::turn::{self, Target};
+use crate::turn::{self, Outcome, Target};
 
-pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    files: Files,
+    /// With --ruleset: a container interface of that host, besides the patterns (repeatable)
+    #[arg(long, value_name = "NAME", requires = "saved")]
+    iface: Vec<String>,
+}
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs())?;
+    if let Some(rulesets) = arguments.files.read()? {
+        return judge(common, arguments, &inputs, &rulesets);
+    }
     need_net_admin("check")?;
     let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
     let (state, warning) = State::peek(&common.state_dir);
     let mut turn = turn::check(&target, &posture, &state);
     turn.notes.extend(warning);
-    if json {
+    if arguments.json {
         print_json(&turn)?;
     } else {
         show::turn(&turn)?;
     }
     Ok(turn.overall().into())
+}
+
+/// Judges saved rules. Every guarantee is asked for, unless an ecs.config is named that says
+/// otherwise: this machine's own says nothing about the rules of another.
+fn judge(
+    common: &Common,
+    arguments: &Arguments,
+    inputs: &Inputs,
+    rulesets: &[Ruleset],
+) -> anyhow::Result<Exit> {
+    let posture = match &common.ecs_config {
+        Some(_) => Posture::resolve(&inputs.settings, &inputs.ecs),
+        None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
+    };
+    let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
+    let facts = Facts {
+        ipv6: has(Family::V6),
+        bridges: arguments.iface.clone(),
+        default_bridge: Some("docker0".to_owned()),
+        problems: Vec::new(),
+    };
+    let mut scope = turn::scope(&inputs.settings, &facts);
+    scope.families.retain(|family| has(*family));
+    // A bridge that is named is meant, whether a pattern fits it or not.
+    scope.bridges.clone_from(&arguments.iface);
+    let target = Target::of(&inputs.settings, &posture, &scope);
+    let of = |family| {
+        rulesets
+            .iter()
+            .filter(|ruleset| ruleset.family == family)
+            .collect()
+    };
+    let proofs = turn::prove(&target.claims, of, &saved::host(&scope.bridges));
+    let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs);
+    if arguments.json {
+        print_json(&outcomes)?;
+    } else {
+        show::outcomes(&outcomes)?;
+    }
+    Ok(turn::overall(&outcomes).into())
 }

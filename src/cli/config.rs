@@ -46,7 +46,11 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
     } else {
         "not installed"
     };
-    writeln!(out, "{} (ecs-init is {init})", common.ecs_config.display())?;
+    writeln!(
+        out,
+        "{} (ecs-init is {init})",
+        common.inputs().ecs.config.display()
+    )?;
     writeln!(
         out,
         "  {:<42}{:<14}{:<11}source",

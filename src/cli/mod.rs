@@ -3,8 +3,10 @@
 mod apply;
 mod check;
 mod config;
+mod explain;
 mod release;
 mod run;
+mod saved;
 mod show;
 
 use std::io::{self, Write as _};
@@ -50,14 +52,14 @@ struct Common {
     )]
     config: PathBuf,
     /// The ECS agent's configuration; ecs.config.json is looked for beside it
+    /// [default: /etc/ecs/ecs.config]
     #[arg(
         long,
         global = true,
         value_name = "FILE",
-        env = "ECS_NETGUARD_ECS_CONFIG",
-        default_value = "/etc/ecs/ecs.config"
+        env = "ECS_NETGUARD_ECS_CONFIG"
     )]
-    ecs_config: PathBuf,
+    ecs_config: Option<PathBuf>,
     /// Where sysctl values from before are remembered
     #[arg(
         long,
@@ -91,7 +93,11 @@ impl Common {
     fn inputs(&self) -> InputPaths {
         InputPaths {
             settings: self.config.clone(),
-            ecs: EcsPaths::beside(&self.ecs_config),
+            ecs: self
+                .ecs_config
+                .as_deref()
+                .map(EcsPaths::beside)
+                .unwrap_or_default(),
         }
     }
 }
@@ -102,8 +108,10 @@ enum Command {
     Run,
     /// Put the rules in place once and exit
     Apply(Report),
-    /// Say whether the required guarantees hold; changes nothing
-    Check(Report),
+    /// Say whether the required guarantees hold, proved from the rules there are; changes nothing
+    Check(check::Arguments),
+    /// Show the way of a packet through the rules, chain by chain, and where it ends
+    Explain(explain::Arguments),
     /// Show what is configured, what the ECS software makes of it, and the traps in it
     Config(Report),
     /// Remove everything that bears the guard's tag, and restore the sysctls
@@ -143,7 +151,8 @@ pub fn main() -> ExitCode {
     let result = match command {
         Command::Run => run::run(&common),
         Command::Apply(report) => apply::run(&common, report.json),
-        Command::Check(report) => check::run(&common, report.json),
+        Command::Check(arguments) => check::run(&common, &arguments),
+        Command::Explain(arguments) => explain::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
         Command::Release(report) => release::run(&common, report.json),
     };

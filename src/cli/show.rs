@@ -2,45 +2,55 @@
 
 use std::io::{self, Write as _};
 
-use crate::turn::{Outcome, Standing, Turn};
+use crate::turn::{Outcome, Standing, Turn, overall};
 
-/// Prints the overall word, a line per guarantee, what was changed, and what to know besides.
+/// Prints the overall word, a line per guarantee, what was changed or failed, and what to know
+/// besides.
 pub(super) fn turn(turn: &Turn) -> io::Result<()> {
+    outcomes(&turn.outcomes)?;
     let mut out = io::stdout().lock();
-    let tools: Vec<String> = turn.tools.iter().map(ToString::to_string).collect();
-    writeln!(out, "{}", headline(turn))?;
-    for outcome in &turn.outcomes {
-        let (word, name) = (word(outcome), outcome.guarantee);
-        writeln!(out, "  {name:<22}{word:<14}{}", outcome.reason)?;
-        for problem in &outcome.problems {
-            writeln!(out, "  {:<22}! {problem}", "")?;
-        }
-    }
     for step in &turn.done {
         writeln!(out, "done: {step}")?;
+    }
+    for failure in &turn.failures {
+        writeln!(out, "FAILED: {}", failure.message)?;
+    }
+    for why in &turn.unread {
+        writeln!(out, "could not be read: {why}")?;
     }
     for note in &turn.notes {
         writeln!(out, "note: {note}")?;
     }
-    let milliseconds = turn.elapsed.as_secs_f64() * 1000.0;
+    let tools: Vec<String> = turn.tools.iter().map(ToString::to_string).collect();
+    let tools = if tools.is_empty() {
+        "no iptables".to_owned()
+    } else {
+        tools.join(", ")
+    };
     writeln!(
         out,
-        "{} in {milliseconds:.0} ms",
-        if tools.is_empty() {
-            "no iptables".into()
-        } else {
-            tools.join(", ")
-        }
+        "{tools}; {:.0} ms",
+        turn.elapsed.as_secs_f64() * 1000.0
     )
 }
 
-fn headline(turn: &Turn) -> &'static str {
-    let none = turn
-        .outcomes
-        .iter()
-        .all(|o| o.standing == Standing::NotRequired);
-    match turn.overall() {
-        _ if none => "NOT REQUIRED",
+/// Prints the overall word and a line per guarantee, with what keeps it from being held.
+pub(super) fn outcomes(outcomes: &[Outcome]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", headline(outcomes))?;
+    for outcome in outcomes {
+        let (word, name) = (word(outcome), outcome.guarantee);
+        writeln!(out, "  {name:<22}{word:<14}{}", outcome.reason)?;
+        for problem in outcome.problems() {
+            writeln!(out, "    ! {problem}")?;
+        }
+    }
+    Ok(())
+}
+
+fn headline(outcomes: &[Outcome]) -> &'static str {
+    match overall(outcomes) {
+        _ if outcomes.iter().all(|o| o.standing == Standing::NotRequired) => "NOT REQUIRED",
         Standing::Violated => "NOT PROTECTED",
         Standing::Undecided => "UNDECIDED",
         Standing::Held | Standing::NotRequired => "PROTECTED",

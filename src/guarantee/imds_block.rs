@@ -5,23 +5,19 @@
 //! It misses user-defined networks (`br-<id>`), awsvpc tasks' way through the host (`ecs-bridge`)
 //! and IPv6; the same rule is put in for those.
 
-use super::{Guarantee, Rules, Scope};
-use crate::ruleset::Family;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::{Guarantee, Rules, Scope, claim, packets};
+use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
+use crate::ruleset::{Family, Net};
 
 /// The address of the instance metadata service in each family (EC2 user guide, "Instance metadata
 /// and user data"). The IPv6 one answers on Nitro instances only.
 #[must_use]
-pub const fn address(family: Family) -> &'static str {
+pub const fn address(family: Family) -> IpAddr {
     match family {
-        Family::V4 => "169.254.169.254",
-        Family::V6 => "fd00:ec2::254",
-    }
-}
-
-const fn prefix_length(family: Family) -> u8 {
-    match family {
-        Family::V4 => 32,
-        Family::V6 => 128,
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x254)),
     }
 }
 
@@ -29,11 +25,8 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
     for &family in &scope.families {
         for interface in &scope.interfaces {
-            let matches = format!(
-                "-d {}/{} -i {interface}",
-                address(family),
-                prefix_length(family)
-            );
+            let service = Net::host(address(family));
+            let matches = format!("-d {service}/{} -i {interface}", service.prefix());
             rules.add(
                 Guarantee::ImdsBlock,
                 family,
@@ -43,4 +36,22 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         }
     }
     rules
+}
+
+/// Every protocol, both families, each container interface; also packets that somebody's DNAT turns
+/// towards the service.
+pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
+    let mut claims = Vec::new();
+    for &family in &scope.families {
+        for interface in scope.claimed() {
+            let from = Origin::Interface(Ifaces::from(interface));
+            let dst = Destination::Net(Net::host(address(family)));
+            let class = PacketClass {
+                turned: true,
+                ..packets(family, from, dst)
+            };
+            claims.push(claim(Guarantee::ImdsBlock, class, Expect::Dropped));
+        }
+    }
+    claims
 }

@@ -3,7 +3,9 @@
 //!
 //! The two rules are those that ecs-init installs; the ACCEPT stands above the DROP.
 
-use super::{Guarantee, Rules, Scope};
+use super::{Guarantee, Rules, Scope, claim, from_outside, packets};
+use crate::prove::{Claim, Destination, Expect, PacketClass};
+use crate::ruleset::{PortRange, protocol};
 
 const PORT: u16 = 51678;
 
@@ -26,4 +28,22 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         add("! -i lo", "DROP");
     }
     rules
+}
+
+pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
+    let from = from_outside(scope.default_bridge.as_ref());
+    let class = |family| PacketClass {
+        protocol: Some(protocol::TCP),
+        dport: Some(PortRange {
+            low: PORT,
+            high: PORT,
+        }),
+        ..packets(family, from.clone(), Destination::ThisHost)
+    };
+    let dropped = |class| claim(Guarantee::IntrospectionShield, class, Expect::Dropped);
+    scope
+        .families
+        .iter()
+        .map(|&family| dropped(class(family)))
+        .collect()
 }

@@ -4,8 +4,9 @@
 //! The rule is the one that ecs-init installs. It must stand before `route_localnet` is set, and go
 //! only after that is restored. IPv6 needs none: `::1` is never routed.
 
-use super::{Guarantee, Rules, Scope};
-use crate::ruleset::Family;
+use super::{Guarantee, Rules, Scope, claim, from_outside, packets};
+use crate::prove::{Addrs, Claim, Destination, Expect, PacketClass};
+use crate::ruleset::{Family, Net};
 
 pub(super) fn rules(_scope: &Scope) -> Rules {
     let mut rules = Rules::default();
@@ -19,4 +20,18 @@ pub(super) fn rules(_scope: &Scope) -> Rules {
         ),
     );
     rules
+}
+
+/// Sources in 127.0.0.0/8 are left out: the kernel itself refuses those from outside as martians
+/// (fib_validate_source() in net/ipv4/fib_frontend.c, unless `accept_local` is set).
+pub(super) fn claims() -> Vec<Claim> {
+    let loopback = Net::loopback(Family::V4);
+    let class = PacketClass {
+        src: Addrs {
+            any_of: Vec::new(),
+            except: vec![loopback],
+        },
+        ..packets(Family::V4, from_outside(None), Destination::Net(loopback))
+    };
+    vec![claim(Guarantee::LoopbackShield, class, Expect::Dropped)]
 }

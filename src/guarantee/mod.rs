@@ -13,7 +13,8 @@ use std::fmt;
 use serde::Serialize;
 
 use crate::config::settings::RouteLocalnet;
-use crate::ruleset::Family;
+use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
+use crate::ruleset::{Family, IfacePattern};
 
 /// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
@@ -62,6 +63,17 @@ impl Guarantee {
             .find(|guarantee| guarantee.name() == name)
     }
 
+    /// What this guarantee says of packets.
+    #[must_use]
+    pub fn claims(self, scope: &Scope) -> Vec<Claim> {
+        match self {
+            Self::ImdsBlock => imds_block::claims(scope),
+            Self::LoopbackShield => loopback_shield::claims(),
+            Self::IntrospectionShield => introspection_shield::claims(scope),
+            Self::TaskCredentials => task_credentials::claims(scope),
+        }
+    }
+
     /// The rules that bring this guarantee about.
     #[must_use]
     pub fn rules(self, scope: &Scope) -> Rules {
@@ -81,7 +93,7 @@ impl fmt::Display for Guarantee {
 }
 
 /// What of the host and the settings the guarantees depend on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
     /// Container interfaces: names, or prefixes ending in `+` as iptables writes them.
     pub interfaces: Vec<String>,
@@ -93,6 +105,48 @@ pub struct Scope {
     pub bridges: Vec<String>,
     /// Where `route_localnet` is set.
     pub route_localnet: RouteLocalnet,
+}
+
+impl Scope {
+    /// The interfaces that claims are made for: each pattern in general, also for bridges yet to
+    /// come, and each bridge that exists now.
+    fn claimed(&self) -> impl Iterator<Item = IfacePattern> {
+        let exact = self
+            .bridges
+            .iter()
+            .filter(|name| !self.interfaces.contains(name));
+        self.interfaces
+            .iter()
+            .chain(exact)
+            .filter_map(|name| IfacePattern::parse(name))
+    }
+}
+
+/// First packets of every kind, from anywhere to `dst`: what a guarantee's own class narrows.
+fn packets(family: Family, from: Origin, dst: Destination) -> PacketClass {
+    PacketClass {
+        family,
+        from,
+        out: None,
+        src: Addrs::default(),
+        dst,
+        protocol: None,
+        sport: None,
+        dport: None,
+        moment: Moment::First,
+        turned: false,
+    }
+}
+
+/// Every interface but `lo` and those named.
+fn from_outside(except: Option<&String>) -> Origin {
+    let names = ["lo"].into_iter().chain(except.map(String::as_str));
+    Origin::Interface(Ifaces {
+        pattern: IfacePattern::Prefix(String::new()),
+        except: names
+            .map(|name| IfacePattern::Exact(name.to_owned()))
+            .collect(),
+    })
 }
 
 /// An iptables rule that belongs at the top of its chain.
@@ -157,6 +211,14 @@ impl Rules {
             chain,
             spec,
         });
+    }
+}
+
+fn claim(guarantee: Guarantee, packets: PacketClass, expect: Expect) -> Claim {
+    Claim {
+        guarantee: guarantee.name().to_owned(),
+        packets,
+        expect,
     }
 }
 

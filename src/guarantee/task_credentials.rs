@@ -4,13 +4,19 @@
 //! The two NAT rules and the sysctl are those of the ECS developer guide and of ecs-init. The rule
 //! in OUTPUT also serves Docker's awslogs driver, which asks for credentials from the host itself.
 
-use super::{Guarantee, Rules, Scope, WantedSysctl};
+use std::net::{IpAddr, Ipv4Addr};
+
+use super::{Guarantee, Rules, Scope, WantedSysctl, claim, packets};
 use crate::config::settings::RouteLocalnet;
-use crate::ruleset::Family;
+use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
+use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
 
 const MATCHES: &str = "-d 169.254.170.2/32 -p tcp -m tcp --dport 80";
+const ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
+const ENDPOINT_PORT: PortRange = PortRange { low: 80, high: 80 };
+const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the ECS agent serves credentials and task metadata.
-pub const AGENT_PORT: u16 = 51679;
+const AGENT_PORT: u16 = 51679;
 
 pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
@@ -39,5 +45,53 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         interface,
     };
     rules.sysctls.extend(interfaces.into_iter().map(wish));
+    rules
+}
+
+/// From each container interface and from the host itself. With `route_localnet` on the bridges
+/// alone nothing is claimed of bridges yet to come: they get theirs at the turn that sees them.
+pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
+    let containers: Vec<IfacePattern> = match scope.route_localnet {
+        RouteLocalnet::All => scope.claimed().collect(),
+        RouteLocalnet::Bridges => scope
+            .bridges
+            .iter()
+            .filter_map(|name| IfacePattern::parse(name))
+            .collect(),
+    };
+    let bridges = containers
+        .into_iter()
+        .map(|name| Origin::Interface(Ifaces::from(name)));
+    bridges
+        .chain([Origin::Host])
+        .map(|from| {
+            let class = PacketClass {
+                protocol: Some(protocol::TCP),
+                dport: Some(ENDPOINT_PORT),
+                ..packets(Family::V4, from, Destination::Net(Net::host(ENDPOINT)))
+            };
+            let delivered = Expect::Delivered {
+                addr: AGENT,
+                port: AGENT_PORT,
+            };
+            claim(Guarantee::TaskCredentials, class, delivered)
+        })
+        .collect()
+}
+
+/// The one rule that lets the redirected packets through an INPUT chain that would drop them, as on
+/// CIS-hardened images (policy DROP; aws/amazon-ecs-agent issue 2877). Only what a NAT rule of this
+/// host sent to the agent's port has conntrack's state DNAT.
+pub(crate) fn open_input() -> Rules {
+    let matches =
+        format!("-d {AGENT}/32 -p tcp -m tcp --dport {AGENT_PORT} -m conntrack --ctstate DNAT");
+    let mut rules = Rules::default();
+    let input = ("filter", "INPUT");
+    rules.add(
+        Guarantee::TaskCredentials,
+        Family::V4,
+        input,
+        (&matches, "ACCEPT"),
+    );
     rules
 }

@@ -1,6 +1,11 @@
-//! What the host is: IPv6, bridges, Docker's default bridge.
+//! What the host is: IPv6, interfaces, bridges, Docker's default bridge.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::Path;
+
+use super::sysctl;
+use crate::prove::{HostView, Iface};
 
 /// What of the host decides which rules are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +36,50 @@ impl Facts {
     }
 }
 
+/// What proofs need to know of the interfaces: addresses and `route_localnet`. The second value
+/// names what could not be read.
+#[must_use]
+pub fn host_view() -> (HostView, Vec<String>) {
+    let mut problems = Vec::new();
+    let mut is_on = |interface: &str| match sysctl::route_localnet(interface) {
+        Ok(value) => value.as_deref() == Some("1"),
+        Err(error) => {
+            problems.push(error.to_string());
+            false
+        }
+    };
+    let everywhere = is_on("all");
+    let mut interfaces: BTreeMap<String, Iface> = BTreeMap::new();
+    match nix::ifaddrs::getifaddrs() {
+        Ok(addresses) => {
+            for address in addresses {
+                let interface =
+                    interfaces
+                        .entry(address.interface_name)
+                        .or_insert_with_key(|name| Iface {
+                            addrs: Vec::new(),
+                            route_localnet: everywhere || is_on(name),
+                        });
+                let Some(address) = address.address else {
+                    continue;
+                };
+                if let Some(v4) = address.as_sockaddr_in() {
+                    interface.addrs.push(IpAddr::V4(v4.ip()));
+                } else if let Some(v6) = address.as_sockaddr_in6() {
+                    interface.addrs.push(IpAddr::V6(v6.ip()));
+                }
+            }
+        }
+        Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
+    }
+    let view = HostView {
+        interfaces,
+        route_localnet: everywhere,
+        foreign: Vec::new(),
+    };
+    (view, problems)
+}
+
 /// The interfaces that are bridges: those with a `bridge` directory in sysfs.
 fn bridges() -> Vec<String> {
     let Ok(entries) = std::fs::read_dir("/sys/class/net") else {
@@ -48,14 +97,18 @@ fn bridges() -> Vec<String> {
 /// Docker's `bridge` option; `docker0` unless it says otherwise (dockerd(8), "bridge").
 fn default_bridge(path: &Path, problems: &mut Vec<String>) -> Option<String> {
     let usual = Some("docker0".to_owned());
+    let mut doubt = |error: &dyn std::fmt::Display| {
+        let path = path.display();
+        problems.push(format!(
+            "read {path}: {error}; taking docker0 as the default bridge"
+        ));
+    };
     let text = match std::fs::read_to_string(path) {
+        Ok(text) if text.trim().is_empty() => return usual,
         Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return usual,
         Err(error) => {
-            problems.push(format!(
-                "read {}: {error}; taking docker0 as the default bridge",
-                path.display()
-            ));
+            doubt(&error);
             return usual;
         }
     };
@@ -65,13 +118,8 @@ fn default_bridge(path: &Path, problems: &mut Vec<String>) -> Option<String> {
             None | Some("") => usual,
             Some(name) => Some(name.to_owned()),
         },
-        // Docker itself does not start with such a file, except an empty one.
-        Err(_) if text.trim().is_empty() => usual,
         Err(error) => {
-            problems.push(format!(
-                "read {}: {error}; taking docker0 as the default bridge",
-                path.display()
-            ));
+            doubt(&error);
             usual
         }
     }

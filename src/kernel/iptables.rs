@@ -168,16 +168,17 @@ impl Tool {
         })
     }
 
-    /// Whether the kernel holds `table` of this backend already. Reading a legacy table would
-    /// otherwise create it.
+    /// The tables of this family that the older xtables half of the kernel holds. Asking the tool
+    /// would make them.
     #[must_use]
-    pub fn in_use(&self, table: &str) -> bool {
-        let names = match (self.backend, self.family) {
-            (Backend::Nft, _) => return true,
-            (Backend::Legacy, Family::V4) => "/proc/thread-self/net/ip_tables_names",
-            (Backend::Legacy, Family::V6) => "/proc/thread-self/net/ip6_tables_names",
+    pub fn legacy_tables(&self) -> Vec<String> {
+        let file = match self.family {
+            Family::V4 => "/proc/thread-self/net/ip_tables_names",
+            Family::V6 => "/proc/thread-self/net/ip6_tables_names",
         };
-        std::fs::read_to_string(names).is_ok_and(|text| text.lines().any(|line| line == table))
+        // Absent where the kernel has no xtables.
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Reads one table.

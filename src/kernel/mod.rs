@@ -6,6 +6,7 @@ pub mod exec;
 pub mod facts;
 pub mod iptables;
 pub mod lock;
+pub mod nftables;
 pub mod privilege;
 pub mod sysctl;
 pub mod watch;

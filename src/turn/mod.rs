@@ -3,7 +3,9 @@
 //! Level-triggered: a turn knows nothing of what happened before it, only what is wanted and what
 //! the kernel holds now.
 
+mod layers;
 mod outcome;
+mod proof;
 mod reading;
 mod target;
 
@@ -12,9 +14,14 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub(crate) use self::layers::Layers;
+pub(crate) use self::outcome::outcomes;
 pub use self::outcome::{Outcome, Standing};
+pub use self::proof::Proof;
+pub(crate) use self::proof::prove;
 use self::reading::Reading;
 pub use self::target::Target;
+pub(crate) use self::target::scope;
 use crate::kernel::iptables::{self, Tool};
 use crate::kernel::sysctl;
 use crate::plan::{Drift, Step};
@@ -38,7 +45,9 @@ pub struct Turn {
     pub failures: Vec<Failure>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
-    /// How the guarantees stand at its end.
+    /// How the guarantees stood when it began.
+    pub found: Vec<Outcome>,
+    /// How they stand at its end.
     pub outcomes: Vec<Outcome>,
     /// What an operator should know besides.
     pub notes: Vec<String>,
@@ -48,21 +57,22 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// The worst standing of the required guarantees; `Held` where none is required.
+    /// The worst standing of the required guarantees at the end; `Held` where none is required.
     #[must_use]
     pub fn overall(&self) -> Standing {
-        let any = |standing| {
-            self.outcomes
-                .iter()
-                .any(|outcome| outcome.standing == standing)
-        };
-        if any(Standing::Violated) {
-            Standing::Violated
-        } else if any(Standing::Undecided) {
-            Standing::Undecided
-        } else {
-            Standing::Held
-        }
+        overall(&self.outcomes)
+    }
+}
+
+/// The worst standing of the required guarantees; `Held` where none is required.
+pub(crate) fn overall(outcomes: &[Outcome]) -> Standing {
+    let any = |standing| outcomes.iter().any(|outcome| outcome.standing == standing);
+    if any(Standing::Violated) {
+        Standing::Violated
+    } else if any(Standing::Undecided) {
+        Standing::Undecided
+    } else {
+        Standing::Held
     }
 }
 
@@ -89,12 +99,15 @@ pub struct Memory<'a> {
     pub dir: &'a Path,
 }
 
-/// Reads, changes what is needed, and reads again.
+/// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
+/// proved from what the kernel then holds, not from what was done.
 pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Turn {
     let started = Instant::now();
     let mut reading = Reading::take(target, memory.state);
     let drifts = reading.plan.drifts.clone();
-    let (mut done, mut failures, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    let found = outcomes(posture, &reading.proofs);
+    let (mut done, mut failures) = (Vec::new(), Vec::new());
+    let mut notes = target.notes.clone();
     for _ in 0..ATTEMPTS {
         if reading.plan.steps.is_empty() {
             break;
@@ -112,17 +125,14 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
         }
     }
     notes.extend(reading.forget_undone(target, memory));
-    let outcomes = outcome::outcomes(posture, target, &reading, &failures);
-    notes.extend(target.notes.iter().cloned());
-    let tools = target.tools.clone();
-    let unread = reading.unread.into_values().collect();
     Turn {
-        tools,
+        tools: target.tools.clone(),
         drifts,
         done,
         failures,
-        unread,
-        outcomes,
+        unread: reading.unread,
+        found,
+        outcomes: outcomes(posture, &reading.proofs),
         notes,
         elapsed: started.elapsed(),
     }
@@ -133,13 +143,14 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
 pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let started = Instant::now();
     let reading = Reading::take(target, state);
-    let outcomes = outcome::outcomes(posture, target, &reading, &[]);
+    let outcomes = outcomes(posture, &reading.proofs);
     Turn {
         tools: target.tools.clone(),
         drifts: reading.plan.drifts,
         done: Vec::new(),
         failures: Vec::new(),
-        unread: reading.unread.into_values().collect(),
+        unread: reading.unread,
+        found: outcomes.clone(),
         outcomes,
         notes: target.notes.clone(),
         elapsed: started.elapsed(),

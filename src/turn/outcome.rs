@@ -2,21 +2,20 @@
 
 use serde::Serialize;
 
-use super::{Failure, Reading, Target};
+use super::Proof;
 use crate::guarantee::Guarantee;
-use crate::plan::DriftKind;
-use crate::posture::Posture;
-use crate::ruleset::Family;
+use crate::posture::{Decision, Posture};
+use crate::prove::Verdict;
 
 /// Whether a guarantee holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
-    /// Everything it needs is there.
+    /// Each of its claims is proved.
     Held,
-    /// Something it needs is not there.
+    /// One of its claims is not true.
     Violated,
-    /// It could not be found out.
+    /// One of its claims could not be decided, and none is known to be wrong.
     Undecided,
     /// Nobody asked for it.
     NotRequired,
@@ -31,69 +30,55 @@ pub struct Outcome {
     pub standing: Standing,
     /// Why it is required or not.
     pub reason: String,
-    /// What keeps it from being held.
-    pub problems: Vec<String>,
+    /// Its claims and their verdicts.
+    pub claims: Vec<Proof>,
 }
 
-pub(super) fn outcomes(
-    posture: &Posture,
-    target: &Target,
-    reading: &Reading,
-    failures: &[Failure],
-) -> Vec<Outcome> {
-    let outcome = |decision: &crate::posture::Decision| {
-        let guarantee = decision.guarantee;
-        let (standing, problems) = if decision.required {
-            standing(guarantee, target, reading, failures)
+impl Outcome {
+    /// What keeps it from being held: a line for each cause, with the first of the claims that it
+    /// breaks.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut causes: Vec<(String, String, usize)> = Vec::new();
+        for (cause, problem) in self.claims.iter().filter_map(Proof::problem) {
+            match causes.iter_mut().find(|(known, ..)| *known == cause) {
+                Some((.., more)) => *more += 1,
+                None => causes.push((cause, problem, 0)),
+            }
+        }
+        let line = |(_, problem, more): (String, String, usize)| match more {
+            0 => problem,
+            1 => format!("{problem} (and one more such claim)"),
+            more => format!("{problem} (and {more} more such claims)"),
+        };
+        causes.into_iter().map(line).collect()
+    }
+}
+
+pub(crate) fn outcomes(posture: &Posture, proofs: &[Proof]) -> Vec<Outcome> {
+    let outcome = |Decision {
+                       guarantee,
+                       required,
+                       reason,
+                   }: &Decision| {
+        let of_it = |proof: &&Proof| *required && proof.guarantee == *guarantee;
+        let claims: Vec<Proof> = proofs.iter().filter(of_it).cloned().collect();
+        let any = |wanted: fn(&Verdict) -> bool| claims.iter().any(|c| wanted(&c.verdict));
+        let standing = if !required {
+            Standing::NotRequired
+        } else if any(|verdict| matches!(verdict, Verdict::Violated { .. })) {
+            Standing::Violated
+        } else if any(|verdict| matches!(verdict, Verdict::Undecided { .. })) {
+            Standing::Undecided
         } else {
-            (Standing::NotRequired, Vec::new())
+            Standing::Held
         };
         Outcome {
-            guarantee,
+            guarantee: *guarantee,
             standing,
-            reason: decision.reason.clone(),
-            problems,
+            reason: reason.clone(),
+            claims,
         }
     };
     posture.decisions().iter().map(outcome).collect()
-}
-
-fn standing(
-    guarantee: Guarantee,
-    target: &Target,
-    reading: &Reading,
-    failures: &[Failure],
-) -> (Standing, Vec<String>) {
-    let concerns = |family: Family, object: &str| {
-        let wants = |rule: &crate::guarantee::WantedRule| {
-            rule.guarantee == guarantee && rule.family == family && rule.table == object
-        };
-        target.wanted.iptables.iter().any(wants)
-            || (object == "route_localnet" && guarantee == Guarantee::TaskCredentials)
-    };
-    let unread: Vec<String> = reading
-        .unread
-        .iter()
-        .filter(|((family, object), _)| concerns(*family, object))
-        .map(|(_, why)| why.clone())
-        .collect();
-    let mut problems: Vec<String> = reading
-        .plan
-        .drifts
-        .iter()
-        .filter(|drift| drift.guarantee == guarantee && drift.kind != DriftKind::Stray)
-        .map(|drift| format!("{}: {}", drift.kind, drift.object))
-        .collect();
-    if !problems.is_empty() {
-        let related = failures
-            .iter()
-            .filter(|failure| concerns(failure.family, &failure.object));
-        problems.extend(related.map(|failure| failure.message.clone()));
-        problems.extend(unread);
-        (Standing::Violated, problems)
-    } else if unread.is_empty() {
-        (Standing::Held, problems)
-    } else {
-        (Standing::Undecided, unread)
-    }
 }

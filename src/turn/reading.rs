@@ -1,75 +1,58 @@
-//! What the kernel holds, read for a target.
+//! What the kernel holds, read for a target, and what follows from it.
 
-use std::collections::BTreeMap;
-
+use super::layers::Layers;
+use super::proof::{Proof, open_input_is_needed, prove};
 use super::{Memory, Target};
-use crate::kernel::{iptables, sysctl};
+use crate::guarantee::{Rules, task_credentials};
+use crate::kernel::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan};
-use crate::ruleset::{Family, Ruleset, Shown};
+use crate::ruleset::Family;
 use crate::state::State;
-
-/// The tables that the guard ever puts rules into.
-const TABLES: [&str; 2] = ["filter", "nat"];
 
 /// A snapshot and what it means for the target.
 pub(super) struct Reading {
     pub(super) snapshot: Snapshot,
     pub(super) plan: Plan,
-    /// What could not be read, by family and object (a table, or `route_localnet`).
-    pub(super) unread: BTreeMap<(Family, &'static str), String>,
+    /// Each claim with its verdict.
+    pub(super) proofs: Vec<Proof>,
+    /// What could not be read, and why.
+    pub(super) unread: Vec<String>,
 }
 
 impl Reading {
     pub(super) fn take(target: &Target, state: &State) -> Self {
-        let mut snapshot = Snapshot::default();
+        let layers = Layers::read(target);
+        let (mut host, mut unread) = facts::host_view();
+        host.foreign.clone_from(&layers.foreign);
+        let mut snapshot = Snapshot {
+            rulesets: layers.own.clone(),
+            ..Snapshot::default()
+        };
         if target.sysctls {
             snapshot.previous.clone_from(&state.route_localnet);
-        }
-        let mut unread = BTreeMap::new();
-        for (family, why) in &target.toolless {
-            unread.extend(TABLES.map(|table| ((*family, table), why.clone())));
-        }
-        for tool in &target.tools {
-            let mut ruleset = Ruleset::new(tool.family);
-            let mut busy = None;
-            for table in TABLES {
-                if !target.wants(tool.family, table) && !tool.in_use(table) {
-                    continue;
-                }
-                let read = match busy.clone() {
-                    // Who holds the lock holds it for every table; one wait is enough.
-                    Some(why) => Err(why),
-                    None => tool.list(table).map_err(|error| {
-                        if matches!(error, iptables::Error::Busy { .. }) {
-                            busy = Some(error.to_string());
-                        }
-                        error.to_string()
-                    }),
-                };
-                let read = read.and_then(|content| match content.shown {
-                    Shown::Unreadable(why) => Err(why),
-                    _ => Ok(content),
-                });
-                match read {
-                    Ok(content) => drop(ruleset.tables.insert(table.to_owned(), content)),
-                    Err(why) => drop(unread.insert((tool.family, table), why)),
-                }
-            }
-            snapshot.rulesets.insert(tool.family, ruleset);
         }
         let wanted = target.wanted.sysctls.iter().map(|wish| &wish.interface);
         for interface in wanted.chain(snapshot.previous.keys()) {
             match sysctl::route_localnet(interface) {
                 Ok(value) => drop(snapshot.route_localnet.insert(interface.clone(), value)),
-                Err(error) => {
-                    unread.insert((Family::V4, "route_localnet"), error.to_string());
-                }
+                Err(error) => unread.push(error.to_string()),
             }
         }
-        let plan = plan(&target.wanted, &snapshot);
+        unread.extend(layers.unread.iter().cloned());
+        unread.dedup();
+
+        let mut wanted = target.wanted.clone();
+        let ipv4 = layers.of(Family::V4);
+        if target.may_open_input && open_input_is_needed(target, &ipv4, &host) {
+            let Rules { iptables, .. } = task_credentials::open_input();
+            wanted.iptables.extend(iptables);
+        }
+        let proofs = prove(&target.claims, |family| layers.of(family), &host);
+        let plan = plan(&wanted, &snapshot);
         Self {
             snapshot,
             plan,
+            proofs,
             unread,
         }
     }

@@ -1,17 +1,22 @@
 //! What a turn works towards, on this host as it is now.
 
-use crate::config::settings::{Backend as BackendChoice, Mode, Settings};
-use crate::guarantee::{Rules, Scope, covers};
+use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, Settings};
+use crate::guarantee::{Guarantee, Rules, Scope, covers};
 use crate::kernel::facts::Facts;
 use crate::kernel::iptables::Tool;
 use crate::posture::Posture;
+use crate::prove::Claim;
 use crate::ruleset::Family;
 
-/// The rules that are wanted and the tools to bring them about.
+/// The rules that are wanted, what they are to prove, and the tools to bring them about.
 #[derive(Debug, Clone, Default)]
 pub struct Target {
     /// What should be there.
     pub wanted: Rules,
+    /// What should be true of packets then.
+    pub claims: Vec<(Guarantee, Claim)>,
+    /// Whether an ACCEPT may be added where INPUT drops what goes to the agent.
+    pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
     pub sysctls: bool,
     /// iptables, and ip6tables where IPv6 is covered.
@@ -30,10 +35,9 @@ impl Target {
         let scope = scope(settings, &facts);
         let choice = backend.unwrap_or(settings.iptables.backend);
         let mut target = Self {
-            wanted: Rules::of(&posture.required(), &scope),
+            notes: facts.problems,
             sysctls: true,
-            notes: facts.problems.clone(),
-            ..Self::default()
+            ..Self::of(settings, posture, &scope)
         };
         for &family in &scope.families {
             match Tool::find(family, choice) {
@@ -44,8 +48,28 @@ impl Target {
         target
     }
 
+    /// What `posture` means in a scope, without any host.
+    pub(crate) fn of(settings: &Settings, posture: &Posture, scope: &Scope) -> Self {
+        let required = posture.required();
+        let claims = required
+            .iter()
+            .flat_map(|&guarantee| {
+                guarantee
+                    .claims(scope)
+                    .into_iter()
+                    .map(move |c| (guarantee, c))
+            })
+            .collect();
+        Self {
+            wanted: Rules::of(&required, scope),
+            claims,
+            may_open_input: settings.credentials.open_input == OpenInput::WhenNeeded,
+            ..Self::default()
+        }
+    }
+
     /// Nothing at all, in every backend that is installed: what leaving works towards. One target
-    /// a backend, since a turn reads one ruleset a family. The system's own comes first and puts
+    /// a backend, since a turn changes one ruleset a family. The system's own comes first and puts
     /// the sysctls back: that is where ecs-init's rules are that may need them, and the shield must
     /// not go before.
     #[must_use]
@@ -76,9 +100,16 @@ impl Target {
             .iter()
             .any(|rule| rule.family == family && rule.table == table)
     }
+
+    pub(super) fn claims_of(&self, family: Family) -> impl Iterator<Item = &(Guarantee, Claim)> {
+        self.claims
+            .iter()
+            .filter(move |(_, claim)| claim.packets.family == family)
+    }
 }
 
-fn scope(settings: &Settings, facts: &Facts) -> Scope {
+/// What of a host the guarantees depend on.
+pub(crate) fn scope(settings: &Settings, facts: &Facts) -> Scope {
     let mut interfaces = settings.imds.interfaces.clone();
     // Docker's default bridge carries containers whatever its name is.
     if let Some(bridge) = &facts.default_bridge

@@ -1,0 +1,207 @@
+//! `ecs-netguard explain`: the way of a packet through the rules.
+
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use super::saved::{self, Files};
+use super::{Common, Exit, need_net_admin, print_json};
+use crate::inputs::Inputs;
+use crate::kernel::facts::{Facts, host_view};
+use crate::posture::Posture;
+use crate::prove::{
+    Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
+};
+use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
+use crate::turn::{Layers, Target};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// The interface by which the packet comes in; left out, this host sends it
+    #[arg(long, value_name = "NAME")]
+    iif: Option<String>,
+    /// The packet's destination
+    #[arg(long, value_name = "ADDRESS")]
+    dst: IpAddr,
+    /// Its source; any, if left out
+    #[arg(long, value_name = "ADDRESS")]
+    src: Option<IpAddr>,
+    /// Its protocol: tcp, udp, icmp, or a number; any, if left out
+    #[arg(long, value_name = "NAME", value_parser = parse_protocol)]
+    proto: Option<u8>,
+    /// Its destination port; any, if left out
+    #[arg(long, value_name = "PORT", requires = "proto")]
+    dport: Option<u16>,
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    files: Files,
+}
+
+fn parse_protocol(text: &str) -> Result<u8, String> {
+    match text {
+        "tcp" => Ok(protocol::TCP),
+        "udp" => Ok(protocol::UDP),
+        "icmp" => Ok(protocol::ICMP),
+        "icmpv6" | "ipv6-icmp" => Ok(protocol::ICMPV6),
+        number => number
+            .parse()
+            .map_err(|_| "expected tcp, udp, icmp, icmpv6 or 0 to 255".into()),
+    }
+}
+
+#[derive(Serialize)]
+struct Explanation {
+    packets: String,
+    #[serde(flatten)]
+    walk: Walk,
+}
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    let class = class(arguments)?;
+    let walk = match arguments.files.read()? {
+        Some(rulesets) => {
+            let host = saved::host(arguments.iif.as_slice());
+            walk(rulesets.iter().collect(), &host, &class)?
+        }
+        None => {
+            need_net_admin("explain")?;
+            live(common, &class)?
+        }
+    };
+    let decided = walk.ends.len() == 1 && walk.unknown().is_none();
+    let explanation = Explanation {
+        packets: class.to_string(),
+        walk,
+    };
+    if arguments.json {
+        print_json(&explanation)?;
+    } else {
+        print(&explanation)?;
+    }
+    Ok(if decided { Exit::Held } else { Exit::Undecided })
+}
+
+fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
+    let family = match arguments.dst {
+        IpAddr::V4(_) => Family::V4,
+        IpAddr::V6(_) => Family::V6,
+    };
+    anyhow::ensure!(
+        arguments
+            .src
+            .is_none_or(|src| src.is_ipv4() == arguments.dst.is_ipv4()),
+        "--src and --dst are of different families"
+    );
+    let from = match &arguments.iif {
+        Some(name) => Origin::Interface(Ifaces::from(
+            IfacePattern::parse(name)
+                .with_context(|| format!("--iif {name}: no interface has such a name"))?,
+        )),
+        None => Origin::Host,
+    };
+    Ok(PacketClass {
+        family,
+        from,
+        out: None,
+        src: arguments
+            .src
+            .map(|src| Addrs::from(Net::host(src)))
+            .unwrap_or_default(),
+        dst: Destination::Net(Net::host(arguments.dst)),
+        protocol: arguments.proto,
+        sport: None,
+        dport: arguments.dport.map(|port| PortRange {
+            low: port,
+            high: port,
+        }),
+        moment: Moment::First,
+        turned: false,
+    })
+}
+
+/// The rules that the kernel holds, whatever is required on this host.
+fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
+    let inputs = Inputs::read(&common.inputs())?;
+    let posture = Posture::everything("explain");
+    let target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let layers = Layers::read(&target);
+    for why in &layers.unread {
+        let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
+    }
+    let (mut host, _) = host_view();
+    host.foreign.clone_from(&layers.foreign);
+    anyhow::ensure!(
+        class.family == Family::V4 || Facts::read().ipv6,
+        "this host has no IPv6, so no packet goes to {}",
+        match class.dst {
+            Destination::Net(net) => net.to_string(),
+            Destination::ThisHost => String::new(),
+        }
+    );
+    walk(layers.of(class.family), &host, class)
+}
+
+fn walk(rulesets: Vec<&Ruleset>, host: &HostView, class: &PacketClass) -> anyhow::Result<Walk> {
+    let (of_family, option) = match class.family {
+        Family::V4 => ("IPv4", "--ruleset"),
+        Family::V6 => ("IPv6", "--ruleset6"),
+    };
+    anyhow::ensure!(
+        rulesets
+            .iter()
+            .any(|ruleset| ruleset.family == class.family),
+        "no {of_family} rules to walk through: name a file with {option}"
+    );
+    Ok(Prover::new(&rulesets, host).explain(class))
+}
+
+fn print(explanation: &Explanation) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    let walk = &explanation.walk;
+    writeln!(out, "{}", explanation.packets)?;
+    let mut place = None;
+    for step in &walk.steps {
+        let here = (step.hook, &step.table, &step.chain);
+        if place != Some(here) {
+            writeln!(out, "\n{} · {} · {}", step.hook, step.table, step.chain)?;
+            place = Some(here);
+        }
+        writeln!(out, "{}", line(step))?;
+    }
+    if walk.omitted > 0 {
+        writeln!(
+            out,
+            "\n{} more rules that do not apply are left out",
+            walk.omitted
+        )?;
+    }
+    let ends: Vec<String> = walk.ends.iter().map(ToString::to_string).collect();
+    writeln!(out, "\n= {}", ends.join(", or "))
+}
+
+/// `    3  partly   -i docker0 ! -o docker0 -j ACCEPT    (out any but docker0)`
+fn line(step: &Step) -> String {
+    let number = step
+        .rule
+        .map(|number| number.to_string())
+        .unwrap_or_default();
+    let outcome = match &step.outcome {
+        Outcome::Matched => "matches",
+        Outcome::NotMatched => "no",
+        Outcome::Partly => "partly",
+        Outcome::Unknown(_) => "unknown",
+    };
+    let mut line = format!("{number:>5}  {outcome:<8} {}", step.text);
+    if let Outcome::Unknown(what) = &step.outcome {
+        line.push_str(&format!("  ← not understood: {what}"));
+    }
+    if !step.note.is_empty() {
+        line.push_str(&format!("  ({})", step.note));
+    }
+    line
+}

@@ -1,0 +1,278 @@
+//! Proof instead of presence, on a live kernel: what `check` says against what packets do.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use lab::Lab;
+use lab::imds::IMDS;
+use lab::tamper::Backend;
+
+const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
+const TIME: Duration = Duration::from_secs(20);
+
+/// Exit code and text of a command of the program.
+fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let output = lab.netguard(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+/// How a guarantee stands, by `check --json`.
+fn standing(lab: &Lab, guarantee: &str) -> String {
+    let (_, text) = netguard(lab, &["check", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let outcomes = report["outcomes"].as_array().unwrap();
+    let outcome = outcomes
+        .iter()
+        .find(|outcome| outcome["guarantee"] == guarantee)
+        .unwrap();
+    outcome["standing"].as_str().unwrap().to_owned()
+}
+
+fn reaches_imds(lab: &Lab) -> bool {
+    lab.docker.tcp_connects(SocketAddr::new(IMDS, 80))
+}
+
+fn lab(config_toml: &str) -> Lab {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    lab.write("config.toml", config_toml);
+    lab
+}
+
+#[test]
+fn after_a_docker_restart_presence_says_yes_and_the_proof_says_no() {
+    for docker28 in [false, true] {
+        let lab = lab("");
+        netguard(&lab, &["apply"]);
+        let tamper = lab.tamper(Backend::Nft);
+        if docker28 {
+            tamper.docker28_restart();
+        } else {
+            tamper.docker25_restart();
+        }
+        let present = lab.host.try_run(
+            "iptables-nft -C FORWARD -d 169.254.169.254/32 -i docker+ -m comment --comment 'ecs-netguard: imds-block' -j DROP",
+        );
+        assert!(present.is_ok(), "presence: {present:?}");
+        assert!(
+            reaches_imds(&lab),
+            "docker28 {docker28}: the packet gets through"
+        );
+        let (code, text) = netguard(&lab, &["check"]);
+        assert_eq!(code, 1, "{text}");
+        assert!(text.contains("imds-block            VIOLATED"), "{text}");
+        let above = if docker28 {
+            "-i docker0 ! -o docker0 -j ACCEPT"
+        } else {
+            "FORWARD rule"
+        };
+        assert!(text.contains(above), "the rule above is named: {text}");
+        let (code, text) = netguard(&lab, &["apply"]);
+        assert_eq!(code, 0, "{text}");
+        assert!(!reaches_imds(&lab));
+    }
+}
+
+#[test]
+fn somebodys_dnat_towards_imds_is_blocked_and_proved() {
+    let lab = lab("");
+    netguard(&lab, &["apply"]);
+    lab.tamper(Backend::Nft)
+        .iptables("-t nat -I PREROUTING -d 10.9.9.9/32 -p tcp --dport 80 -j DNAT --to-destination 169.254.169.254");
+    lab.counter().reset();
+    assert!(!lab.docker.tcp_connects("10.9.9.9:80".parse().unwrap()));
+    assert_eq!(lab.counter().arrived().total(), 0);
+    assert_eq!(standing(&lab, "imds-block"), "held");
+    // A drop before the DNAT stops what is addressed to the service, not what is turned to it.
+    lab.tamper(Backend::Nft).flush("filter", None);
+    lab.tamper(Backend::Nft)
+        .iptables("-t raw -A PREROUTING -d 169.254.169.254/32 -j DROP");
+    assert!(lab.docker.tcp_connects("10.9.9.9:80".parse().unwrap()));
+    assert_eq!(standing(&lab, "imds-block"), "violated");
+}
+
+#[test]
+fn a_hardened_input_chain_is_opened_by_one_narrow_rule() {
+    for backend in Backend::ALL {
+        let name = if backend == Backend::Nft {
+            "nft"
+        } else {
+            "legacy"
+        };
+        let settings = format!("[iptables]\nbackend = \"{name}\"\n");
+        let lab = lab(&(settings.clone() + "[credentials]\nopen_input = \"never\"\n"));
+        let tamper = lab.tamper(backend);
+        tamper.iptables("-A INPUT -i lo -j ACCEPT");
+        tamper.iptables("-A INPUT -s 127.0.0.0/8 -j DROP");
+        tamper.iptables("-P INPUT DROP");
+        let (code, text) = netguard(&lab, &["apply"]);
+        assert_eq!(code, 1, "{text}");
+        assert!(
+            text.contains("dropped by filter INPUT, `policy DROP`"),
+            "{text}"
+        );
+        assert!(lab.docker.task_credentials().is_err());
+
+        lab.write("config.toml", &settings);
+        for _ in 0..2 {
+            let (code, text) = netguard(&lab, &["apply"]);
+            assert_eq!(code, 0, "{text}");
+            let save = tamper.save();
+            let opened = "-A INPUT -d 127.0.0.1/32 -p tcp -m tcp --dport 51679 -m conntrack --ctstate DNAT -m comment --comment \"ecs-netguard: task-credentials\" -j ACCEPT";
+            assert_eq!(save.matches(opened).count(), 1, "{save}");
+        }
+        assert!(lab.docker.task_credentials().is_ok());
+        assert!(!lab.neighbour.tcp_connects(SocketAddr::new(lab::HOST, 8500)));
+
+        tamper.iptables("-P INPUT ACCEPT");
+        netguard(&lab, &["apply"]);
+        assert!(
+            !tamper.save().contains("--ctstate DNAT -m comment"),
+            "not needed any more"
+        );
+        assert!(lab.docker.task_credentials().is_ok());
+    }
+}
+
+#[test]
+fn a_native_rule_that_iptables_prints_wrongly_is_not_trusted() {
+    let lab = lab("");
+    let tamper = lab.tamper(Backend::Nft);
+    tamper.iptables("-A FORWARD -s 10.8.0.0/16 -j ACCEPT");
+    lab.host
+        .sh("nft add set ip filter nobody '{ type ipv4_addr; }'
+         nft insert rule ip filter FORWARD ip saddr @nobody drop");
+    let listed = lab.host.sh("iptables-nft -S FORWARD");
+    assert!(
+        listed.contains("-A FORWARD -j DROP"),
+        "iptables hides the set: {listed}"
+    );
+    assert!(reaches_imds(&lab), "the set is empty: nothing is dropped");
+    // The rule that reads as `-j DROP` proves nothing.
+    assert_ne!(standing(&lab, "imds-block"), "held");
+    // The guard's own rules above it do, and are put there in spite of it.
+    let (_, text) = netguard(&lab, &["apply"]);
+    assert!(text.contains("imds-block            held"), "{text}");
+    assert!(!reaches_imds(&lab));
+    let kept = lab.host.sh("nft list chain ip filter FORWARD");
+    assert!(
+        kept.contains("@nobody"),
+        "somebody else's rule stays whole: {kept}"
+    );
+}
+
+#[test]
+fn native_tables_of_others_leave_a_block_proved_and_a_delivery_open() {
+    let lab = lab("");
+    netguard(&lab, &["apply"]);
+    lab.host.sh("nft add table inet other
+         nft add chain inet other input '{ type filter hook input priority 5; policy accept; }'");
+    assert_eq!(
+        standing(&lab, "task-credentials"),
+        "held",
+        "an empty chain changes nothing"
+    );
+    lab.host
+        .sh("nft add rule inet other input tcp dport 51679 drop");
+    assert!(lab.docker.task_credentials().is_err());
+    assert_eq!(standing(&lab, "task-credentials"), "undecided");
+    assert_eq!(standing(&lab, "imds-block"), "held");
+    let (_, text) = netguard(&lab, &["check"]);
+    assert!(text.contains("inet other input"), "{text}");
+}
+
+#[test]
+fn rules_of_the_other_backend_count() {
+    let lab = lab("[iptables]\nbackend = \"nft\"\n");
+    netguard(&lab, &["apply"]);
+    assert_eq!(standing(&lab, "task-credentials"), "held");
+    lab.tamper(Backend::Legacy)
+        .iptables("-I INPUT -p tcp --dport 51679 -j DROP");
+    assert!(lab.docker.task_credentials().is_err());
+    assert_eq!(standing(&lab, "task-credentials"), "violated");
+    assert_eq!(standing(&lab, "imds-block"), "held");
+}
+
+#[test]
+fn a_rule_above_that_harms_nothing_is_no_alarm() {
+    let lab = lab("[verify]\ninterval = \"1s\"\n");
+    let daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("keeping the rules", TIME);
+    lab.tamper(Backend::Nft)
+        .iptables("-I FORWARD -s 198.51.100.7/32 -j DROP");
+    let log = daemon.wait_for_log("displaced, though it still held", TIME);
+    assert!(!log.contains("WARN") && !log.contains("ERROR"), "{log}");
+    lab.tamper(Backend::Nft)
+        .iptables("-I FORWARD -i docker0 -j ACCEPT");
+    let log = daemon.wait_for_log("displaced, put right", TIME);
+    assert!(log.contains("WARN"), "{log}");
+}
+
+#[test]
+fn saved_rules_are_judged_without_root_and_without_this_host() {
+    let lab = lab("");
+    netguard(&lab, &["apply"]);
+    lab.write("good", lab.tamper(Backend::Nft).save());
+    lab.write("good6", lab.tamper(Backend::Nft).save6());
+    lab.tamper(Backend::Nft).docker25_restart();
+    lab.write("sunk", lab.tamper(Backend::Nft).save());
+    lab.write("broken", "*filter\n-A FORWARD\n");
+    let judge = |args: &str| {
+        let program = lab::daemon::binary();
+        let copy = lab.host.root().join("run/judge");
+        std::fs::copy(program, copy).unwrap();
+        let line = format!(
+            "cd /run/lab && chmod 755 /run /run/lab && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all --inh-caps=-all /run/judge check {args}"
+        );
+        let output = lab.host.command("sh").arg("-c").arg(line).output().unwrap();
+        let text = [output.stdout, output.stderr].concat();
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(text).unwrap(),
+        )
+    };
+    assert_eq!(judge("--ruleset good --ruleset6 good6").0, 0);
+    assert_eq!(judge("--ruleset good --iface br-0123456789ab").0, 0);
+    assert_eq!(
+        judge("--ruleset good --iface custom0").0,
+        1,
+        "no rule covers custom0"
+    );
+    let (code, text) = judge("--ruleset sunk");
+    assert_eq!(code, 1, "{text}");
+    let (code, text) = judge("--ruleset broken");
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("broken") && text.contains("line"), "{text}");
+    assert_eq!(judge("--ruleset nowhere").0, 2);
+    assert_eq!(judge("--iface docker0").0, 2, "--iface is for --ruleset");
+}
+
+#[test]
+fn explain_shows_the_way_and_the_end() {
+    let lab = lab("");
+    netguard(&lab, &["apply"]);
+    let explain = |words: &str| {
+        let args: Vec<&str> = ["explain"].into_iter().chain(words.split(' ')).collect();
+        netguard(&lab, &args)
+    };
+    let (code, text) = explain("--iif docker0 --dst 169.254.169.254 --proto tcp --dport 80");
+    assert_eq!(code, 0, "{text}");
+    insta::assert_snapshot!("explain_blocked", text);
+    let (_, text) = explain("--iif docker0 --dst 169.254.170.2 --proto tcp --dport 80");
+    insta::assert_snapshot!("explain_delivered", text);
+    lab.tamper(Backend::Nft).docker25_restart();
+    let (_, text) =
+        explain("--iif docker0 --dst 169.254.169.254 --src 172.17.0.2 --proto tcp --dport 80");
+    assert!(text.ends_with("= let through\n"), "{text}");
+    let (code, text) = explain("--iif docker0 --dst 169.254.169.254 --src ::1");
+    assert_eq!(code, 2, "{text}");
+}

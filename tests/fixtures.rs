@@ -31,7 +31,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use ecs_netguard::guarantee::imds_block;
-use ecs_netguard::guarantee::task_credentials::AGENT_PORT;
 use ecs_netguard::prove::{
     Addrs, Claim, Destination, Expect, HostView, Iface, Moment, Origin, PacketClass, Verdict, prove,
 };
@@ -189,7 +188,7 @@ impl Expected {
             "imds-block" => Claim {
                 guarantee: self.guarantee.clone(),
                 packets: PacketClass {
-                    dst: Destination::Net(net(family, imds_block::address(family))),
+                    dst: Destination::Net(Net::host(imds_block::address(family))),
                     turned: true,
                     ..everything
                 },
@@ -206,7 +205,7 @@ impl Expected {
                 },
                 expect: Expect::Delivered {
                     addr: ip("127.0.0.1"),
-                    port: AGENT_PORT,
+                    port: 51679,
                 },
             },
             other => panic!("no guarantee: {other}"),

@@ -42,34 +42,6 @@ use lab::probe::proto;
 use lab::tamper::Backend;
 use lab::wait::eventually;
 
-/// Where the prover is more careful than it need be: `undecided` is found although the rules do decide.
-/// Honest, and no reason to fail; when the prover learns better, the test says that the line must go.
-///
-/// `imds-block` and `task-credentials` have no interface in common here: file and interface name one
-/// expectation, and the last word is found in what the prover says it hangs on.
-const TOO_CAREFUL: &[(&str, &str, &str)] = &[
-    // A process of the host may take docker0's address as its source, and Docker's MASQUERADE, which
-    // that source meets, counts as if it might change the destination as well.
-    ("calico-netguard.rules", "host", "MASQUERADE"),
-    ("calico.rules", "host", "MASQUERADE"),
-    ("cis-al2-open.rules", "host", "MASQUERADE"),
-    ("cis-al2.rules", "host", "MASQUERADE"),
-    ("docker25-ecs-init.rules", "host", "MASQUERADE"),
-    ("netguard-cis.rules", "host", "MASQUERADE"),
-    ("netguard-docker25-restart.rules", "host", "MASQUERADE"),
-    ("netguard-docker25.rules", "host", "MASQUERADE"),
-    ("netguard-docker28-restart.rules", "host", "MASQUERADE"),
-    ("netguard-docker28.rules", "host", "MASQUERADE"),
-    ("netguard-docker29-restart.rules", "host", "MASQUERADE"),
-    ("netguard-docker29.rules", "host", "MASQUERADE"),
-    ("ufw-docker25.rules", "host", "MASQUERADE"),
-    // An ordinary packet has no routing header: the match certainly misses it.
-    ("ufw.rules6", "docker0", "-m rt"),
-    ("ufw.rules6", "docker+", "-m rt"),
-    ("ufw.rules6", "br-+", "-m rt"),
-    ("ufw.rules6", "ecs-bridge", "-m rt"),
-];
-
 /// One file.
 struct Fixture {
     name: String,
@@ -301,15 +273,7 @@ fn the_prover_finds_what_each_fixture_expects() {
         for expected in &fixture.expect {
             let (found, how) = verdict_of(&ruleset, expected);
             verdicts.insert(found);
-            let careful = TOO_CAREFUL
-                .iter()
-                .find(|(name, from, _)| *name == fixture.name && *from == expected.from)
-                .filter(|_| expected.verdict != "undecided");
-            let right = match careful {
-                Some((_, _, by)) => found == "undecided" && how.contains(by),
-                None => found == expected.verdict,
-            };
-            if !right {
+            if found != expected.verdict {
                 let Expected {
                     guarantee,
                     from,
@@ -323,10 +287,7 @@ fn the_prover_finds_what_each_fixture_expects() {
             }
         }
     }
-    assert!(
-        wrong.is_empty(),
-        "{wrong}(or take the line out of TOO_CAREFUL)"
-    );
+    assert!(wrong.is_empty(), "{wrong}");
     assert_eq!(verdicts.len(), 3, "only {verdicts:?} ever found");
 }
 

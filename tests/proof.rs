@@ -270,8 +270,9 @@ fn explain_shows_the_way_and_the_end() {
     let (_, text) = explain("--iif docker0 --dst 169.254.170.2 --proto tcp --dport 80");
     insta::assert_snapshot!("explain_delivered", text);
     lab.tamper(Backend::Nft).docker25_restart();
-    let (_, text) =
-        explain("--iif docker0 --oif ens5 --dst 169.254.169.254 --src 172.17.0.2 --proto tcp --dport 80");
+    let (_, text) = explain(
+        "--iif docker0 --oif ens5 --dst 169.254.169.254 --src 172.17.0.2 --proto tcp --dport 80",
+    );
     assert!(text.ends_with("= let through\n"), "{text}");
     let (code, text) = explain("--iif docker0 --dst 169.254.169.254 --src ::1");
     assert_eq!(code, 2, "{text}");

@@ -1,5 +1,7 @@
 //! `ecs-netguard check`: reads only, and proves.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
 
 use super::saved::{self, Files};
@@ -57,14 +59,18 @@ fn judge(
     let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
     let facts = Facts {
         ipv6: has(Family::V6),
-        bridges: arguments.iface.clone(),
+        bridges: BTreeMap::new(),
         default_bridge: Some("docker0".to_owned()),
         problems: Vec::new(),
     };
     let mut scope = turn::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));
     // A bridge that is named is meant, whether a pattern fits it or not.
-    scope.bridges.clone_from(&arguments.iface);
+    scope.bridges = arguments
+        .iface
+        .iter()
+        .map(|name| (name.clone(), Vec::new()))
+        .collect();
     let target = Target::of(&inputs.settings, &posture, &scope);
     let of = |family| {
         rulesets
@@ -72,7 +78,7 @@ fn judge(
             .filter(|ruleset| ruleset.family == family)
             .collect()
     };
-    let proofs = turn::prove(&target.claims, of, &saved::host(&scope.bridges));
+    let proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
     let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs);
     if arguments.json {
         print_json(&outcomes)?;

@@ -8,13 +8,14 @@ pub mod introspection_shield;
 pub mod loopback_shield;
 pub mod task_credentials;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern};
+use crate::ruleset::{Family, IfacePattern, Net};
 
 /// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
@@ -101,8 +102,8 @@ pub struct Scope {
     pub families: Vec<Family>,
     /// The default Docker bridge's name, `None` where Docker was told to have none.
     pub default_bridge: Option<String>,
-    /// The bridges that exist now and match `interfaces`.
-    pub bridges: Vec<String>,
+    /// The bridges that exist now and match `interfaces`, each with its IPv4 networks.
+    pub bridges: BTreeMap<String, Vec<Net>>,
     /// Where `route_localnet` is set.
     pub route_localnet: RouteLocalnet,
 }
@@ -113,7 +114,7 @@ impl Scope {
     fn claimed(&self) -> impl Iterator<Item = IfacePattern> {
         let exact = self
             .bridges
-            .iter()
+            .keys()
             .filter(|name| !self.interfaces.contains(name));
         self.interfaces
             .iter()

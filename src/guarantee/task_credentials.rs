@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Guarantee, Rules, Scope, WantedSysctl, claim, packets};
 use crate::config::settings::RouteLocalnet;
-use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
+use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Origin, PacketClass};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
 
 const MATCHES: &str = "-d 169.254.170.2/32 -p tcp -m tcp --dport 80";
@@ -37,7 +37,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
 
     let interfaces = match scope.route_localnet {
         RouteLocalnet::All => vec!["all".to_owned()],
-        RouteLocalnet::Bridges => scope.bridges.clone(),
+        RouteLocalnet::Bridges => scope.bridges.keys().cloned().collect(),
     };
     let guarantee = Guarantee::TaskCredentials;
     let wish = |interface| WantedSysctl {
@@ -48,24 +48,41 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     rules
 }
 
-/// From each container interface and from the host itself. With `route_localnet` on the bridges
-/// alone nothing is claimed of bridges yet to come: they get theirs at the turn that sees them.
+/// The networks that Docker and ECS give containers: private ones (RFC 1918), and the link-local one
+/// of `ecs-bridge`.
+const CONTAINER_NETWORKS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+    (Ipv4Addr::new(169, 254, 172, 0), 22),
+];
+
+/// From each container interface and from the host itself. Of containers, sources of their bridge's
+/// own networks are claimed: what a ban or an anti-spoofing rule does to strangers breaks no promise.
+///
+/// With `route_localnet` on the bridges alone nothing is claimed of bridges yet to come: they get
+/// theirs at the turn that sees them.
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let containers: Vec<IfacePattern> = match scope.route_localnet {
         RouteLocalnet::All => scope.claimed().collect(),
         RouteLocalnet::Bridges => scope
             .bridges
-            .iter()
+            .keys()
             .filter_map(|name| IfacePattern::parse(name))
             .collect(),
     };
-    let bridges = containers
-        .into_iter()
-        .map(|name| Origin::Interface(Ifaces::from(name)));
+    let bridges = containers.into_iter().map(|interface| {
+        let src = Addrs {
+            any_of: sources(scope, &interface),
+            except: Vec::new(),
+        };
+        (Origin::Interface(Ifaces::from(interface)), src)
+    });
     bridges
-        .chain([Origin::Host])
-        .map(|from| {
+        .chain([(Origin::Host, Addrs::default())])
+        .map(|(from, src)| {
             let class = PacketClass {
+                src,
                 protocol: Some(protocol::TCP),
                 dport: Some(ENDPOINT_PORT),
                 ..packets(Family::V4, from, Destination::Net(Net::host(ENDPOINT)))
@@ -77,6 +94,18 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
             claim(Guarantee::TaskCredentials, class, delivered)
         })
         .collect()
+}
+
+/// The networks behind an interface, or all that containers are given where they are not known.
+fn sources(scope: &Scope, interface: &IfacePattern) -> Vec<Net> {
+    let own = match interface {
+        IfacePattern::Exact(name) => scope.bridges.get(name).filter(|own| !own.is_empty()),
+        IfacePattern::Prefix(_) => None,
+    };
+    own.cloned().unwrap_or_else(|| {
+        let net = |(addr, prefix)| Net::new(IpAddr::V4(addr), prefix);
+        CONTAINER_NETWORKS.into_iter().filter_map(net).collect()
+    })
 }
 
 /// The one rule that lets the redirected packets through an INPUT chain that would drop them, as on

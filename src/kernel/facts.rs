@@ -6,14 +6,15 @@ use std::path::Path;
 
 use super::sysctl;
 use crate::prove::{HostView, Iface};
+use crate::ruleset::Net;
 
 /// What of the host decides which rules are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Facts {
     /// Whether this kernel and namespace have IPv6.
     pub ipv6: bool,
-    /// Every bridge interface, sorted.
-    pub bridges: Vec<String>,
+    /// Every bridge interface, with its IPv4 networks.
+    pub bridges: BTreeMap<String, Vec<Net>>,
     /// The default Docker bridge's name, `None` where Docker was told to have none.
     pub default_bridge: Option<String>,
     /// What of this could not be read, ready for a person.
@@ -80,18 +81,31 @@ pub fn host_view() -> (HostView, Vec<String>) {
     (view, problems)
 }
 
-/// The interfaces that are bridges: those with a `bridge` directory in sysfs.
-fn bridges() -> Vec<String> {
+/// The interfaces that are bridges (those with a `bridge` directory in sysfs), with the networks of
+/// their IPv4 addresses.
+fn bridges() -> BTreeMap<String, Vec<Net>> {
     let Ok(entries) = std::fs::read_dir("/sys/class/net") else {
-        return Vec::new();
+        return BTreeMap::new();
     };
-    let mut names: Vec<String> = entries
+    let mut bridges: BTreeMap<String, Vec<Net>> = entries
         .flatten()
         .filter(|entry| entry.path().join("bridge").is_dir())
-        .filter_map(|entry| entry.file_name().into_string().ok())
+        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Vec::new())))
         .collect();
-    names.sort();
-    names
+    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
+        let Some(networks) = bridges.get_mut(&interface.interface_name) else {
+            continue;
+        };
+        let ipv4 =
+            |address: &nix::sys::socket::SockaddrStorage| Some(address.as_sockaddr_in()?.ip());
+        let address = interface.address.as_ref().and_then(ipv4);
+        let mask = interface.netmask.as_ref().and_then(ipv4);
+        if let (Some(address), Some(mask)) = (address, mask) {
+            let length = u32::from(mask).leading_ones() as u8;
+            networks.extend(Net::new(IpAddr::V4(address), length));
+        }
+    }
+    bridges
 }
 
 /// Docker's `bridge` option; `docker0` unless it says otherwise (dockerd(8), "bridge").

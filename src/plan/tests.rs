@@ -8,7 +8,7 @@ fn scope() -> Scope {
         interfaces: vec!["docker+".into(), "br-+".into()],
         families: vec![Family::V4],
         default_bridge: Some("docker0".into()),
-        bridges: vec!["docker0".into()],
+        bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
         route_localnet: RouteLocalnet::All,
     }
 }

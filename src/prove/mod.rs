@@ -40,6 +40,7 @@
 //! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
 //! | recent `--set` | applies always |
 //! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |
+//! | rt `--rt-type` | likewise: an ordinary packet has no IPv6 routing header |
 //! | set, physdev, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
 //!
 //! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, MARK,

@@ -126,41 +126,46 @@ impl Engine<'_> {
     }
 
     pub(super) fn snat(&mut self, set: Set, to: &Rewrite) -> Set {
-        let (src, sport) = (self.layout.src, self.layout.sport);
         self.say("source", &describe(to));
-        let changed = self.translate(set, to, (src, Side::Src), sport);
-        // Without a range of its own the port may still have to change, to be unlike any other.
-        let changed = self.move_aside(changed, sport);
-        let changed = match to.ports {
-            Some(range) => {
-                let ports = self.ports(Side::Src, &[range]);
-                self.bdd.and(changed, ports)
-            }
-            None => changed,
-        };
-        self.set(changed, self.layout.snat, 1)
+        let fits = self.fits(to, self.layout.src, Side::Src);
+        self.resource(set, to.addrs.is_some(), fits)
     }
 
-    /// `MASQUERADE`: the source becomes one of this host's addresses, never a loopback one
-    /// (inet_select_addr() with RT_SCOPE_UNIVERSE), or any where those are not known; nothing else
-    /// of the packet changes. Which one it is depends on the route. So a claim holds only if it does
-    /// with each, and is not called violated by what one of them may never meet.
-    pub(super) fn masquerade(&mut self, set: Set) -> Set {
-        let (src, sport, family) = (self.layout.src, self.layout.sport, self.layout.family);
+    /// `MASQUERADE`: the source becomes one of this host's addresses, never a loopback one (this is
+    /// walked only for packets that leave by lo: inet_select_addr() takes one of the other interfaces'
+    /// then), or any where those are not known. Which one it is depends on the route. So a claim
+    /// holds only if it does with each, and is not called violated by what one of them may never meet.
+    pub(super) fn masquerade(&mut self, set: Set, ports: Option<PortRange>) -> Set {
         self.say("source", "an address of this host");
-        let interfaces = self.host.interfaces.values();
-        let own: Vec<Net> = interfaces
-            .flat_map(|iface| &iface.addrs)
-            .map(|addr| Net::host(*addr))
-            .filter(|net| net.family() == family)
-            .collect();
-        let addresses = self.in_nets(Side::Src, &own, &[Net::loopback(family)]);
-        let moved = self.move_aside(set, src);
-        let moved = self.move_aside(moved, sport);
-        let moved = self.bdd.and(moved, addresses);
+        let own = if self.knows_addresses() {
+            self.local_src
+        } else {
+            Set::ALL
+        };
+        let loopback = self.in_nets(Side::Src, &[Net::loopback(self.layout.family)], &[]);
+        let mut fits = self.bdd.less(own, loopback);
+        if let Some(range) = ports {
+            let ports = self.ports(Side::Src, &[range]);
+            fits = self.bdd.and(fits, ports);
+        }
+        let moved = self.resource(set, true, fits);
         let this_one = self.ask(Answer::Unknown);
-        let moved = self.bdd.and(moved, this_one);
-        self.set(moved, self.layout.snat, 1)
+        self.bdd.and(moved, this_one)
+    }
+
+    /// Gives packets another source. The port may have to change even where none is asked for, to
+    /// be unlike any other connection's.
+    fn resource(&mut self, set: Set, address: bool, fits: Set) -> Set {
+        let layout = self.layout;
+        let unchanged = self.bdd.and(set, fits);
+        let mut changed = set;
+        if address {
+            changed = self.move_aside(changed, layout.src);
+        }
+        changed = self.move_aside(changed, layout.sport);
+        changed = self.bdd.and(changed, fits);
+        let changed = self.set(changed, layout.snat, 1);
+        self.bdd.or(changed, unchanged)
     }
 
     /// `REDIRECT` turns packets to the loopback address in OUTPUT, and to the first address of the

@@ -50,6 +50,8 @@ pub(super) fn chance(module: &str, options: &[Opt<'_>]) -> Option<Chance> {
                 (_, true) => Some(Chance::SurelyApplies),
             }
         }
+        // An ordinary packet has no IPv6 routing header, whatever type is asked for.
+        "rt" => (negated.is_empty() && find("--rt-type").is_some()).then_some(Chance::SurelyMisses),
         "time" => {
             let parts = ["--timestart", "--timestop", "--weekdays"];
             let endless = operand("--datestop").is_none_or(|date| date == LAST_DATE);

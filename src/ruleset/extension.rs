@@ -70,7 +70,7 @@ pub(super) fn parse<'w>(
         "addrtype" if !options.is_empty() => read(addrtype)?,
         "iprange" if !options.is_empty() => read(iprange)?,
         "owner" if !options.is_empty() => read(owner)?,
-        "limit" | "hashlimit" | "statistic" | "recent" | "time" => {
+        "limit" | "hashlimit" | "statistic" | "recent" | "rt" | "time" => {
             vec![Match::Either(chance(name, &options)?, String::new())]
         }
         _ => return None,
@@ -122,6 +122,7 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
             ("--hashlimit-htable-expire", 1),
             ("--hashlimit-htable-gcinterval", 1),
         ],
+        "rt" => &[("--rt-type", 1), ("--rt-segsleft", 1), ("--rt-len", 1)],
         "statistic" => &[
             ("--mode", 1),
             ("--probability", 1),

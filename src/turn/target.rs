@@ -117,12 +117,8 @@ pub(crate) fn scope(settings: &Settings, facts: &Facts) -> Scope {
     {
         interfaces.push(bridge.clone());
     }
-    let bridges = facts
-        .bridges
-        .iter()
-        .filter(|name| covers(&interfaces, name))
-        .cloned()
-        .collect();
+    let mut bridges = facts.bridges.clone();
+    bridges.retain(|name, _| covers(&interfaces, name));
     let ipv6 = match settings.imds.ipv6 {
         Mode::Always => true,
         Mode::Auto => facts.ipv6,

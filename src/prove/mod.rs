@@ -89,6 +89,7 @@ mod chains;
 mod class;
 mod condition;
 mod engine;
+mod example;
 mod hook;
 mod layout;
 mod path;

@@ -4,122 +4,167 @@
 //! lists a rule it prints the expressions it knows and silently leaves out others (seen on 1.8.9:
 //! set look-ups). So a rule is trusted only if it has the counter and consists of nothing but those
 //! expressions; everything else is named.
+//!
+//! Rules are read attribute by attribute here: decoding each whole costs ten times as much, and a
+//! host may have ten thousand. Numbers of attributes and keys are those of
+//! linux/netfilter/nf_tables.h.
 
-use netlink_packet_netfilter::nftables::{
-    Cmp, ExpressionAttribute, Expressions, ListAttribute, Meta, MetaKey, Operator, Payload,
-    RuleAttribute, RuleMessage,
-};
+use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
 
 use crate::ruleset::Family;
 
-/// Bases of the payload expression (enum nft_payload_bases, linux/netfilter/nf_tables.h).
-const NETWORK: u32 = 1;
-const TRANSPORT: u32 = 2;
+const RULE_CHAIN: u16 = 2;
+const RULE_EXPRESSIONS: u16 = 4;
+const EXPR_NAME: u16 = 1;
+const EXPR_DATA: u16 = 2;
 
-/// What in the rule iptables-nft would not have made; `None` where its listing can be trusted.
-pub(super) fn why(family: Family, rule: &RuleMessage) -> Option<String> {
-    let mut counter = false;
-    let mut base = 0;
-    for expression in expressions(rule) {
-        let (name, known) = match expression {
-            Expressions::Meta(parts) => ("meta", known_meta(parts)),
-            Expressions::Cmp(parts) => ("cmp", known_comparison(parts)),
-            Expressions::Payload(parts) => {
-                let field = Field::of(parts);
-                base = field.base;
-                ("payload", field.known(family))
-            }
-            Expressions::Bitwise(_) => ("bitwise", true),
-            Expressions::Immediate(_) => ("immediate", true),
-            Expressions::Lookup(_) => ("lookup", false),
-            Expressions::Other {
-                expression_type, ..
-            } => match expression_type.as_str() {
-                "counter" => {
-                    counter = true;
-                    ("counter", true)
-                }
-                name @ ("match" | "target" | "limit" | "log" | "masq" | "redir" | "nat") => {
-                    (name, true)
-                }
-                // iptables has ranges of ports only; ranges of addresses are a match of their own.
-                "range" => ("range", base == TRANSPORT),
-                name => (name, false),
-            },
-            _ => ("unnamed", false),
+/// A rule as the kernel sends it.
+pub(super) struct Rule<'a> {
+    /// Its chain.
+    pub(super) chain: &'a [u8],
+    expressions: Vec<(&'a [u8], &'a [u8])>,
+}
+
+impl<'a> Rule<'a> {
+    /// Reads the attributes of a rule message.
+    pub(super) fn read(attributes: &'a [u8]) -> Result<Self, DecodeError> {
+        let mut rule = Self {
+            chain: &[],
+            expressions: Vec::new(),
         };
-        if !known {
-            return Some(format!("a native nftables `{name}` expression"));
-        }
-    }
-    (!counter).then(|| "a native nftables rule (it has no counter)".to_owned())
-}
-
-fn expressions(rule: &RuleMessage) -> impl Iterator<Item = &Expressions> {
-    rule.attributes
-        .iter()
-        .filter_map(|attribute| match attribute {
-            RuleAttribute::Expressions(list) => Some(list),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|item| match item {
-            ListAttribute::Element(parts) => Some(parts),
-            _ => None,
-        })
-        .flatten()
-        .filter_map(|part| match part {
-            ExpressionAttribute::Data(expression) => Some(expression),
-            _ => None,
-        })
-}
-
-fn known_meta(parts: &[Meta]) -> bool {
-    parts.iter().all(|part| match part {
-        Meta::Key(key) => matches!(
-            key,
-            MetaKey::L4Proto | MetaKey::Iifname | MetaKey::Oifname | MetaKey::Mark
-        ),
-        Meta::DestinationRegister(_) => true,
-        _ => false,
-    })
-}
-
-fn known_comparison(parts: &[Cmp]) -> bool {
-    parts.iter().all(|part| match part {
-        Cmp::Op(operator) => matches!(operator, Operator::Equal | Operator::NotEqual),
-        _ => true,
-    })
-}
-
-/// A piece of the packet that a payload expression loads.
-#[derive(Default)]
-struct Field {
-    base: u32,
-    offset: u32,
-    length: u32,
-    writes: bool,
-}
-
-impl Field {
-    fn of(parts: &[Payload]) -> Self {
-        let mut field = Self::default();
-        for part in parts {
-            match part {
-                Payload::Base(value) => field.base = *value,
-                Payload::Offset(value) => field.offset = *value,
-                Payload::Len(value) => field.length = *value,
-                Payload::SourceRegister(_) => field.writes = true,
+        for (kind, value) in each(attributes) {
+            match kind? {
+                RULE_CHAIN => rule.chain = value.strip_suffix(&[0]).unwrap_or(value),
+                RULE_EXPRESSIONS => {
+                    for (kind, expression) in each(value) {
+                        kind?;
+                        rule.expressions.push(named(expression)?);
+                    }
+                }
                 _ => {}
             }
         }
-        field
+        Ok(rule)
+    }
+
+    /// What in the rule iptables-nft would not have made; `None` where its listing can be trusted.
+    pub(super) fn why_foreign(&self, family: Family) -> Option<String> {
+        let mut counter = false;
+        let mut base = None;
+        for (name, data) in &self.expressions {
+            let known = match *name {
+                b"counter" => {
+                    counter = true;
+                    true
+                }
+                b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat"
+                | b"bitwise" | b"immediate" => true,
+                b"meta" => known_meta(data),
+                b"cmp" => known_comparison(data),
+                b"payload" => {
+                    let field = Field::of(data);
+                    base = field.base;
+                    field.known(family)
+                }
+                // iptables has ranges of ports only; ranges of addresses are a match of their own.
+                b"range" => base == Some(TRANSPORT),
+                _ => false,
+            };
+            if !known {
+                let name = String::from_utf8_lossy(name);
+                return Some(format!("a native nftables `{name}` expression"));
+            }
+        }
+        (!counter).then(|| "a native nftables rule (it has no counter)".to_owned())
+    }
+}
+
+/// The attributes of a message or of a nested attribute, one after the other: number and value. A
+/// malformed one gives an error instead of its number, and is the last.
+fn each(bytes: &[u8]) -> impl Iterator<Item = (Result<u16, DecodeError>, &[u8])> {
+    let mut rest = bytes;
+    NlasIterator::new(bytes).map(move |attribute| match attribute {
+        Ok(attribute) => {
+            let (kind, length) = (attribute.kind(), attribute.value_length());
+            // Four bytes of header, then the value, padded to four (NLA_ALIGN).
+            let value = rest.get(4..4 + length).unwrap_or_default();
+            rest = rest
+                .get((4 + length).next_multiple_of(4)..)
+                .unwrap_or_default();
+            (Ok(kind), value)
+        }
+        Err(error) => (Err(error), Default::default()),
+    })
+}
+
+/// An expression's name and data.
+fn named(expression: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
+    let (mut name, mut data): (&[u8], &[u8]) = (&[], &[]);
+    for (kind, value) in each(expression) {
+        match kind? {
+            EXPR_NAME => name = value.strip_suffix(&[0]).unwrap_or(value),
+            EXPR_DATA => data = value,
+            _ => {}
+        }
+    }
+    Ok((name, data))
+}
+
+/// One number of an expression's data.
+fn number(data: &[u8], kind: u16) -> Option<u32> {
+    let attributes = NlasIterator::new(data).flatten();
+    let find = |attribute: NlaBuffer<&[u8]>| {
+        (attribute.kind() == kind)
+            .then(|| Some(u32::from_be_bytes(attribute.value().try_into().ok()?)))
+            .flatten()
+    };
+    attributes.into_iter().find_map(find)
+}
+
+/// Loads the protocol, an interface's name or the mark into a register, and sets nothing.
+fn known_meta(data: &[u8]) -> bool {
+    const DREG: u16 = 1;
+    const KEY: u16 = 2;
+    // NFT_META_MARK, _IIFNAME, _OIFNAME, _L4PROTO.
+    const KEYS: [u32; 4] = [3, 6, 7, 16];
+    number(data, DREG).is_some() && number(data, KEY).is_some_and(|key| KEYS.contains(&key))
+}
+
+/// Equal, or not equal.
+fn known_comparison(data: &[u8]) -> bool {
+    const OPERATOR: u16 = 2;
+    number(data, OPERATOR).is_some_and(|operator| operator <= 1)
+}
+
+/// Bases of the payload expression.
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+
+/// A piece of the packet that a payload expression loads into a register.
+struct Field {
+    base: Option<u32>,
+    offset: Option<u32>,
+    length: Option<u32>,
+    loads: bool,
+}
+
+impl Field {
+    fn of(data: &[u8]) -> Self {
+        Self {
+            loads: number(data, 1).is_some(),
+            base: number(data, 2),
+            offset: number(data, 3),
+            length: number(data, 4),
+        }
     }
 
     /// Addresses (also their first bytes only, for a prefix), the protocol, the fragment offset;
     /// ports and TCP flags.
     fn known(&self, family: Family) -> bool {
-        let place = (self.base, self.offset, self.length);
+        let (Some(base), Some(offset), Some(length)) = (self.base, self.offset, self.length) else {
+            return false;
+        };
+        let place = (base, offset, length);
         let transport = matches!(place, (TRANSPORT, 0 | 2, 2) | (TRANSPORT, 13, 1));
         let network = match family {
             Family::V4 => {
@@ -130,6 +175,6 @@ impl Field {
             }
             Family::V6 => matches!(place, (NETWORK, 8 | 24, 1..=16) | (NETWORK, 6, 1)),
         };
-        (transport || network) && !self.writes
+        (transport || network) && self.loads
     }
 }

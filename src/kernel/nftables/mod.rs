@@ -12,7 +12,8 @@ use netlink_packet_netfilter::nftables::{
     NfTablesMessage, RuleAttribute, RuleMessage,
 };
 
-use self::socket::Socket;
+use self::foreign::Rule;
+use self::socket::{Answer, Socket};
 use crate::prove::{ForeignChain, Hook};
 use crate::ruleset::Family;
 
@@ -65,9 +66,10 @@ impl Inventory {
         };
         let messages = socket.dump(NetfilterProtoFamily::Unspec, NfTablesMessage::GetChain(all))?;
         let chains: Vec<BaseChain> = messages
-            .into_iter()
-            .filter_map(|(family, m)| BaseChain::of(family, m))
-            .collect();
+            .iter()
+            .map(BaseChain::of)
+            .filter_map(Result::transpose)
+            .collect::<io::Result<_>>()?;
         let mut inventory = Self::default();
         for chain in &chains {
             if let Some(family) = chain.of_iptables() {
@@ -101,24 +103,16 @@ fn foreign_rules(socket: &mut Socket, family: Family, table: &str) -> io::Result
     let get = RuleMessage {
         attributes: vec![RuleAttribute::Table(table.to_owned())],
     };
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places: BTreeMap<Vec<u8>, usize> = BTreeMap::new();
     let mut found = Vec::new();
-    for (_, message) in socket.dump(proto(family), NfTablesMessage::GetRule(get))? {
-        let NfTablesMessage::NewRule(rule) = message else {
-            continue;
-        };
-        let chain = rule
-            .attributes
-            .iter()
-            .find_map(|attribute| match attribute {
-                RuleAttribute::Chain(name) => Some(name.clone()),
-                _ => None,
-            });
-        let Some(chain) = chain else { continue };
-        let place = places.entry(chain.clone()).or_default();
+    for answer in socket.dump(proto(family), NfTablesMessage::GetRule(get))? {
+        let rule = Rule::read(answer.attributes())
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let place = places.entry(rule.chain.to_owned()).or_default();
         let index = *place;
         *place += 1;
-        if let Some(why) = foreign::why(family, &rule) {
+        if let Some(why) = rule.why_foreign(family) {
+            let chain = String::from_utf8_lossy(rule.chain).into_owned();
             found.push(ForeignRule {
                 family,
                 table: table.to_owned(),
@@ -143,9 +137,9 @@ struct BaseChain {
 }
 
 impl BaseChain {
-    fn of(family: NetfilterProtoFamily, message: NfTablesMessage) -> Option<Self> {
-        let NfTablesMessage::NewChain(message) = message else {
-            return None;
+    fn of(answer: &Answer) -> io::Result<Option<Self>> {
+        let (family, NfTablesMessage::NewChain(message)) = answer.decode()? else {
+            return Ok(None);
         };
         let (mut table, mut name, mut hooked) = (None, None, None);
         let (mut accepts, mut nat) = (true, false);
@@ -160,14 +154,15 @@ impl BaseChain {
                 _ => {}
             }
         }
-        Some(Self {
+        let chain = table.zip(name).zip(hooked);
+        Ok(chain.map(|((table, name), hook)| Self {
             family,
-            table: table?,
-            name: name?,
-            hook: hooked?,
+            table,
+            name,
+            hook,
             accepts,
             nat,
-        })
+        }))
     }
 
     /// The family, if the chain is one that iptables lists: named after its hook, in a table of

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_netfilter::nftables::{GenAttribute, GenMessage, NfTablesMessage};
 use netlink_packet_netfilter::{
@@ -77,29 +77,26 @@ impl Socket {
             attributes: Vec::new(),
         });
         let answers = self.request(NetfilterProtoFamily::Unspec, get, NLM_F_REQUEST)?;
-        answers
-            .iter()
-            .find_map(|(_, message)| match message {
-                NfTablesMessage::NewGen(generation) => {
-                    generation
-                        .attributes
-                        .iter()
-                        .find_map(|attribute| match attribute {
-                            GenAttribute::Id(id) => Some(*id),
-                            _ => None,
-                        })
-                }
-                _ => None,
-            })
-            .ok_or_else(|| io::Error::other("nf_tables gave no generation id"))
+        let id = |attribute: &GenAttribute| match attribute {
+            GenAttribute::Id(id) => Some(*id),
+            _ => None,
+        };
+        for answer in answers {
+            if let (_, NfTablesMessage::NewGen(generation)) = answer.decode()?
+                && let Some(id) = generation.attributes.iter().find_map(id)
+            {
+                return Ok(id);
+            }
+        }
+        Err(io::Error::other("nf_tables gave no generation id"))
     }
 
-    /// Everything that answers a dump request, with the family that each message names.
+    /// Everything that answers a dump request.
     pub(super) fn dump(
         &mut self,
         family: NetfilterProtoFamily,
         message: NfTablesMessage,
-    ) -> io::Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>> {
+    ) -> io::Result<Vec<Answer>> {
         self.request(family, message, NLM_F_REQUEST | NLM_F_DUMP)
     }
 
@@ -108,7 +105,7 @@ impl Socket {
         family: NetfilterProtoFamily,
         message: NfTablesMessage,
         flags: u16,
-    ) -> io::Result<Vec<(NetfilterProtoFamily, NfTablesMessage)>> {
+    ) -> io::Result<Vec<Answer>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = flags;
@@ -125,15 +122,11 @@ impl Socket {
     }
 
     /// Reads one datagram into `answers`; true when the answer is complete.
-    fn receive(
-        &mut self,
-        dump: bool,
-        answers: &mut Vec<(NetfilterProtoFamily, NfTablesMessage)>,
-    ) -> io::Result<bool> {
+    fn receive(&mut self, dump: bool, answers: &mut Vec<Answer>) -> io::Result<bool> {
         let length = recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty())?;
         let mut rest = self.buffer.get(..length).unwrap_or_default();
         while !rest.is_empty() {
-            let message = NetlinkMessage::<NetfilterMessage>::deserialize(rest)
+            let message = NetlinkMessage::<Answer>::deserialize(rest)
                 .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
             // Messages are padded to four bytes (NLMSG_ALIGN).
             let step = (message.header.length as usize).next_multiple_of(4).max(4);
@@ -150,11 +143,7 @@ impl Socket {
                     None => return Ok(true),
                     Some(code) => return Err(io::Error::from_raw_os_error(-code.get())),
                 },
-                NetlinkPayload::InnerMessage(NetfilterMessage {
-                    header,
-                    inner: NetfilterMessageInner::NfTables(inner),
-                    ..
-                }) => answers.push((header.family, inner)),
+                NetlinkPayload::InnerMessage(answer) => answers.push(answer),
                 _ => {}
             }
         }
@@ -165,3 +154,42 @@ impl Socket {
 /// The dump may be inconsistent because something changed (linux/netlink.h); the crate has no name
 /// for it.
 const NLM_F_DUMP_INTR: u16 = 0x10;
+
+/// A message of the kernel, decoded only as far as somebody asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Answer {
+    header: NetlinkHeader,
+    payload: Vec<u8>,
+}
+
+/// The length of `struct nfgenmsg`, which begins every message of nf_tables: family, version, id.
+const NFGENMSG: usize = 4;
+
+impl Answer {
+    /// The family that it names, and the decoded message.
+    pub(super) fn decode(&self) -> io::Result<(NetfilterProtoFamily, NfTablesMessage)> {
+        let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
+        let message = NetfilterMessage::deserialize(&self.header, &self.payload)
+            .map_err(|error| invalid(error.to_string()))?;
+        match message.inner {
+            NetfilterMessageInner::NfTables(inner) => Ok((message.header.family, inner)),
+            other => Err(invalid(format!("nf_tables answered with {other:?}"))),
+        }
+    }
+
+    /// Its attributes, as they came.
+    pub(super) fn attributes(&self) -> &[u8] {
+        self.payload.get(NFGENMSG..).unwrap_or_default()
+    }
+}
+
+impl NetlinkDeserializable for Answer {
+    type Error = std::convert::Infallible;
+
+    fn deserialize(header: &NetlinkHeader, payload: &[u8]) -> Result<Self, Self::Error> {
+        Ok(Self {
+            header: *header,
+            payload: payload.to_vec(),
+        })
+    }
+}

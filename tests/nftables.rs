@@ -82,7 +82,7 @@ fn native_chains_count_once_they_can_drop() {
          nft add chain inet rules in '{ type filter hook input priority 0; policy accept; }'
          nft add rule inet rules in tcp dport 22 accept
          nft add table ip6 strict
-         nft add chain ip6 strict fwd '{ type filter hook forward priority 0; policy drop; }'
+         nft add chain ip6 strict through '{ type filter hook forward priority 0; policy drop; }'
          nft add table ip dnat
          nft add chain ip dnat pre '{ type nat hook prerouting priority -101; }'
          nft add rule ip dnat pre tcp dport 81 redirect to :82
@@ -99,7 +99,7 @@ fn native_chains_count_once_they_can_drop() {
         [
             ("inet rules in", None, Hook::Input, false),
             ("ip dnat pre", Some(Family::V4), Hook::Prerouting, true),
-            ("ip6 strict fwd", Some(Family::V6), Hook::Forward, false),
+            ("ip6 strict through", Some(Family::V6), Hook::Forward, false),
         ]
     );
 }

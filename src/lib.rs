@@ -19,6 +19,7 @@ pub mod log;
 pub mod plan;
 pub mod posture;
 pub mod report;
+pub mod prove;
 pub mod ruleset;
 pub mod state;
 pub mod turn;

@@ -20,6 +20,7 @@ mod extension;
 mod matches;
 mod names;
 mod parse;
+mod show;
 mod spec;
 mod target;
 mod value;
@@ -39,6 +40,7 @@ pub use matches::{
 pub use names::protocol_name;
 pub use parse::{ParseError, parse_listing, parse_rule, parse_save};
 pub use target::{Rewrite, Target};
+pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
 
 /// The address family of a ruleset: iptables and ip6tables hold separate ones.

@@ -101,6 +101,17 @@ impl Net {
         Self { addr, prefix: 0 }
     }
 
+    /// The addresses of a host that talks to itself: 127.0.0.0/8, or ::1.
+    pub fn loopback(family: Family) -> Self {
+        match family {
+            Family::V4 => Self {
+                addr: IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)),
+                prefix: 8,
+            },
+            Family::V6 => Self::host(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        }
+    }
+
     /// Its lowest address.
     pub fn addr(&self) -> IpAddr {
         self.addr

@@ -1,0 +1,369 @@
+//! Packets through tables, chains and rules.
+
+use super::bdd::Set;
+use super::condition::{Hit, Known};
+use super::engine::Engine;
+use super::hook::Hook;
+use super::layout::State;
+use super::walk::{End, Outcome, Step};
+use crate::ruleset::{Chain, Policy, Rule, Shown, Table, Target};
+
+/// The chain at hand.
+pub(super) struct At<'r> {
+    table_name: &'static str,
+    table: &'r Table,
+    /// The chains on the way here, the innermost last.
+    names: Vec<&'r str>,
+}
+
+/// How deep chains may call each other: far more than nf_tables' 16, and a bound for ourselves.
+const DEPTH: usize = 64;
+
+impl<'r> Engine<'r> {
+    /// Packets through the tables of a hook, one after the other; answers those that come out, as
+    /// they come out.
+    pub(super) fn through(&mut self, hook: Hook, tables: &[&'static str], mut set: Set) -> Set {
+        self.hook = hook;
+        for table in tables {
+            let asked = match *table {
+                "nat" => self.first_of_connection(set),
+                _ => set,
+            };
+            let bypassing = self.bdd.less(set, asked);
+            let passed = self.table(table, asked);
+            set = self.bdd.or(bypassing, passed);
+            if *table == "raw" {
+                set = self.track(set);
+            }
+        }
+        set
+    }
+
+    /// Packets past the native base chains that stand on a hook, whose rules nobody here can read.
+    pub(super) fn past_foreign(&mut self, hook: Hook, set: Set) -> Set {
+        let family = self.layout.family;
+        let host = self.host;
+        let mut there = host
+            .foreign
+            .iter()
+            .filter(|chain| chain.hook == hook && chain.family.is_none_or(|f| f == family));
+        let Some(foreign) = there.next() else {
+            return set;
+        };
+        if set.is_empty() {
+            return set;
+        }
+        self.hook = hook;
+        self.note(
+            "nftables",
+            &foreign.name,
+            None,
+            "a native base chain",
+            || {
+                (
+                    Outcome::Unknown(foreign.name.clone()),
+                    "it may drop packets and set marks".into(),
+                )
+            },
+        );
+        self.seized(set)
+    }
+
+    /// Packets through one table of the hook at hand, in every ruleset in force.
+    pub(super) fn table(&mut self, name: &'static str, set: Set) -> Set {
+        self.translated = Set::EMPTY;
+        let mut passing = set;
+        for (layer, ruleset) in self.layers.clone().into_iter().enumerate() {
+            let Some(table) = ruleset.tables.get(name).filter(|_| !passing.is_empty()) else {
+                continue;
+            };
+            self.site = vec![self.hook as usize, table_number(name), layer];
+            self.learn(passing);
+            passing = self.base(
+                &At {
+                    table_name: name,
+                    table,
+                    names: Vec::new(),
+                },
+                passing,
+            );
+        }
+        let translated = std::mem::replace(&mut self.translated, Set::EMPTY);
+        self.bdd.or(passing, translated)
+    }
+
+    /// Packets through a base chain; answers what it accepts.
+    fn base(&mut self, at: &At<'r>, set: Set) -> Set {
+        let chain_name = self.hook.chain();
+        match &at.table.shown {
+            Shown::Whole => {}
+            Shown::Partly(why) => {
+                self.note(at.table_name, chain_name, None, why, || {
+                    (
+                        Outcome::Unknown(why.clone()),
+                        "one of them may drop packets".into(),
+                    )
+                });
+                let seized = self.seized(set);
+                return self.visible(at, chain_name, seized);
+            }
+            Shown::Unreadable(why) => {
+                self.note(at.table_name, chain_name, None, why, || {
+                    (Outcome::Unknown(why.clone()), "it may do anything".into())
+                });
+                return self.seized_and_changed(set);
+            }
+        }
+        self.visible(at, chain_name, set)
+    }
+
+    fn visible(&mut self, at: &At<'r>, chain_name: &'static str, set: Set) -> Set {
+        let Some((name, chain)) = at.table.chains.get_key_value(chain_name) else {
+            return set;
+        };
+        let Some(policy) = chain.policy else {
+            // A chain of that name that nothing is attached to: packets do not come here.
+            let why = "a chain that is not attached to its hook";
+            self.note(at.table_name, chain_name, None, why, || {
+                (
+                    Outcome::Unknown(why.into()),
+                    "what it says may count for nothing".into(),
+                )
+            });
+            return self.seized(set);
+        };
+        let outer = std::mem::replace(&mut self.accepted, Set::EMPTY);
+        let here = At {
+            names: vec![name.as_str()],
+            ..*at
+        };
+        let rest = self.chain(&here, chain, set);
+        let accepted = std::mem::replace(&mut self.accepted, outer);
+        if rest.is_empty() {
+            return accepted;
+        }
+        self.note(
+            at.table_name,
+            chain_name,
+            None,
+            &format!("policy {policy}"),
+            || (Outcome::Matched, String::new()),
+        );
+        match policy {
+            Policy::Accept => self.bdd.or(accepted, rest),
+            Policy::Drop => {
+                self.end(End::Dropped, rest);
+                accepted
+            }
+        }
+    }
+
+    /// Packets through a chain; answers those that come to its end or RETURN.
+    fn chain(&mut self, at: &At<'r>, chain: &'r Chain, mut set: Set) -> Set {
+        let mut returned = Set::EMPTY;
+        for (index, rule) in chain.rules.iter().enumerate() {
+            if set.is_empty() || self.exhausted() {
+                break;
+            }
+            self.visits += 1;
+            self.site.push(index);
+            let hit = self.hit(rule, set);
+            if self.walk.is_some() {
+                self.write_down(at, index, rule, set, &hit);
+            }
+            if !hit.set.is_empty() {
+                let rest = self.bdd.less(set, hit.condition);
+                let gone_on = self.act(at, rule, hit.set, &mut returned);
+                set = self.bdd.or(rest, gone_on);
+            }
+            self.site.pop();
+        }
+        self.bdd.or(returned, set)
+    }
+
+    /// What a rule does with the packets that meet it; answers those that go on behind it.
+    fn act(&mut self, at: &At<'r>, rule: &'r Rule, set: Set, returned: &mut Set) -> Set {
+        match &rule.target {
+            Target::None | Target::Passive(_) => set,
+            Target::Accept => {
+                self.accepted = self.bdd.or(self.accepted, set);
+                Set::EMPTY
+            }
+            Target::Drop | Target::Reject => {
+                self.end(End::Dropped, set);
+                Set::EMPTY
+            }
+            Target::Return => {
+                *returned = self.bdd.or(*returned, set);
+                Set::EMPTY
+            }
+            Target::Jump(name) => match self.called(at, name) {
+                Some((inner, chain)) => self.chain(&inner, chain, set),
+                None => self.anything(set),
+            },
+            Target::Goto(name) => match self.called(at, name) {
+                Some((inner, chain)) => {
+                    let back = self.chain(&inner, chain, set);
+                    *returned = self.bdd.or(*returned, back);
+                    Set::EMPTY
+                }
+                None => self.anything(set),
+            },
+            Target::Mark(value) => self.set_mark(self.layout.mark, set, *value),
+            Target::Connmark(value) => {
+                let (with, without) = self.with_connection(set);
+                let marked = self.set_mark(self.layout.connmark, with, *value);
+                self.bdd.or(marked, without)
+            }
+            Target::SaveMark(mask) => self.copy_mark(set, self.layout.mark, *mask),
+            Target::RestoreMark(mask) => self.copy_mark(set, self.layout.connmark, *mask),
+            Target::Notrack if at.table_name == "raw" => self.untrack(set),
+            Target::Dnat(to) if at.table_name == "nat" => {
+                let done = self.dnat(set, to);
+                self.translated = self.bdd.or(self.translated, done);
+                Set::EMPTY
+            }
+            Target::Redirect(ports) if at.table_name == "nat" => {
+                let done = self.redirect(set, *ports);
+                self.translated = self.bdd.or(self.translated, done);
+                Set::EMPTY
+            }
+            Target::Snat(to) if at.table_name == "nat" => {
+                let done = self.snat(set, to);
+                self.translated = self.bdd.or(self.translated, done);
+                Set::EMPTY
+            }
+            Target::Masquerade(_) if at.table_name == "nat" => {
+                let done = self.masquerade(set);
+                self.translated = self.bdd.or(self.translated, done);
+                Set::EMPTY
+            }
+            // The kernel refuses these elsewhere, so the text is not what it seems.
+            Target::Notrack
+            | Target::Dnat(_)
+            | Target::Redirect(_)
+            | Target::Snat(_)
+            | Target::Masquerade(_)
+            | Target::Unknown(_) => self.anything(set),
+        }
+    }
+
+    /// The user chain a rule calls. The kernel refuses loops, and calls without a chain.
+    fn called(&self, at: &At<'r>, name: &str) -> Option<(At<'r>, &'r Chain)> {
+        let (name, chain) = at.table.chains.get_key_value(name)?;
+        let loops = at.names.contains(&name.as_str()) || at.names.len() >= DEPTH;
+        (!loops && chain.policy.is_none()).then(|| {
+            let mut names = at.names.clone();
+            names.push(name);
+            (At { names, ..*at }, chain)
+        })
+    }
+
+    /// A target that may do anything: the packets may be accepted, may go on, changed or not.
+    fn anything(&mut self, set: Set) -> Set {
+        let changed = self.seized_and_changed(set);
+        self.accepted = self.bdd.or(self.accepted, changed);
+        changed
+    }
+
+    /// Packets that something not understood may have dropped, or marked.
+    fn seized(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        let set = self.taint(set);
+        let set = self.forget(set, layout.mark);
+        self.forget(set, layout.connmark)
+    }
+
+    /// Packets that something not understood may have dropped or changed in any way.
+    pub(super) fn seized_and_changed(&mut self, set: Set) -> Set {
+        self.known = Known::default();
+        let layout = self.layout;
+        let mut set = self.seized(set);
+        for field in [layout.dst, layout.dport, layout.src, layout.sport] {
+            set = self.move_aside(set, field);
+        }
+        for field in [layout.state, layout.snat, layout.dnat] {
+            set = self.forget(set, field);
+        }
+        set
+    }
+
+    /// The packets whose connection NAT has yet to decide about.
+    fn first_of_connection(&mut self, set: Set) -> Set {
+        let (new, related) = (self.state_is(State::New), self.state_is(State::Related));
+        let first = self.bdd.or(new, related);
+        self.bdd.and(set, first)
+    }
+
+    /// Adds to the walk, if one is written down.
+    pub(super) fn note(
+        &mut self,
+        table: &str,
+        chain: &str,
+        rule: Option<usize>,
+        text: &str,
+        say: impl FnOnce() -> (Outcome, String),
+    ) {
+        let hook = self.hook;
+        if let Some(walk) = &mut self.walk {
+            let (outcome, note) = say();
+            let (table, chain, text) = (table.to_owned(), chain.to_owned(), text.to_owned());
+            walk.push(Step {
+                hook,
+                table,
+                chain,
+                rule,
+                text,
+                outcome,
+                note,
+            });
+        }
+    }
+
+    fn write_down(&mut self, at: &At<'r>, index: usize, rule: &'r Rule, set: Set, hit: &Hit<'r>) {
+        let applies = match hit.set {
+            Set::EMPTY => "taken as not applying",
+            all if all == set => "taken as applying",
+            _ => "it may apply or not",
+        };
+        let (outcome, note) = match (hit.unknown, hit.either, &rule.target) {
+            (Some(text), ..) => (
+                Outcome::Unknown(text.to_owned()),
+                format!("`{text}` is not understood; {applies}"),
+            ),
+            (None, Some(text), _) => {
+                let outcome = match hit.set {
+                    Set::EMPTY => Outcome::NotMatched,
+                    all if all == set => Outcome::Matched,
+                    _ => Outcome::Partly,
+                };
+                (
+                    outcome,
+                    format!("`{text}` depends on the moment; {applies}"),
+                )
+            }
+            (None, None, _) if hit.set.is_empty() => (
+                Outcome::NotMatched,
+                hit.missed
+                    .map_or(String::new(), |missed| format!("not {missed}")),
+            ),
+            (None, None, Target::Unknown(text)) => (
+                Outcome::Unknown(text.clone()),
+                "a target that is not understood".to_owned(),
+            ),
+            (None, None, _) if hit.set == set => (Outcome::Matched, String::new()),
+            _ => (Outcome::Partly, String::new()),
+        };
+        let chain = at.names.last().copied().unwrap_or_default();
+        self.note(at.table_name, chain, Some(index + 1), &rule.text, || {
+            (outcome, note)
+        });
+    }
+}
+
+fn table_number(name: &str) -> usize {
+    ["raw", "mangle", "nat", "filter", "security"]
+        .iter()
+        .position(|t| *t == name)
+        .unwrap_or(9)
+}

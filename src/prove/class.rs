@@ -1,0 +1,283 @@
+//! What a claim speaks of: a class of packets, and the host they meet.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Serialize;
+
+use super::hook::Hook;
+use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol_name};
+
+/// Interfaces: those that fit a pattern, but for some.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ifaces {
+    /// The names meant; a prefix stands for every name there could be, existing or not.
+    pub pattern: IfacePattern,
+    /// Names left out of them.
+    pub except: Vec<IfacePattern>,
+}
+
+impl From<IfacePattern> for Ifaces {
+    fn from(pattern: IfacePattern) -> Self {
+        Self {
+            pattern,
+            except: Vec::new(),
+        }
+    }
+}
+
+impl fmt::Display for Ifaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.pattern {
+            IfacePattern::Prefix(name) if name.is_empty() => f.write_str("any interface")?,
+            pattern => write!(f, "{pattern}")?,
+        }
+        let except: Vec<String> = self.except.iter().map(ToString::to_string).collect();
+        if except.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " but {}", except.join(" and "))
+        }
+    }
+}
+
+/// Addresses: those in some networks, but for those in others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Addrs {
+    /// The networks meant; none at all stands for every address.
+    pub any_of: Vec<Net>,
+    /// Networks left out of them.
+    pub except: Vec<Net>,
+}
+
+impl From<Net> for Addrs {
+    fn from(net: Net) -> Self {
+        Self {
+            any_of: vec![net],
+            except: Vec::new(),
+        }
+    }
+}
+
+impl Addrs {
+    /// Whether nothing is left out at all.
+    fn is_every(&self) -> bool {
+        self.any_of.is_empty() && self.except.is_empty()
+    }
+}
+
+impl fmt::Display for Addrs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |nets: &[Net]| {
+            nets.iter()
+                .map(Net::to_string)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        match self.any_of.as_slice() {
+            [] => f.write_str("any address")?,
+            nets => f.write_str(&list(nets))?,
+        }
+        if self.except.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " but {}", list(&self.except))
+        }
+    }
+}
+
+/// Where packets come from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// In by these interfaces: PREROUTING, then FORWARD or INPUT.
+    Interface(Ifaces),
+    /// From a process of this host: OUTPUT.
+    Host,
+}
+
+/// Where packets are addressed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Destination {
+    /// An address in this network.
+    Net(Net),
+    /// Any address of this host, also one that the [`HostView`] does not know of if it knows none.
+    ThisHost,
+}
+
+/// Which packet of a connection is meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// The first packet, or one of no connection at all.
+    First,
+    /// A later one. NAT is not asked again for these.
+    Established,
+}
+
+/// A class of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PacketClass {
+    /// The family.
+    pub family: Family,
+    /// Where they come from.
+    pub from: Origin,
+    /// By which interfaces the routing sends them out, where that is known; `None` for any.
+    ///
+    /// For packets of the host itself this is the route that the original destination has: the
+    /// kernel shows it to every OUTPUT chain, also after NAT has turned the packet elsewhere.
+    pub out: Option<Ifaces>,
+    /// Their source.
+    pub src: Addrs,
+    /// Their destination.
+    pub dst: Destination,
+    /// Their protocol; `None` for every one.
+    pub protocol: Option<u8>,
+    /// Their source ports; `None` for any, or for a protocol without ports.
+    pub sport: Option<PortRange>,
+    /// Their destination ports; `None` for any, or for a protocol without ports.
+    pub dport: Option<PortRange>,
+    /// Which packet of a connection.
+    pub moment: Moment,
+    /// Whether packets addressed elsewhere, which a DNAT on the way turns to this destination, are
+    /// meant too.
+    pub turned: bool,
+}
+
+impl fmt::Display for PacketClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.protocol {
+            None => f.write_str("every protocol")?,
+            Some(number) => f.write_str(&protocol_name(number).to_uppercase())?,
+        }
+        match &self.from {
+            Origin::Interface(ifaces) => write!(f, " from {ifaces}")?,
+            Origin::Host => f.write_str(" from this host")?,
+        }
+        if !self.src.is_every() {
+            write!(f, ", source {}", self.src)?;
+        }
+        match &self.dst {
+            Destination::Net(net) if net.family() == Family::V6 && self.dport.is_some() => {
+                write!(f, " to [{net}]")?;
+            }
+            Destination::Net(net) => write!(f, " to {net}")?,
+            Destination::ThisHost if self.dport.is_some() => f.write_str(" to this host, port ")?,
+            Destination::ThisHost => f.write_str(" to this host")?,
+        }
+        if let Some(PortRange { low, high }) = self.dport {
+            if self.dst != Destination::ThisHost {
+                f.write_str(":")?;
+            }
+            write!(f, "{low}")?;
+            if high != low {
+                write!(f, "-{high}")?;
+            }
+        }
+        if self.moment == Moment::Established {
+            f.write_str(", in an established connection")?;
+        }
+        Ok(())
+    }
+}
+
+/// What an interface of the host contributes to a proof.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Iface {
+    /// Its addresses of both families in the kernel's order: the first of a family is the one that
+    /// REDIRECT turns packets to.
+    pub addrs: Vec<IpAddr>,
+    /// Whether 127.0.0.0/8 may arrive by it: its own `route_localnet`, or that of `all`.
+    pub route_localnet: bool,
+}
+
+/// A base chain of a native nftables table that is not plainly accepting. It may drop what it sees,
+/// and set marks; it never brings a dropped packet back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignChain {
+    /// The family it sees; `None` for both (`inet`).
+    pub family: Option<Family>,
+    /// Where it stands.
+    pub hook: Hook,
+    /// How to call it: `inet firewalld filter_INPUT`.
+    pub name: String,
+    /// Whether it is of type nat, and may turn packets to other destinations.
+    pub nat: bool,
+}
+
+/// What a proof must know of the host besides its rules.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostView {
+    /// The interfaces by name.
+    pub interfaces: BTreeMap<String, Iface>,
+    /// Whether `net.ipv4.conf.all.route_localnet` is on: then it is on for every interface, also
+    /// for one yet to come.
+    pub route_localnet: bool,
+    /// Native chains of others.
+    pub foreign: Vec<ForeignChain>,
+}
+
+/// A packet as an example of a class.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Packet {
+    /// The interface it comes in by; `None` if this host sends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub iif: Option<String>,
+    /// The interface it leaves by, where it does and where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub oif: Option<String>,
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address, as its sender wrote it.
+    pub dst: IpAddr,
+    /// Protocol number.
+    pub protocol: u8,
+    /// Source port, if the protocol has ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sport: Option<u16>,
+    /// Destination port, if the protocol has ports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dport: Option<u16>,
+    /// Type and code, if it is ICMP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub icmp: Option<(u8, u8)>,
+    /// TCP flags, in the bits of the header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flags: Option<u8>,
+    /// The user id of the sending process, if this host sends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
+    /// The group id of the sending process, if this host sends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gid: Option<u32>,
+    /// What is out of the ordinary about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub odd: Option<&'static str>,
+}
+
+impl fmt::Display for Packet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |addr: IpAddr, port: Option<u16>| match port {
+            Some(port) => std::net::SocketAddr::new(addr, port).to_string(),
+            None => addr.to_string(),
+        };
+        write!(f, "{}", protocol_name(self.protocol))?;
+        if let Some((kind, code)) = self.icmp {
+            write!(f, " type {kind}/{code}")?;
+        }
+        write!(
+            f,
+            " {} > {}",
+            end(self.src, self.sport),
+            end(self.dst, self.dport)
+        )?;
+        for (name, iface) in [("in", &self.iif), ("out", &self.oif)] {
+            if let Some(iface) = iface {
+                write!(f, " {name} {iface}")?;
+            }
+        }
+        if let Some(uid) = self.uid {
+            write!(f, " uid {uid}")?;
+        }
+        self.odd.map_or(Ok(()), |odd| write!(f, " ({odd})"))
+    }
+}

@@ -1,0 +1,355 @@
+//! Each match as the set of packets that meet it.
+
+use super::bdd::Set;
+use super::engine::{Answer, Engine};
+use super::layout::{Field, Shape, State};
+use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
+
+/// What is the same for all packets at hand. Most rules of a long chain speak of other addresses
+/// and are done with by one comparison here.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    src: Option<u128>,
+    dst: Option<u128>,
+    protocol: Option<u128>,
+    input: Option<u128>,
+    output: Option<u128>,
+}
+
+/// The packets that meet a rule's conditions.
+pub(super) struct Hit<'r> {
+    /// All that do, of any packets.
+    pub(super) condition: Set,
+    /// Those of the packets at hand.
+    pub(super) set: Set,
+    /// The condition that none of them meets, if it is one alone.
+    pub(super) missed: Option<&'r Match>,
+    /// The condition that is not understood, if the others are met.
+    pub(super) unknown: Option<&'r str>,
+    /// The condition that depends on the moment, if the others are met.
+    pub(super) either: Option<&'r str>,
+}
+
+impl<'r> Engine<'r> {
+    /// Learns what all packets of a set have in common.
+    pub(super) fn learn(&mut self, set: Set) {
+        let layout = self.layout;
+        self.known = Known {
+            src: self.common(set, layout.src),
+            dst: self.common(set, layout.dst),
+            protocol: self.common(set, layout.protocol),
+            input: self.common(set, layout.input),
+            output: self.common(set, layout.output),
+        };
+    }
+
+    fn common(&mut self, set: Set, field: Field) -> Option<u128> {
+        let picked = self.bdd.pick(set, &|_| false);
+        let value = field.read(&|var| picked.get(&var).copied().unwrap_or(false));
+        let same = field.equals(&mut self.bdd, value);
+        self.bdd.less(set, same).is_empty().then_some(value)
+    }
+
+    /// Which of the packets meet every condition of a rule.
+    pub(super) fn hit(&mut self, rule: &'r Rule, set: Set) -> Hit<'r> {
+        let nothing = |missed| Hit {
+            condition: Set::EMPTY,
+            set: Set::EMPTY,
+            missed,
+            unknown: None,
+            either: None,
+        };
+        let mut condition = Set::ALL;
+        let (mut unknown, mut either) = (None, None);
+        for m in &rule.matches {
+            match m {
+                Match::Comment(_) | Match::Either(Chance::Always, _) => {}
+                Match::Unknown(text) => unknown = unknown.or(Some(text.as_str())),
+                Match::Either(_, text) => either = either.or(Some(text.as_str())),
+                _ => match self.known_answer(m) {
+                    Some(true) => {}
+                    Some(false) => return nothing(Some(m)),
+                    None => {
+                        let meets = self.meets(m);
+                        condition = self.bdd.and(condition, meets);
+                    }
+                },
+            }
+        }
+        let mut met = self.bdd.and(set, condition);
+        if met.is_empty() {
+            let recording = self.walk.is_some();
+            return nothing(
+                rule.matches
+                    .iter()
+                    .find(|m| recording && self.none_meet(m, set)),
+            );
+        }
+        // Only now: a question nobody comes to is not asked.
+        for m in &rule.matches {
+            let answered = match m {
+                Match::Unknown(_) => self.ask(Answer::Unknown),
+                Match::Either(chance, _) => self.chance(*chance),
+                _ => continue,
+            };
+            condition = self.bdd.and(condition, answered);
+            met = self.bdd.and(met, answered);
+        }
+        Hit {
+            condition,
+            set: met,
+            missed: None,
+            unknown,
+            either,
+        }
+    }
+
+    fn none_meet(&mut self, m: &Match, set: Set) -> bool {
+        let open = matches!(m, Match::Unknown(_) | Match::Either(..) | Match::Comment(_));
+        !open && {
+            let meets = self.meets(m);
+            self.bdd.and(set, meets).is_empty()
+        }
+    }
+
+    /// The answer of a match, where what is known of the packets settles it.
+    fn known_answer(&self, m: &Match) -> Option<bool> {
+        let iface = |value: Option<u128>, test: &Test<_>| {
+            let (first, last) = self.names.kinds(&test.value)?;
+            let fits = (first as u128..=last as u128).contains(&value?);
+            Some(fits != test.negated)
+        };
+        match m {
+            Match::In(test) => iface(self.known.input, test),
+            Match::Out(test) => iface(self.known.output, test),
+            Match::Addr(side, test) => {
+                let value = match side {
+                    Side::Src => self.known.src?,
+                    Side::Dst => self.known.dst?,
+                };
+                Some(test.value.contains(self.layout.address(value)) != test.negated)
+            }
+            Match::Protocol(test) => {
+                // A packet without a readable protocol meets neither `-p` nor `! -p`.
+                let differs = self.known.protocol? != u128::from(test.value);
+                (differs && !test.negated).then_some(false)
+            }
+            _ => None,
+        }
+    }
+
+    /// The packets that meet one condition.
+    fn meets(&mut self, m: &Match) -> Set {
+        if let Some(set) = self.conditions.get(&std::ptr::from_ref(m)) {
+            return *set;
+        }
+        let set = self.build(m);
+        self.conditions.insert(std::ptr::from_ref(m), set);
+        set
+    }
+
+    fn build(&mut self, m: &Match) -> Set {
+        let layout = self.layout;
+        match m {
+            Match::In(test) => {
+                let fits = self.names.fits(&mut self.bdd, layout.input, &test.value);
+                self.turn(test, fits)
+            }
+            Match::Out(test) => {
+                let fits = self.names.fits(&mut self.bdd, layout.output, &test.value);
+                self.turn(test, fits)
+            }
+            Match::Addr(side, test) => {
+                let field = self.address_of(*side);
+                let within = layout.net(&mut self.bdd, field, &test.value);
+                self.turn(test, within)
+            }
+            Match::AddrRange(side, test) => {
+                let (low, high) = test.value;
+                let field = self.address_of(*side);
+                let within = field.between(&mut self.bdd, bits(low), bits(high));
+                self.turn(test, within)
+            }
+            Match::Local(side, test) => {
+                let local = match side {
+                    Side::Src => self.local_src,
+                    Side::Dst => self.local_dst,
+                };
+                self.turn(test, local)
+            }
+            Match::Protocol(test) => {
+                let same = layout
+                    .protocol
+                    .equals(&mut self.bdd, u128::from(test.value));
+                let turned = self.turn(test, same);
+                let headless = self.shape_is(Shape::Headless);
+                self.bdd.less(turned, headless)
+            }
+            Match::LaterFragment(test) => {
+                let fragment = self.shape_is(Shape::Fragment);
+                self.turn(test, fragment)
+            }
+            Match::Header => self.shape_is(Shape::Whole),
+            Match::Port(side, test) => {
+                let within = self.ports(*side, &test.value);
+                let turned = self.turn(test, within);
+                self.whole(turned)
+            }
+            Match::EitherPort(test) => {
+                let src = self.ports(Side::Src, &test.value);
+                let dst = self.ports(Side::Dst, &test.value);
+                let within = self.bdd.or(src, dst);
+                let turned = self.turn(test, within);
+                self.whole(turned)
+            }
+            Match::Flags(test) => {
+                let (mask, set) = (test.value.mask, test.value.set);
+                let same = match set & !mask {
+                    0 => layout.flags.masked(&mut self.bdd, set.into(), mask.into()),
+                    _ => Set::EMPTY,
+                };
+                let turned = self.turn(test, same);
+                self.whole(turned)
+            }
+            Match::Icmp(test) => {
+                let kind = u128::from(test.value.kind) << 8;
+                let low = u128::from(test.value.code_low);
+                let high = u128::from(test.value.code_high);
+                let within = layout.icmp.between(&mut self.bdd, kind | low, kind | high);
+                let turned = self.turn(test, within);
+                self.whole(turned)
+            }
+            Match::State(test) => {
+                let listed = self.states(test.value);
+                self.turn(test, listed)
+            }
+            Match::Mark(test) => {
+                let same = self.masked(layout.mark, test.value);
+                self.turn(test, same)
+            }
+            Match::Connmark(test) => {
+                let same = self.masked(layout.connmark, test.value);
+                let turned = self.turn(test, same);
+                // xt_connmark: without a connection the answer is no, also to `!`.
+                let tracked = self.tracked();
+                self.bdd.and(turned, tracked)
+            }
+            Match::Uid(test) => self.ids(layout.uid, test),
+            Match::Gid(test) => self.ids(layout.gid, test),
+            Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => Set::ALL,
+        }
+    }
+
+    fn chance(&mut self, chance: Chance) -> Set {
+        match chance {
+            Chance::Always => Set::ALL,
+            Chance::Both => self.ask(Answer::Either),
+            Chance::SurelyMisses => {
+                let (moment, possible) = (self.ask(Answer::Either), self.ask(Answer::Unknown));
+                self.bdd.and(moment, possible)
+            }
+            Chance::SurelyApplies => {
+                let (moment, possible) = (self.ask(Answer::Either), self.ask(Answer::Unknown));
+                let both = self.bdd.and(moment, possible);
+                self.bdd.not(both)
+            }
+        }
+    }
+
+    fn turn<T>(&mut self, test: &Test<T>, set: Set) -> Set {
+        if test.negated { self.bdd.not(set) } else { set }
+    }
+
+    fn address_of(&self, side: Side) -> Field {
+        match side {
+            Side::Src => self.layout.src,
+            Side::Dst => self.layout.dst,
+        }
+    }
+
+    pub(super) fn shape_is(&mut self, shape: Shape) -> Set {
+        self.layout.shape.equals(&mut self.bdd, shape as u128)
+    }
+
+    /// Without its header a packet meets no condition on it, negated or not (tcp_mt and its like
+    /// return false for a later fragment before they look at the inversion).
+    fn whole(&mut self, set: Set) -> Set {
+        let whole = self.shape_is(Shape::Whole);
+        self.bdd.and(set, whole)
+    }
+
+    pub(super) fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Set {
+        let field = match side {
+            Side::Src => self.layout.sport,
+            Side::Dst => self.layout.dport,
+        };
+        ranges.iter().fold(Set::EMPTY, |all, range| {
+            let one = field.between(&mut self.bdd, range.low.into(), range.high.into());
+            self.bdd.or(all, one)
+        })
+    }
+
+    fn states(&mut self, listed: CtStates) -> Set {
+        let states = [
+            (CtStates::NEW, State::New),
+            (CtStates::ESTABLISHED, State::Established),
+            (CtStates::RELATED, State::Related),
+            (CtStates::INVALID, State::Invalid),
+            (CtStates::UNTRACKED, State::Untracked),
+        ];
+        let mut all = Set::EMPTY;
+        for (name, state) in states {
+            if listed.has(name) {
+                let one = self.state_is(state);
+                all = self.bdd.or(all, one);
+            }
+        }
+        for (name, field) in [
+            (CtStates::SNAT, self.layout.snat),
+            (CtStates::DNAT, self.layout.dnat),
+        ] {
+            if listed.has(name) {
+                let translated = field.equals(&mut self.bdd, 1);
+                let tracked = self.tracked();
+                let one = self.bdd.and(translated, tracked);
+                all = self.bdd.or(all, one);
+            }
+        }
+        all
+    }
+
+    fn masked(&mut self, field: Field, wanted: Masked) -> Set {
+        match wanted.value & !wanted.mask {
+            0 => field.masked(&mut self.bdd, wanted.value.into(), wanted.mask.into()),
+            _ => Set::EMPTY,
+        }
+    }
+
+    /// owner_mt: without a socket only the negated comparisons hold.
+    fn ids(&mut self, field: Field, test: &Test<(u32, u32)>) -> Set {
+        let (low, high) = test.value;
+        let within = field.between(&mut self.bdd, low.into(), high.into());
+        self.turn(test, within)
+    }
+
+    /// The packets with a destination, or source, in one of the networks; all where none is named.
+    pub(super) fn in_nets(&mut self, side: Side, any_of: &[Net], except: &[Net]) -> Set {
+        let field = self.address_of(side);
+        let layout = self.layout;
+        let union = |engine: &mut Self, nets: &[Net]| {
+            nets.iter()
+                .filter(|net| net.family() == layout.family)
+                .fold(Set::EMPTY, |all, net| {
+                    let one = layout.net(&mut engine.bdd, field, net);
+                    engine.bdd.or(all, one)
+                })
+        };
+        let within = if any_of.is_empty() {
+            Set::ALL
+        } else {
+            union(self, any_of)
+        };
+        let without = union(self, except);
+        self.bdd.less(within, without)
+    }
+}

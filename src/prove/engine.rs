@@ -1,0 +1,252 @@
+//! The state of one symbolic walk, and the small operations that all its parts share.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::bdd::{Bdd, Quantifier, Set};
+use super::class::{HostView, Moment};
+use super::condition::Known;
+use super::hook::Hook;
+use super::layout::{Field, Layout, Names, State};
+use super::walk::{End, Walk};
+use crate::ruleset::{Family, Match, Net, Ruleset};
+
+/// One visit of one match whose answer nobody can know beforehand: the numbers of hook, table, layer,
+/// of the rules on the way there, and of the question. A packet that comes to a rule twice may get
+/// two answers, so the way is part of it.
+pub(super) type Site = Vec<usize>;
+
+/// Who gives an answer that cannot be known.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Answer {
+    /// The moment, the rate, chance: both answers do come.
+    Either,
+    /// Something not understood: one of the answers may never come.
+    Unknown,
+}
+
+/// One walk of a set of packets.
+pub(super) struct Engine<'r> {
+    pub(super) bdd: Bdd,
+    pub(super) layout: Layout,
+    pub(super) names: Names,
+    pub(super) host: &'r HostView,
+    /// The rulesets in force at the same time (iptables-legacy's and iptables-nft's).
+    pub(super) layers: Vec<&'r Ruleset>,
+    pub(super) moment: Moment,
+    /// The packets with an address of this host as source, and as destination.
+    pub(super) local_src: Set,
+    pub(super) local_dst: Set,
+    /// The interfaces packets may leave by.
+    pub(super) out: Set,
+    /// What is the same for every packet of the chain at hand.
+    pub(super) known: Known,
+    /// Conditions that do not change, by the address of their match in the ruleset.
+    pub(super) conditions: HashMap<*const Match, Set>,
+    /// Where packets ended.
+    pub(super) ends: BTreeMap<End, Set>,
+    /// What the base chain at hand has accepted, and what its NAT has translated.
+    pub(super) accepted: Set,
+    pub(super) translated: Set,
+    /// How many rules were visited.
+    pub(super) visits: usize,
+    /// Hook, table and layer, then the rules on the way.
+    pub(super) site: Site,
+    /// Every open question, in the order of its bit, and who answers.
+    pub(super) questions: Vec<(Site, Answer)>,
+    /// The answers to give when a single packet is walked.
+    pub(super) answers: Option<HashMap<Site, bool>>,
+    /// The walk to write down, if one is wanted.
+    pub(super) walk: Option<Walk>,
+    /// The hook at hand.
+    pub(super) hook: Hook,
+}
+
+impl<'r> Engine<'r> {
+    /// How many rules one walk may visit: a file of 10,000 rules passes, chains that call each other
+    /// in ever new ways do not.
+    const VISITS: usize = 200_000;
+    /// How many open questions one walk may meet.
+    const QUESTIONS: usize = 4_000;
+
+    pub(super) fn new(
+        layers: Vec<&'r Ruleset>,
+        host: &'r HostView,
+        family: Family,
+        names: Names,
+        moment: Moment,
+    ) -> Self {
+        let layout = Layout::new(family, &names);
+        let mut engine = Self {
+            bdd: Bdd::new(),
+            layout,
+            names,
+            host,
+            layers,
+            moment,
+            local_src: Set::EMPTY,
+            local_dst: Set::EMPTY,
+            out: Set::ALL,
+            known: Known::default(),
+            conditions: HashMap::new(),
+            ends: BTreeMap::new(),
+            accepted: Set::EMPTY,
+            translated: Set::EMPTY,
+            visits: 0,
+            site: Site::new(),
+            questions: Vec::new(),
+            answers: None,
+            walk: None,
+            hook: Hook::Prerouting,
+        };
+        engine.local_src = engine.local(layout.src);
+        engine.local_dst = engine.local(layout.dst);
+        engine
+    }
+
+    /// The packets with an address of this host in that field.
+    fn local(&mut self, field: Field) -> Set {
+        let family = self.layout.family;
+        let addrs = self.host.interfaces.values().flat_map(|iface| &iface.addrs);
+        let own = addrs
+            .map(|addr| Net::host(*addr))
+            .filter(|net| net.family() == family);
+        let nets: Vec<Net> = own.chain([Net::loopback(family)]).collect();
+        nets.iter().fold(Set::EMPTY, |all, net| {
+            let one = self.layout.net(&mut self.bdd, field, net);
+            self.bdd.or(all, one)
+        })
+    }
+
+    /// Whether the bounds of the walk were passed, so that nothing it found can be believed.
+    pub(super) fn exhausted(&self) -> bool {
+        self.bdd.overflown() || self.visits > Self::VISITS || self.questions.len() > Self::QUESTIONS
+    }
+
+    /// Notes where packets end.
+    pub(super) fn end(&mut self, end: End, set: Set) {
+        let before = self.ends.get(&end).copied().unwrap_or(Set::EMPTY);
+        let both = self.bdd.or(before, set);
+        self.ends.insert(end, both);
+    }
+
+    /// The packets that ended there.
+    pub(super) fn ended(&self, end: End) -> Set {
+        self.ends.get(&end).copied().unwrap_or(Set::EMPTY)
+    }
+
+    pub(super) fn state_is(&mut self, state: State) -> Set {
+        self.layout.state.equals(&mut self.bdd, state as u128)
+    }
+
+    /// The packets that have an entry in connection tracking.
+    pub(super) fn tracked(&mut self) -> Set {
+        [State::New, State::Established, State::Related]
+            .into_iter()
+            .fold(Set::EMPTY, |all, s| {
+                let one = self.state_is(s);
+                self.bdd.or(all, one)
+            })
+    }
+
+    /// Forgets what a field was.
+    pub(super) fn forget(&mut self, set: Set, field: Field) -> Set {
+        self.bdd
+            .quantify(Quantifier::Some, set, &|var| field.has(var))
+    }
+
+    /// Gives a field a value.
+    pub(super) fn set(&mut self, set: Set, field: Field, value: u128) -> Set {
+        let free = self.forget(set, field);
+        let fixed = field.equals(&mut self.bdd, value);
+        self.bdd.and(free, fixed)
+    }
+
+    /// Marks packets as having been in hands that are not understood.
+    pub(super) fn taint(&mut self, set: Set) -> Set {
+        self.set(set, self.layout.tainted, 1)
+    }
+
+    /// Puts the original value of a field aside, for its first time, and frees the field.
+    pub(super) fn move_aside(&mut self, set: Set, field: Field) -> Set {
+        let movable = self.layout.movable();
+        let Some((_, flag)) = movable.iter().find(|(known, _)| *known == field) else {
+            return set;
+        };
+        let moved = flag.equals(&mut self.bdd, 1);
+        let again = self.bdd.and(set, moved);
+        let first = self.bdd.less(set, moved);
+        let again = self.forget(again, field);
+        let first = self
+            .bdd
+            .rename(first, &|var| if field.has(var) { var + 1 } else { var });
+        let first = self.set(first, *flag, 1);
+        self.bdd.or(again, first)
+    }
+
+    /// The packets as their sender sent them.
+    pub(super) fn original(&mut self, mut set: Set) -> Set {
+        for (field, flag) in self.layout.movable() {
+            let moved = flag.equals(&mut self.bdd, 1);
+            let aside = self.bdd.and(set, moved);
+            let same = self.bdd.less(set, moved);
+            let back = self.forget(aside, field);
+            let twin = field.twin();
+            let back = self
+                .bdd
+                .rename(back, &|var| if twin.has(var) { var - 1 } else { var });
+            set = self.bdd.or(back, same);
+            set = self.forget(set, flag);
+        }
+        let layout = self.layout;
+        for field in [
+            layout.state,
+            layout.snat,
+            layout.dnat,
+            layout.mark,
+            layout.connmark,
+        ] {
+            set = self.forget(set, field);
+        }
+        set
+    }
+
+    /// The packets of a set that end there whatever the answers are that something not understood
+    /// gives; those that it had its hands on, and those out of the ordinary, left aside.
+    pub(super) fn certain(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        let plain = layout.tainted.equals(&mut self.bdd, 0);
+        let set = self.bdd.and(set, plain);
+        let plain = layout.odd.equals(&mut self.bdd, 0);
+        let set = self.bdd.and(set, plain);
+        let questions = std::mem::take(&mut self.questions);
+        let unknown = |var: u32| {
+            let question = var
+                .checked_sub(layout.answers)
+                .and_then(|at| questions.get(at as usize));
+            question.is_some_and(|(_, answer)| *answer == Answer::Unknown)
+        };
+        let certain = self.bdd.quantify(Quantifier::Every, set, &unknown);
+        self.questions = questions;
+        certain
+    }
+
+    /// The packets that get "yes" as the answer to a question that only now comes up.
+    pub(super) fn ask(&mut self, answer: Answer) -> Set {
+        let mut site = self.site.clone();
+        let number = self
+            .questions
+            .iter()
+            .rev()
+            .take_while(|(s, _)| s.starts_with(&site))
+            .count();
+        site.push(number);
+        if let Some(answers) = &self.answers {
+            let yes = answers.get(&site).copied().unwrap_or(false);
+            self.questions.push((site, answer));
+            return if yes { Set::ALL } else { Set::EMPTY };
+        }
+        let var = self.layout.answers + self.questions.len() as u32;
+        self.questions.push((site, answer));
+        self.bdd.bit(var, true)
+    }
+}

@@ -1,0 +1,181 @@
+//! Does what the rules hold make a claim true? A symbolic walk answers.
+//!
+//! # Method
+//!
+//! A claim speaks of a *class* of packets. The class is walked through the hooks in the kernel's
+//! order as one exact set (a binary decision diagram over the packet's bits, [`bdd`]): a match cuts
+//! it in two, a jump takes a part of it on a detour, NAT and MARK rewrite it. What comes out at an
+//! end is exactly the packets that can end there.
+//!
+//! Two kinds of things cannot be computed, and each use of one becomes a bit of its own in the set,
+//! a *question* to be answered later by the kernel:
+//!
+//! * **either**: the answer depends on the moment, the rate or chance (`limit`, `statistic`, …).
+//!   Both answers do come.
+//! * **unknown**: the match is not understood. One of the answers may never come.
+//!
+//! From that the verdict follows. Let *bad* be the packets that end where the claim says they do not
+//! (a block: let through; a delivery: anywhere else):
+//!
+//! * `held`: bad is empty, whatever the answers are.
+//! * `violated`: there is a packet, and answers of the first kind, such that it ends badly **for
+//!   every** answer of the second. So a match that is not understood does not hide a hole that is
+//!   there whatever it says. The packet is walked once more, alone, and must end badly again:
+//!   that walk is the counterexample.
+//! * `undecided`: anything else; with a packet, and the match it hangs on.
+//!
+//! A *target* that is not understood may do anything: the packets it gets are from then on both
+//! accepted and going on, with any address, port, mark and state, and *tainted*: they still have to
+//! be dropped for a block to hold, and never show a claim to be violated.
+//!
+//! # What each match counts as
+//!
+//! | match | counts as |
+//! | --- | --- |
+//! | `-i` `-o` `-s` `-d` `-p` `-f`, iprange, tcp/udp/sctp/dccp ports, multiport, `--tcp-flags`, `--syn`, icmp types, comment | exact |
+//! | `--ctstate`, `--state` | exact for the packet's state: see below |
+//! | mark, connmark | exact: packets from outside begin with mark 0, connections too; MARK and CONNMARK are computed |
+//! | `addrtype --src-type/--dst-type LOCAL` | exact, from the addresses in [`HostView`] and the loopback's |
+//! | owner `--uid-owner`, `--gid-owner` | exact over all users: some process of each exists |
+//! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
+//! | recent `--set` | applies always |
+//! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |
+//! | set, physdev, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
+//!
+//! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, MARK,
+//! CONNMARK, NOTRACK are computed; LOG, NFLOG, TRACE, TCPMSS, TOS, DSCP, CLASSIFY, CHECKSUM, AUDIT
+//! pass packets on; MASQUERADE gives an unknown source. Everything else is unknown.
+//!
+//! # Blocks
+//!
+//! A block speaks of packets that would *leave for* an address. Those are, first, the packets
+//! addressed to it, walked from PREROUTING on; one that a DNAT turns elsewhere no longer leaves for
+//! it and is no concern of the claim. Second (`turned`), packets addressed elsewhere that a DNAT
+//! turns to it. A drop in raw PREROUTING proves the first and says nothing of the second, so these
+//! are a walk of their own: if anything could turn packets there (a DNAT rule whose range has the
+//! address, a target that is not understood, a native NAT chain), then every packet with that
+//! destination that enters FORWARD in the state a DNAT leaves must be dropped from there on. Where
+//! that fails, the packets are followed exactly, from any destination, to see whether one does come.
+//!
+//! A block's class also has odd packets: INVALID ones (which NAT does not see), later fragments
+//! (which have no ports; unless a rule makes conntrack work, which reassembles), IPv6 headers that
+//! lead to no protocol, sources that routing would refuse, packets without a socket or marked by
+//! their sender. A block is proved for them too; if only such a packet gets through, the verdict is
+//! `undecided` and says which.
+//!
+//! # Deliveries
+//!
+//! A delivery is claimed of ordinary first packets: for TCP a SYN, from a source that is neither this
+//! host's nor loopback. Every one of them has to reach INPUT's end with the address and port the
+//! claim names. Packets of this host pass OUTPUT with the interface their *original* destination
+//! is routed by (the kernel keeps it in `nf_hook_state`), leave by lo and come in by lo.
+//!
+//! # Limits
+//!
+//! * The walk is for first packets, or for established ones. A RELATED packet of another connection
+//!   is not in the class: an `ESTABLISHED,RELATED` ACCEPT above a DROP does not break a block.
+//! * Out of scope: `rp_filter`, `ip_forward`, policy routing, IPVS, bridges that bypass iptables,
+//!   `accept_local`, XDP and tc. REDIRECT in PREROUTING needs the addresses of the interface.
+//! * Native nftables chains of others ([`HostView::foreign`]) may drop and mark: they leave a held
+//!   block held, and make everything else undecided. nat POSTROUTING is not walked for packets that
+//!   are forwarded.
+//! * Where legacy and nft rules are both in force, they are walked one after the other in each table.
+//! * The text can lie where iptables does: see [`crate::ruleset`].
+//! * Work is bounded (rules visited, questions, size of sets); past a bound the verdict is
+//!   `undecided`.
+
+mod bdd;
+mod chains;
+mod class;
+mod condition;
+mod engine;
+mod hook;
+mod layout;
+mod path;
+mod rewrite;
+mod start;
+mod verdict;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+
+use serde::Serialize;
+
+pub use class::{
+    Addrs, Destination, ForeignChain, HostView, Iface, Ifaces, Moment, Origin, Packet, PacketClass,
+};
+pub use hook::Hook;
+pub use verdict::Prover;
+pub use walk::{End, Outcome, Step, Walk};
+
+use crate::ruleset::Ruleset;
+
+/// What a claim says becomes of its packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// None of them leaves, or arrives.
+    Dropped,
+    /// Every one of them arrives at this address and port of the host.
+    Delivered {
+        /// The address, after all NAT.
+        addr: IpAddr,
+        /// The port, after all NAT.
+        port: u16,
+    },
+}
+
+/// What a guarantee says of packets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The guarantee that makes the claim.
+    pub guarantee: String,
+    /// The packets.
+    pub packets: PacketClass,
+    /// What becomes of them.
+    pub expect: Expect,
+}
+
+impl fmt::Display for Claim {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.expect {
+            Expect::Dropped => write!(f, "{} is dropped", self.packets),
+            Expect::Delivered { addr, port } => {
+                write!(
+                    f,
+                    "{} reaches {}",
+                    self.packets,
+                    SocketAddr::new(addr, port)
+                )
+            }
+        }
+    }
+}
+
+/// The answer to a claim.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// True of every packet of the class.
+    Held,
+    /// Not true of some packet: this one.
+    Violated {
+        /// How it gets where it should not.
+        walk: Walk,
+    },
+    /// Could not be decided.
+    Undecided {
+        /// What it hangs on.
+        why: String,
+        /// The way of a packet that the claim may not be true of.
+        walk: Walk,
+    },
+}
+
+/// Proves one claim about one ruleset. For several claims, a [`Prover`] spares work.
+pub fn prove(ruleset: &Ruleset, claim: &Claim, host: &HostView) -> Verdict {
+    Prover::new(&[ruleset], host).prove(claim)
+}

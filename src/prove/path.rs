@@ -1,0 +1,287 @@
+//! The hooks in the order in which the kernel comes to them.
+
+use super::bdd::Set;
+use super::class::{Destination, Origin, PacketClass};
+use super::engine::Engine;
+use super::hook::Hook;
+use super::layout::State;
+use super::walk::{End, Outcome};
+use crate::ruleset::{Family, IfacePattern, Net, Shown, Side, Target};
+
+/// Which packets of a class to follow.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Follow {
+    /// Those addressed to its destination.
+    Addressed,
+    /// Those that anything on the way could have turned to its destination, from there on: more
+    /// than there are.
+    TurnedAtMost,
+    /// Those addressed anywhere that NAT does turn to its destination.
+    Turned,
+}
+
+impl Engine<'_> {
+    /// Where this host's own names for things matter before the first packet sets out.
+    pub(super) fn prepare(&mut self, class: &PacketClass) {
+        if class.dst == Destination::ThisHost && !self.knows_addresses() {
+            self.local_dst = Set::ALL;
+        }
+    }
+
+    /// Follows packets until they leave for the class's destination, reach it on this host, go
+    /// elsewhere, or are dropped.
+    pub(super) fn block(&mut self, class: &PacketClass, start: Set, follow: Follow) {
+        let there = self.there(class);
+        let set = match (&class.from, follow) {
+            (_, Follow::TurnedAtMost) => self.turned_at_most(start),
+            (Origin::Interface(_), _) => self.prerouting(start),
+            (Origin::Host, _) => {
+                let set = self.past_foreign(Hook::Output, start);
+                self.through(Hook::Output, &["raw", "mangle", "nat"], set)
+            }
+        };
+        let elsewhere = self.bdd.less(set, there);
+        self.end(End::Elsewhere, elsewhere);
+        let mut set = self.bdd.and(set, there);
+        if follow == Follow::Turned {
+            let turned = self.layout.dnat.equals(&mut self.bdd, 1);
+            let tainted = self.layout.tainted.equals(&mut self.bdd, 1);
+            let either = self.bdd.or(turned, tainted);
+            set = self.bdd.and(set, either);
+        }
+        if class.from == Origin::Host {
+            set = self.through(Hook::Output, &["filter", "security"], set);
+        }
+        let (local, beyond) = self.route(class, set);
+        let arrived = match class.from {
+            Origin::Interface(_) => self.input(local),
+            Origin::Host => self.by_loopback(local),
+        };
+        let left = match class.from {
+            Origin::Interface(_) => self.forward(beyond),
+            Origin::Host => self.postrouting(beyond, &["mangle"]),
+        };
+        // What a target not understood did on the way may have turned packets elsewhere again.
+        for passed in [arrived, left] {
+            let through = self.bdd.and(passed, there);
+            self.end(End::LetThrough, through);
+        }
+    }
+
+    /// Follows packets until they reach an address and a port of this host, or do not.
+    pub(super) fn deliver(&mut self, class: &PacketClass, start: Set, wanted: Set) {
+        let set = self.before_routing(class, start);
+        let (local, beyond) = self.route(class, set);
+        self.end(End::Elsewhere, beyond);
+        let arrived = match class.from {
+            Origin::Interface(_) => self.input(local),
+            Origin::Host => self.by_loopback(local),
+        };
+        let good = self.bdd.and(arrived, wanted);
+        let bad = self.bdd.less(arrived, wanted);
+        self.end(End::Delivered, good);
+        self.end(End::Misdelivered, bad);
+    }
+
+    /// Follows packets wherever they go.
+    pub(super) fn follow(&mut self, class: &PacketClass, start: Set) {
+        let set = self.before_routing(class, start);
+        let (local, beyond) = self.route(class, set);
+        let (arrived, left) = match class.from {
+            Origin::Interface(_) => (self.input(local), self.forward(beyond)),
+            Origin::Host => (
+                self.by_loopback(local),
+                self.postrouting(beyond, &["mangle"]),
+            ),
+        };
+        self.end(End::Delivered, arrived);
+        self.end(End::LetThrough, left);
+    }
+
+    fn before_routing(&mut self, class: &PacketClass, start: Set) -> Set {
+        match &class.from {
+            Origin::Interface(_) => self.prerouting(start),
+            Origin::Host => {
+                let set = self.past_foreign(Hook::Output, start);
+                self.through(Hook::Output, Hook::Output.tables(), set)
+            }
+        }
+    }
+
+    fn prerouting(&mut self, set: Set) -> Set {
+        let set = self.past_foreign(Hook::Prerouting, set);
+        self.through(Hook::Prerouting, Hook::Prerouting.tables(), set)
+    }
+
+    /// Splits packets into those for this host and those for others. Nothing for 127.0.0.0/8 comes
+    /// in from outside but where `route_localnet` is on (ip_route_input_slow).
+    fn route(&mut self, class: &PacketClass, set: Set) -> (Set, Set) {
+        let layout = self.layout;
+        let local = self.bdd.and(set, self.local_dst);
+        let beyond = self.bdd.less(set, self.local_dst);
+        if matches!(class.from, Origin::Host) {
+            return (local, beyond);
+        }
+        let loopback = self.in_nets(Side::Dst, &[Net::loopback(layout.family)], &[]);
+        let to_loopback = self.bdd.and(local, loopback);
+        if to_loopback.is_empty() {
+            return (local, beyond);
+        }
+        let admitted = match layout.family {
+            Family::V4 => self.localnet_interfaces(),
+            // ::1 from outside is refused before the first hook; whether one that NAT made is, the
+            // kernel's documentation does not say.
+            Family::V6 => layout.tainted.equals(&mut self.bdd, 1),
+        };
+        let refused = self.bdd.less(to_loopback, admitted);
+        if !refused.is_empty() {
+            self.hook = Hook::Prerouting;
+            self.note(
+                "routing",
+                "",
+                None,
+                "127.0.0.0/8 without route_localnet",
+                || (Outcome::Matched, "refused".to_owned()),
+            );
+        }
+        self.end(End::Martian, refused);
+        (self.bdd.less(local, refused), beyond)
+    }
+
+    fn localnet_interfaces(&mut self) -> Set {
+        if self.host.route_localnet {
+            return Set::ALL;
+        }
+        let host = self.host;
+        let named = host
+            .interfaces
+            .iter()
+            .filter(|(_, iface)| iface.route_localnet);
+        let names = named.map(|(name, _)| name.as_str()).chain(["lo"]);
+        names.fold(Set::EMPTY, |all, name| {
+            let name = IfacePattern::Exact(name.to_owned());
+            let one = self.names.fits(&mut self.bdd, self.layout.input, &name);
+            self.bdd.or(all, one)
+        })
+    }
+
+    fn input(&mut self, set: Set) -> Set {
+        let set = self.past_foreign(Hook::Input, set);
+        self.through(Hook::Input, Hook::Input.tables(), set)
+    }
+
+    fn forward(&mut self, set: Set) -> Set {
+        let free = self.forget(set, self.layout.output);
+        let set = self.bdd.and(free, self.out);
+        let set = self.past_foreign(Hook::Forward, set);
+        let set = self.through(Hook::Forward, Hook::Forward.tables(), set);
+        self.postrouting(set, &["mangle"])
+    }
+
+    fn postrouting(&mut self, set: Set, tables: &[&'static str]) -> Set {
+        let set = self.past_foreign(Hook::Postrouting, set);
+        self.through(Hook::Postrouting, tables, set)
+    }
+
+    /// A packet of this host for this host leaves by lo and comes in by lo. NAT has decided about
+    /// its connection by then, and is not asked a second time.
+    fn by_loopback(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        let lo = IfacePattern::Exact("lo".to_owned());
+        let set = self.move_aside(set, layout.output);
+        let leaving = self.names.fits(&mut self.bdd, layout.output, &lo);
+        let set = self.bdd.and(set, leaving);
+        let set = self.postrouting(set, &["mangle", "nat"]);
+        let set = self.forget(set, layout.output);
+        let nowhere = self.names.none(&mut self.bdd, layout.output);
+        let set = self.bdd.and(set, nowhere);
+        let set = self.forget(set, layout.input);
+        let entering = self.names.fits(&mut self.bdd, layout.input, &lo);
+        let set = self.bdd.and(set, entering);
+        let mut set = self.past_foreign(Hook::Prerouting, set);
+        self.hook = Hook::Prerouting;
+        for table in ["raw", "mangle"] {
+            set = self.table(table, set);
+        }
+        let set = self.past_foreign(Hook::Input, set);
+        self.through(Hook::Input, &["mangle", "filter", "security"], set)
+    }
+
+    /// The packets of a class as they would be just after some DNAT turned them to its destination.
+    fn turned_at_most(&mut self, start: Set) -> Set {
+        let layout = self.layout;
+        let set = self.track(start);
+        let new = self.state_is(State::New);
+        let mut set = self.bdd.and(set, new);
+        // Where they were addressed before may be anything: their twins stay free.
+        for flag in [layout.moved_dst, layout.moved_dport, layout.dnat] {
+            set = self.set(set, flag, 1);
+        }
+        if self.marks_on_the_way() {
+            set = self.forget(set, layout.mark);
+            set = self.forget(set, layout.connmark);
+        }
+        set
+    }
+
+    /// Whether anything before routing may set marks.
+    fn marks_on_the_way(&self) -> bool {
+        let tables = self.layers.iter().flat_map(|ruleset| &ruleset.tables);
+        let early = tables.filter(|(name, _)| *name != "filter" && *name != "security");
+        let mut targets = early
+            .flat_map(|(_, table)| table.chains.values())
+            .flat_map(|chain| &chain.rules)
+            .map(|rule| &rule.target);
+        let marks = targets.any(|target| {
+            matches!(
+                target,
+                Target::Mark(_)
+                    | Target::Connmark(_)
+                    | Target::SaveMark(_)
+                    | Target::RestoreMark(_)
+                    | Target::Unknown(_)
+            )
+        });
+        marks || !self.host.foreign.is_empty()
+    }
+
+    /// Whether anything on the way could turn packets to the class's destination.
+    pub(super) fn may_turn(&mut self, class: &PacketClass) -> bool {
+        let there = self.there(class);
+        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
+        for ruleset in self.layers.clone() {
+            for (name, table) in &ruleset.tables {
+                let nat = name == "nat";
+                if nat && table.shown != Shown::Whole {
+                    return true;
+                }
+                for rule in table.chains.values().flat_map(|chain| &chain.rules) {
+                    let turns = match &rule.target {
+                        Target::Dnat(to) if nat => {
+                            let fits = self.fits(to, self.layout.dst, Side::Dst);
+                            !self.bdd.and(there, fits).is_empty()
+                        }
+                        Target::Redirect(_) if nat => redirected,
+                        Target::Unknown(_) => name != "filter" && name != "security",
+                        _ => false,
+                    };
+                    if turns {
+                        return true;
+                    }
+                }
+            }
+        }
+        self.foreign_nat(class)
+    }
+
+    /// Whether a native chain of others could turn packets.
+    pub(super) fn foreign_nat(&self, class: &PacketClass) -> bool {
+        let hook = match class.from {
+            Origin::Interface(_) => Hook::Prerouting,
+            Origin::Host => Hook::Output,
+        };
+        self.host.foreign.iter().any(|chain| {
+            chain.nat && chain.hook == hook && chain.family.is_none_or(|f| f == class.family)
+        })
+    }
+}

@@ -1,0 +1,258 @@
+//! What targets change in packets: addresses, ports, marks, tracking.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::bdd::Set;
+use super::class::Moment;
+use super::engine::Engine;
+use super::hook::Hook;
+use super::layout::{Field, State};
+use super::start::Odd;
+use super::walk::{End, Outcome};
+use crate::ruleset::{Family, IfacePattern, Masked, PortRange, Rewrite, Side, bits};
+
+impl Engine<'_> {
+    /// Connection tracking looks at the packets that `raw` has not exempted.
+    pub(super) fn track(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        let exempt = self.state_is(State::Untracked);
+        let untracked = self.bdd.and(set, exempt);
+        let seen = self.bdd.less(set, exempt);
+        let seen = self.forget(seen, layout.state);
+        let first = match self.moment {
+            Moment::First => State::New,
+            Moment::Established => State::Established,
+        };
+        let mut all = untracked;
+        let invalid = self.odd_is(Odd::Invalid);
+        let headless = self.odd_is(Odd::Headless);
+        let fragment = self.odd_is(Odd::Fragment);
+        let never = self.bdd.or(invalid, headless);
+        let invalid_or_not = self.bdd.or(never, fragment);
+        for (state, of) in [(first, never), (State::Invalid, invalid_or_not)] {
+            let those = match state {
+                State::Invalid => self.bdd.and(seen, of),
+                _ => self.bdd.less(seen, of),
+            };
+            let state = self.state_is(state);
+            let those = self.bdd.and(those, state);
+            all = self.bdd.or(all, those);
+        }
+        all
+    }
+
+    /// `NOTRACK`. It leaves alone what already has a connection, as on the second time round by lo.
+    pub(super) fn untrack(&mut self, set: Set) -> Set {
+        let (with, without) = self.with_connection(set);
+        let untracked = self.set(without, self.layout.state, State::Untracked as u128);
+        self.bdd.or(with, untracked)
+    }
+
+    /// Splits packets into those with a connection and those without.
+    pub(super) fn with_connection(&mut self, set: Set) -> (Set, Set) {
+        let tracked = self.tracked();
+        (self.bdd.and(set, tracked), self.bdd.less(set, tracked))
+    }
+
+    /// `(old & !mask) ^ value`, as xt_mark and xt_connmark do it.
+    pub(super) fn set_mark(&mut self, field: Field, set: Set, new: Masked) -> Set {
+        let in_mask = |weight: u128| u128::from(new.mask) & weight != 0;
+        let in_value = |weight: u128| u128::from(new.value) & weight != 0;
+        let find = |var: u32| {
+            field
+                .bits()
+                .find(|(bit, _)| *bit == var)
+                .map(|(_, weight)| weight)
+        };
+        let cleared = self
+            .bdd
+            .quantify(super::bdd::Quantifier::Some, set, &|var| {
+                find(var).is_some_and(in_mask)
+            });
+        let flipped = self.bdd.flip(cleared, &|var| {
+            find(var).is_some_and(|w| !in_mask(w) && in_value(w))
+        });
+        let set_bits = field.masked(&mut self.bdd, new.value.into(), new.mask.into());
+        self.bdd.and(flipped, set_bits)
+    }
+
+    /// Copies the bits of a mask from that mark to the other; packets without a connection keep
+    /// theirs.
+    pub(super) fn copy_mark(&mut self, set: Set, from: Field, mask: u32) -> Set {
+        let layout = self.layout;
+        let (with, without) = self.with_connection(set);
+        let to = if from == layout.mark {
+            layout.connmark
+        } else {
+            layout.mark
+        };
+        let pairs: Vec<(u32, u32)> = from
+            .bits()
+            .zip(to.bits())
+            .filter(|((_, weight), _)| u128::from(mask) & weight != 0)
+            .map(|((source, _), (copy, _))| (source, copy))
+            .collect();
+        let mut copied = self
+            .bdd
+            .quantify(super::bdd::Quantifier::Some, with, &|var| {
+                pairs.iter().any(|(_, copy)| *copy == var)
+            });
+        // From the last bit up, so that what is added always stands above what is there.
+        for (source, copy) in pairs.into_iter().rev() {
+            let (source, copy) = (self.bdd.bit(source, true), self.bdd.bit(copy, true));
+            let more = self.bdd.less(source, copy);
+            let fewer = self.bdd.less(copy, source);
+            copied = self.bdd.less(copied, more);
+            copied = self.bdd.less(copied, fewer);
+        }
+        self.bdd.or(copied, without)
+    }
+
+    pub(super) fn dnat(&mut self, set: Set, to: &Rewrite) -> Set {
+        let (dst, dport) = (self.layout.dst, self.layout.dport);
+        self.say("destination", &describe(to));
+        let same = self.fits(to, dst, Side::Dst);
+        // A connection whose destination stays as it was is not marked as translated
+        // (nf_nat_setup_info compares the tuples). Within a range it may stay or not.
+        let unchanged = self.bdd.and(set, same);
+        let moving = if single(to) {
+            self.bdd.less(set, same)
+        } else {
+            set
+        };
+        let changed = self.translate(moving, to, (dst, Side::Dst), dport);
+        let changed = self.set(changed, self.layout.dnat, 1);
+        self.bdd.or(changed, unchanged)
+    }
+
+    pub(super) fn snat(&mut self, set: Set, to: &Rewrite) -> Set {
+        let (src, sport) = (self.layout.src, self.layout.sport);
+        self.say("source", &describe(to));
+        let changed = self.translate(set, to, (src, Side::Src), sport);
+        // Without a range of its own the port may still have to change, to be unlike any other.
+        let changed = self.move_aside(changed, sport);
+        let changed = match to.ports {
+            Some(range) => {
+                let ports = self.ports(Side::Src, &[range]);
+                self.bdd.and(changed, ports)
+            }
+            None => changed,
+        };
+        self.set(changed, self.layout.snat, 1)
+    }
+
+    /// The address is that of the interface the packet leaves by: not known here.
+    pub(super) fn masquerade(&mut self, set: Set) -> Set {
+        self.say(
+            "source",
+            "the address of the interface it leaves by, not known here",
+        );
+        self.seized_and_changed(set)
+    }
+
+    /// `REDIRECT` turns packets to the loopback address in OUTPUT, and to the first address of the
+    /// interface they came in by in PREROUTING (nf_nat_redirect.c).
+    pub(super) fn redirect(&mut self, set: Set, ports: Option<PortRange>) -> Set {
+        let to = |addr: IpAddr| Rewrite {
+            addrs: Some((addr, addr)),
+            ports,
+        };
+        if self.hook == Hook::Output {
+            let loopback = match self.layout.family {
+                Family::V4 => IpAddr::V4(Ipv4Addr::LOCALHOST),
+                Family::V6 => IpAddr::V6(Ipv6Addr::LOCALHOST),
+            };
+            return self.dnat(set, &to(loopback));
+        }
+        let host = self.host;
+        let (mut rest, mut done) = (set, Set::EMPTY);
+        for (name, iface) in &host.interfaces {
+            let name = IfacePattern::Exact(name.clone());
+            let came_in = self.names.fits(&mut self.bdd, self.layout.input, &name);
+            let those = self.bdd.and(rest, came_in);
+            if those.is_empty() {
+                continue;
+            }
+            rest = self.bdd.less(rest, came_in);
+            let own = iface.addrs.iter().filter(|addr| match self.layout.family {
+                Family::V4 => addr.is_ipv4(),
+                Family::V6 => addr.is_ipv6(),
+            });
+            // For IPv4 the first; which of several IPv6 addresses is taken depends on the kernel.
+            let count = if self.layout.family == Family::V4 {
+                1
+            } else {
+                usize::MAX
+            };
+            let taken: Vec<IpAddr> = own.take(count).copied().collect();
+            for addr in &taken {
+                let turned = self.dnat(those, &to(*addr));
+                done = self.bdd.or(done, turned);
+            }
+            if taken.is_empty() {
+                // Without an address the kernel drops the packet.
+                self.end(End::Dropped, those);
+            }
+        }
+        if !rest.is_empty() {
+            self.say(
+                "destination",
+                "the address of an interface that is not known",
+            );
+            let anywhere = self.seized_and_changed(rest);
+            done = self.bdd.or(done, anywhere);
+        }
+        done
+    }
+
+    fn translate(&mut self, set: Set, to: &Rewrite, addr: (Field, Side), port: Field) -> Set {
+        let (field, side) = addr;
+        let mut set = set;
+        if to.addrs.is_some() {
+            set = self.move_aside(set, field);
+        }
+        if to.ports.is_some() {
+            set = self.move_aside(set, port);
+        }
+        let fits = self.fits(to, field, side);
+        self.bdd.and(set, fits)
+    }
+
+    /// The packets that already have what a translation gives.
+    pub(super) fn fits(&mut self, to: &Rewrite, field: Field, side: Side) -> Set {
+        let addrs = match to.addrs {
+            Some((low, high)) => field.between(&mut self.bdd, bits(low), bits(high)),
+            None => Set::ALL,
+        };
+        let ports = match to.ports {
+            Some(range) => self.ports(side, &[range]),
+            None => Set::ALL,
+        };
+        self.bdd.and(addrs, ports)
+    }
+
+    fn say(&mut self, what: &str, to: &str) {
+        let chain = self.hook.chain();
+        self.note("nat", chain, None, &format!("{what} becomes {to}"), || {
+            (Outcome::Matched, String::new())
+        });
+    }
+}
+
+fn single(to: &Rewrite) -> bool {
+    to.addrs.is_none_or(|(low, high)| low == high)
+        && to.ports.is_none_or(|range| range.low == range.high)
+}
+
+fn describe(to: &Rewrite) -> String {
+    let addrs = match to.addrs {
+        Some((low, high)) if low == high => low.to_string(),
+        Some((low, high)) => format!("{low}-{high}"),
+        None => String::new(),
+    };
+    match to.ports {
+        Some(PortRange { low, high }) if low == high => format!("{addrs}:{low}"),
+        Some(PortRange { low, high }) => format!("{addrs}:{low}-{high}"),
+        None => addrs,
+    }
+}

@@ -1,0 +1,291 @@
+//! The packets of a class, as they set out.
+
+use super::bdd::Set;
+use super::class::{Destination, Ifaces, Moment, Origin, PacketClass};
+use super::engine::Engine;
+use super::layout::{Field, Shape, State};
+use crate::ruleset::{Family, Match, Net, Side, Target, protocol};
+
+/// What is out of the ordinary about a packet; 0 stands for nothing. The class of a block has such packets too, so that a
+/// block is proved for them; but none of them alone shows a block to be broken, since whether they
+/// get anywhere depends on more than the rules.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Odd {
+    /// Conntrack calls it INVALID (a bad checksum, impossible flags).
+    Invalid = 1,
+    /// A later fragment. Conntrack puts fragments together before any table sees them, where
+    /// anything uses it.
+    Fragment = 2,
+    /// IPv6 headers that do not lead to a protocol.
+    Headless = 3,
+    /// From outside, with a source that is this host's, loopback, or no host's at all.
+    Spoofed = 4,
+    /// Sent by the kernel itself, without a socket.
+    Socketless = 5,
+    /// Marked by the process that sent it (`SO_MARK`).
+    Marked = 6,
+}
+
+impl Odd {
+    const ALL: [Self; 6] = [
+        Self::Invalid,
+        Self::Fragment,
+        Self::Headless,
+        Self::Spoofed,
+        Self::Socketless,
+        Self::Marked,
+    ];
+
+    /// What a reader of an example is told.
+    pub(super) fn describe(number: u128) -> Option<&'static str> {
+        Self::ALL
+            .into_iter()
+            .find(|odd| *odd as u128 == number)
+            .map(|odd| match odd {
+                Self::Invalid => "one that conntrack calls INVALID",
+                Self::Fragment => "a later fragment, where nothing puts fragments together",
+                Self::Headless => "IPv6 headers that lead to no protocol",
+                Self::Spoofed => "a source address that routing may refuse",
+                Self::Socketless => "sent without a socket",
+                Self::Marked => "marked by its sender",
+            })
+    }
+}
+
+/// IPv6 extension headers: as a packet's protocol these are skipped over (`ipv6_ext_hdr`).
+const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+
+impl Engine<'_> {
+    pub(super) fn odd_is(&mut self, odd: Odd) -> Set {
+        self.layout.odd.equals(&mut self.bdd, odd as u128)
+    }
+
+    /// The packets of a class; `anywhere` leaves their destination open. Delivery is claimed of
+    /// ordinary packets alone, blocks of odd ones too.
+    pub(super) fn start(&mut self, class: &PacketClass, anywhere: bool, ordinary: bool) -> Set {
+        let layout = self.layout;
+        let mut set = self.untouched();
+        let from = self.origin(class);
+        set = self.bdd.and(set, from);
+        if !anywhere {
+            let there = self.there(class);
+            set = self.bdd.and(set, there);
+        }
+        let transport = self.transport(class);
+        set = self.bdd.and(set, transport);
+        let src = self.in_nets(Side::Src, &class.src.any_of, &class.src.except);
+        set = self.bdd.and(set, src);
+        if ordinary && class.moment == Moment::First && class.protocol == Some(protocol::TCP) {
+            // The first packet of a TCP connection is a SYN.
+            let syn = layout.flags.equals(&mut self.bdd, 2);
+            set = self.bdd.and(set, syn);
+        }
+        let plain = self.plain(class, set);
+        if ordinary {
+            return plain;
+        }
+        Odd::ALL.into_iter().fold(plain, |all, odd| {
+            let some = self.odd(class, set, odd);
+            let some = self.set(some, layout.odd, odd as u128);
+            self.bdd.or(all, some)
+        })
+    }
+
+    /// The packets that have been through nothing yet.
+    fn untouched(&mut self) -> Set {
+        let layout = self.layout;
+        let zero = [
+            layout.tainted,
+            layout.odd,
+            layout.shape,
+            layout.snat,
+            layout.dnat,
+            layout.moved_dst,
+            layout.moved_dport,
+            layout.moved_src,
+            layout.moved_sport,
+            layout.moved_output,
+            layout.mark,
+            layout.connmark,
+        ];
+        let mut set = self.state_is(State::Invalid);
+        for field in zero {
+            let none = field.equals(&mut self.bdd, 0);
+            set = self.bdd.and(set, none);
+        }
+        set
+    }
+
+    /// The packets with the class's way in and, while routing has not been asked, way out.
+    fn origin(&mut self, class: &PacketClass) -> Set {
+        let layout = self.layout;
+        self.out = match &class.out {
+            Some(ifaces) => self.among(ifaces, layout.output),
+            None => self.names.some(&mut self.bdd, layout.output),
+        };
+        match &class.from {
+            Origin::Interface(ifaces) => {
+                let input = self.among(ifaces, layout.input);
+                let no_output = self.names.none(&mut self.bdd, layout.output);
+                self.bdd.and(input, no_output)
+            }
+            Origin::Host => {
+                let no_input = self.names.none(&mut self.bdd, layout.input);
+                self.bdd.and(no_input, self.out)
+            }
+        }
+    }
+
+    fn among(&mut self, ifaces: &Ifaces, field: Field) -> Set {
+        let some = self.names.some(&mut self.bdd, field);
+        let fits = self.names.fits(&mut self.bdd, field, &ifaces.pattern);
+        let mut set = self.bdd.and(some, fits);
+        for pattern in &ifaces.except {
+            let fits = self.names.fits(&mut self.bdd, field, pattern);
+            set = self.bdd.less(set, fits);
+        }
+        set
+    }
+
+    /// The packets that are, at this moment, on their way to the class's destination.
+    pub(super) fn there(&mut self, class: &PacketClass) -> Set {
+        let addr = match &class.dst {
+            Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.dst, net),
+            Destination::ThisHost => self.local_dst,
+        };
+        match class.dport {
+            Some(range) => {
+                let ports = self.ports(Side::Dst, &[range]);
+                self.bdd.and(addr, ports)
+            }
+            None => addr,
+        }
+    }
+
+    fn transport(&mut self, class: &PacketClass) -> Set {
+        let layout = self.layout;
+        let mut set = match class.protocol {
+            Some(number) => layout.protocol.equals(&mut self.bdd, number.into()),
+            None => Set::ALL,
+        };
+        if class.sport.is_some() || class.dport.is_some() {
+            let with_ports = protocol::WITH_PORTS
+                .into_iter()
+                .fold(Set::EMPTY, |all, number| {
+                    let one = layout.protocol.equals(&mut self.bdd, number.into());
+                    self.bdd.or(all, one)
+                });
+            set = self.bdd.and(set, with_ports);
+        }
+        if let Some(range) = class.sport {
+            let ports = self.ports(Side::Src, &[range]);
+            set = self.bdd.and(set, ports);
+        }
+        set
+    }
+
+    /// The ordinary packets of a class.
+    fn plain(&mut self, class: &PacketClass, set: Set) -> Set {
+        let layout = self.layout;
+        let mut set = set;
+        if layout.family == Family::V6 {
+            for number in EXTENSION_HEADERS {
+                let one = layout.protocol.equals(&mut self.bdd, number.into());
+                set = self.bdd.less(set, one);
+            }
+        }
+        match class.from {
+            Origin::Interface(_) => {
+                let unlikely = self.unlikely_sources();
+                self.bdd.less(set, unlikely)
+            }
+            Origin::Host => {
+                let own = if self.knows_addresses() {
+                    self.local_src
+                } else {
+                    Set::ALL
+                };
+                set = self.bdd.and(set, own);
+                for field in [layout.uid, layout.gid] {
+                    let ids = field.between(&mut self.bdd, 0, u128::from(u32::MAX));
+                    set = self.bdd.and(set, ids);
+                }
+                set
+            }
+        }
+    }
+
+    /// Whether any address of this host is known but the loopback's.
+    pub(super) fn knows_addresses(&self) -> bool {
+        let loopback = Net::loopback(self.layout.family);
+        let mut addrs = self.host.interfaces.values().flat_map(|iface| &iface.addrs);
+        addrs.any(|addr| {
+            Net::host(*addr).family() == self.layout.family && !loopback.contains(*addr)
+        })
+    }
+
+    /// Sources that routing refuses from outside (`fib_validate_source`), or that are no host's.
+    fn unlikely_sources(&mut self) -> Set {
+        let nets: &[&str] = match self.layout.family {
+            Family::V4 => &["0.0.0.0/8", "224.0.0.0/3"],
+            Family::V6 => &["::/128", "ff00::/8"],
+        };
+        let nets: Vec<Net> = nets
+            .iter()
+            .filter_map(|net| Net::parse(self.layout.family, net))
+            .collect();
+        let nobody = self.in_nets(Side::Src, &nets, &[]);
+        self.bdd.or(nobody, self.local_src)
+    }
+
+    /// The packets of a class that are odd in one way, before they are called so.
+    fn odd(&mut self, class: &PacketClass, set: Set, odd: Odd) -> Set {
+        let layout = self.layout;
+        let first = class.moment == Moment::First;
+        let portless = class.sport.is_none() && class.dport.is_none();
+        let outside = matches!(class.from, Origin::Interface(_));
+        let shaped = |engine: &mut Self, shape: Shape| engine.set(set, layout.shape, shape as u128);
+        match odd {
+            Odd::Invalid if first => set,
+            Odd::Fragment if portless && !self.reassembles() => shaped(self, Shape::Fragment),
+            Odd::Headless
+                if portless && class.protocol.is_none() && layout.family == Family::V6 =>
+            {
+                shaped(self, Shape::Headless)
+            }
+            Odd::Spoofed if outside => {
+                let unlikely = self.unlikely_sources();
+                self.bdd.and(set, unlikely)
+            }
+            Odd::Socketless if !outside => {
+                let absent = 1 << 32;
+                let set = self.set(set, layout.uid, absent);
+                self.set(set, layout.gid, absent)
+            }
+            Odd::Marked if !outside => self.forget(set, layout.mark),
+            _ => Set::EMPTY,
+        }
+    }
+
+    /// Whether something in the rules makes conntrack work, and with it reassembly: a NAT target or
+    /// a match on the connection (their `checkentry` calls `nf_ct_netns_get`).
+    fn reassembles(&self) -> bool {
+        let tables = self
+            .layers
+            .iter()
+            .flat_map(|ruleset| ruleset.tables.values());
+        let mut rules = tables
+            .flat_map(|t| t.chains.values())
+            .flat_map(|chain| &chain.rules);
+        rules.any(|rule| {
+            let nat = matches!(
+                rule.target,
+                Target::Dnat(_) | Target::Redirect(_) | Target::Snat(_) | Target::Masquerade(_)
+            );
+            nat || rule
+                .matches
+                .iter()
+                .any(|m| matches!(m, Match::State(_) | Match::Connmark(_)))
+        })
+    }
+}

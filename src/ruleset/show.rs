@@ -1,0 +1,138 @@
+//! Matches as iptables would write them, for people to read.
+
+use std::fmt;
+
+use super::matches::{CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
+use super::names::protocol_name;
+
+impl fmt::Display for PortRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.low == self.high {
+            write!(f, "{}", self.low)
+        } else {
+            write!(f, "{}:{}", self.low, self.high)
+        }
+    }
+}
+
+impl fmt::Display for CtStates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = [
+            (Self::INVALID, "INVALID"),
+            (Self::NEW, "NEW"),
+            (Self::RELATED, "RELATED"),
+            (Self::ESTABLISHED, "ESTABLISHED"),
+            (Self::UNTRACKED, "UNTRACKED"),
+            (Self::SNAT, "SNAT"),
+            (Self::DNAT, "DNAT"),
+        ];
+        let listed = names
+            .iter()
+            .filter(|(state, _)| self.has(*state))
+            .map(|(_, name)| *name);
+        f.write_str(&listed.collect::<Vec<_>>().join(","))
+    }
+}
+
+impl fmt::Display for Masked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:#x}", self.value)?;
+        if self.mask == u32::MAX {
+            Ok(())
+        } else {
+            write!(f, "/{:#x}", self.mask)
+        }
+    }
+}
+
+impl fmt::Display for TcpFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let list = |bits: u8| {
+            let names = ["FIN", "SYN", "RST", "PSH", "ACK", "URG"];
+            let set = names
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| bits & (1 << at) != 0);
+            let set: Vec<&str> = set.map(|(_, name)| *name).collect();
+            if set.is_empty() {
+                "NONE".to_owned()
+            } else {
+                set.join(",")
+            }
+        };
+        write!(f, "{} {}", list(self.mask), list(self.set))
+    }
+}
+
+impl fmt::Display for Match {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::In(test) => option(f, "-i", test, &test.value),
+            Self::Out(test) => option(f, "-o", test, &test.value),
+            Self::Addr(side, test) => option(f, side.pick("-s", "-d"), test, &test.value),
+            Self::AddrRange(side, test) => {
+                let range = format!("{}-{}", test.value.0, test.value.1);
+                option(f, side.pick("--src-range", "--dst-range"), test, &range)
+            }
+            Self::Local(side, test) => {
+                option(f, side.pick("--src-type", "--dst-type"), test, &"LOCAL")
+            }
+            Self::Protocol(test) => option(f, "-p", test, &protocol_name(test.value)),
+            Self::LaterFragment(test) => f.write_str(if test.negated { "! -f" } else { "-f" }),
+            Self::Header => f.write_str("a header of the protocol"),
+            Self::Port(side, test) => {
+                option(f, side.pick("--sport", "--dport"), test, &list(&test.value))
+            }
+            Self::EitherPort(test) => option(f, "--ports", test, &list(&test.value)),
+            Self::Flags(test) => option(f, "--tcp-flags", test, &test.value),
+            Self::Icmp(test) => {
+                let value = match (test.value.code_low, test.value.code_high) {
+                    (0, u8::MAX) => test.value.kind.to_string(),
+                    (code, _) => format!("{}/{code}", test.value.kind),
+                };
+                option(f, "--icmp-type", test, &value)
+            }
+            Self::State(test) => option(f, "--ctstate", test, &test.value),
+            Self::Mark(test) => option(f, "-m mark --mark", test, &test.value),
+            Self::Connmark(test) => option(f, "-m connmark --mark", test, &test.value),
+            Self::Uid(test) => option(f, "--uid-owner", test, &ids(test.value)),
+            Self::Gid(test) => option(f, "--gid-owner", test, &ids(test.value)),
+            Self::Comment(text) => write!(f, "--comment {text:?}"),
+            Self::Either(_, text) | Self::Unknown(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Side {
+    fn pick<T>(self, src: T, dst: T) -> T {
+        match self {
+            Self::Src => src,
+            Self::Dst => dst,
+        }
+    }
+}
+
+fn option<T>(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    test: &Test<T>,
+    value: &dyn fmt::Display,
+) -> fmt::Result {
+    write!(f, "{}{name} {value}", if test.negated { "! " } else { "" })
+}
+
+fn list(ports: &[PortRange]) -> String {
+    ports
+        .iter()
+        .map(PortRange::to_string)
+        .collect::<Vec<_>>()
+        .join(",")
+}
+
+fn ids((low, high): (u32, u32)) -> String {
+    if low == high {
+        low.to_string()
+    } else {
+        format!("{low}-{high}")
+    }
+}

@@ -2,7 +2,7 @@
 
 use super::bdd::Set;
 use super::condition::{Hit, Known};
-use super::engine::Engine;
+use super::engine::{Care, Engine};
 use super::hook::Hook;
 use super::layout::State;
 use super::walk::{End, Outcome, Step};
@@ -166,6 +166,10 @@ impl<'r> Engine<'r> {
                 break;
             }
             self.visits += 1;
+            let drops = matches!(rule.target, Target::Drop | Target::Reject);
+            if drops && self.care == Care::Least && self.misses_sample(rule) {
+                continue;
+            }
             self.site.push(index);
             let hit = self.hit(rule, set);
             if self.walk.is_some() {
@@ -329,7 +333,7 @@ impl<'r> Engine<'r> {
         let (outcome, note) = match (hit.unknown, hit.either, &rule.target) {
             (Some(text), ..) => (
                 Outcome::Unknown(text.to_owned()),
-                format!("`{text}` is not understood; {applies}"),
+                format!("`{text}` cannot be known; {applies}"),
             ),
             (None, Some(text), _) => {
                 let outcome = match hit.set {

@@ -5,7 +5,7 @@ use super::engine::{Answer, Engine};
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
 
-/// What is the same for all packets at hand. Most rules of a long chain speak of other addresses
+/// What is the same for all packets at hand, or what one of them is like. Most rules of a long chain speak of other addresses
 /// and are done with by one comparison here.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Known {
@@ -34,20 +34,30 @@ impl<'r> Engine<'r> {
     /// Learns what all packets of a set have in common.
     pub(super) fn learn(&mut self, set: Set) {
         let layout = self.layout;
+        let picked = self.bdd.pick(set, &|_| false);
+        let value =
+            |field: Field| Some(field.read(&|var| picked.get(&var).copied().unwrap_or(false)));
+        self.sample = Known {
+            src: value(layout.src),
+            dst: value(layout.dst),
+            protocol: value(layout.protocol),
+            input: value(layout.input),
+            output: value(layout.output),
+        };
+        let sample = self.sample;
         self.known = Known {
-            src: self.common(set, layout.src),
-            dst: self.common(set, layout.dst),
-            protocol: self.common(set, layout.protocol),
-            input: self.common(set, layout.input),
-            output: self.common(set, layout.output),
+            src: self.common(set, layout.src, sample.src),
+            dst: self.common(set, layout.dst, sample.dst),
+            protocol: self.common(set, layout.protocol, sample.protocol),
+            input: self.common(set, layout.input, sample.input),
+            output: self.common(set, layout.output, sample.output),
         };
     }
 
-    fn common(&mut self, set: Set, field: Field) -> Option<u128> {
-        let picked = self.bdd.pick(set, &|_| false);
-        let value = field.read(&|var| picked.get(&var).copied().unwrap_or(false));
-        let same = field.equals(&mut self.bdd, value);
-        self.bdd.less(set, same).is_empty().then_some(value)
+    /// The value, if all packets of the set have it.
+    fn common(&mut self, set: Set, field: Field, value: Option<u128>) -> Option<u128> {
+        let same = field.equals(&mut self.bdd, value?);
+        self.bdd.less(set, same).is_empty().then_some(value?)
     }
 
     /// Which of the packets meet every condition of a rule.
@@ -65,8 +75,10 @@ impl<'r> Engine<'r> {
             match m {
                 Match::Comment(_) | Match::Either(Chance::Always, _) => {}
                 Match::Unknown(text) => unknown = unknown.or(Some(text.as_str())),
-                Match::Either(_, text) => either = either.or(Some(text.as_str())),
-                _ => match self.known_answer(m) {
+                Match::Either(Chance::Both, text) => either = either.or(Some(text.as_str())),
+                // One of the answers may never come.
+                Match::Either(_, text) => unknown = unknown.or(Some(text.as_str())),
+                _ => match self.known_answer(&self.known, m) {
                     Some(true) => {}
                     Some(false) => return nothing(Some(m)),
                     None => {
@@ -112,26 +124,33 @@ impl<'r> Engine<'r> {
         }
     }
 
+    /// Whether a rule says nothing of the packet that [`Engine::learn`] took out of those at hand.
+    pub(super) fn misses_sample(&self, rule: &Rule) -> bool {
+        rule.matches
+            .iter()
+            .any(|m| self.known_answer(&self.sample, m) == Some(false))
+    }
+
     /// The answer of a match, where what is known of the packets settles it.
-    fn known_answer(&self, m: &Match) -> Option<bool> {
+    fn known_answer(&self, known: &Known, m: &Match) -> Option<bool> {
         let iface = |value: Option<u128>, test: &Test<_>| {
             let (first, last) = self.names.kinds(&test.value)?;
             let fits = (first as u128..=last as u128).contains(&value?);
             Some(fits != test.negated)
         };
         match m {
-            Match::In(test) => iface(self.known.input, test),
-            Match::Out(test) => iface(self.known.output, test),
+            Match::In(test) => iface(known.input, test),
+            Match::Out(test) => iface(known.output, test),
             Match::Addr(side, test) => {
                 let value = match side {
-                    Side::Src => self.known.src?,
-                    Side::Dst => self.known.dst?,
+                    Side::Src => known.src?,
+                    Side::Dst => known.dst?,
                 };
                 Some(test.value.contains(self.layout.address(value)) != test.negated)
             }
             Match::Protocol(test) => {
                 // A packet without a readable protocol meets neither `-p` nor `! -p`.
-                let differs = self.known.protocol? != u128::from(test.value);
+                let differs = known.protocol? != u128::from(test.value);
                 (differs && !test.negated).then_some(false)
             }
             _ => None,

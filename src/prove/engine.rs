@@ -15,6 +15,19 @@ use crate::ruleset::{Family, Match, Net, Ruleset};
 /// two answers, so the way is part of it.
 pub(super) type Site = Vec<usize>;
 
+/// How carefully drops are looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Drops that spare a packet taken at random are passed over: what is let through comes out
+    /// too large. Where even that is nothing, a block holds, and a blocklist of ten thousand
+    /// addresses was passed in no time.
+    Least,
+    /// What is dropped is cut off, and forgotten.
+    Block,
+    /// What is dropped is cut off and kept.
+    Full,
+}
+
 /// Who gives an answer that cannot be known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -40,6 +53,10 @@ pub(super) struct Engine<'r> {
     pub(super) out: Set,
     /// What is the same for every packet of the chain at hand.
     pub(super) known: Known,
+    /// One of its packets.
+    pub(super) sample: Known,
+    /// How carefully drops are looked at.
+    pub(super) care: Care,
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
     /// Where packets ended.
@@ -87,6 +104,8 @@ impl<'r> Engine<'r> {
             local_dst: Set::EMPTY,
             out: Set::ALL,
             known: Known::default(),
+            sample: Known::default(),
+            care: Care::Full,
             conditions: HashMap::new(),
             ends: BTreeMap::new(),
             accepted: Set::EMPTY,
@@ -124,6 +143,9 @@ impl<'r> Engine<'r> {
 
     /// Notes where packets end.
     pub(super) fn end(&mut self, end: End, set: Set) {
+        if self.care != Care::Full && end != End::LetThrough {
+            return;
+        }
         let before = self.ends.get(&end).copied().unwrap_or(Set::EMPTY);
         let both = self.bdd.or(before, set);
         self.ends.insert(end, both);

@@ -156,27 +156,8 @@ impl Layout {
             next += width;
             field
         };
-        let (tainted, odd, shape, state) = (single(1), single(3), single(2), single(3));
-        let (snat, dnat) = (single(1), single(1));
-        let (moved_dst, moved_dport) = (single(1), single(1));
-        let (moved_src, moved_sport, moved_output) = (single(1), single(1), single(1));
-        let input = single(iface);
-        let output = Field {
-            step: 2,
-            width: iface,
-            ..single(2 * iface)
-        };
-        let protocol = single(8);
-        let dst = Field {
-            step: 2,
-            width: address,
-            ..single(2 * address)
-        };
-        let dport = Field {
-            step: 2,
-            width: 16,
-            ..single(32)
-        };
+        // What rules cut finest comes first, what a claim fixes last: the tails of the diagrams are
+        // then the same and shared, and ten thousand `-s` rules cost a few nodes each.
         let src = Field {
             step: 2,
             width: address,
@@ -187,12 +168,33 @@ impl Layout {
             width: 16,
             ..single(32)
         };
+        let protocol = single(8);
+        let dport = Field {
+            step: 2,
+            width: 16,
+            ..single(32)
+        };
+        let input = single(iface);
+        let output = Field {
+            step: 2,
+            width: iface,
+            ..single(2 * iface)
+        };
         let (icmp, flags, uid, gid) = (single(16), single(6), single(33), single(33));
         let mark = Field {
             step: 2,
             width: 32,
             ..single(64)
         };
+        let dst = Field {
+            step: 2,
+            width: address,
+            ..single(2 * address)
+        };
+        let (shape, state, snat, dnat) = (single(2), single(3), single(1), single(1));
+        let (moved_dst, moved_dport) = (single(1), single(1));
+        let (moved_src, moved_sport, moved_output) = (single(1), single(1), single(1));
+        let (odd, tainted) = (single(3), single(1));
         Self {
             family,
             tainted,
@@ -341,12 +343,12 @@ impl Names {
         let IfacePattern::Prefix(prefix) = pattern else {
             return Some(Self::key(pattern).0.to_owned());
         };
-        if prefix.is_empty() && within.is_empty() {
-            return Some("eth0".to_owned());
-        }
-        let endings = [
-            "0", "1", "", "x", "x0", "7", "eth0", "veth0", "zz9", "q-q", "_", "@a",
-        ];
+        let endings: &[&str] = match prefix.as_str() {
+            "" => &["eth0", "ens5", "eth1", "enp0s7", "wlan3", "q8", "zz9"],
+            _ => &[
+                "0", "1", "", "x", "x0", "7", "veth0", "zz9", "q-q", "_", "@a",
+            ],
+        };
         endings
             .iter()
             .map(|ending| format!("{prefix}{ending}"))

@@ -85,7 +85,7 @@ impl Engine<'_> {
             return plain;
         }
         Odd::ALL.into_iter().fold(plain, |all, odd| {
-            let some = self.odd(class, set, odd);
+            let some = self.odd(class, set, plain, odd);
             let some = self.set(some, layout.odd, odd as u128);
             self.bdd.or(all, some)
         })
@@ -239,7 +239,7 @@ impl Engine<'_> {
     }
 
     /// The packets of a class that are odd in one way, before they are called so.
-    fn odd(&mut self, class: &PacketClass, set: Set, odd: Odd) -> Set {
+    fn odd(&mut self, class: &PacketClass, set: Set, plain: Set, odd: Odd) -> Set {
         let layout = self.layout;
         let first = class.moment == Moment::First;
         let portless = class.sport.is_none() && class.dport.is_none();
@@ -262,7 +262,7 @@ impl Engine<'_> {
                 let set = self.set(set, layout.uid, absent);
                 self.set(set, layout.gid, absent)
             }
-            Odd::Marked if !outside => self.forget(set, layout.mark),
+            Odd::Marked if !outside => self.forget(plain, layout.mark),
             _ => Set::EMPTY,
         }
     }

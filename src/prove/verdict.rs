@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::Set;
 use super::class::{Destination, HostView, Origin, Packet, PacketClass};
-use super::engine::{Engine, Site};
+use super::engine::{Care, Engine, Site};
 use super::layout::{Field, Names};
 use super::path::Follow;
 use super::start::Odd;
@@ -164,6 +164,14 @@ impl<'r> Prover<'r> {
 
     fn answer(&self, question: Question<'_>) -> Verdict {
         let mut engine = self.engine(question.class);
+        if question.expect == Some(Expect::Dropped) {
+            engine.care = Care::Least;
+            if self.run(&mut engine, question, None).is_empty() && !engine.exhausted() {
+                return Verdict::Held;
+            }
+            engine = self.engine(question.class);
+            engine.care = Care::Block;
+        }
         let bad = self.run(&mut engine, question, None);
         if engine.exhausted() {
             return too_much();
@@ -338,7 +346,9 @@ fn wishes(engine: &Engine<'_>, class: &PacketClass) -> HashMap<u32, bool> {
         Destination::Net(net) => bits(net.addr()),
         Destination::ThisHost => 0,
     };
+    let eth0 = engine.names.kinds(&IfacePattern::Exact("eth0".to_owned()));
     let wished = [
+        (layout.output, eth0.map_or(0, |(kind, _)| kind as u128)),
         (layout.protocol, protocol::TCP.into()),
         (layout.src, bits(net.addr()) | offset),
         (layout.sport, 40_000),

@@ -1,0 +1,120 @@
+//! Walks as people read them, and bounds on the work.
+
+use std::fmt::Write;
+use std::time::Instant;
+
+use super::*;
+
+/// A host where Docker restarted after the block was put in.
+fn docker() -> Ruleset {
+    tables(&[
+        (
+            "filter",
+            ":INPUT ACCEPT [0:0]\n:FORWARD DROP [0:0]\n:DOCKER - [0:0]\n:DOCKER-USER - [0:0]",
+            "-A FORWARD -j DOCKER-USER
+             -A FORWARD -o docker0 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT
+             -A FORWARD -o docker0 -j DOCKER
+             -A FORWARD -i docker0 ! -o docker0 -j ACCEPT
+             -A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP
+             -A DOCKER -d 172.17.0.3/32 ! -i docker0 -o docker0 -p tcp -m tcp --dport 80 -j ACCEPT
+             -A DOCKER-USER -m set --match-set allowed dst -j ACCEPT
+             -A DOCKER-USER -m limit --limit 1/sec -j LOG --log-prefix \"fwd \"
+             -A DOCKER-USER -j RETURN",
+        ),
+        (
+            "nat",
+            ":PREROUTING ACCEPT [0:0]\n:DOCKER - [0:0]",
+            "-A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER
+             -A DOCKER ! -i docker0 -p tcp -m tcp --dport 8080 -j DNAT --to-destination 172.17.0.3:80",
+        ),
+    ])
+}
+
+#[test]
+fn a_counterexample() {
+    insta::assert_snapshot!(violated(&docker(), &imds("docker0")).to_string());
+}
+
+#[test]
+fn an_explanation() {
+    let host = host();
+    let rules = docker();
+    let prover = Prover::new(&[&rules], &host);
+    insta::assert_snapshot!(prover.explain(&imds("docker0").packets).to_string());
+    let mut published = imds("eth0").packets;
+    published.dst = Destination::Net(net("10.0.0.5"));
+    published.protocol = Some(6);
+    published.dport = port(8080);
+    insta::assert_snapshot!(prover.explain(&published).to_string());
+}
+
+#[test]
+fn a_verdict_for_machines() {
+    let verdict = verdict(&docker(), &imds("docker0"));
+    insta::assert_snapshot!(serde_json::to_string_pretty(&verdict).unwrap());
+}
+
+#[test]
+fn a_walk_past_thousands_of_rules_stays_readable() {
+    let mut rules = String::new();
+    for n in 0..9_000 {
+        writeln!(
+            rules,
+            "-A FORWARD -s 10.1.{}.{}/32 -j DROP",
+            n / 250,
+            n % 250
+        )
+        .unwrap();
+    }
+    let walk = violated(&forward(&rules), &imds("docker0"));
+    assert_eq!((walk.steps.len(), walk.omitted), (201, 8_800));
+}
+
+#[test]
+fn chains_that_call_each_other_without_end_are_given_up() {
+    // Each calls the next twice: 2^40 ways.
+    let mut chains = ":FORWARD ACCEPT [0:0]\n".to_owned();
+    let mut rules = "-A FORWARD -j C0\n".to_owned();
+    for n in 0..40 {
+        writeln!(chains, ":C{n} - [0:0]").unwrap();
+        writeln!(rules, "-A C{n} -j C{}\n-A C{n} -j C{}", n + 1, n + 1).unwrap();
+    }
+    chains += ":C40 - [0:0]";
+    let why = undecided(&tables(&[("filter", &chains, &rules)]), &imds("docker0"));
+    assert_eq!(why, "the rules are more than a proof may look at");
+}
+
+#[test]
+fn thousands_of_unknown_matches_are_given_up() {
+    let rules: String = (0..9_000)
+        .map(|n| format!("-A FORWARD -m set --match-set s{n} src -j DROP\n"))
+        .collect();
+    undecided(&forward(&rules), &imds("docker0"));
+}
+
+/// Ten claims about 10,000 rules. The bound is for a debug build on a busy machine; a release build
+/// takes a twentieth of it.
+#[test]
+fn ten_thousand_rules_are_no_trouble() {
+    let mut rules = String::new();
+    for n in 0..5_000 {
+        let (a, b) = (n / 250, n % 250);
+        writeln!(rules, "-A FORWARD -s 10.1.{a}.{b}/32 -j DROP").unwrap();
+        writeln!(
+            rules,
+            "-A FORWARD -d 10.2.{a}.{b}/32 -o docker0 -p tcp -m tcp --dport {n} -j ACCEPT"
+        )
+        .unwrap();
+    }
+    rules += "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n";
+    let ruleset = forward(&rules);
+    let host = host();
+    let started = Instant::now();
+    let prover = Prover::new(&[&ruleset], &host);
+    for _ in 0..10 {
+        assert_eq!(prover.prove(&imds("docker0")), Verdict::Held);
+    }
+    let took = started.elapsed();
+    assert!(took.as_secs() < 20, "{took:?}");
+    eprintln!("{took:?}");
+}

@@ -237,8 +237,8 @@ impl<'r> Engine<'r> {
                 self.translated = self.bdd.or(self.translated, done);
                 Set::EMPTY
             }
-            Target::Masquerade(_) if at.table_name == "nat" => {
-                let done = self.masquerade(set);
+            Target::Masquerade(ports) if at.table_name == "nat" => {
+                let done = self.masquerade(set, *ports);
                 self.translated = self.bdd.or(self.translated, done);
                 Set::EMPTY
             }

@@ -9,7 +9,7 @@ use super::hook::Hook;
 use super::layout::{Field, State};
 use super::start::Odd;
 use super::walk::{End, Outcome};
-use crate::ruleset::{Family, IfacePattern, Masked, PortRange, Rewrite, Side, bits};
+use crate::ruleset::{Family, IfacePattern, Masked, Net, PortRange, Rewrite, Side, bits};
 
 impl Engine<'_> {
     /// Connection tracking looks at the packets that `raw` has not exempted.
@@ -126,28 +126,42 @@ impl Engine<'_> {
     }
 
     pub(super) fn snat(&mut self, set: Set, to: &Rewrite) -> Set {
-        let (src, sport) = (self.layout.src, self.layout.sport);
         self.say("source", &describe(to));
-        let changed = self.translate(set, to, (src, Side::Src), sport);
-        // Without a range of its own the port may still have to change, to be unlike any other.
-        let changed = self.move_aside(changed, sport);
-        let changed = match to.ports {
-            Some(range) => {
-                let ports = self.ports(Side::Src, &[range]);
-                self.bdd.and(changed, ports)
-            }
-            None => changed,
-        };
-        self.set(changed, self.layout.snat, 1)
+        let fits = self.fits(to, self.layout.src, Side::Src);
+        self.resource(set, to.addrs.is_some(), fits)
     }
 
-    /// The address is that of the interface the packet leaves by: not known here.
-    pub(super) fn masquerade(&mut self, set: Set) -> Set {
-        self.say(
-            "source",
-            "the address of the interface it leaves by, not known here",
-        );
-        self.seized_and_changed(set)
+    /// The address is that of the interface the packet leaves by. This is walked only for packets
+    /// that leave by lo, which has none that may be used elsewhere: the kernel takes one of the
+    /// other interfaces' then (inet_select_addr).
+    pub(super) fn masquerade(&mut self, set: Set, ports: Option<PortRange>) -> Set {
+        if !self.knows_addresses() {
+            self.say("source", "an address of this host, not known here");
+            return self.seized_and_changed(set);
+        }
+        self.say("source", "an address of this host");
+        let loopback = self.in_nets(Side::Src, &[Net::loopback(self.layout.family)], &[]);
+        let mut fits = self.bdd.less(self.local_src, loopback);
+        if let Some(range) = ports {
+            let ports = self.ports(Side::Src, &[range]);
+            fits = self.bdd.and(fits, ports);
+        }
+        self.resource(set, true, fits)
+    }
+
+    /// Gives packets another source. The port may have to change even where none is asked for, to
+    /// be unlike any other connection's.
+    fn resource(&mut self, set: Set, address: bool, fits: Set) -> Set {
+        let layout = self.layout;
+        let unchanged = self.bdd.and(set, fits);
+        let mut changed = set;
+        if address {
+            changed = self.move_aside(changed, layout.src);
+        }
+        changed = self.move_aside(changed, layout.sport);
+        changed = self.bdd.and(changed, fits);
+        let changed = self.set(changed, layout.snat, 1);
+        self.bdd.or(changed, unchanged)
     }
 
     /// `REDIRECT` turns packets to the loopback address in OUTPUT, and to the first address of the

@@ -128,6 +128,38 @@ fn another_rule_may_turn_the_packets_first() {
 }
 
 #[test]
+fn dockers_masquerade_is_not_in_the_way_of_the_host() {
+    let nat = format!("{NAT}-A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE");
+    let chains = format!("{NAT_CHAINS}\n:POSTROUTING ACCEPT [0:0]");
+    let lo = ("filter", ":INPUT DROP [0:0]", "-A INPUT -i lo -j ACCEPT");
+    held(
+        &tables(&[("nat", &chains, &nat), lo]),
+        &credentials(Origin::Host),
+    );
+    let only = (
+        "filter",
+        ":INPUT DROP [0:0]",
+        "-A INPUT -s 172.17.0.1/32 -j ACCEPT",
+    );
+    let walk = violated(
+        &tables(&[("nat", &chains, &nat), only]),
+        &credentials(Origin::Host),
+    );
+    assert!(walk.ends.contains(&End::Dropped));
+    let source = nat.replace("-j MASQUERADE", "-j SNAT --to-source 10.0.0.5");
+    let snat = (
+        "filter",
+        ":INPUT DROP [0:0]",
+        "-A INPUT -m conntrack ! --ctstate SNAT -j ACCEPT
+                                               -A INPUT -s 10.0.0.5/32 -j ACCEPT",
+    );
+    held(
+        &tables(&[("nat", &chains, &source), snat]),
+        &credentials(Origin::Host),
+    );
+}
+
+#[test]
 fn untracked_packets_see_no_nat() {
     let notrack = (
         "raw",

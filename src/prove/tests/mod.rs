@@ -7,6 +7,7 @@ mod blocks;
 mod concrete;
 mod deliveries;
 mod random;
+mod soup;
 mod walks;
 
 /// A ruleset of one filter table whose FORWARD chain has these rules.

@@ -92,9 +92,11 @@ fn packets_do_what_proofs_say() {
             let first = if backend == Backend::Nft { 0 } else { 1 };
             let mut tally = Tally::default();
             let mut wire = Wire::new(backend);
+            wire.bridged(true);
             for (count, number) in (first..rulesets).step_by(2).enumerate() {
-                if count % 500 == 499 {
+                if count % 100 == 99 {
                     wire = Wire::new(backend);
+                    wire.bridged(count % 200 == 199);
                 }
                 let mut random = Random::of_ruleset(seed, number);
                 let case = Case::random(&mut random, seed, number);

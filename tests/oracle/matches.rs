@@ -23,13 +23,12 @@ impl Place {
     }
 }
 
-const V4: [&str; 17] = [
+const V4: [&str; 16] = [
     "169.254.169.254",
     "169.254.169.254/32",
     "169.254.0.0/16",
     "169.254.169.0/24",
     "169.254.169.252/30",
-    "169.0.169.0/255.0.255.0",
     "128.0.0.0/1",
     "0.0.0.0/1",
     "10.0.0.0/8",
@@ -124,7 +123,9 @@ pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'st
         out += &format!("{}-s {source} ", random.not());
     }
     if random.percent(45) {
-        let addr = if place.v4() {
+        let addr = if place.dark && place.v4() && random.percent(5) {
+            "169.0.169.0/255.0.255.0" // not understood: a mask with holes
+        } else if place.v4() {
             random.pick(&V4)
         } else {
             random.pick(&V6)

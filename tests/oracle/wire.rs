@@ -80,6 +80,18 @@ impl Wire {
         }
     }
 
+    /// Whether packets meet PREROUTING in the bridge already (`br_netfilter`, which Docker loads)
+    /// or above it. Where the module is not loaded, there is nothing to choose.
+    pub(crate) fn bridged(&self, whether: bool) {
+        for tool in ["iptables", "ip6tables"] {
+            let path = format!("net/bridge/bridge-nf-call-{tool}");
+            let value = if whether { "1" } else { "0" };
+            if let Err(e) = self.lab.host.try_set_sysctl(&path, value) {
+                assert_eq!(e.kind(), io::ErrorKind::NotFound, "{path}: {e}");
+            }
+        }
+    }
+
     /// Loads a ruleset, in the place of all that was there, and reads it back.
     pub(crate) fn load(&self, family: Family, text: &str) -> Result<String, String> {
         let (restore, save) = match family {

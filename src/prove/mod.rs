@@ -3,7 +3,7 @@
 //! # Method
 //!
 //! A claim speaks of a *class* of packets. The class is walked through the hooks in the kernel's
-//! order as one exact set (a binary decision diagram over the packet's bits, [`bdd`]): a match cuts
+//! order as one exact set (a binary decision diagram over the bits of a packet): a match cuts
 //! it in two, a jump takes a part of it on a detour, NAT and MARK rewrite it. What comes out at an
 //! end is exactly the packets that can end there.
 //!
@@ -89,6 +89,7 @@ mod chains;
 mod class;
 mod condition;
 mod engine;
+mod example;
 mod hook;
 mod layout;
 mod path;

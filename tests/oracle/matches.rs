@@ -102,51 +102,51 @@ const STATES: [&str; 10] = [
     "RELATED,NEW",
 ];
 
-/// Interfaces, addresses and a protocol, each now and then; then what a protocol allows, and the
-/// rest. Answers the words, and the protocol if there is one with ports.
+/// One or two conditions, seldom none or more: a rule of many hardly ever applies, and then says
+/// nothing about any of them. Answers the words, and the protocol if there is one with ports.
 pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'static str>) {
     let mut out = String::new();
     let receives = ["", "PREROUTING", "INPUT", "FORWARD"].contains(&place.hook);
     let sends = ["", "FORWARD", "OUTPUT", "POSTROUTING"].contains(&place.hook);
-    if receives && random.percent(35) {
-        out += &format!("{}-i {} ", random.not(), random.pick(&IN));
-    }
-    if sends && random.percent(15) {
-        out += &format!("{}-o {} ", random.not(), random.pick(&OUT));
-    }
-    if random.percent(20) {
-        let source = if place.v4() {
-            random.pick(&SOURCES4)
-        } else {
-            random.pick(&SOURCES6)
-        };
-        out += &format!("{}-s {source} ", random.not());
-    }
-    if random.percent(45) {
-        let addr = if place.dark && place.v4() && random.percent(5) {
-            "169.0.169.0/255.0.255.0" // not understood: a mask with holes
-        } else if place.v4() {
-            random.pick(&V4)
-        } else {
-            random.pick(&V6)
-        };
-        out += &format!("{}-d {addr} ", random.not());
-    }
+    let count = random.pick(&[0, 1, 1, 1, 1, 2, 2, 2, 3, 4]);
+    // In the order in which every tool takes them, each once but for the last kind.
+    let mut kinds: Vec<usize> = (0..count).map(|_| random.below(10)).collect();
+    kinds.sort_unstable();
+    kinds.dedup_by(|a, b| a == b && *a < 6);
     let mut with_ports = None;
-    if random.percent(55) {
-        with_ports = protocol(random, place, &mut out);
-    }
-    for _ in 0..random.below(3) {
-        if random.percent(50) {
-            let more = extra(random, place);
-            // A match that is there twice has two of its own options: some tools take offence.
-            let module = more.split(' ').nth(1).unwrap_or_default().to_owned();
-            if !out.contains(&format!("-m {module} ")) {
-                out += &more;
+    for kind in kinds {
+        match kind {
+            0 if receives => out += &format!("{}-i {} ", random.not(), random.pick(&IN)),
+            1 if sends => out += &format!("{}-o {} ", random.not(), random.pick(&OUT)),
+            2 => {
+                let own: &[&str] = if place.v4() { &SOURCES4 } else { &SOURCES6 };
+                out += &format!("{}-s {} ", random.not(), random.pick(own));
+            }
+            3 => out += &format!("{}-d {} ", random.not(), destination(random, place)),
+            4 | 5 if with_ports.is_none() && !out.contains("-p ") => {
+                with_ports = protocol(random, place, &mut out);
+            }
+            _ => {
+                let more = extra(random, place);
+                // A match that is there twice has two of its own options: some tools take offence.
+                let module = more.split(' ').nth(1).unwrap_or_default().to_owned();
+                if !out.contains(&format!("-m {module} ")) {
+                    out += &more;
+                }
             }
         }
     }
     (out, with_ports)
+}
+
+fn destination(random: &mut Random, place: Place) -> &'static str {
+    if place.dark && place.v4() && random.percent(5) {
+        "169.0.169.0/255.0.255.0" // not understood: a mask with holes
+    } else if place.v4() {
+        random.pick(&V4)
+    } else {
+        random.pick(&V6)
+    }
 }
 
 fn protocol(random: &mut Random, place: Place, out: &mut String) -> Option<&'static str> {

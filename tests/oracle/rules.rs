@@ -100,7 +100,7 @@ fn guard(random: &mut Random, family: Family, table: &str, chains: &mut [(String
     let mut put = |random: &mut Random, chain: &str, rule: String| {
         for (name, rules) in chains.iter_mut() {
             if name == chain {
-                let at = if random.percent(60) {
+                let at = if random.percent(40) {
                     0
                 } else {
                     random.below(rules.len() + 1)
@@ -110,7 +110,7 @@ fn guard(random: &mut Random, family: Family, table: &str, chains: &mut [(String
         }
     };
     match table {
-        "filter" if random.percent(55) => {
+        "filter" if random.percent(35) => {
             let imds = if v4 {
                 "169.254.169.254/32"
             } else {

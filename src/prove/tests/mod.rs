@@ -6,9 +6,15 @@ use crate::ruleset::{Family, IfacePattern, Net, PortRange, parse_save};
 mod blocks;
 mod concrete;
 mod deliveries;
+mod generate;
 mod random;
+mod shields;
 mod soup;
+mod spell;
 mod walks;
+
+/// The documented rule.
+const BLOCK: &str = "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n";
 
 /// A ruleset of one filter table whose FORWARD chain has these rules.
 fn forward(rules: &str) -> Ruleset {

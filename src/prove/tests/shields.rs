@@ -1,0 +1,124 @@
+//! Blocks of other kinds: packets for this host, IPv6, several rulesets, native chains.
+
+use super::*;
+
+#[test]
+fn shields_of_this_host() {
+    let shield = "-A INPUT ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
+    let input = |rules| tables(&[("filter", ":INPUT ACCEPT [0:0]", rules)]);
+    let mut loopback = imds("eth0");
+    loopback.packets.dst = Destination::Net(net("127.0.0.0/8"));
+    loopback.packets.src.except = vec![net("127.0.0.0/8")];
+    loopback.packets.turned = false;
+    held(&input(shield), &loopback);
+    violated(&input(""), &loopback);
+    let off = HostView {
+        route_localnet: false,
+        ..host()
+    };
+    assert_eq!(prove(&input(""), &loopback, &off), Verdict::Held);
+
+    let rules = "-A INPUT -i docker0 -p tcp -m tcp --dport 51678 -j ACCEPT
+                 -A INPUT ! -i lo -p tcp -m tcp --dport 51678 -j DROP";
+    let mut introspection = imds("docker0");
+    introspection.packets.dst = Destination::ThisHost;
+    introspection.packets.protocol = Some(6);
+    introspection.packets.dport = port(51678);
+    let but = |names: &[&str]| {
+        Origin::Interface(Ifaces {
+            pattern: IfacePattern::Prefix(String::new()),
+            except: names
+                .iter()
+                .map(|name| IfacePattern::parse(name).unwrap())
+                .collect(),
+        })
+    };
+    introspection.packets.from = but(&["lo", "docker0"]);
+    held(&input(rules), &introspection);
+    let strangers = prove(&input(rules), &introspection, &HostView::default());
+    assert_eq!(strangers, Verdict::Held);
+    introspection.packets.from = but(&["lo"]);
+    violated(&input(rules), &introspection);
+    assert!(matches!(
+        prove(&input(rules), &introspection, &HostView::default()),
+        Verdict::Violated { .. }
+    ));
+}
+
+#[test]
+fn ipv6() {
+    let rules = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -d fd00:ec2::254/128 -i docker+ -j DROP\nCOMMIT\n";
+    let rules = parse_save(Family::V6, rules).unwrap();
+    let mut claim = imds("docker0");
+    claim.packets.family = Family::V6;
+    claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
+    held(&rules, &claim);
+    let split = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -p tcp -j DROP\n-A FORWARD ! -p tcp -j DROP\nCOMMIT\n";
+    let why = undecided(&parse_save(Family::V6, split).unwrap(), &claim);
+    assert!(why.contains("lead to no protocol"), "{why}");
+    // The rules of the other family say nothing.
+    violated(&forward(BLOCK), &claim);
+}
+
+#[test]
+fn two_rulesets_in_force_together() {
+    let nft = forward("-A FORWARD -i docker0 -j ACCEPT");
+    let legacy = forward(BLOCK);
+    violated(&nft, &imds("docker0"));
+    let host = host();
+    assert_eq!(
+        Prover::new(&[&nft, &legacy], &host).prove(&imds("docker0")),
+        Verdict::Held
+    );
+}
+
+#[test]
+fn native_chains_of_others_leave_a_block_held() {
+    let foreign = ForeignChain {
+        family: None,
+        hook: Hook::Forward,
+        name: "inet firewalld filter_FORWARD".into(),
+        nat: false,
+    };
+    let host = HostView {
+        foreign: vec![foreign],
+        ..host()
+    };
+    assert_eq!(
+        prove(&forward(BLOCK), &imds("docker0"), &host),
+        Verdict::Held
+    );
+    assert!(matches!(
+        prove(&forward(""), &imds("docker0"), &host),
+        Verdict::Undecided { .. }
+    ));
+}
+
+#[test]
+fn claims_read_as_sentences() {
+    let said = |change: fn(&mut PacketClass)| {
+        let mut claim = imds("docker0");
+        change(&mut claim.packets);
+        claim.to_string()
+    };
+    assert_eq!(
+        said(|_| {}),
+        "every protocol from docker0 to 169.254.169.254 is dropped"
+    );
+    assert_eq!(
+        said(|class| {
+            class.protocol = Some(6);
+            class.dst = Destination::ThisHost;
+            class.dport = port(51678);
+            class.from = Origin::Interface(Ifaces {
+                pattern: IfacePattern::Prefix(String::new()),
+                except: vec![IfacePattern::Exact("lo".into())],
+            });
+        }),
+        "TCP from any interface but lo to this host, port 51678 is dropped"
+    );
+    assert_eq!(
+        said(|class| class.src.except = vec![net("127.0.0.0/8")]),
+        "every protocol from docker0, source any address but 127.0.0.0/8 to 169.254.169.254 is dropped"
+    );
+}

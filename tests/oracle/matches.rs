@@ -116,7 +116,12 @@ pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'st
     let mut with_ports = None;
     for kind in kinds {
         match kind {
-            0 if receives => out += &format!("{}-i {} ", random.not(), random.pick(&IN)),
+            0 if receives => {
+                // iptables-legacy-save prints `! -i +` as nothing: such a text nobody can read.
+                let name = random.pick(&IN);
+                let not = if name == "+" { "" } else { random.not() };
+                out += &format!("{not}-i {name} ");
+            }
             1 if sends => out += &format!("{}-o {} ", random.not(), random.pick(&OUT)),
             2 => {
                 let own: &[&str] = if place.v4() { &SOURCES4 } else { &SOURCES6 };

@@ -3,10 +3,10 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test lint bench clean
+.PHONY: help setup build demo test fuzz-kernel lint bench clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing to build and test (says what; nothing where nothing is)
 	@scripts/setup.sh
@@ -19,6 +19,9 @@ demo: build ## Run the daemon in a private lab of namespaces, attack it, show wh
 
 test: lint ## Lint and run all tests (as root: they make network namespaces of their own)
 	$(CARGO) test --locked
+
+fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
+	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
 
 lint: setup ## Formatting and clippy
 	$(CARGO) fmt --all --check

@@ -1,0 +1,20 @@
+//! Any bytes are a ruleset or an error with a place, in both forms and both families.
+#![no_main]
+
+use ecs_netguard::ruleset::{Family, parse_listing, parse_save};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    for family in [Family::V4, Family::V6] {
+        if let Ok(ruleset) = parse_save(family, bytes) {
+            let rules: usize = ruleset
+                .tables
+                .values()
+                .flat_map(|table| table.chains.values())
+                .map(|chain| chain.rules.len())
+                .sum();
+            assert!(rules <= bytes.len(), "more rules than bytes");
+        }
+        let _ = parse_listing(family, "filter", bytes);
+    }
+});

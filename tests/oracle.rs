@@ -1,0 +1,133 @@
+//! The kernel is the oracle: random rulesets, what is proved of them, and what real packets do.
+//!
+//! A proof must never be contradicted: of what is held to be dropped nothing arrives, the example
+//! of a violation does arrive, what is held to be delivered is delivered.
+//!
+//! `ECS_NETGUARD_ORACLE_SEED` and `ECS_NETGUARD_ORACLE_N` choose other rulesets, and how many.
+
+#![allow(missing_docs, reason = "tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+mod oracle {
+    pub(crate) mod case;
+    pub(crate) mod claims;
+    pub(crate) mod judge;
+    pub(crate) mod matches;
+    pub(crate) mod packets;
+    pub(crate) mod random;
+    pub(crate) mod reduce;
+    pub(crate) mod rules;
+    pub(crate) mod spread;
+    pub(crate) mod tally;
+    pub(crate) mod wire;
+}
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::tamper::Backend;
+use oracle::case::Case;
+use oracle::claims::standard;
+use oracle::random::Random;
+use oracle::tally::Tally;
+use oracle::wire::Wire;
+
+const SEED: u64 = 20_261_122;
+const RULESETS: u64 = 300;
+/// After so many contradictions a thread has said enough.
+const ENOUGH: usize = 5;
+
+fn number(variable: &str, default: u64) -> u64 {
+    env::var(variable).map_or(default, |text| {
+        text.parse()
+            .unwrap_or_else(|_| panic!("{variable}={text} is no number"))
+    })
+}
+
+#[test]
+fn what_once_was_wrong_is_right() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle/regressions");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .collect();
+    files.retain(|file| file.extension().is_some_and(|ext| ext == "rules"));
+    files.sort();
+    for backend in Backend::ALL {
+        let mut wire = Wire::new(backend);
+        for file in &files {
+            let mut tally = Tally::default();
+            let case = Case::read(&fs::read_to_string(file).unwrap());
+            let claims = standard(case.family);
+            case.examine(&mut wire, &mut Random::new(SEED), &claims, &mut tally);
+            assert!(
+                tally.contradictions.is_empty(),
+                "{}:\n{}",
+                file.display(),
+                tally.contradictions[0]
+            );
+        }
+    }
+}
+
+#[test]
+fn packets_do_what_proofs_say() {
+    let seed = number("ECS_NETGUARD_ORACLE_SEED", SEED);
+    let rulesets = number("ECS_NETGUARD_ORACLE_N", RULESETS);
+    println!("ECS_NETGUARD_ORACLE_SEED={seed} ECS_NETGUARD_ORACLE_N={rulesets}");
+    let start = Instant::now();
+    // Two at a time, one for each backend: even numbers are nft's, odd ones legacy's.
+    let threads = Backend::ALL.map(|backend| {
+        thread::spawn(move || {
+            let first = if backend == Backend::Nft { 0 } else { 1 };
+            let mut tally = Tally::default();
+            let mut wire = Wire::new(backend);
+            wire.bridged(true);
+            for (count, number) in (first..rulesets).step_by(2).enumerate() {
+                if count % 100 == 99 {
+                    wire = Wire::new(backend);
+                    wire.bridged(count % 200 == 199);
+                }
+                let mut random = Random::of_ruleset(seed, number);
+                let case = Case::random(&mut random, seed, number);
+                let claims = oracle::claims::claims(&mut random, case.family);
+                case.examine(&mut wire, &mut random, &claims, &mut tally);
+                if tally.contradictions.len() >= ENOUGH {
+                    break;
+                }
+            }
+            tally
+        })
+    });
+    let mut tally = Tally::default();
+    for thread in threads {
+        match thread.join() {
+            Ok(part) => tally.add(part),
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+    println!("{tally}");
+    println!("{:.1} s", start.elapsed().as_secs_f64());
+    for contradiction in &tally.contradictions {
+        println!("{contradiction}\n");
+    }
+    assert!(
+        tally.contradictions.is_empty(),
+        "{} contradictions",
+        tally.contradictions.len()
+    );
+    assert!(
+        start.elapsed() < Duration::from_secs(60) || rulesets > RULESETS,
+        "too slow"
+    );
+}

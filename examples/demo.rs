@@ -24,6 +24,8 @@ use lab::wait::eventually;
 
 const ROLE: &str =
     "http://169.254.169.254/latest/meta-data/iam/security-credentials/ecsInstanceRole";
+/// "Amazon ECS container instance IAM role", ECS developer guide.
+const DOCUMENTED: &str = "-i docker+ -d 169.254.169.254/32 -j DROP";
 const PATIENCE: Duration = Duration::from_secs(15);
 
 fn main() {
@@ -41,6 +43,25 @@ fn main() {
     screen.chapter("Without the guard, any container reads the host's own role");
     screen.curl(&lab.docker, ROLE);
 
+    screen.chapter("AWS documents a rule against that. It works, until Docker restarts");
+    let tamper = lab.tamper(Backend::Nft);
+    tamper.aws_documented_block();
+    screen.curl(&lab.docker, ROLE);
+    tamper.docker25_restart();
+    screen.text("after a Docker restart, `iptables -C` still finds the rule:");
+    screen.shell(
+        &lab.host,
+        &format!("iptables -C FORWARD {DOCUMENTED} && echo \"it is there\""),
+    );
+    screen.curl(&lab.docker, ROLE);
+    screen
+        .text("presence is not protection: `ecs-netguard check` walks a packet through the rules");
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let check = lab.netguard(["check"]).output().expect("the program runs");
+    let check = String::from_utf8_lossy(&check.stdout).into_owned();
+    screen.text(&check.lines().take(3).collect::<Vec<_>>().join("\n"));
+    tamper.iptables(&format!("-D FORWARD {DOCUMENTED}"));
+
     screen.chapter("The daemon starts with this ecs.config");
     let ecs_config =
         "ECS_CLUSTER=demo\nECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
@@ -55,7 +76,6 @@ fn main() {
     screen.curl(&lab.host, &task);
 
     let mut table = Vec::new();
-    let tamper = lab.tamper(Backend::Nft);
     for attack in ATTACKS {
         screen.chapter(attack.title);
         table.push(survive(&screen, &lab, &daemon, &tamper, &attack));
@@ -208,6 +228,12 @@ impl Screen {
         for line in text.lines() {
             println!("   {line}");
         }
+    }
+
+    /// Runs a command line in a namespace and shows what a person would see.
+    fn shell(&self, at: &Namespace, line: &str) {
+        println!("   {}", self.paint("1", &format!("{}$ {line}", at.name())));
+        self.text(&at.sh(line));
     }
 
     /// Runs curl in a namespace and shows what a person would see.

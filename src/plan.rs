@@ -214,6 +214,20 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
     result
 }
 
+/// Whether the rule is in its chain, wherever it stands there.
+#[must_use]
+pub fn stands(rule: &WantedRule, actual: &Snapshot) -> bool {
+    let Ok(parsed) = parse_rule(rule.family, &rule.spec) else {
+        return false;
+    };
+    let table = actual
+        .rulesets
+        .get(&rule.family)
+        .and_then(|ruleset| ruleset.tables.get(rule.table));
+    let chain = table.and_then(|table| table.chains.get(rule.chain));
+    chain.is_some_and(|chain| !positions(chain, &parsed).is_empty())
+}
+
 /// How a chain differs from one where `want` stands on top, once, in order.
 fn compare(
     (family, table, name): (Family, &str, &str),

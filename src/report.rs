@@ -158,7 +158,7 @@ impl Reporter {
 }
 
 fn milliseconds(turn: &Turn) -> f64 {
-    turn.elapsed.as_secs_f64() * 1000.0
+    turn.repaired.as_secs_f64() * 1000.0
 }
 
 fn grouped(drifts: &[Drift]) -> Vec<(Guarantee, DriftKind, Vec<&Drift>)> {

@@ -83,11 +83,11 @@ fn native_chains_count_once_they_can_drop() {
          nft add rule inet rules in tcp dport 22 accept
          nft add table ip6 strict
          nft add chain ip6 strict through '{ type filter hook forward priority 0; policy drop; }'
-         nft add table ip dnat
-         nft add chain ip dnat pre '{ type nat hook prerouting priority -101; }'
-         nft add rule ip dnat pre tcp dport 81 redirect to :82
-         nft add table bridge other
-         nft add chain bridge other in '{ type filter hook input priority 0; policy drop; }'");
+         nft add table ip turn
+         nft add chain ip turn pre '{ type nat hook prerouting priority -101; }'
+         nft add rule ip turn pre tcp dport 81 redirect to :82
+         nft add table bridge others
+         nft add chain bridge others in '{ type filter hook input priority 0; policy drop; }'");
     let mut found = inventory(&lab).chains;
     found.sort_by(|a, b| a.name.cmp(&b.name));
     let summary: Vec<_> = found
@@ -98,7 +98,7 @@ fn native_chains_count_once_they_can_drop() {
         summary,
         [
             ("inet rules in", None, Hook::Input, false),
-            ("ip dnat pre", Some(Family::V4), Hook::Prerouting, true),
+            ("ip turn pre", Some(Family::V4), Hook::Prerouting, true),
             ("ip6 strict through", Some(Family::V6), Hook::Forward, false),
         ]
     );

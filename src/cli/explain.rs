@@ -208,9 +208,6 @@ fn line(step: &Step) -> String {
         Outcome::Unknown(_) => "unknown",
     };
     let mut line = format!("{number:>5}  {outcome:<8} {}", step.text);
-    if let Outcome::Unknown(what) = &step.outcome {
-        line.push_str(&format!("  ← not understood: {what}"));
-    }
     if !step.note.is_empty() {
         line.push_str(&format!("  ({})", step.note));
     }

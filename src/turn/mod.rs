@@ -51,7 +51,10 @@ pub struct Turn {
     pub outcomes: Vec<Outcome>,
     /// What an operator should know besides.
     pub notes: Vec<String>,
-    /// How long it took.
+    /// How long it took until what was missing was in place and read again.
+    #[serde(rename = "repaired_seconds", serialize_with = "seconds")]
+    pub repaired: Duration,
+    /// How long all of it took.
     #[serde(rename = "elapsed_seconds", serialize_with = "seconds")]
     pub elapsed: Duration,
 }
@@ -101,30 +104,39 @@ pub struct Memory<'a> {
 
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
 /// proved from what the kernel then holds, not from what was done.
+///
+/// What is missing is put in before anything is proved: a proof takes longer than the repair.
 pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Turn {
     let started = Instant::now();
-    let mut reading = Reading::take(target, memory.state);
-    let drifts = reading.plan.drifts.clone();
-    let found = outcomes(posture, &reading.proofs);
-    let (mut done, mut failures) = (Vec::new(), Vec::new());
-    let mut notes = target.notes.clone();
-    for _ in 0..ATTEMPTS {
-        if reading.plan.steps.is_empty() {
-            break;
-        }
-        failures.clear();
-        for step in &reading.plan.steps {
-            match step_after(&failures, step, target, &reading, memory, &mut notes) {
-                Ok(()) => done.push(step.to_string()),
-                Err(failure) => failures.push(failure),
-            }
-        }
-        reading = Reading::take(target, memory.state);
-        if failures.iter().any(|failure| failure.hopeless) {
-            break;
-        }
+    let mut changes = Changes {
+        notes: target.notes.clone(),
+        ..Changes::default()
+    };
+    let first = Reading::take(target, memory.state);
+    let open = first.input_is_open() && target.may_open_input;
+    let mut last = changes.bring_about(target, open, &first, memory);
+    let repaired = started.elapsed();
+    let found = outcomes(posture, &first.prove(target));
+    let mut proofs = last.as_ref().unwrap_or(&first).prove(target);
+    let needed = last
+        .as_ref()
+        .unwrap_or(&first)
+        .needs_open_input(target, &proofs);
+    if needed != open
+        && let Some(after) =
+            changes.bring_about(target, needed, last.as_ref().unwrap_or(&first), memory)
+    {
+        proofs = after.prove(target);
+        last = Some(after);
     }
-    notes.extend(reading.forget_undone(target, memory));
+    let reading = last.unwrap_or(first);
+    changes.notes.extend(reading.forget_undone(target, memory));
+    let Changes {
+        drifts,
+        done,
+        failures,
+        notes,
+    } = changes;
     Turn {
         tools: target.tools.clone(),
         drifts,
@@ -132,9 +144,102 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
         failures,
         unread: reading.unread,
         found,
-        outcomes: outcomes(posture, &reading.proofs),
+        outcomes: outcomes(posture, &proofs),
         notes,
+        repaired,
         elapsed: started.elapsed(),
+    }
+}
+
+/// What a turn changes, and what it meets on the way.
+#[derive(Default)]
+struct Changes {
+    drifts: Vec<Drift>,
+    done: Vec<String>,
+    failures: Vec<Failure>,
+    notes: Vec<String>,
+}
+
+impl Changes {
+    /// Carries out what the reading lacks. Returns what is there then; `None` if nothing was lacking.
+    fn bring_about(
+        &mut self,
+        target: &Target,
+        open_input: bool,
+        reading: &Reading,
+        memory: &mut Memory<'_>,
+    ) -> Option<Reading> {
+        let mut plan = reading.plan(target, open_input);
+        self.drifts.append(&mut plan.drifts);
+        let mut after: Option<Reading> = None;
+        for _ in 0..ATTEMPTS {
+            if plan.steps.is_empty() {
+                break;
+            }
+            self.failures.clear();
+            for step in &plan.steps {
+                match self.take_step(step, target, after.as_ref().unwrap_or(reading), memory) {
+                    Ok(()) => self.done.push(step.to_string()),
+                    Err(failure) => self.failures.push(failure),
+                }
+            }
+            let now = Reading::take(target, memory.state);
+            plan = now.plan(target, open_input);
+            after = Some(now);
+            if self.failures.iter().any(|failure| failure.hopeless) {
+                break;
+            }
+        }
+        after
+    }
+
+    /// Takes a step, unless one before it of the same family failed: the plan's order is what keeps
+    /// `route_localnet=1` from standing without its shield.
+    fn take_step(
+        &mut self,
+        step: &Step,
+        target: &Target,
+        reading: &Reading,
+        memory: &mut Memory<'_>,
+    ) -> Result<(), Failure> {
+        let failure = |message: String, hopeless| Failure {
+            family: step.family(),
+            object: step.object().to_owned(),
+            message: format!("{step}: {message}"),
+            hopeless,
+        };
+        if self
+            .failures
+            .iter()
+            .any(|failure| failure.family == step.family())
+        {
+            return Err(failure(
+                "not done, because the step before it failed".into(),
+                false,
+            ));
+        }
+        match step {
+            Step::Restore { family, input, .. } => {
+                let Some(tool) = target.tool(*family) else {
+                    return Ok(());
+                };
+                tool.restore(input).map_err(|error| {
+                    use iptables::Error::{Busy, Run};
+                    failure(error.to_string(), matches!(error, Busy { .. } | Run { .. }))
+                })
+            }
+            Step::RouteLocalnet {
+                interface,
+                value,
+                undo,
+            } => {
+                if !undo {
+                    self.notes.extend(reading.remember(interface, memory));
+                }
+                sysctl::set_route_localnet(interface, value)
+                    .map_err(|error| failure(error.to_string(), true))
+            }
+        }
     }
 }
 
@@ -143,66 +248,20 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
 pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let started = Instant::now();
     let reading = Reading::take(target, state);
-    let outcomes = outcomes(posture, &reading.proofs);
+    let proofs = reading.prove(target);
+    let outcomes = outcomes(posture, &proofs);
+    let open_input = reading.needs_open_input(target, &proofs);
     Turn {
         tools: target.tools.clone(),
-        drifts: reading.plan.drifts,
+        drifts: reading.plan(target, open_input).drifts,
         done: Vec::new(),
         failures: Vec::new(),
         unread: reading.unread,
         found: outcomes.clone(),
         outcomes,
         notes: target.notes.clone(),
+        repaired: Duration::ZERO,
         elapsed: started.elapsed(),
-    }
-}
-
-/// Takes a step, unless one before it of the same family failed: the plan's order is what keeps
-/// `route_localnet=1` from standing without its shield.
-fn step_after(
-    failures: &[Failure],
-    step: &Step,
-    target: &Target,
-    reading: &Reading,
-    memory: &mut Memory<'_>,
-    notes: &mut Vec<String>,
-) -> Result<(), Failure> {
-    let failure = |message: String, hopeless| Failure {
-        family: step.family(),
-        object: step.object().to_owned(),
-        message: format!("{step}: {message}"),
-        hopeless,
-    };
-    if failures
-        .iter()
-        .any(|failure| failure.family == step.family())
-    {
-        return Err(failure(
-            "not done, because the step before it failed".into(),
-            false,
-        ));
-    }
-    match step {
-        Step::Restore { family, input, .. } => {
-            let Some(tool) = target.tool(*family) else {
-                return Ok(());
-            };
-            tool.restore(input).map_err(|error| {
-                use iptables::Error::{Busy, Run};
-                failure(error.to_string(), matches!(error, Busy { .. } | Run { .. }))
-            })
-        }
-        Step::RouteLocalnet {
-            interface,
-            value,
-            undo,
-        } => {
-            if !undo {
-                notes.extend(reading.remember(interface, memory));
-            }
-            sysctl::set_route_localnet(interface, value)
-                .map_err(|error| failure(error.to_string(), true))
-        }
     }
 }
 

@@ -3,18 +3,18 @@
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
 use super::{Memory, Target};
-use crate::guarantee::{Rules, task_credentials};
+use crate::guarantee::{Guarantee, task_credentials};
 use crate::kernel::{facts, sysctl};
-use crate::plan::{Plan, Snapshot, plan};
+use crate::plan::{Plan, Snapshot, plan, stands};
+use crate::prove::{HostView, Verdict};
 use crate::ruleset::Family;
 use crate::state::State;
 
-/// A snapshot and what it means for the target.
+/// What is there.
 pub(super) struct Reading {
+    layers: Layers,
+    host: HostView,
     pub(super) snapshot: Snapshot,
-    pub(super) plan: Plan,
-    /// Each claim with its verdict.
-    pub(super) proofs: Vec<Proof>,
     /// What could not be read, and why.
     pub(super) unread: Vec<String>,
 }
@@ -40,21 +40,49 @@ impl Reading {
         }
         unread.extend(layers.unread.iter().cloned());
         unread.dedup();
-
-        let mut wanted = target.wanted.clone();
-        let ipv4 = layers.of(Family::V4);
-        if target.may_open_input && open_input_is_needed(target, &ipv4, &host) {
-            let Rules { iptables, .. } = task_credentials::open_input();
-            wanted.iptables.extend(iptables);
-        }
-        let proofs = prove(&target.claims, |family| layers.of(family), &host);
-        let plan = plan(&wanted, &snapshot);
         Self {
+            layers,
+            host,
             snapshot,
-            plan,
-            proofs,
             unread,
         }
+    }
+
+    /// What is missing, with or without the ACCEPT in INPUT.
+    pub(super) fn plan(&self, target: &Target, open_input: bool) -> Plan {
+        let mut wanted = target.wanted.clone();
+        if open_input {
+            wanted
+                .iptables
+                .extend(task_credentials::open_input().iptables);
+        }
+        plan(&wanted, &self.snapshot)
+    }
+
+    /// Each claim with its verdict.
+    pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
+        prove(&target.claims, |family| self.layers.of(family), &self.host)
+    }
+
+    /// Whether the ACCEPT in INPUT stands there now.
+    pub(super) fn input_is_open(&self) -> bool {
+        let opened = task_credentials::open_input();
+        opened
+            .iptables
+            .iter()
+            .all(|rule| stands(rule, &self.snapshot))
+    }
+
+    /// Whether it has to stand there. What is proved already spares most hosts the question.
+    pub(super) fn needs_open_input(&self, target: &Target, proofs: &[Proof]) -> bool {
+        let credentials = |proof: &&Proof| proof.guarantee == Guarantee::TaskCredentials;
+        let held = proofs
+            .iter()
+            .filter(credentials)
+            .all(|proof| proof.verdict == Verdict::Held);
+        target.may_open_input
+            && (!held || self.input_is_open())
+            && open_input_is_needed(target, &self.layers.of(Family::V4), &self.host)
     }
 
     /// Writes down what stood in a sysctl, before it is changed. Returns what the operator should

@@ -44,7 +44,8 @@ impl Tamper<'_> {
     }
 
     /// What Docker 28 does when its daemon starts, IPv4 and IPv6: its rules are in chains of its
-    /// own, and the two jumps to them go on top of FORWARD. DOCKER-USER keeps what is in it.
+    /// own, and the two jumps to them go on top of FORWARD. DOCKER-USER keeps what is in it. The
+    /// result is that of 28.5.2 (`tests/fixtures/docker28-networks.rules`).
     #[track_caller]
     pub fn docker28_restart(&self) {
         let families = [
@@ -73,7 +74,8 @@ impl Tamper<'_> {
                 "DOCKER-FORWARD",
                 "DOCKER-BRIDGE",
                 "DOCKER-CT",
-                "DOCKER-INTERNAL",
+                "DOCKER-ISOLATION-STAGE-1",
+                "DOCKER-ISOLATION-STAGE-2",
             ] {
                 docker.remove_chain("filter", chain);
                 docker.new_chain("filter", chain);
@@ -81,7 +83,7 @@ impl Tamper<'_> {
             docker.add_nat_jumps();
             docker.jump_first("FORWARD", "DOCKER-FORWARD");
             docker.jump_first("DOCKER-FORWARD", "DOCKER-BRIDGE");
-            docker.jump_first("DOCKER-FORWARD", "DOCKER-INTERNAL");
+            docker.jump_first("DOCKER-FORWARD", "DOCKER-ISOLATION-STAGE-1");
             docker.jump_first("DOCKER-FORWARD", "DOCKER-CT");
             for (bridge, subnet) in [USER_BRIDGE, "docker0"]
                 .into_iter()
@@ -89,7 +91,8 @@ impl Tamper<'_> {
             {
                 docker.network28(bridge, subnet);
             }
-            docker.user_chain();
+            docker.new_chain("filter", "DOCKER-USER");
+            docker.jump_first("FORWARD", "DOCKER-USER");
         }
     }
 }
@@ -222,5 +225,12 @@ impl Docker<'_> {
         let established = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT";
         self.append("filter", &format!("DOCKER-CT -o {bridge} {established}"));
         self.append("filter", &format!("DOCKER-BRIDGE -o {bridge} -j DOCKER"));
+        self.insert("nat", &format!("DOCKER -i {bridge} -j RETURN"));
+        let stage = "DOCKER-ISOLATION-STAGE";
+        self.append(
+            "filter",
+            &format!("{stage}-1 -i {bridge} ! -o {bridge} -j {stage}-2"),
+        );
+        self.insert("filter", &format!("{stage}-2 -o {bridge} -j DROP"));
     }
 }

@@ -41,6 +41,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use counter::Counter;
 use daemon::Daemon;
@@ -126,6 +127,7 @@ impl Builder {
         }
         .connect(self.docker0)
         .unwrap_or_else(|e| panic!("connecting the lab: {e}"));
+        lab.wait_for_links(self.docker0);
         counter::install(&lab.imds);
         lab.servers
             .extend(imds::start_imds(&lab.imds).expect("the metadata service starts"));
@@ -154,6 +156,27 @@ impl Lab {
         Builder {
             docker0: true,
             host_services: true,
+        }
+    }
+
+    /// A bridge forwards to a port only once the kernel has noticed, on a work queue of its own, that
+    /// the cable's other end is up; on a busy machine that takes a while.
+    fn wait_for_links(&self, docker0: bool) {
+        let mut links = vec![
+            (&self.host, "10.0.0.1"),
+            (&self.neighbour, "10.0.0.1"),
+            (&self.user, "172.18.0.1"),
+            (&self.awsvpc, "169.254.172.1"),
+        ];
+        if docker0 {
+            links.push((&self.docker, "172.17.0.1"));
+        }
+        for (ns, gateway) in links {
+            let gateway = gateway.parse().expect("an address");
+            let link = format!("{}'s link carries packets", ns.name());
+            wait::eventually(Duration::from_secs(20), &link, || {
+                ns.icmp_echo(gateway).is_ok_and(|answered| answered)
+            });
         }
     }
 

@@ -68,7 +68,10 @@ fn claims(family: Family) -> Vec<Claim> {
         },
         expect: Expect::Dropped,
     };
-    let mut claims = vec![block(Moment::First, true), block(Moment::Established, false)];
+    let mut claims = vec![
+        block(Moment::First, true),
+        block(Moment::Established, false),
+    ];
     if family == Family::V4 {
         for origin in [from("docker0"), Origin::Host] {
             let mut delivery = block(Moment::First, false);

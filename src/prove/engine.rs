@@ -60,6 +60,8 @@ pub(super) struct Engine<'r> {
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
     /// Where packets ended.
+    /// Whether NAT had several destinations to choose from.
+    pub(super) choices: bool,
     pub(super) ends: BTreeMap<End, Set>,
     /// What the base chain at hand has accepted, and what its NAT has translated.
     pub(super) accepted: Set,
@@ -106,6 +108,7 @@ impl<'r> Engine<'r> {
             known: Known::default(),
             sample: Known::default(),
             care: Care::Full,
+            choices: false,
             conditions: HashMap::new(),
             ends: BTreeMap::new(),
             accepted: Set::EMPTY,
@@ -230,6 +233,21 @@ impl<'r> Engine<'r> {
             set = self.forget(set, field);
         }
         set
+    }
+
+    /// The packets, as their sender sent them, that can end elsewhere than among the bad ones, with
+    /// the same answers to all questions.
+    pub(super) fn spared(&mut self, bad: Set) -> Set {
+        let ends: Vec<Set> = self.ends.values().copied().collect();
+        let all = ends.into_iter().fold(Set::EMPTY, |a, b| self.bdd.or(a, b));
+        let good = self.bdd.less(all, bad);
+        let good = self.forget(good, self.layout.tainted);
+        let good = self.original(good);
+        // One that ended before it was known how it would leave.
+        let nowhere = self.names.none(&mut self.bdd, self.layout.output);
+        let early = self.bdd.and(good, nowhere);
+        let early = self.forget(early, self.layout.output);
+        self.bdd.or(good, early)
     }
 
     /// The packets of a set that end there whatever the answers are that something not understood

@@ -24,6 +24,9 @@
 //!   that walk is the counterexample.
 //! * `undecided`: anything else; with a packet, and the match it hangs on.
 //!
+//! Where NAT has a choice (a range, one of several addresses, a port) the kernel takes one by rules of
+//! its own. All are followed; a packet that some choice would spare is no counterexample.
+//!
 //! A *target* that is not understood may do anything: the packets it gets are from then on both
 //! accepted and going on, with any address, port, mark and state, and *tainted*: they still have to
 //! be dropped for a block to hold, and never show a claim to be violated.

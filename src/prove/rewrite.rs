@@ -6,10 +6,10 @@ use super::bdd::Set;
 use super::class::Moment;
 use super::engine::{Answer, Engine};
 use super::hook::Hook;
-use super::layout::{Field, State};
+use super::layout::{Field, Shape, State};
 use super::start::Odd;
 use super::walk::{End, Outcome};
-use crate::ruleset::{Family, IfacePattern, Masked, Net, PortRange, Rewrite, Side, bits};
+use crate::ruleset::{Family, IfacePattern, Masked, Net, PortRange, Rewrite, Side, bits, protocol};
 
 impl Engine<'_> {
     /// Connection tracking looks at the packets that `raw` has not exempted.
@@ -25,6 +25,11 @@ impl Engine<'_> {
         };
         let mut all = untracked;
         let invalid = self.odd_is(Odd::Invalid);
+        let left_alone = self.left_alone(seen);
+        let left_alone = self.bdd.less(left_alone, invalid);
+        let seen = self.bdd.less(seen, left_alone);
+        let left_alone = self.set(left_alone, layout.state, State::Untracked as u128);
+        all = self.bdd.or(all, left_alone);
         let headless = self.odd_is(Odd::Headless);
         let fragment = self.odd_is(Odd::Fragment);
         let never = self.bdd.or(invalid, headless);
@@ -39,6 +44,31 @@ impl Engine<'_> {
             all = self.bdd.or(all, those);
         }
         all
+    }
+
+    /// Neighbour discovery and multicast membership, which IPv6's connection tracking calls UNTRACKED
+    /// of itself (`noct_valid_new` in nf_conntrack_proto_icmpv6.c).
+    fn left_alone(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        if layout.family != Family::V6 || self.moment != Moment::First {
+            return Set::EMPTY;
+        }
+        let kinds = [(130, 136), (143, 143)].into_iter().fold(
+            Set::EMPTY,
+            |all, (low, high): (u128, u128)| {
+                let some = layout
+                    .icmp
+                    .between(&mut self.bdd, low << 8, high << 8 | 0xff);
+                self.bdd.or(all, some)
+            },
+        );
+        let icmp = layout
+            .protocol
+            .equals(&mut self.bdd, protocol::ICMPV6.into());
+        let whole = layout.shape.equals(&mut self.bdd, Shape::Whole as u128);
+        [kinds, icmp, whole]
+            .into_iter()
+            .fold(set, |all, one| self.bdd.and(all, one))
     }
 
     /// `NOTRACK`. It leaves alone what already has a connection, as on the second time round by lo.
@@ -118,6 +148,7 @@ impl Engine<'_> {
         let moving = if single(to) {
             self.bdd.less(set, same)
         } else {
+            self.choices = true;
             set
         };
         let changed = self.translate(moving, to, (dst, Side::Dst), dport);

@@ -172,15 +172,24 @@ impl<'r> Prover<'r> {
             engine = self.engine(question.class);
             engine.care = Care::Block;
         }
-        let bad = self.run(&mut engine, question, None);
+        let mut bad = self.run(&mut engine, question, None);
+        if engine.choices && engine.care != Care::Full && !bad.is_empty() {
+            // What else could become of the packets matters now.
+            engine = self.engine(question.class);
+            bad = self.run(&mut engine, question, None);
+        }
         if engine.exhausted() {
             return too_much();
         }
         if bad.is_empty() {
             return Verdict::Held;
         }
+        let spared = engine.spared(bad);
         let bad = engine.original(bad);
-        let certain = engine.certain(bad);
+        // Where NAT has a choice (a range, one of several addresses, a port) the kernel takes one by
+        // rules of its own: no packet is an example that some choice would spare.
+        let certain = engine.bdd.less(bad, spared);
+        let certain = engine.certain(certain);
         if engine.exhausted() {
             return too_much();
         }
@@ -211,7 +220,7 @@ impl<'r> Prover<'r> {
             .map(|odd| format!("only this gets through: {odd}"));
         let why = unknown
             .or(odd)
-            .unwrap_or_else(|| "it hangs on an answer not known".to_owned());
+            .unwrap_or_else(|| "it hangs on which address or port NAT takes".to_owned());
         Verdict::Undecided { why, walk }
     }
 

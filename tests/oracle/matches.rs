@@ -86,7 +86,7 @@ const PORTS: [&str; 12] = [
     "1:1023",
     "1024:65535",
     "22:90",
-    "0:65535",
+    "1:65534",
     "40000",
 ];
 const STATES: [&str; 10] = [
@@ -117,7 +117,8 @@ pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'st
     for kind in kinds {
         match kind {
             0 if receives => {
-                // iptables-legacy-save prints `! -i +` as nothing: such a text nobody can read.
+                // iptables-legacy-save prints `! -i +` as nothing (see `ruleset`), and ports
+                // that are not 0:65535 too: such a text nobody can read.
                 let name = random.pick(&IN);
                 let not = if name == "+" { "" } else { random.not() };
                 out += &format!("{not}-i {name} ");

@@ -122,3 +122,53 @@ fn claims_read_as_sentences() {
         "every protocol from docker0, source any address but 127.0.0.0/8 to 169.254.169.254 is dropped"
     );
 }
+
+#[test]
+fn neighbour_discovery_is_untracked_and_not_new() {
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID,NEW -j DROP\nCOMMIT\n";
+    let mut claim = imds("docker0");
+    claim.packets.family = Family::V6;
+    claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
+    let ruleset = parse_save(Family::V6, text).unwrap();
+    let packet = violated(&ruleset, &claim).example.unwrap();
+    assert!(
+        matches!(packet.icmp, Some((130..=136 | 143, _))),
+        "{packet}"
+    );
+    let all = text.replace("INVALID,NEW", "INVALID,NEW,UNTRACKED");
+    held(&parse_save(Family::V6, all).unwrap(), &claim);
+    claim.packets.protocol = Some(6);
+    held(&ruleset, &claim);
+}
+
+#[test]
+fn what_nat_may_choose_is_nobodys_example() {
+    let range = |to| format!("-A PREROUTING -i docker0 -j DNAT --to-destination {to}");
+    let invalid = (
+        "filter",
+        ":FORWARD ACCEPT [0:0]",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    );
+    let nat = |to| {
+        let rule = range(to);
+        tables(&[("nat", ":PREROUTING ACCEPT [0:0]", &rule), invalid])
+    };
+    let why = undecided(&nat("169.254.169.250-169.254.169.254"), &imds("docker0"));
+    assert!(why.contains("NAT"), "{why}");
+    violated(&nat("169.254.169.254"), &imds("docker0"));
+    held(&nat("169.254.169.1-169.254.169.9"), &imds("docker0"));
+}
+
+#[test]
+fn a_masqueraded_source_is_one_of_several() {
+    let nat = "-A OUTPUT -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 51679
+-A POSTROUTING -d 127.0.0.1/32 -j MASQUERADE";
+    let chains = ":OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]";
+    let drops = |from: &str| {
+        let rule = format!("-A INPUT -s {from} -j DROP");
+        let filter = ("filter", ":INPUT ACCEPT [0:0]", rule.as_str());
+        tables(&[("nat", chains, nat), filter])
+    };
+    undecided(&drops("172.17.0.0/16"), &credentials(Origin::Host));
+    violated(&drops("0.0.0.0/0"), &credentials(Origin::Host));
+}

@@ -55,6 +55,9 @@ impl Odd {
 /// IPv6 extension headers: as a packet's protocol these are skipped over (`ipv6_ext_hdr`).
 const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
 
+/// The user and group id of a packet without a socket.
+const NOBODY: u128 = 1 << 32;
+
 impl Engine<'_> {
     pub(super) fn odd_is(&mut self, odd: Odd) -> Set {
         self.layout.odd.equals(&mut self.bdd, odd as u128)
@@ -127,7 +130,13 @@ impl Engine<'_> {
             Origin::Interface(ifaces) => {
                 let input = self.among(ifaces, layout.input);
                 let no_output = self.names.none(&mut self.bdd, layout.output);
-                self.bdd.and(input, no_output)
+                let mut set = self.bdd.and(input, no_output);
+                // What is forwarded has no socket, and so no owner.
+                for field in [layout.uid, layout.gid] {
+                    let nobody = field.equals(&mut self.bdd, NOBODY);
+                    set = self.bdd.and(set, nobody);
+                }
+                set
             }
             Origin::Host => {
                 let no_input = self.names.none(&mut self.bdd, layout.input);
@@ -258,9 +267,8 @@ impl Engine<'_> {
                 self.bdd.and(set, unlikely)
             }
             Odd::Socketless if !outside => {
-                let absent = 1 << 32;
-                let set = self.set(set, layout.uid, absent);
-                self.set(set, layout.gid, absent)
+                let set = self.set(set, layout.uid, NOBODY);
+                self.set(set, layout.gid, NOBODY)
             }
             Odd::Marked if !outside => self.forget(plain, layout.mark),
             _ => Set::EMPTY,

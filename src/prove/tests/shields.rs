@@ -172,3 +172,13 @@ fn a_masqueraded_source_is_one_of_several() {
     undecided(&drops("172.17.0.0/16"), &credentials(Origin::Host));
     violated(&drops("0.0.0.0/0"), &credentials(Origin::Host));
 }
+
+#[test]
+fn forwarded_packets_have_no_owner() {
+    let rules = |owner: &str| {
+        let rules = format!("-A POSTROUTING -m owner {owner} -j ACCEPT\n-A POSTROUTING -j DROP");
+        tables(&[("mangle", ":POSTROUTING ACCEPT [0:0]", &rules)])
+    };
+    held(&rules("--gid-owner 0-10"), &imds("docker0"));
+    violated(&rules("! --gid-owner 0-10"), &imds("docker0"));
+}

@@ -59,9 +59,9 @@ pub(super) struct Engine<'r> {
     pub(super) care: Care,
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
-    /// Where packets ended.
     /// Whether NAT had several destinations to choose from.
     pub(super) choices: bool,
+    /// Where packets ended.
     pub(super) ends: BTreeMap<End, Set>,
     /// What the base chain at hand has accepted, and what its NAT has translated.
     pub(super) accepted: Set,

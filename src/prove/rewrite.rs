@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::Set;
 use super::class::Moment;
-use super::engine::{Answer, Engine};
+use super::engine::Engine;
 use super::hook::Hook;
 use super::layout::{Field, Shape, State};
 use super::start::Odd;
@@ -32,7 +32,9 @@ impl Engine<'_> {
         all = self.bdd.or(all, left_alone);
         let headless = self.odd_is(Odd::Headless);
         let fragment = self.odd_is(Odd::Fragment);
+        let unfit = self.unfit_to_begin();
         let never = self.bdd.or(invalid, headless);
+        let never = self.bdd.or(never, unfit);
         let invalid_or_not = self.bdd.or(never, fragment);
         for (state, of) in [(first, never), (State::Invalid, invalid_or_not)] {
             let those = match state {
@@ -44,6 +46,43 @@ impl Engine<'_> {
             all = self.bdd.or(all, those);
         }
         all
+    }
+
+    /// Packets that cannot be the first of a connection: INVALID, and not seen by NAT. ICMP that is no
+    /// request (`valid_new` in nf_conntrack_proto_icmp.c and _icmpv6.c; an error is RELATED only to a
+    /// connection that it quotes), and TCP whose flags begin nothing (`tcp_conntracks` and
+    /// `tcp_valid_flags` in nf_conntrack_proto_tcp.c). A lone ACK is taken up, unless
+    /// `nf_conntrack_tcp_loose` is 0: that is left to the packets that are INVALID anyway.
+    fn unfit_to_begin(&mut self) -> Set {
+        if self.moment != Moment::First {
+            return Set::EMPTY;
+        }
+        let layout = self.layout;
+        let (icmp, requests): (u8, &[u128]) = match layout.family {
+            Family::V4 => (protocol::ICMP, &[8, 13, 15, 17]),
+            Family::V6 => (protocol::ICMPV6, &[128, 139]),
+        };
+        let mut fit = Set::EMPTY;
+        for kind in requests {
+            let this = layout
+                .icmp
+                .between(&mut self.bdd, kind << 8, kind << 8 | 0xff);
+            fit = self.bdd.or(fit, this);
+        }
+        let icmp = layout.protocol.equals(&mut self.bdd, icmp.into());
+        let replies = self.bdd.less(icmp, fit);
+
+        // FIN, SYN, RST, ACK; with PSH or URG as they like.
+        let (relevant, syn, ack) = (0b01_0111, 0b00_0010, 0b01_0000);
+        let opening = layout.flags.masked(&mut self.bdd, syn, relevant);
+        let taken_up = layout.flags.masked(&mut self.bdd, ack, relevant);
+        let fit = self.bdd.or(opening, taken_up);
+        let tcp = layout.protocol.equals(&mut self.bdd, protocol::TCP.into());
+        let flags = self.bdd.less(tcp, fit);
+
+        let unfit = self.bdd.or(replies, flags);
+        let whole = layout.shape.equals(&mut self.bdd, Shape::Whole as u128);
+        self.bdd.and(unfit, whole)
     }
 
     /// Neighbour discovery and multicast membership, which IPv6's connection tracking calls UNTRACKED
@@ -164,8 +203,8 @@ impl Engine<'_> {
 
     /// `MASQUERADE`: the source becomes one of this host's addresses, never a loopback one (this is
     /// walked only for packets that leave by lo: inet_select_addr() takes one of the other interfaces'
-    /// then), or any where those are not known. Which one it is depends on the route. So a claim
-    /// holds only if it does with each, and is not called violated by what one of them may never meet.
+    /// then), or any where those are not known. Which one it is depends on the route, so all are
+    /// possible.
     pub(super) fn masquerade(&mut self, set: Set, ports: Option<PortRange>) -> Set {
         self.say("source", "an address of this host");
         let own = if self.knows_addresses() {
@@ -179,9 +218,7 @@ impl Engine<'_> {
             let ports = self.ports(Side::Src, &[range]);
             fits = self.bdd.and(fits, ports);
         }
-        let moved = self.resource(set, true, fits);
-        let this_one = self.ask(Answer::Unknown);
-        self.bdd.and(moved, this_one)
+        self.resource(set, true, fits)
     }
 
     /// Gives packets another source. The port may have to change even where none is asked for, to

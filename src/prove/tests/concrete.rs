@@ -115,6 +115,16 @@ enum Way {
     Drop,
 }
 
+/// Whether connection tracking takes the packet for the first of a connection.
+fn begins(p: &Probe) -> bool {
+    let (fin, syn, rst, ack) = (1, 2, 4, 16);
+    match p.proto {
+        1 => [8, 13, 15, 17].contains(&p.icmp),
+        6 => [syn, ack].contains(&(p.flags & (fin | syn | rst | ack))),
+        _ => true,
+    }
+}
+
 /// What becomes of a packet that comes in by an interface, or that this host sends.
 pub(super) fn fate(rules: &Rules, answers: &Answers, p: &Probe) -> Result<Fate, Open> {
     let mut t = Travel {
@@ -137,7 +147,7 @@ pub(super) fn fate(rules: &Rules, answers: &Answers, p: &Probe) -> Result<Fate, 
         return Ok(Fate::Dropped);
     }
     if t.state != "UNTRACKED" {
-        t.state = "NEW";
+        t.state = if begins(p) { "NEW" } else { "INVALID" };
     }
     if !t.table("mangle", first)? || (t.state == "NEW" && !t.table("nat", first)?) {
         return Ok(Fate::Dropped);

@@ -63,19 +63,45 @@ fn main() {
         "\napply after a flush: {:.1} ms",
         ms(apply.saturating_sub(flush))
     );
+
+    println!("\na saved ruleset of 10,000 rules, `check --ruleset`:");
+    let lab = Lab::new();
+    lab.write("ecs.config", ECS_CONFIG);
+    lab.netguard(["apply"]).run();
+    let own = lab.tamper(Backend::Nft).save();
+    let others: String = lines(10_000);
+    let below = own.replacen("-A FORWARD", &format!("{others}-A FORWARD"), 1);
+    let last = own
+        .rfind("-A FORWARD")
+        .expect("the guard's rules are saved");
+    let end = last + own[last..].find('\n').expect("lines end") + 1;
+    let above = format!("{}{others}{}", &own[..end], &own[end..]);
+    for (what, text) in [("below the guard's", above), ("above the guard's", below)] {
+        lab.write("saved", text);
+        let time = median(|| {
+            drop(
+                lab.netguard(["check", "--ruleset", "/run/lab/saved"])
+                    .output(),
+            )
+        });
+        println!("  other rules {what}: {:.1} ms", ms(time));
+    }
+}
+
+fn lines(rules: usize) -> String {
+    let rule = |n| {
+        format!(
+            "-A FORWARD -s 198.18.{}.{}/32 -j ACCEPT\n",
+            n / 256,
+            n % 256
+        )
+    };
+    (0..rules).map(rule).collect()
 }
 
 /// Rules that look at sources nobody has.
 fn fill(lab: &Lab, rules: usize) {
-    let lines: String = (0..rules)
-        .map(|n| {
-            format!(
-                "-A FORWARD -s 198.18.{}.{}/32 -j ACCEPT\n",
-                n / 256,
-                n % 256
-            )
-        })
-        .collect();
+    let lines = lines(rules);
     lab.tamper(Backend::Nft)
         .restore_snapshot(&format!("*filter\n{lines}COMMIT\n"));
 }

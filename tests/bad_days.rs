@@ -148,6 +148,34 @@ fn a_table_that_iptables_cannot_list_is_reported_and_the_others_are_kept() {
 }
 
 #[test]
+fn a_rule_deleted_between_reading_and_writing_starts_the_turn_over() {
+    let lab = Lab::new();
+    apply(&lab, BLOCK);
+    let before = lab.tamper(Backend::Nft).save();
+    lab.tamper(Backend::Nft)
+        .iptables("-I FORWARD -i docker0 -j ACCEPT");
+    replace(
+        &lab,
+        "case $0 in */iptables-restore) [ -e /run/once ] || { touch /run/once
+            /run/real/iptables -D FORWARD -d 169.254.169.254/32 -i docker+ -m comment --comment 'ecs-netguard: imds-block' -j DROP
+        };; esac
+        exec $real \"$@\"",
+    );
+    let (code, text) = apply(&lab, BLOCK);
+    assert_eq!(code, Some(0), "{text}");
+    let after = lab.host.sh("/run/real/iptables -S FORWARD");
+    let own: Vec<_> = after
+        .lines()
+        .filter(|line| line.contains("ecs-netguard: "))
+        .collect();
+    let wanted: Vec<_> = before
+        .lines()
+        .filter(|line| line.contains("imds-block"))
+        .collect();
+    assert_eq!(own, wanted, "whole, once, in order");
+}
+
+#[test]
 fn ip6tables_that_fails_leaves_ipv4_kept_and_says_so() {
     let lab = Lab::new();
     replace(

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::config::FileText;
 use crate::config::ecs::{self, EcsConfig, EcsInputs, EcsPaths};
 use crate::config::settings::{Mode, Settings, SettingsError};
 
@@ -32,6 +33,10 @@ pub struct Inputs {
     pub settings: Settings,
     /// ecs.config as the ECS software reads it.
     pub ecs: EcsConfig,
+    /// Whether there is an ecs.config.
+    present: bool,
+    /// Whether ecs.config could not be read and never has been: nobody knows what it wishes.
+    unknown_wish: bool,
     /// What could not be read and what was done instead.
     pub warnings: Vec<String>,
 }
@@ -43,6 +48,8 @@ impl Inputs {
         Ok(Self {
             settings,
             ecs: ecs::resolve(&EcsInputs::read(&paths.ecs)),
+            present: true,
+            unknown_wish: false,
             warnings: Vec::new(),
         })
     }
@@ -67,10 +74,25 @@ impl Inputs {
             warnings.push(format!("{error}; until that is mended {instead}"));
             settings
         });
-        let mut ecs = ecs::resolve(&EcsInputs::read(&paths.ecs));
+        let read = EcsInputs::read(&paths.ecs);
+        let present = read.config.1 != FileText::Absent;
+        let mut ecs = ecs::resolve(&read);
+        // A file that is taken away has not said that it changed its mind.
+        if let (false, Some(last)) = (present, last.filter(|last| last.present)) {
+            let path = paths.ecs.config.display();
+            warnings.push(format!(
+                "{path} is gone; what it said before stays in force until it is there again"
+            ));
+            return Self {
+                settings,
+                warnings,
+                ..last.clone()
+            };
+        }
+        let mut unknown_wish = false;
         if !ecs.unreadable.is_empty() {
             let instead = match last {
-                Some(last) => {
+                Some(last) if !last.unknown_wish => {
                     let unreadable = std::mem::take(&mut ecs.unreadable);
                     ecs = EcsConfig {
                         unreadable,
@@ -78,9 +100,13 @@ impl Inputs {
                     };
                     "what it said before stays in force"
                 }
-                None => {
-                    settings.imds.block = Mode::Always;
-                    "IMDS is blocked"
+                // config.toml may still say never, and is readable.
+                _ => {
+                    unknown_wish = true;
+                    if settings.imds.block == Mode::Auto {
+                        settings.imds.block = Mode::Always;
+                    }
+                    "IMDS is blocked, unless config.toml says never"
                 }
             };
             for input in &ecs.unreadable {
@@ -91,6 +117,8 @@ impl Inputs {
         Self {
             settings,
             ecs,
+            present,
+            unknown_wish,
             warnings,
         }
     }

@@ -17,6 +17,8 @@ pub struct Reporter {
     warnings: BTreeSet<String>,
     messages: BTreeSet<String>,
     posture: Option<Posture>,
+    /// What the last turn could not put right.
+    lasting: Vec<Drift>,
     standing: BTreeMap<Guarantee, (Standing, Vec<String>)>,
 }
 
@@ -32,7 +34,7 @@ impl Reporter {
             .ecs
             .traps
             .iter()
-            .map(|trap| trap.message.clone())
+            .map(|trap| format!("{}:{}: {}", trap.path.display(), trap.line, trap.message))
             .collect();
         for trap in traps.difference(&self.traps) {
             warn!("{trap}");
@@ -81,7 +83,16 @@ impl Reporter {
 
     /// Says what somebody changed, and that it was put back. Where the guarantee was proved to hold
     /// all the same, that is no alarm.
-    pub fn drift(&self, turn: &Turn) {
+    pub fn drift(&mut self, turn: &Turn) {
+        let lasting = if turn.failures.is_empty() {
+            Vec::new()
+        } else {
+            turn.drifts.clone()
+        };
+        if !lasting.is_empty() && lasting == self.lasting {
+            return;
+        }
+        self.lasting = lasting;
         let milliseconds = milliseconds(turn);
         for (guarantee, kind, drifts) in grouped(&turn.drifts) {
             let (what, objects) = describe(&drifts);
@@ -94,7 +105,7 @@ impl Reporter {
             let held = turn
                 .found
                 .iter()
-                .any(|o| o.guarantee == guarantee && o.standing != Standing::Violated);
+                .any(|o| o.guarantee == guarantee && o.standing == Standing::Held);
             if held {
                 info!(
                     guarantee = name,

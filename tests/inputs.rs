@@ -90,19 +90,48 @@ fn an_ecs_config_that_cannot_be_read_keeps_what_it_said() {
 }
 
 #[test]
-fn what_cannot_be_read_at_the_start_blocks() {
+fn an_ecs_config_that_is_taken_away_keeps_what_it_said() {
     let lab = Lab::new();
+    lab.write("config.toml", LONG_INTERVAL);
+    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    daemon.wait_for_log("keeping the rules", TIME);
+    lab.host.sh("rm /run/lab/ecs.config");
+    daemon.wait_for_log("/run/lab/ecs.config is gone", TIME);
+    assert!(blocked(&lab));
+    lab.write("ecs.config", "ECS_CLUSTER=x\n");
+    eventually(
+        TIME,
+        "it is there again, and says nothing of a block",
+        || !blocked(&lab),
+    );
+}
+
+#[test]
+fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let mut daemon = lab.start_daemon("\0");
     daemon.wait_for_log("IMDS is blocked", TIME);
     daemon.wait_for_log("keeping the rules", TIME);
-    assert!(blocked(&lab));
+    // Each flush is repaired by a later turn: so several turns have seen the same file.
+    for _ in 0..2 {
+        assert!(blocked(&lab));
+        lab.tamper(Backend::Nft).flush("filter", None);
+        eventually(TIME, "a later turn blocks too", || blocked(&lab));
+    }
+    lab.write("config.toml", "[imds]\nblock = \"never\"\n");
+    eventually(TIME, "config.toml is readable, and decides", || {
+        !blocked(&lab)
+    });
     daemon.terminate();
-    lab.netguard(["release"]).run();
+
     lab.write("config.toml", "[imds]\nblock = 3\n");
     let daemon = lab.start_daemon("");
     daemon.wait_for_log("IMDS is blocked", TIME);
     daemon.wait_for_log("keeping the rules", TIME);
     assert!(blocked(&lab));
+    lab.tamper(Backend::Nft).flush("filter", None);
+    eventually(TIME, "a later turn blocks too", || blocked(&lab));
 }
 
 #[test]

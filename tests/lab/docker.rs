@@ -77,9 +77,12 @@ impl Programs {
         std::env::join_paths(all).unwrap_or(given)
     }
 
-    fn libraries(&self) -> Option<PathBuf> {
+    /// Where the unpacked packages have their libraries; older ones put some directly below /lib.
+    fn libraries(&self) -> Option<OsString> {
+        let dir = self.0.as_ref()?;
         let arch = std::env::consts::ARCH;
-        Some(self.0.as_ref()?.join(format!("usr/lib/{arch}-linux-gnu")))
+        let libraries = ["usr/lib", "lib"].map(|lib| dir.join(format!("{lib}/{arch}-linux-gnu")));
+        std::env::join_paths(libraries).ok()
     }
 
     fn busybox(&self) -> Result<PathBuf, String> {
@@ -95,7 +98,7 @@ impl Programs {
     fn equip<'a>(&self, command: NsCommand<'a>) -> NsCommand<'a> {
         let command = command.env("PATH", self.path());
         match self.libraries() {
-            Some(dir) => command.env("LD_LIBRARY_PATH", dir),
+            Some(dirs) => command.env("LD_LIBRARY_PATH", dirs),
             None => command,
         }
     }

@@ -31,6 +31,12 @@ need curl curl curl-minimal
 need cc gcc gcc
 need setpriv util-linux util-linux
 
+# The tests' own dockerd starts itself again without its environment, and so finds this library only
+# where the system has it.
+if [ "$manager" = apt ] && ! ldconfig -p | grep -q 'libdevmapper\.so\.1\.02\.1'; then
+    missing="$missing libdevmapper1.02.1"
+fi
+
 rust_is_recent() {
     version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
     [ -n "$version" ] && [ "$(printf '%s\n%s\n' "$RUST_NEEDED" "$version" | sort -V | head -n 1)" = "$RUST_NEEDED" ]

@@ -54,6 +54,19 @@ impl Inputs {
         })
     }
 
+    /// Whether everything that is there could be read. Without that, nobody knows what is wished, and
+    /// a command must neither take rules out nor call them not required.
+    pub fn require_readable(&self) -> anyhow::Result<()> {
+        match self.ecs.unreadable.first() {
+            None => Ok(()),
+            Some(input) => anyhow::bail!(
+                "{} {}; mend or remove the file: what it wishes is not known, so nothing was done",
+                input.path.display(),
+                input.reason
+            ),
+        }
+    }
+
     /// Reads them for the daemon, which must not fail open. What cannot be read stays as `last` had
     /// it; without a last time, a config.toml that cannot be understood blocks, and so does an
     /// ecs.config that cannot be read.

@@ -79,14 +79,6 @@ impl Posture {
             .map(|d| d.guarantee)
             .collect()
     }
-
-    /// Whether `guarantee` is required.
-    #[must_use]
-    pub fn requires(&self, guarantee: Guarantee) -> bool {
-        self.decisions
-            .iter()
-            .any(|d| d.guarantee == guarantee && d.required)
-    }
 }
 
 fn imds_block(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {

@@ -176,6 +176,39 @@ fn a_rule_deleted_between_reading_and_writing_starts_the_turn_over() {
 }
 
 #[test]
+fn an_ecs_config_that_cannot_be_read_takes_no_rule_out() {
+    let lab = Lab::new();
+    assert_eq!(apply(&lab, BLOCK).0, Some(0));
+    let before = lab.tamper(Backend::Nft).save();
+    let (code, text) = apply(&lab, "ECS_AWSVPC_BLOCK_IMDS=true\0\n");
+    assert_eq!(code, Some(2), "{text}");
+    assert!(text.contains("/run/lab/ecs.config"), "{text}");
+    assert_eq!(lab.netguard(["check"]).status().unwrap().code(), Some(2));
+    let rules = |save: &str| {
+        let lines = save.lines().filter(|line| line.starts_with("-A"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(rules(&lab.tamper(Backend::Nft).save()), rules(&before));
+}
+
+#[test]
+fn what_release_could_not_remove_it_does_not_call_removed() {
+    let lab = Lab::new();
+    apply(&lab, BLOCK);
+    replace(
+        &lab,
+        "case $0 in *-restore) echo 'not today' >&2; exit 1;; esac; exec $real \"$@\"",
+    );
+    let output = lab.netguard(["release"]).output().unwrap();
+    let text = words(&output);
+    assert_eq!(output.status.code(), Some(3), "{text}");
+    assert!(
+        text.contains("not today") && !text.contains("removed"),
+        "{text}"
+    );
+}
+
+#[test]
 fn ip6tables_that_fails_leaves_ipv4_kept_and_says_so() {
     let lab = Lab::new();
     replace(

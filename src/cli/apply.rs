@@ -9,6 +9,7 @@ use crate::turn::{self, Memory, Target};
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs())?;
+    inputs.require_readable()?;
     need_net_admin("apply")?;
     let _lock = Lock::take(&common.runtime_dir, "apply")?;
     let posture = Posture::resolve(&inputs.settings, &inputs.ecs);

@@ -30,6 +30,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     if let Some(rulesets) = arguments.files.read()? {
         return judge(common, arguments, &inputs, &rulesets);
     }
+    inputs.require_readable()?;
     need_net_admin("check")?;
     let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
@@ -53,7 +54,10 @@ fn judge(
     rulesets: &[Ruleset],
 ) -> anyhow::Result<Exit> {
     let posture = match &common.ecs_config {
-        Some(_) => Posture::resolve(&inputs.settings, &inputs.ecs),
+        Some(_) => {
+            inputs.require_readable()?;
+            Posture::resolve(&inputs.settings, &inputs.ecs)
+        }
         None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
     };
     let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);

@@ -37,8 +37,10 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         })
         .collect();
     let released = Released {
+        // Of a turn that failed nobody knows here what it got done; the next one will tell.
         removed: turns
             .iter()
+            .filter(|t| t.failures.is_empty())
             .flat_map(|t| &t.drifts)
             .map(|d| d.object.clone())
             .collect(),
@@ -78,7 +80,7 @@ fn kept(interface: &str) -> String {
 
 fn print(released: &Released) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if released.removed.is_empty() {
+    if released.removed.is_empty() && released.failures.is_empty() {
         writeln!(out, "Nothing to remove.")?;
     }
     for object in &released.removed {

@@ -224,23 +224,19 @@ impl<'r> Engine<'r> {
             Target::Notrack if at.table_name == "raw" => self.untrack(set),
             Target::Dnat(to) if at.table_name == "nat" => {
                 let done = self.dnat(set, to);
-                self.translated = self.bdd.or(self.translated, done);
-                Set::EMPTY
+                self.translated(done)
             }
             Target::Redirect(ports) if at.table_name == "nat" => {
                 let done = self.redirect(set, *ports);
-                self.translated = self.bdd.or(self.translated, done);
-                Set::EMPTY
+                self.translated(done)
             }
             Target::Snat(to) if at.table_name == "nat" => {
                 let done = self.snat(set, to);
-                self.translated = self.bdd.or(self.translated, done);
-                Set::EMPTY
+                self.translated(done)
             }
             Target::Masquerade(ports) if at.table_name == "nat" => {
                 let done = self.masquerade(set, *ports);
-                self.translated = self.bdd.or(self.translated, done);
-                Set::EMPTY
+                self.translated(done)
             }
             // The kernel refuses these elsewhere, so the text is not what it seems.
             Target::Notrack
@@ -250,6 +246,12 @@ impl<'r> Engine<'r> {
             | Target::Masquerade(_)
             | Target::Unknown(_) => self.anything(set),
         }
+    }
+
+    /// Packets that NAT has decided about; no rule behind sees them.
+    fn translated(&mut self, done: Set) -> Set {
+        self.translated = self.bdd.or(self.translated, done);
+        Set::EMPTY
     }
 
     /// The user chain a rule calls. The kernel refuses loops, and calls without a chain.

@@ -11,6 +11,7 @@
 
 pub mod cli;
 pub mod config;
+pub mod event;
 pub mod guarantee;
 pub mod guard;
 pub mod inputs;

@@ -11,7 +11,7 @@ pub mod task_credentials;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
@@ -21,7 +21,7 @@ use crate::ruleset::{Family, IfacePattern, Net};
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
 
 /// One promise about the host's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Guarantee {
     /// Containers cannot reach the instance metadata service.

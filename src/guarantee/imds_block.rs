@@ -7,9 +7,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Guarantee, Rules, Scope, claim, packets};
+use super::{Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets};
 use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
-use crate::ruleset::{Family, Net};
+use crate::ruleset::{Family, IfacePattern, Net};
 
 /// The address of the instance metadata service in each family (EC2 user guide, "Instance metadata
 /// and user data"). The IPv6 one answers on Nitro instances only.
@@ -33,6 +33,17 @@ pub(super) fn rules(scope: &Scope) -> Rules {
                 ("filter", "FORWARD"),
                 (&matches, "DROP"),
             );
+            for hook in [NativeHook::Prerouting, NativeHook::Forward] {
+                rules.native.push(NativeRule {
+                    guarantee: Guarantee::ImdsBlock,
+                    hook,
+                    family,
+                    iif: IfacePattern::parse(interface),
+                    dst: address(family),
+                    tcp_port: None,
+                    verdict: NativeVerdict::Drop,
+                });
+            }
         }
     }
     rules

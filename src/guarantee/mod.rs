@@ -6,6 +6,7 @@
 pub mod imds_block;
 pub mod introspection_shield;
 pub mod loopback_shield;
+mod native;
 pub mod task_credentials;
 
 use std::collections::BTreeMap;
@@ -13,6 +14,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
 use crate::ruleset::{Family, IfacePattern, Net};
@@ -181,6 +183,8 @@ pub struct Rules {
     pub iptables: Vec<WantedRule>,
     /// The sysctls.
     pub sysctls: Vec<WantedSysctl>,
+    /// What the seal holds.
+    pub native: Vec<NativeRule>,
 }
 
 impl Rules {
@@ -189,9 +193,14 @@ impl Rules {
     pub fn of(required: &[Guarantee], scope: &Scope) -> Self {
         let mut all = Self::default();
         for guarantee in Guarantee::ALL.into_iter().filter(|g| required.contains(g)) {
-            let Self { iptables, sysctls } = guarantee.rules(scope);
+            let Self {
+                iptables,
+                sysctls,
+                native,
+            } = guarantee.rules(scope);
             all.iptables.extend(iptables);
             all.sysctls.extend(sysctls);
+            all.native.extend(native);
         }
         all
     }

@@ -6,7 +6,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::{Guarantee, Rules, Scope, WantedSysctl, claim, packets};
+use super::{
+    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, WantedSysctl, claim, packets,
+};
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Origin, PacketClass};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
@@ -34,6 +36,24 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         format!("DNAT --to-destination 127.0.0.1:{AGENT_PORT}"),
     );
     add("OUTPUT", format!("REDIRECT --to-ports {AGENT_PORT}"));
+
+    for (hook, verdict) in [
+        (
+            NativeHook::NatPrerouting,
+            NativeVerdict::Dnat(Ipv4Addr::LOCALHOST, AGENT_PORT),
+        ),
+        (NativeHook::NatOutput, NativeVerdict::Redirect(AGENT_PORT)),
+    ] {
+        rules.native.push(NativeRule {
+            guarantee: Guarantee::TaskCredentials,
+            hook,
+            family: Family::V4,
+            iif: None,
+            dst: ENDPOINT,
+            tcp_port: Some(ENDPOINT_PORT.low),
+            verdict,
+        });
+    }
 
     let interfaces = match scope.route_localnet {
         RouteLocalnet::All => vec!["all".to_owned()],

@@ -9,14 +9,13 @@
 //! host may have ten thousand. Numbers of attributes and keys are those of
 //! linux/netfilter/nf_tables.h.
 
-use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
+use netlink_packet_core::DecodeError;
 
+use super::attributes::{each, named, number};
 use crate::ruleset::Family;
 
 const RULE_CHAIN: u16 = 2;
 const RULE_EXPRESSIONS: u16 = 4;
-const EXPR_NAME: u16 = 1;
-const EXPR_DATA: u16 = 2;
 
 /// A rule as the kernel sends it.
 pub(super) struct Rule<'a> {
@@ -77,48 +76,6 @@ impl<'a> Rule<'a> {
         }
         (!counter).then(|| "a native nftables rule (it has no counter)".to_owned())
     }
-}
-
-/// The attributes of a message or of a nested attribute, one after the other: number and value. A
-/// malformed one gives an error instead of its number, and is the last.
-fn each(bytes: &[u8]) -> impl Iterator<Item = (Result<u16, DecodeError>, &[u8])> {
-    let mut rest = bytes;
-    NlasIterator::new(bytes).map(move |attribute| match attribute {
-        Ok(attribute) => {
-            let (kind, length) = (attribute.kind(), attribute.value_length());
-            // Four bytes of header, then the value, padded to four (NLA_ALIGN).
-            let value = rest.get(4..4 + length).unwrap_or_default();
-            rest = rest
-                .get((4 + length).next_multiple_of(4)..)
-                .unwrap_or_default();
-            (Ok(kind), value)
-        }
-        Err(error) => (Err(error), Default::default()),
-    })
-}
-
-/// An expression's name and data.
-fn named(expression: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
-    let (mut name, mut data): (&[u8], &[u8]) = (&[], &[]);
-    for (kind, value) in each(expression) {
-        match kind? {
-            EXPR_NAME => name = value.strip_suffix(&[0]).unwrap_or(value),
-            EXPR_DATA => data = value,
-            _ => {}
-        }
-    }
-    Ok((name, data))
-}
-
-/// One number of an expression's data.
-fn number(data: &[u8], kind: u16) -> Option<u32> {
-    let attributes = NlasIterator::new(data).flatten();
-    let find = |attribute: NlaBuffer<&[u8]>| {
-        (attribute.kind() == kind)
-            .then(|| Some(u32::from_be_bytes(attribute.value().try_into().ok()?)))
-            .flatten()
-    };
-    attributes.into_iter().find_map(find)
 }
 
 /// Loads the protocol, an interface's name or the mark into a register, and sets nothing.

@@ -1,6 +1,13 @@
 //! nf_tables as the kernel itself tells it, over netlink: what iptables' own listing hides.
 
+mod attributes;
+mod batch;
+mod commits;
 mod foreign;
+mod message;
+mod native;
+mod rules;
+pub mod seal;
 mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -12,8 +19,13 @@ use netlink_packet_netfilter::nftables::{
     NfTablesMessage, RuleAttribute, RuleMessage,
 };
 
+pub use self::batch::{Batch, Refused};
+pub use self::commits::{Commit, Commits, Heard};
 use self::foreign::Rule;
-use self::socket::{Answer, Socket};
+pub use self::message::Proto;
+pub use self::rules::{BaseHook, ChainName, Held, RawRule, first_of};
+use self::socket::Answer;
+pub use self::socket::Socket;
 use crate::prove::{ForeignChain, Hook};
 use crate::ruleset::Family;
 

@@ -1,0 +1,531 @@
+//! The seal: a native table that holds what no other program may change.
+//!
+//! The kernel lets only the socket that owns a table change it; everybody else gets EPERM, and
+//! `nft flush ruleset` passes it by. What becomes of it when that socket closes depends on the
+//! kernel: with the `persist` flag (since 6.9) it stays and anybody may delete it; before that it
+//! vanishes, so that a second table, owned by nobody, holds the same drops; without the `owner` flag
+//! (before 5.12) the only table is such a one. Flags are tried and read back, never assumed.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
+use nix::errno::Errno;
+use serde::Serialize;
+
+use super::attributes::{number, text, value};
+use super::batch::{Batch, Refused};
+use super::message::{Attributes, Proto, Verb};
+use super::native;
+use super::rules::{BaseHook, ChainName, RawRule};
+use super::socket::Socket;
+use crate::guarantee::{NativeHook, NativeRule};
+
+/// The table's name, in the family inet.
+pub const TABLE: &str = "ecs_netguard";
+/// The name of the table that stays where the kernel takes the owned one away with its socket.
+pub const TWIN: &str = "ecs_netguard_twin";
+
+/// A table that is made for a moment, to see what this kernel knows.
+const PROBE: &str = "ecs_netguard_probe";
+
+/// `NFT_TABLE_F_DORMANT`, `…_OWNER`, `…_PERSIST`.
+const DORMANT: u32 = 1;
+const OWNER: u32 = 2;
+const PERSIST: u32 = 4;
+
+/// How often a change is tried again because somebody committed in between.
+const ATTEMPTS: usize = 50;
+
+/// Who may change the table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Hold {
+    /// Only this daemon; when it is gone the table stays.
+    OwnedPersistent,
+    /// Only this daemon; when it is gone the twin stays.
+    Owned,
+    /// Anybody: this kernel knows no owner. The sentinel guards it.
+    Unowned,
+}
+
+/// Why the seal is not as it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel or its nf_tables module is not there, or does not let us.
+    #[error("nftables table inet {table}: {operation}: {source}")]
+    Kernel {
+        /// Which table.
+        table: &'static str,
+        /// What was tried.
+        operation: &'static str,
+        /// The kernel's answer.
+        source: io::Error,
+    },
+    /// Another program owns a table of that name.
+    #[error(
+        "nftables table inet {TABLE} is owned by the netlink socket {port} of another process: stop \
+         that process (`ss -f netlink -p` names it), or the ecs-netguard that it is"
+    )]
+    Taken {
+        /// The owner's port.
+        port: u32,
+    },
+}
+
+/// A table as it is.
+#[derive(Debug, Default)]
+struct Found {
+    flags: u32,
+    owner: u32,
+    chains: Vec<FoundChain>,
+}
+
+#[derive(Debug, Default)]
+struct FoundChain {
+    name: String,
+    hook: Option<(u32, i32)>,
+    accepts: bool,
+    rules: Vec<RawRule>,
+}
+
+/// What a look at the seal found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The drops and redirections that are in force for certain: those of a table that is awake and
+    /// holds exactly what it should. Empty where there is none.
+    pub rules: Vec<NativeRule>,
+    /// Who may change it; `None` where it is not there, or not whole.
+    pub hold: Option<Hold>,
+    /// The port of the socket that owns it; 0 where none does.
+    pub owner: u32,
+    /// Packets stopped so far, for each drop.
+    pub stopped: Vec<(NativeRule, u64)>,
+}
+
+/// The seal, kept through one socket.
+#[derive(Debug)]
+pub struct Seal {
+    socket: Socket,
+    /// The flags that this kernel takes; found out at the first table that is made.
+    flags: Option<u32>,
+    /// Why credentials are not redirected natively, where this kernel cannot.
+    no_nat: Option<String>,
+}
+
+impl Seal {
+    /// Begins, with the socket that an earlier run of the daemon left where there is one.
+    pub fn open(inherited: Option<OwnedFd>) -> io::Result<Self> {
+        let socket = match inherited {
+            Some(fd) => Socket::from_fd(fd)?,
+            None => Socket::open()?,
+        };
+        Ok(Self {
+            socket,
+            flags: None,
+            no_nat: None,
+        })
+    }
+
+    /// Why credentials are not redirected natively, where this kernel cannot.
+    #[must_use]
+    pub fn without_nat(&self) -> Option<&str> {
+        self.no_nat.as_deref()
+    }
+
+    /// Sees to it that the tables hold exactly `rules`, in one transaction; without rules there are
+    /// none. Returns whether anything had to be done. Packets counted so far stay counted.
+    pub fn keep(&mut self, rules: &[NativeRule]) -> Result<bool, Error> {
+        let mut changed = false;
+        let flags = self.flags()?;
+        for _ in 0..ATTEMPTS {
+            let wanted = self.possible(rules);
+            let (generation, (own, twin)) = self
+                .socket
+                .steady(ATTEMPTS, |socket| {
+                    Ok((find(socket, TABLE)?, find(socket, TWIN)?))
+                })
+                .map_err(kernel(TABLE, "read"))?;
+            let mut batch = Batch::default();
+            self.plan_own(&mut batch, flags, own.as_ref(), &wanted)?;
+            plan_twin(&mut batch, twin.as_ref(), flags, &wanted);
+            if batch.is_empty() {
+                return Ok(changed);
+            }
+            match batch.commit(&mut self.socket, Some(generation)) {
+                // What was taken is read back: a kernel may have taken it and not heeded it.
+                Ok(()) => changed = true,
+                Err(Refused::Stale) => {}
+                // A kernel without NAT in this family: the drops are still to be had.
+                Err(Refused::Kernel(error)) if wanted.iter().any(|rule| rule.hook.is_nat()) => {
+                    self.no_nat = Some(error.to_string());
+                }
+                Err(Refused::Kernel(error)) => return Err(kernel(TABLE, "write")(error)),
+            }
+        }
+        let error = io::Error::other("it was changed again and again while it was being written");
+        Err(kernel(TABLE, "write")(error))
+    }
+
+    fn possible(&self, rules: &[NativeRule]) -> Vec<NativeRule> {
+        let possible = |rule: &&NativeRule| self.no_nat.is_none() || !rule.hook.is_nat();
+        rules.iter().filter(possible).cloned().collect()
+    }
+
+    /// The flags that this kernel takes and heeds: tried on a table of their own and read back, once.
+    fn flags(&mut self) -> Result<u32, Error> {
+        if let Some(flags) = self.flags {
+            return Ok(flags);
+        }
+        for flags in [OWNER | PERSIST, OWNER] {
+            let mut batch = Batch::default();
+            new_table(&mut batch, PROBE, flags);
+            match batch.commit(&mut self.socket, None) {
+                Ok(()) => {}
+                Err(Refused::Kernel(error))
+                    if matches!(
+                        error.raw_os_error().map(Errno::from_raw),
+                        Some(Errno::EOPNOTSUPP | Errno::EINVAL)
+                    ) =>
+                {
+                    continue;
+                }
+                Err(error) => return Err(kernel(PROBE, "make")(error.into())),
+            }
+            let found = find(&mut self.socket, PROBE).map_err(kernel(PROBE, "read"))?;
+            let mut batch = Batch::default();
+            remove(&mut batch, PROBE);
+            batch
+                .commit(&mut self.socket, None)
+                .map_err(|error| kernel(PROBE, "delete")(error.into()))?;
+            let heeded = found.map_or(0, |table| table.flags & flags);
+            return Ok(*self.flags.insert(heeded));
+        }
+        Ok(*self.flags.insert(0))
+    }
+
+    /// Adds what makes the owned table right.
+    fn plan_own(
+        &self,
+        batch: &mut Batch,
+        flags: u32,
+        found: Option<&Found>,
+        wanted: &[NativeRule],
+    ) -> Result<(), Error> {
+        let Some(table) = found else {
+            build(batch, TABLE, flags, &[], wanted);
+            return Ok(());
+        };
+        let mine = table.flags & OWNER != 0 && table.owner == self.socket.port();
+        if table.owner != 0 && !mine {
+            return Err(Error::Taken { port: table.owner });
+        }
+        let right = !wanted.is_empty() && table.holds(TABLE, wanted);
+        let orphan = table.flags & OWNER != 0 && table.owner == 0;
+        if right && (mine || flags & OWNER == 0) {
+            return Ok(());
+        }
+        if right && orphan {
+            // It was left whole: it is adopted as it is.
+            new_table(batch, TABLE, flags);
+        } else {
+            remove(batch, TABLE);
+            build(batch, TABLE, flags, &table.counted(wanted), wanted);
+        }
+        Ok(())
+    }
+
+    /// How the seal stands.
+    pub fn standing(&mut self, rules: &[NativeRule]) -> Result<Standing, Error> {
+        let wanted = self.possible(rules);
+        standing(&mut self.socket, &wanted)
+    }
+}
+
+impl AsFd for Seal {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// How the seal stands, asked by anybody. `wanted` is what it should hold.
+pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, Error> {
+    let (_, (own, twin)) = socket
+        .steady(ATTEMPTS, |socket| {
+            Ok((find(socket, TABLE)?, find(socket, TWIN)?))
+        })
+        .map_err(kernel(TABLE, "read"))?;
+    let drops = drops(wanted);
+    let mut standing = Standing::default();
+    if let Some(twin) = twin.filter(|twin| !drops.is_empty() && twin.holds(TWIN, &drops)) {
+        standing.rules.clone_from(&drops);
+        standing.hold = Some(Hold::Unowned);
+        standing.stopped = twin.stopped(wanted);
+    }
+    let Some(own) = own else {
+        return Ok(standing);
+    };
+    for (rule, packets) in own.stopped(wanted) {
+        match standing
+            .stopped
+            .iter_mut()
+            .find(|(known, _)| *known == rule)
+        {
+            Some((_, known)) => *known += packets,
+            None => standing.stopped.push((rule, packets)),
+        }
+    }
+    // On a kernel that cannot redirect natively the drops are all there is.
+    let held = [wanted, &drops]
+        .into_iter()
+        .find(|rules| !rules.is_empty() && own.holds(TABLE, rules));
+    if let Some(rules) = held {
+        standing.rules = rules.to_vec();
+        standing.owner = own.owner;
+        standing.hold = Some(match own.flags & (OWNER | PERSIST) {
+            _ if own.owner == 0 => Hold::Unowned,
+            flags if flags & PERSIST != 0 => Hold::OwnedPersistent,
+            _ => Hold::Owned,
+        });
+    }
+    Ok(standing)
+}
+
+/// The chains of tables that anybody may change: what the sentinel has to guard.
+pub fn open_chains(socket: &mut Socket) -> Result<Vec<(ChainName, BaseHook)>, Error> {
+    let mut open = Vec::new();
+    for table in [TABLE, TWIN] {
+        let Some(found) = find(socket, table).map_err(kernel(table, "read"))? else {
+            continue;
+        };
+        if found.flags & OWNER == 0 {
+            let hooks = NativeHook::ALL.into_iter().filter(|hook| {
+                let name = chain_name(*hook);
+                found.chains.iter().any(|chain| chain.name == name)
+            });
+            open.extend(hooks.map(|hook| (chain(table, hook), base_hook(table, hook))));
+        }
+    }
+    Ok(open)
+}
+
+/// Takes both tables out. Tables that are not there are no error. Returns what was removed.
+pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
+    let mut removed = Vec::new();
+    for table in [TABLE, TWIN] {
+        for attempt in 0..ATTEMPTS {
+            let generation = socket.generation().map_err(kernel(table, "read"))?;
+            let Some(found) = find(socket, table).map_err(kernel(table, "read"))? else {
+                break;
+            };
+            if found.flags & OWNER != 0 && found.owner != 0 && found.owner != socket.port() {
+                return Err(Error::Taken { port: found.owner });
+            }
+            let mut batch = Batch::default();
+            remove(&mut batch, table);
+            match batch.commit(socket, Some(generation)) {
+                Ok(()) => {
+                    removed.push(table);
+                    break;
+                }
+                Err(Refused::Stale) if attempt + 1 < ATTEMPTS => {}
+                Err(Refused::Stale) => {
+                    let error = io::Error::other("nf_tables changed again and again");
+                    return Err(kernel(table, "delete")(error));
+                }
+                Err(Refused::Kernel(error)) => return Err(kernel(table, "delete")(error)),
+            }
+        }
+    }
+    Ok(removed)
+}
+
+fn kernel(table: &'static str, operation: &'static str) -> impl Fn(io::Error) -> Error {
+    move |source| Error::Kernel {
+        table,
+        operation,
+        source,
+    }
+}
+
+fn drops(rules: &[NativeRule]) -> Vec<NativeRule> {
+    let drops = rules.iter().filter(|rule| !rule.hook.is_nat());
+    drops.cloned().collect()
+}
+
+/// The twin is there only where an owned table would vanish with its socket.
+fn plan_twin(batch: &mut Batch, found: Option<&Found>, flags: u32, wanted: &[NativeRule]) {
+    let needed = flags & OWNER != 0 && flags & PERSIST == 0;
+    let drops = if needed { drops(wanted) } else { Vec::new() };
+    match found {
+        Some(twin) if !drops.is_empty() && twin.holds(TWIN, &drops) => {}
+        Some(twin) => {
+            let counted = twin.counted(&drops);
+            remove(batch, TWIN);
+            build(batch, TWIN, 0, &counted, &drops);
+        }
+        None => build(batch, TWIN, 0, &[], &drops),
+    }
+}
+
+fn new_table(batch: &mut Batch, table: &str, flags: u32) {
+    // NFTA_TABLE_NAME, NFTA_TABLE_FLAGS.
+    let attributes = Attributes::default().text(1, table).number(2, flags);
+    batch.push(Verb::NewTable, NLM_F_CREATE, Proto::Inet, &attributes.0);
+}
+
+fn remove(batch: &mut Batch, table: &str) {
+    let attributes = Attributes::default().text(1, table);
+    batch.push(Verb::DelTable, 0, Proto::Inet, &attributes.0);
+}
+
+/// Makes the table with its chains and rules; `counted` is what each rule begins to count at.
+fn build(batch: &mut Batch, table: &str, flags: u32, counted: &[u64], rules: &[NativeRule]) {
+    if rules.is_empty() {
+        return;
+    }
+    new_table(batch, table, flags);
+    for hook in NativeHook::ALL {
+        if rules.iter().any(|rule| rule.hook == hook) {
+            batch.base_chain(&chain(table, hook), base_hook(table, hook));
+        }
+    }
+    for (place, rule) in rules.iter().enumerate() {
+        let packets = counted.get(place).copied().unwrap_or(0);
+        batch.add(&chain(table, rule.hook), &native::encode(rule, packets));
+    }
+}
+
+const fn chain_name(hook: NativeHook) -> &'static str {
+    match hook {
+        NativeHook::Prerouting => "prerouting",
+        NativeHook::Forward => "forward",
+        NativeHook::NatPrerouting => "nat_prerouting",
+        NativeHook::NatOutput => "nat_output",
+    }
+}
+
+fn chain(table: &str, hook: NativeHook) -> ChainName {
+    ChainName {
+        proto: Proto::Inet,
+        table: table.to_owned(),
+        chain: chain_name(hook).to_owned(),
+    }
+}
+
+/// The twin stands just behind, so that the owned table counts.
+fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
+    let (kind, number, priority) = match hook {
+        NativeHook::Prerouting => ("filter", 0, -300),
+        NativeHook::Forward => ("filter", 2, -10),
+        NativeHook::NatPrerouting => ("nat", 0, -101),
+        NativeHook::NatOutput => ("nat", 3, -101),
+    };
+    BaseHook {
+        kind,
+        number,
+        priority: priority + i32::from(table == TWIN),
+    }
+}
+
+impl Found {
+    /// Whether the table holds exactly these rules, in order, in chains that are hooked in right.
+    fn holds(&self, table: &str, wanted: &[NativeRule]) -> bool {
+        let hooks: Vec<NativeHook> = NativeHook::ALL
+            .into_iter()
+            .filter(|hook| wanted.iter().any(|rule| rule.hook == *hook))
+            .collect();
+        let whole = |hook: &NativeHook| {
+            let right = base_hook(table, *hook);
+            let in_order = |held: &[RawRule]| {
+                let mut rules = wanted.iter().filter(|rule| rule.hook == *hook);
+                held.iter()
+                    .all(|raw| rules.next().is_some_and(|rule| native::is(raw, rule)))
+                    && rules.next().is_none()
+            };
+            self.chains.iter().any(|chain| {
+                chain.name == chain_name(*hook)
+                    && chain.accepts
+                    && chain.hook == Some((right.number, right.priority))
+                    && in_order(&chain.rules)
+            })
+        };
+        self.flags & DORMANT == 0 && self.chains.len() == hooks.len() && hooks.iter().all(whole)
+    }
+
+    /// The rule of the table that is this one.
+    fn find(&self, wanted: &NativeRule) -> Option<&RawRule> {
+        let chains = self.chains.iter();
+        chains
+            .filter(|chain| chain.name == chain_name(wanted.hook))
+            .flat_map(|chain| &chain.rules)
+            .find(|raw| native::is(raw, wanted))
+    }
+
+    /// What the rules have counted, in their order.
+    fn counted(&self, wanted: &[NativeRule]) -> Vec<u64> {
+        let packets = |rule| self.find(rule).map_or(0, native::packets);
+        wanted.iter().map(packets).collect()
+    }
+
+    fn stopped(&self, wanted: &[NativeRule]) -> Vec<(NativeRule, u64)> {
+        let drops = drops(wanted).into_iter();
+        drops
+            .filter_map(|rule| {
+                let packets = native::packets(self.find(&rule)?);
+                Some((rule, packets))
+            })
+            .collect()
+    }
+}
+
+/// Reads a table of the family inet; `None` where there is none of that name.
+fn find(socket: &mut Socket, table: &str) -> io::Result<Option<Found>> {
+    let family = Proto::Inet as u8;
+    let get = Attributes::default().text(1, table);
+    let mut found = Found::default();
+    let asked = socket.ask(Verb::GetTable, 0, family, &get.0, |message| {
+        found.flags = number(message.attributes(), 2).unwrap_or_default();
+        // NFTA_TABLE_OWNER.
+        found.owner = number(message.attributes(), 7).unwrap_or_default();
+    });
+    match asked {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        other => other?,
+    }
+    socket.ask(Verb::GetChain, NLM_F_DUMP, family, &[], |message| {
+        let attributes = message.attributes();
+        if message.family() != family || text(attributes, 1) != Some(table.as_bytes()) {
+            return;
+        }
+        // NFTA_CHAIN_NAME, _HOOK, _POLICY; NFTA_HOOK_HOOKNUM, _PRIORITY. NF_ACCEPT is 1.
+        let hook = value(attributes, 4)
+            .and_then(|hook| Some((number(hook, 1)?, number(hook, 2)?.cast_signed())));
+        found.chains.push(FoundChain {
+            name: String::from_utf8_lossy(text(attributes, 3).unwrap_or_default()).into_owned(),
+            hook,
+            accepts: number(attributes, 5).is_none_or(|policy| policy == 1),
+            rules: Vec::new(),
+        });
+    })?;
+    let mut bad = None;
+    socket.ask(Verb::GetRule, NLM_F_DUMP, family, &get.0, |message| {
+        let name = text(message.attributes(), 2).unwrap_or_default();
+        let chain = found
+            .chains
+            .iter_mut()
+            .find(|chain| chain.name.as_bytes() == name);
+        match (chain, RawRule::read(message.attributes())) {
+            (Some(chain), Ok(rule)) => chain.rules.push(rule),
+            (None, _) => {}
+            (_, Err(error)) => bad = Some(error),
+        }
+    })?;
+    match bad {
+        Some(error) => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            error.to_string(),
+        )),
+        None => Ok(Some(found)),
+    }
+}

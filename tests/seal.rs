@@ -1,0 +1,227 @@
+//! The seal on a real kernel: what it holds, who may change it, and what stays of it.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::os::fd::AsFd as _;
+
+use ecs_netguard::config::settings::RouteLocalnet;
+use ecs_netguard::guarantee::{Guarantee, NativeRule, Rules, Scope};
+use ecs_netguard::kernel::nftables::seal::{Error, Hold, Seal, Standing};
+use ecs_netguard::kernel::nftables::{Socket, seal};
+use ecs_netguard::ruleset::Family;
+use lab::Lab;
+use lab::tamper::Backend;
+
+fn rules(interfaces: &[&str]) -> Vec<NativeRule> {
+    let scope = Scope {
+        interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
+        families: vec![Family::V4, Family::V6],
+        route_localnet: RouteLocalnet::All,
+        ..Scope::default()
+    };
+    Rules::of(&[Guarantee::ImdsBlock, Guarantee::TaskCredentials], &scope).native
+}
+
+fn usual() -> Vec<NativeRule> {
+    rules(&["docker+", "br-+", "ecs-bridge"])
+}
+
+/// Makes the seal in the lab's host. The socket stays open as long as the value lives.
+fn sealed(lab: &Lab, rules: Vec<NativeRule>) -> Seal {
+    lab.host.run(move || {
+        let mut seal = Seal::open(None).unwrap();
+        assert!(seal.keep(&rules).unwrap(), "nothing was done");
+        assert!(!seal.keep(&rules).unwrap(), "the second time something was done");
+        seal
+    })
+}
+
+fn standing(lab: &Lab, rules: Vec<NativeRule>) -> Standing {
+    lab.host
+        .run(move || seal::standing(&mut Socket::open().unwrap(), &rules).unwrap())
+}
+
+fn list(lab: &Lab) -> String {
+    lab.host.sh("nft list ruleset")
+}
+
+#[test]
+fn it_holds_what_is_wanted_as_nft_shows_it() {
+    let lab = Lab::new();
+    let _seal = sealed(&lab, usual());
+    let text = lab.host.sh("nft list table inet ecs_netguard");
+    // Which process owns it differs from run to run.
+    let text = without_owner(&text);
+    insta::assert_snapshot!(text);
+    let standing = standing(&lab, usual());
+    assert_eq!(standing.rules, usual());
+    assert_ne!(standing.owner, 0);
+}
+
+fn without_owner(text: &str) -> String {
+    let lines = text.lines().map(|line| match line.split_once(" # progname") {
+        Some((before, _)) => before.to_owned(),
+        None => line.to_owned(),
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn packets_do_not_pass_and_are_counted() {
+    let lab = Lab::new();
+    let _seal = sealed(&lab, usual());
+    for container in lab.containers() {
+        for imds in [lab::imds::IMDS, lab::imds::IMDS6] {
+            assert!(container.role_credentials_v1(imds).is_err());
+        }
+    }
+    assert_eq!(lab.counter().arrived().total(), 0);
+    let stopped = standing(&lab, usual()).stopped;
+    for interface in ["docker+", "br-+", "ecs-bridge"] {
+        let packets: u64 = stopped
+            .iter()
+            .filter(|(rule, _)| rule.iif.as_ref().unwrap().to_string() == interface)
+            .map(|(_, packets)| packets)
+            .sum();
+        assert!(packets > 0, "{interface}: {stopped:?}");
+    }
+}
+
+#[test]
+fn nobody_else_can_change_it() {
+    let lab = Lab::new();
+    let _seal = sealed(&lab, usual());
+    for tampering in [
+        "nft delete table inet ecs_netguard",
+        "nft flush table inet ecs_netguard",
+        "nft flush chain inet ecs_netguard forward",
+        "nft insert rule inet ecs_netguard forward accept",
+        "nft add chain inet ecs_netguard mine",
+        "nft 'add table inet ecs_netguard { flags dormant; }'",
+    ] {
+        let error = lab.host.try_run(tampering).unwrap_err();
+        assert!(error.contains("Operation not permitted"), "{tampering}: {error}");
+    }
+    let before = list(&lab);
+    lab.host.sh("nft flush ruleset");
+    assert_eq!(list(&lab), before);
+    assert_eq!(standing(&lab, usual()).rules, usual());
+}
+
+#[test]
+fn it_changes_in_one_step_and_goes_on_counting() {
+    let lab = Lab::new();
+    let seal = sealed(&lab, usual());
+    assert!(lab.docker.role_credentials_v1(lab::imds::IMDS).is_err());
+    let counted = |standing: &Standing| standing.stopped.iter().map(|(_, n)| n).sum::<u64>();
+    let before = counted(&standing(&lab, usual()));
+    assert!(before > 0);
+    let fewer = rules(&["docker+"]);
+    let wanted = fewer.clone();
+    let seal = lab.host.run(move || {
+        let mut seal = seal;
+        assert!(seal.keep(&wanted).unwrap());
+        seal
+    });
+    let after = standing(&lab, fewer.clone());
+    assert_eq!(after.rules, fewer);
+    assert_eq!(counted(&after), before);
+    assert!(standing(&lab, usual()).rules.is_empty(), "it is not what it was");
+    lab.host.run(move || {
+        let mut seal = seal;
+        assert!(seal.keep(&[]).unwrap());
+    });
+    assert_eq!(list(&lab), "");
+}
+
+#[test]
+fn with_its_socket_closed_a_table_stays_and_is_adopted() {
+    let lab = Lab::new();
+    drop(sealed(&lab, usual()));
+    assert_eq!(lab.counter().arrived().total(), 0);
+    assert!(lab.docker.role_credentials_v1(lab::imds::IMDS).is_err());
+    assert_eq!(lab.counter().arrived().total(), 0, "something got through");
+    let orphan = standing(&lab, usual());
+    assert!(!orphan.rules.is_empty(), "no table stayed:\n{}", list(&lab));
+    assert_eq!(orphan.hold, Some(Hold::Unowned));
+    let _again = sealed(&lab, usual());
+    let adopted = standing(&lab, usual());
+    assert_ne!(adopted.hold, Some(Hold::Unowned));
+    assert_eq!(adopted.rules, usual());
+}
+
+#[test]
+fn a_copy_of_the_socket_keeps_it_owned_and_changeable() {
+    let lab = Lab::new();
+    let seal = sealed(&lab, usual());
+    let copy = seal.as_fd().try_clone_to_owned().unwrap();
+    let before = standing(&lab, usual());
+    drop(seal);
+    assert_eq!(standing(&lab, usual()), before);
+    let error = lab.host.try_run("nft delete table inet ecs_netguard");
+    assert!(error.unwrap_err().contains("Operation not permitted"));
+    let _seal = lab.host.run(move || {
+        let mut seal = Seal::open(Some(copy)).unwrap();
+        assert!(!seal.keep(&usual()).unwrap(), "it was whole");
+        assert!(seal.keep(&rules(&["docker+"])).unwrap());
+        seal
+    });
+    assert_eq!(standing(&lab, usual()).rules, []);
+}
+
+#[test]
+fn a_table_that_another_owns_is_named_and_left() {
+    let lab = Lab::new();
+    let _theirs = sealed(&lab, usual());
+    let error = lab.host.run(|| {
+        let mut mine = Seal::open(None).unwrap();
+        mine.keep(&rules(&["docker+"])).unwrap_err()
+    });
+    assert!(matches!(error, Error::Taken { port } if port != 0), "{error}");
+    assert!(lab.host.run(|| seal::remove_all(&mut Socket::open().unwrap()).is_err()));
+}
+
+#[test]
+fn what_somebody_did_to_an_orphan_is_put_right() {
+    let lab = Lab::new();
+    for tampering in [
+        "nft flush chain inet ecs_netguard forward",
+        "nft insert rule inet ecs_netguard forward accept",
+        "nft 'add chain inet ecs_netguard mine { type filter hook input priority 0; policy drop; }'",
+        "nft 'chain inet ecs_netguard prerouting { policy drop; }'",
+        "nft delete table inet ecs_netguard",
+        "nft 'delete table inet ecs_netguard; add table inet ecs_netguard { chain forward { type filter hook forward priority 90; }; }'",
+    ] {
+        drop(sealed(&lab, usual()));
+        if let Err(error) = lab.host.try_run(tampering) {
+            panic!("{tampering}: {error}");
+        }
+        assert_ne!(standing(&lab, usual()).rules, usual(), "{tampering}");
+        let seal = sealed(&lab, usual());
+        assert_eq!(standing(&lab, usual()).rules, usual(), "{tampering}");
+        drop(seal);
+        assert!(
+            lab.host
+                .run(|| seal::remove_all(&mut Socket::open().unwrap()).unwrap())
+                .contains(&"ecs_netguard")
+        );
+        assert_eq!(list(&lab), "");
+    }
+}
+
+#[test]
+fn a_docker_restart_while_nobody_watches_opens_nothing() {
+    for backend in Backend::ALL {
+        let lab = Lab::new();
+        drop(sealed(&lab, usual()));
+        lab.tamper(backend).aws_documented_block();
+        lab.tamper(backend).docker25_restart();
+        for container in lab.containers() {
+            assert!(container.role_credentials_v1(lab::imds::IMDS).is_err());
+        }
+        assert_eq!(lab.counter().arrived().total(), 0);
+    }
+}

@@ -5,7 +5,7 @@ use crate::inputs::Inputs;
 use crate::kernel::lock::Lock;
 use crate::posture::Posture;
 use crate::state::State;
-use crate::turn::{self, Memory, Target};
+use crate::turn::{self, Hands, Memory, Target};
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs())?;
@@ -19,7 +19,11 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         state: &mut state,
         dir: &common.state_dir,
     };
-    let mut turn = turn::apply(&target, &posture, memory);
+    let hands = &mut Hands {
+        seal: &mut None,
+        before_change: &|| {},
+    };
+    let mut turn = turn::apply(&target, &posture, memory, hands);
     turn.notes.extend(warning);
     if json {
         print_json(&turn)?;

@@ -77,13 +77,11 @@ fn judge(
         .collect();
     let target = Target::of(&inputs.settings, &posture, &scope);
     let of = |family| {
-        rulesets
-            .iter()
-            .filter(|ruleset| ruleset.family == family)
-            .collect()
+        let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
+        (of_family.collect(), Vec::new())
     };
     let proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
-    let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs);
+    let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs, &BTreeMap::new());
     if arguments.json {
         print_json(&outcomes)?;
     } else {

@@ -6,9 +6,10 @@ use serde::Serialize;
 
 use super::{Common, Exit, need_net_admin, print_json};
 use crate::kernel::lock::Lock;
+use crate::kernel::nftables::{Socket, seal};
 use crate::posture::Posture;
 use crate::state::State;
-use crate::turn::{self, Memory, Target, Turn};
+use crate::turn::{self, Hands, Memory, Target, Turn};
 
 #[derive(Serialize)]
 struct Released {
@@ -26,6 +27,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         !targets.is_empty(),
         "no iptables is installed, so there are no rules to remove"
     );
+    let (tables, unsealed) = remove_seal();
     let turns: Vec<Turn> = targets
         .iter()
         .map(|target| {
@@ -33,7 +35,11 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
                 state: &mut state,
                 dir: &common.state_dir,
             };
-            turn::apply(target, &Posture::default(), memory)
+            let hands = &mut Hands {
+                seal: &mut None,
+                before_change: &|| {},
+            };
+            turn::apply(target, &Posture::default(), memory, hands)
         })
         .collect();
     let released = Released {
@@ -43,6 +49,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             .filter(|t| t.failures.is_empty())
             .flat_map(|t| &t.drifts)
             .map(|d| d.object.clone())
+            .chain(tables.iter().map(|table| format!("nftables table inet {table}")))
             .collect(),
         kept: state
             .route_localnet
@@ -51,6 +58,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             .collect(),
         failures: warning
             .into_iter()
+            .chain(unsealed)
             .chain(
                 turns
                     .iter()
@@ -69,6 +77,21 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     } else {
         Exit::Undecided
     })
+}
+
+/// Takes the seal out: what was there, and what keeps it from going.
+fn remove_seal() -> (Vec<&'static str>, Option<String>) {
+    let Ok(mut socket) = Socket::open() else {
+        // Without nf_tables there is no seal.
+        return (Vec::new(), None);
+    };
+    match seal::remove_all(&mut socket) {
+        Ok(tables) => (tables, None),
+        Err(seal::Error::Kernel {
+            operation: "read", ..
+        }) => (Vec::new(), None),
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    }
 }
 
 fn kept(interface: &str) -> String {

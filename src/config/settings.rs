@@ -36,6 +36,8 @@ pub struct Settings {
     pub credentials: Credentials,
     /// How the rules get into the kernel.
     pub iptables: Iptables,
+    /// The native layer that other programs cannot change.
+    pub seal: Seal,
     /// The safety net.
     pub verify: Verify,
     /// What is told, and where.
@@ -137,6 +139,20 @@ pub enum Backend {
     Legacy,
 }
 
+/// `[seal]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Seal {
+    /// Whether a native nftables table holds the drops too.
+    pub enabled: bool,
+}
+
+impl Default for Seal {
+    fn default() -> Self {
+        Self { enabled: true }
+    }
+}
+
 /// `[verify]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -149,7 +165,7 @@ pub struct Verify {
 impl Default for Verify {
     fn default() -> Self {
         Self {
-            interval: Duration::from_secs(5),
+            interval: Duration::from_secs(60),
         }
     }
 }

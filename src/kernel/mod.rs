@@ -9,4 +9,6 @@ pub mod lock;
 pub mod nftables;
 pub mod privilege;
 pub mod sysctl;
+pub mod touched;
+pub mod wait;
 pub mod watch;

@@ -1,6 +1,8 @@
 //! `net.ipv4.conf.*.route_localnet`.
 
+use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
 
 /// What went wrong with a sysctl.
@@ -33,6 +35,59 @@ pub fn set_route_localnet(interface: &str, value: &str) -> Result<(), Error> {
         operation: "write",
         source,
     })
+}
+
+/// `route_localnet` of one interface, kept open: quick to ask, and of the network namespace in which
+/// it was opened whoever asks.
+#[derive(Debug)]
+pub struct RouteLocalnet {
+    /// `all`, or an interface.
+    pub interface: String,
+    file: File,
+}
+
+impl RouteLocalnet {
+    /// Opens it for reading and writing.
+    pub fn open(interface: &str) -> Result<Self, Error> {
+        let opened = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(path(interface));
+        let file = opened.map_err(|source| Error {
+            interface: interface.to_owned(),
+            operation: "open",
+            source,
+        })?;
+        Ok(Self {
+            interface: interface.to_owned(),
+            file,
+        })
+    }
+
+    /// Where it is, to be watched.
+    #[must_use]
+    pub fn path(&self) -> PathBuf {
+        path(&self.interface)
+    }
+
+    /// Sets it to 1. Returns what it was, or `None` where it was 1 already.
+    pub fn keep(&self) -> Result<Option<String>, Error> {
+        let error = |operation| {
+            move |source| Error {
+                interface: self.interface.clone(),
+                operation,
+                source,
+            }
+        };
+        let mut text = [0; 16];
+        let length = self.file.read_at(&mut text, 0).map_err(error("read"))?;
+        let value = text.get(..length).unwrap_or_default().trim_ascii();
+        if value == b"1" {
+            return Ok(None);
+        }
+        self.file.write_at(b"1\n", 0).map_err(error("write"))?;
+        Ok(Some(String::from_utf8_lossy(value).into_owned()))
+    }
 }
 
 /// An interface's name has no slash in it (dev_valid_name(), net/core/dev.c), so it is a file name.

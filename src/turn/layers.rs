@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 
 use super::Target;
+use super::seal::SealReading;
 use crate::config::settings::Backend as BackendChoice;
 use crate::kernel::iptables::{self, Backend, Tool};
 use crate::kernel::nftables::{Inventory, generation};
@@ -26,6 +27,10 @@ pub(crate) struct Layers {
     pub(super) other: Vec<Ruleset>,
     /// Native nftables chains of others.
     pub(crate) foreign: Vec<ForeignChain>,
+    /// The native layer.
+    pub(crate) seal: SealReading,
+    /// The generation of nf_tables that this is.
+    pub(super) generation: Option<u32>,
     /// What could not be read of the own backend, and why.
     pub(crate) unread: Vec<String>,
 }
@@ -66,8 +71,14 @@ impl Layers {
                 layers.other.extend(other_backend(tool, inventory));
             }
         }
+        layers.seal = SealReading::take(target);
         if let Ok(inventory) = inventory {
+            layers.generation = Some(inventory.generation);
             layers.foreign.clone_from(&inventory.chains);
+            let seal = &layers.seal;
+            layers
+                .foreign
+                .retain(|chain| !seal.accounts_for(&chain.name));
         }
         layers
     }
@@ -76,6 +87,12 @@ impl Layers {
     pub(crate) fn of(&self, family: Family) -> Vec<&Ruleset> {
         let other = self.other.iter().filter(|ruleset| ruleset.family == family);
         self.own.get(&family).into_iter().chain(other).collect()
+    }
+
+    /// The same with the seal in front.
+    pub(crate) fn sealed(&self, family: Family) -> Vec<&Ruleset> {
+        let seal = self.seal.ruleset(family).into_iter();
+        seal.chain(self.of(family)).collect()
     }
 
     /// Takes back all trust in what was read; the chains stay, so that a plan can be made.

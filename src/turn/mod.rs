@@ -7,6 +7,7 @@ mod layers;
 mod outcome;
 mod proof;
 mod reading;
+mod seal;
 mod target;
 
 use std::path::Path;
@@ -20,9 +21,11 @@ pub use self::outcome::{Outcome, Standing};
 pub use self::proof::Proof;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
+pub use self::seal::{SealReport, SealState, Stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
 use crate::kernel::iptables::{self, Tool};
+use crate::kernel::nftables::seal::Seal;
 use crate::kernel::sysctl;
 use crate::plan::{Drift, Step};
 use crate::posture::Posture;
@@ -49,6 +52,14 @@ pub struct Turn {
     pub found: Vec<Outcome>,
     /// How they stand at its end.
     pub outcomes: Vec<Outcome>,
+    /// How the seal stands at its end.
+    pub seal: SealReport,
+    /// The generation of nf_tables that was read last; `None` where that is not to be had.
+    #[serde(skip)]
+    pub generation: Option<u32>,
+    /// Whether all that is wanted of the visible layer stands, as read last.
+    #[serde(skip)]
+    pub in_place: bool,
     /// What an operator should know besides.
     pub notes: Vec<String>,
     /// How long it took until what was missing was in place and read again.
@@ -102,21 +113,40 @@ pub struct Memory<'a> {
     pub dir: &'a Path,
 }
 
+/// What a turn changes the host with, besides iptables.
+pub struct Hands<'a> {
+    /// The seal; opened by the first turn that needs it.
+    pub seal: &'a mut Option<Seal>,
+    /// Called before the visible layer is changed: nobody else who keeps it should step in.
+    pub before_change: &'a dyn Fn(),
+}
+
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
 /// proved from what the kernel then holds, not from what was done.
 ///
 /// What is missing is put in before anything is proved: a proof takes longer than the repair.
-pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Turn {
+///
+/// The seal comes first: it is one transaction, and from then on packets are stopped.
+pub fn apply(
+    target: &Target,
+    posture: &Posture,
+    memory: &mut Memory<'_>,
+    hands: &mut Hands<'_>,
+) -> Turn {
     let started = Instant::now();
     let mut changes = Changes {
         notes: target.notes.clone(),
         ..Changes::default()
     };
+    let sealed = seal::keep(hands.seal, target);
+    if sealed == Ok(true) {
+        changes.done.push("rebuild the seal".to_owned());
+    }
     let first = Reading::take(target, memory.state);
     let open = first.input_is_open() && target.may_open_input;
-    let mut last = changes.bring_about(target, open, &first, memory);
+    let mut last = changes.bring_about(target, open, &first, memory, hands);
     let repaired = started.elapsed();
-    let found = outcomes(posture, &first.prove(target));
+    let found = outcomes(posture, &first.prove(target), &first.sealed(target));
     let mut proofs = last.as_ref().unwrap_or(&first).prove(target);
     let needed = last
         .as_ref()
@@ -124,7 +154,7 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
         .needs_open_input(target, &proofs);
     if needed != open
         && let Some(after) =
-            changes.bring_about(target, needed, last.as_ref().unwrap_or(&first), memory)
+            changes.bring_about(target, needed, last.as_ref().unwrap_or(&first), memory, hands)
     {
         proofs = after.prove(target);
         last = Some(after);
@@ -139,12 +169,15 @@ pub fn apply(target: &Target, posture: &Posture, memory: &mut Memory<'_>) -> Tur
     } = changes;
     Turn {
         tools: target.tools.clone(),
+        in_place: reading.plan(target, needed).drifts.is_empty(),
         drifts,
         done,
         failures,
-        unread: reading.unread,
         found,
-        outcomes: outcomes(posture, &proofs),
+        outcomes: outcomes(posture, &proofs, &reading.sealed(target)),
+        seal: reading.seal_report(target, sealed.err()),
+        generation: reading.generation(),
+        unread: reading.unread,
         notes,
         repaired,
         elapsed: started.elapsed(),
@@ -168,8 +201,12 @@ impl Changes {
         open_input: bool,
         reading: &Reading,
         memory: &mut Memory<'_>,
+        hands: &mut Hands<'_>,
     ) -> Option<Reading> {
         let mut plan = reading.plan(target, open_input);
+        if !plan.steps.is_empty() {
+            (hands.before_change)();
+        }
         self.drifts.append(&mut plan.drifts);
         let mut after: Option<Reading> = None;
         for _ in 0..ATTEMPTS {
@@ -249,11 +286,15 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let started = Instant::now();
     let reading = Reading::take(target, state);
     let proofs = reading.prove(target);
-    let outcomes = outcomes(posture, &proofs);
+    let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
     let open_input = reading.needs_open_input(target, &proofs);
+    let drifts = reading.plan(target, open_input).drifts;
     Turn {
         tools: target.tools.clone(),
-        drifts: reading.plan(target, open_input).drifts,
+        in_place: drifts.is_empty(),
+        drifts,
+        seal: reading.seal_report(target, None),
+        generation: reading.generation(),
         done: Vec::new(),
         failures: Vec::new(),
         unread: reading.unread,

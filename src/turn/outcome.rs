@@ -1,5 +1,7 @@
 //! How the guarantees stand.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::Proof;
@@ -30,6 +32,11 @@ pub struct Outcome {
     pub standing: Standing,
     /// Why it is required or not.
     pub reason: String,
+    /// Whether the visible rules alone would keep it.
+    pub visible: bool,
+    /// Whether the seal alone would; absent where it has no part in it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sealed: Option<bool>,
     /// Its claims and their verdicts.
     pub claims: Vec<Proof>,
 }
@@ -55,7 +62,12 @@ impl Outcome {
     }
 }
 
-pub(crate) fn outcomes(posture: &Posture, proofs: &[Proof]) -> Vec<Outcome> {
+/// `sealed` says of which guarantees the seal keeps its part.
+pub(crate) fn outcomes(
+    posture: &Posture,
+    proofs: &[Proof],
+    sealed: &BTreeMap<Guarantee, bool>,
+) -> Vec<Outcome> {
     let outcome = |Decision {
                        guarantee,
                        required,
@@ -77,6 +89,8 @@ pub(crate) fn outcomes(posture: &Posture, proofs: &[Proof]) -> Vec<Outcome> {
             guarantee: *guarantee,
             standing,
             reason: reason.clone(),
+            visible: *required && claims.iter().all(|proof| proof.visible),
+            sealed: sealed.get(guarantee).copied(),
             claims,
         }
     };

@@ -19,6 +19,8 @@ pub struct Proof {
     /// The verdict, with the packet's walk where it is not held.
     #[serde(flatten)]
     pub verdict: Verdict,
+    /// Whether the visible rules alone would do; where not, the seal makes up for it.
+    pub visible: bool,
 }
 
 impl Proof {
@@ -65,10 +67,11 @@ fn decision(walk: &Walk) -> String {
     )
 }
 
-/// Proves each claim about the rulesets of its family.
+/// Proves each claim about the rulesets of its family: the visible ones, and those with the seal in
+/// front, which are asked where the visible ones alone do not do.
 pub(crate) fn prove<'r>(
     claims: &[(Guarantee, Claim)],
-    rulesets: impl Fn(Family) -> Vec<&'r Ruleset>,
+    rulesets: impl Fn(Family) -> (Vec<&'r Ruleset>, Vec<&'r Ruleset>),
     host: &HostView,
 ) -> Vec<Proof> {
     let mut proofs = Vec::new();
@@ -80,12 +83,22 @@ pub(crate) fn prove<'r>(
         if claims.peek().is_none() {
             continue;
         }
-        let rulesets = rulesets(family);
-        let prover = Prover::new(&rulesets, host);
-        proofs.extend(claims.map(|(guarantee, claim)| Proof {
-            guarantee: *guarantee,
-            claim: claim.to_string(),
-            verdict: prover.prove(claim),
+        let (visible, sealed) = rulesets(family);
+        let alone = Prover::new(&visible, host);
+        let both = (sealed.len() > visible.len()).then(|| Prover::new(&sealed, host));
+        proofs.extend(claims.map(|(guarantee, claim)| {
+            let verdict = alone.prove(claim);
+            let visible = verdict == Verdict::Held;
+            let verdict = match &both {
+                Some(both) if !visible => both.prove(claim),
+                _ => verdict,
+            };
+            Proof {
+                guarantee: *guarantee,
+                claim: claim.to_string(),
+                verdict,
+                visible,
+            }
         }));
     }
     proofs
@@ -118,7 +131,7 @@ pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &Ho
     let held = |rules| {
         let own = applied(rules, own);
         let layers: Vec<&Ruleset> = [&own].into_iter().chain(other.iter().copied()).collect();
-        let proofs = prove(&claims, |_| layers.clone(), &host);
+        let proofs = prove(&claims, |_| (layers.clone(), Vec::new()), &host);
         proofs
             .iter()
             .filter(|proof| proof.verdict == Verdict::Held)

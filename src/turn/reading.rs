@@ -1,8 +1,10 @@
 //! What the kernel holds, read for a target, and what follows from it.
 
+use std::collections::BTreeMap;
+
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
-use super::{Memory, Target};
+use super::{Memory, SealReport, Target};
 use crate::guarantee::{Guarantee, task_credentials};
 use crate::kernel::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
@@ -61,7 +63,22 @@ impl Reading {
 
     /// Each claim with its verdict.
     pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
-        prove(&target.claims, |family| self.layers.of(family), &self.host)
+        let of = |family| (self.layers.of(family), self.layers.sealed(family));
+        prove(&target.claims, of, &self.host)
+    }
+
+    /// Whether the seal keeps each guarantee; those that it has no part in are left out.
+    pub(super) fn sealed(&self, target: &Target) -> BTreeMap<Guarantee, bool> {
+        let holds = |guarantee| Some((guarantee, self.layers.seal.holds(target, guarantee)?));
+        Guarantee::ALL.into_iter().filter_map(holds).collect()
+    }
+
+    pub(super) fn seal_report(&self, target: &Target, problem: Option<String>) -> SealReport {
+        self.layers.seal.report(target, problem)
+    }
+
+    pub(super) const fn generation(&self) -> Option<u32> {
+        self.layers.generation
     }
 
     /// Whether the ACCEPT in INPUT stands there now.

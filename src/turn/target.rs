@@ -19,6 +19,8 @@ pub struct Target {
     pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
     pub sysctls: bool,
+    /// Whether the settings ask for the seal.
+    pub sealed: bool,
     /// iptables, and ip6tables where IPv6 is covered.
     pub tools: Vec<Tool>,
     /// The families without a tool, and why.
@@ -60,9 +62,14 @@ impl Target {
                     .map(move |c| (guarantee, c))
             })
             .collect();
+        let mut wanted = Rules::of(&required, scope);
+        if !settings.seal.enabled {
+            wanted.native.clear();
+        }
         Self {
-            wanted: Rules::of(&required, scope),
+            wanted,
             claims,
+            sealed: settings.seal.enabled,
             may_open_input: settings.credentials.open_input == OpenInput::WhenNeeded,
             ..Self::default()
         }

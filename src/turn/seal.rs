@@ -1,0 +1,197 @@
+//! The seal as a turn sees it.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+use super::Target;
+use crate::guarantee::{Guarantee, as_rulesets};
+use crate::kernel::nftables::seal::{Hold, Seal, Standing, standing};
+use crate::kernel::nftables::{Socket, seal};
+use crate::ruleset::{Family, Ruleset};
+
+/// How the native layer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SealState {
+    /// `enabled = false` under `[seal]`.
+    Off,
+    /// Nothing that is required has a native counterpart.
+    NotNeeded,
+    /// Only the daemon can change it, and it stays without the daemon.
+    OwnedPersistent,
+    /// Only the daemon can change it; without the daemon the twin stays.
+    Owned,
+    /// It is whole, and any root process could change it: this kernel knows no owner, or no daemon
+    /// runs.
+    Unowned,
+    /// It is not there, or not whole.
+    Missing,
+}
+
+impl fmt::Display for SealState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Off => "off ([seal] enabled = false in config.toml)",
+            Self::NotNeeded => "not needed",
+            Self::OwnedPersistent => "whole, owned, and stays without its owner",
+            Self::Owned => "whole and owned; its twin stays without the owner",
+            Self::Unowned => "whole, but any root process could change it",
+            Self::Missing => "MISSING",
+        })
+    }
+}
+
+/// Packets that were stopped, by where they came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Stopped {
+    /// Whose drops.
+    pub guarantee: Guarantee,
+    /// The interface or pattern, as iptables writes it.
+    pub interface: String,
+    /// The family.
+    pub family: Family,
+    /// How many since the seal was made.
+    pub packets: u64,
+}
+
+/// What there is to say of the seal at the end of a turn.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SealReport {
+    /// How it stands.
+    pub state: SealState,
+    /// Why it is no better, where there is a reason.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
+    /// What it has stopped.
+    pub stopped: Vec<Stopped>,
+}
+
+impl SealReport {
+    /// Packets stopped for a guarantee, over all interfaces; `None` where the seal holds no drop of
+    /// it.
+    #[must_use]
+    pub fn packets(&self, guarantee: Guarantee) -> Option<u64> {
+        let mut of_it = self
+            .stopped
+            .iter()
+            .filter(|stopped| stopped.guarantee == guarantee)
+            .peekable();
+        of_it.peek()?;
+        Some(of_it.map(|stopped| stopped.packets).sum())
+    }
+}
+
+/// The seal as it was read.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SealReading {
+    standing: Standing,
+    why: Option<String>,
+    /// The rules in force, as a layer for the proof.
+    rulesets: BTreeMap<Family, Ruleset>,
+}
+
+impl SealReading {
+    pub(super) fn take(target: &Target) -> Self {
+        if target.wanted.native.is_empty() {
+            return Self::default();
+        }
+        let read = Socket::open()
+            .map_err(|error| format!("nf_tables is not to be had: {error}"))
+            .and_then(|mut socket| {
+                standing(&mut socket, &target.wanted.native).map_err(|error| error.to_string())
+            });
+        match read {
+            Ok(standing) => Self {
+                rulesets: as_rulesets(&standing.rules),
+                standing,
+                why: None,
+            },
+            Err(why) => Self {
+                why: Some(why),
+                ..Self::default()
+            },
+        }
+    }
+
+    /// The rules in force, for the proof.
+    pub(crate) fn ruleset(&self, family: Family) -> Option<&Ruleset> {
+        self.rulesets.get(&family)
+    }
+
+    /// Whether a chain is one of the seal's own, and known to hold what it should.
+    pub(super) fn accounts_for(&self, chain: &str) -> bool {
+        let own = [seal::TABLE, seal::TWIN].map(|table| format!("inet {table} "));
+        self.standing.hold.is_some() && own.iter().any(|table| chain.starts_with(table))
+    }
+
+    /// Whether every native rule of a guarantee is in force.
+    pub(super) fn holds(&self, target: &Target, guarantee: Guarantee) -> Option<bool> {
+        let mut of_it = target
+            .wanted
+            .native
+            .iter()
+            .filter(|rule| rule.guarantee == guarantee)
+            .peekable();
+        of_it.peek()?;
+        Some(of_it.all(|rule| self.standing.rules.contains(rule)))
+    }
+
+    pub(super) fn report(&self, target: &Target, problem: Option<String>) -> SealReport {
+        let state = match self.standing.hold {
+            _ if !target.sealed => SealState::Off,
+            _ if target.wanted.native.is_empty() => SealState::NotNeeded,
+            Some(Hold::OwnedPersistent) => SealState::OwnedPersistent,
+            Some(Hold::Owned) => SealState::Owned,
+            Some(Hold::Unowned) => SealState::Unowned,
+            None => SealState::Missing,
+        };
+        let mut stopped: Vec<Stopped> = Vec::new();
+        for (rule, packets) in &self.standing.stopped {
+            let interface = rule.iif.as_ref().map_or("+".into(), ToString::to_string);
+            let same = stopped.iter_mut().find(|known| {
+                known.interface == interface
+                    && known.family == rule.family
+                    && known.guarantee == rule.guarantee
+            });
+            match same {
+                Some(known) => known.packets += packets,
+                None => stopped.push(Stopped {
+                    guarantee: rule.guarantee,
+                    interface,
+                    family: rule.family,
+                    packets: *packets,
+                }),
+            }
+        }
+        SealReport {
+            state,
+            why: problem.or_else(|| self.why.clone()),
+            stopped,
+        }
+    }
+}
+
+/// Brings the seal about. Returns whether it changed, or what is wrong.
+pub(super) fn keep(slot: &mut Option<Seal>, target: &Target) -> Result<bool, String> {
+    let seal = match slot {
+        Some(seal) => seal,
+        // What was never needed is not opened only to be empty; but an earlier run may have left one.
+        None => {
+            let opened = Seal::open(None);
+            let opened =
+                opened.map_err(|error| format!("nf_tables is not to be had: {error}"))?;
+            slot.insert(opened)
+        }
+    };
+    let changed = seal
+        .keep(&target.wanted.native)
+        .map_err(|error| error.to_string())?;
+    match seal.without_nat() {
+        Some(why) if target.wanted.native.iter().any(|rule| rule.hook.is_nat()) => Err(format!(
+            "this kernel does not redirect credentials natively ({why}); the visible rules do"
+        )),
+        _ => Ok(changed),
+    }
+}

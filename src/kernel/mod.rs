@@ -4,6 +4,7 @@
 pub mod environment;
 pub mod exec;
 pub mod facts;
+pub mod inherited;
 pub mod iptables;
 pub mod lock;
 pub mod nftables;

@@ -9,5 +9,6 @@ pub mod iptables;
 pub mod lock;
 pub mod nftables;
 pub mod privilege;
+pub mod sched;
 pub mod sysctl;
 pub mod watch;

@@ -11,6 +11,7 @@
 
 use netlink_packet_core::{DecodeError, NlaBuffer, NlasIterator};
 
+use crate::kernel::attributes::{each, text};
 use crate::ruleset::Family;
 
 const RULE_CHAIN: u16 = 2;
@@ -34,7 +35,7 @@ impl<'a> Rule<'a> {
         };
         for (kind, value) in each(attributes) {
             match kind? {
-                RULE_CHAIN => rule.chain = value.strip_suffix(&[0]).unwrap_or(value),
+                RULE_CHAIN => rule.chain = text(value),
                 RULE_EXPRESSIONS => {
                     for (kind, expression) in each(value) {
                         kind?;
@@ -79,30 +80,12 @@ impl<'a> Rule<'a> {
     }
 }
 
-/// The attributes of a message or of a nested attribute, one after the other: number and value. A
-/// malformed one gives an error instead of its number, and is the last.
-fn each(bytes: &[u8]) -> impl Iterator<Item = (Result<u16, DecodeError>, &[u8])> {
-    let mut rest = bytes;
-    NlasIterator::new(bytes).map(move |attribute| match attribute {
-        Ok(attribute) => {
-            let (kind, length) = (attribute.kind(), attribute.value_length());
-            // Four bytes of header, then the value, padded to four (NLA_ALIGN).
-            let value = rest.get(4..4 + length).unwrap_or_default();
-            rest = rest
-                .get((4 + length).next_multiple_of(4)..)
-                .unwrap_or_default();
-            (Ok(kind), value)
-        }
-        Err(error) => (Err(error), Default::default()),
-    })
-}
-
 /// An expression's name and data.
 fn named(expression: &[u8]) -> Result<(&[u8], &[u8]), DecodeError> {
     let (mut name, mut data): (&[u8], &[u8]) = (&[], &[]);
     for (kind, value) in each(expression) {
         match kind? {
-            EXPR_NAME => name = value.strip_suffix(&[0]).unwrap_or(value),
+            EXPR_NAME => name = text(value),
             EXPR_DATA => data = value,
             _ => {}
         }

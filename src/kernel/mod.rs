@@ -1,13 +1,17 @@
 //! All that touches the kernel and the host. What to do is decided elsewhere; this room does it and
 //! says exactly what failed.
 
+mod attributes;
 pub mod environment;
 pub mod exec;
 pub mod facts;
+pub mod inherited;
 pub mod iptables;
+pub mod links;
 pub mod lock;
 pub mod nftables;
 pub mod privilege;
+pub mod sched;
 pub mod sysctl;
 pub mod touched;
 pub mod wait;

@@ -9,6 +9,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Write as _};
+use std::os::fd::OwnedFd;
 use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
@@ -17,6 +18,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use command_fds::{CommandFdExt as _, FdMapping};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::{Pid, gettid};
@@ -119,6 +121,7 @@ impl Namespace {
             ns: self,
             command: Command::new(program),
             stdin: None,
+            listen_fds: Vec::new(),
         }
     }
 
@@ -280,6 +283,7 @@ pub struct NsCommand<'a> {
     ns: &'a Namespace,
     command: Command,
     stdin: Option<Vec<u8>>,
+    listen_fds: Vec<(String, OwnedFd)>,
 }
 
 impl NsCommand<'_> {
@@ -307,9 +311,17 @@ impl NsCommand<'_> {
         self
     }
 
+    /// Descriptors for what [`NsCommand::spawn`] starts, handed over as systemd does: from 3 on, and
+    /// named in the environment (sd_listen_fds(3)).
+    pub(super) fn listen_fds(mut self, fds: Vec<(String, OwnedFd)>) -> Self {
+        self.listen_fds = fds;
+        self
+    }
+
     /// Runs it to its end. It starts inside; the waiting is done here, so that the namespace can
     /// meanwhile do other things.
     pub fn output(mut self) -> io::Result<Output> {
+        assert!(self.listen_fds.is_empty(), "only spawn() hands them over");
         let stdin = if self.stdin.is_some() {
             Stdio::piped()
         } else {
@@ -360,8 +372,21 @@ impl NsCommand<'_> {
     /// thread that started the process, and that is the namespace's.
     pub(super) fn spawn(self, stdout: Stdio, stderr: Stdio) -> io::Result<Child> {
         let mut tied = Command::new("setpriv");
-        tied.args(["--pdeathsig", "KILL", "--"])
-            .arg(self.command.get_program());
+        tied.args(["--pdeathsig", "KILL", "--"]);
+        if !self.listen_fds.is_empty() {
+            // The process id is known only to the process itself, and stays over both execs.
+            tied.args(["sh", "-c", "LISTEN_PID=$$ exec \"$@\"", "sh"]);
+            let (names, fds): (Vec<String>, Vec<OwnedFd>) = self.listen_fds.into_iter().unzip();
+            tied.env("LISTEN_FDS", fds.len().to_string());
+            tied.env("LISTEN_FDNAMES", names.join(":"));
+            let mappings = (3..).zip(fds).map(|(child_fd, parent_fd)| FdMapping {
+                parent_fd,
+                child_fd,
+            });
+            tied.fd_mappings(mappings.collect())
+                .map_err(io::Error::other)?;
+        }
+        tied.arg(self.command.get_program());
         tied.args(self.command.get_args());
         for (key, value) in self.command.get_envs() {
             match value {

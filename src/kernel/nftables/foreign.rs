@@ -11,7 +11,8 @@
 
 use netlink_packet_core::DecodeError;
 
-use super::attributes::{each, named, number};
+use super::attributes::{named, number};
+use crate::kernel::attributes::{each, text};
 use crate::ruleset::Family;
 
 const RULE_CHAIN: u16 = 2;
@@ -33,7 +34,7 @@ impl<'a> Rule<'a> {
         };
         for (kind, value) in each(attributes) {
             match kind? {
-                RULE_CHAIN => rule.chain = value.strip_suffix(&[0]).unwrap_or(value),
+                RULE_CHAIN => rule.chain = text(value),
                 RULE_EXPRESSIONS => {
                     for (kind, expression) in each(value) {
                         kind?;

@@ -5,10 +5,11 @@
 
 use netlink_packet_core::DecodeError;
 
-use super::attributes::{each, named, value};
+use super::attributes::{named, value};
 use super::message::Attributes;
 use super::rules::RawRule;
 use crate::guarantee::{NativeRule, NativeVerdict};
+use crate::kernel::attributes::each;
 use crate::ruleset::{Family, IfacePattern, protocol};
 
 /// `NFT_REG_1` and `NFT_REG_2`, registers of 16 bytes; `NFT_REG_VERDICT`.

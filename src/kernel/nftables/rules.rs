@@ -4,10 +4,11 @@ use std::io;
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE};
 
-use super::attributes::{each, named, text, value};
+use super::attributes::{named, text, value};
 use super::batch::Batch;
 use super::message::{Attributes, Proto, Verb};
 use super::socket::Socket;
+use crate::kernel::attributes::each;
 
 // NFTA_RULE_…
 const TABLE: u16 = 1;

@@ -1,0 +1,103 @@
+//! What is heard of interfaces that come and go.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::os::fd::AsFd as _;
+
+use ecs_netguard::kernel::links::{Link, LinkChange, Links};
+use lab::Lab;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+
+fn readable(links: &Links) -> bool {
+    let mut fds = [PollFd::new(links.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).unwrap() > 0
+}
+
+/// What was heard of one interface.
+fn about(changes: &[LinkChange], index: i32) -> Vec<&LinkChange> {
+    let of = |change: &&LinkChange| match change {
+        LinkChange::Appeared(link) | LinkChange::Changed(link) | LinkChange::Gone(link) => {
+            link.index == index
+        }
+        LinkChange::Lost => true,
+    };
+    changes.iter().filter(of).collect()
+}
+
+#[test]
+fn a_bridge_is_heard_with_its_name_and_kind() {
+    let lab = Lab::new();
+    let mut links = lab.host.run(Links::open).unwrap();
+    let docker0 = links.all().find(|link| link.name == "docker0").unwrap();
+    assert_eq!(docker0.kind.as_deref(), Some("bridge"));
+    let lo = links.all().find(|link| link.name == "lo").unwrap();
+    assert_eq!((lo.index, &lo.kind), (1, &None));
+    let _of_the_labs_making = links.drain().unwrap();
+
+    lab.host.sh("ip link add br-fedcba987654 type bridge");
+    assert!(readable(&links));
+    let changes = links.drain().unwrap();
+    let Some(LinkChange::Appeared(bridge)) = changes.first() else {
+        panic!("{changes:?}");
+    };
+    assert_eq!(bridge.name, "br-fedcba987654");
+    assert_eq!(bridge.kind.as_deref(), Some("bridge"));
+    assert!(!readable(&links));
+
+    lab.host.sh("ip link set br-fedcba987654 name br-other");
+    let changes = links.drain().unwrap();
+    let other = Link {
+        name: "br-other".into(),
+        ..bridge.clone()
+    };
+    let heard = about(&changes, bridge.index);
+    assert_eq!(heard.last(), Some(&&LinkChange::Changed(other.clone())));
+
+    // A cable whose end is taken from the bridge has not gone.
+    lab.host
+        .sh("ip link add cable type veth peer name end; ip link set cable master br-other");
+    let changes = links.drain().unwrap();
+    let cable = changes.iter().find_map(|change| match change {
+        LinkChange::Appeared(link) if link.name == "cable" => Some(link.clone()),
+        _ => None,
+    });
+    let cable = cable.unwrap();
+    assert_eq!(cable.kind.as_deref(), Some("veth"));
+    lab.host.sh("ip link set cable nomaster");
+    let changes = links.drain().unwrap();
+    let heard = about(&changes, cable.index);
+    assert!(!heard.is_empty());
+    assert!(
+        heard
+            .iter()
+            .all(|change| matches!(change, LinkChange::Changed(_))),
+        "{heard:?}"
+    );
+
+    lab.host.sh("ip link del br-other");
+    let changes = links.drain().unwrap();
+    assert_eq!(about(&changes, bridge.index), [&LinkChange::Gone(other)]);
+    assert!(links.all().all(|link| link.index != bridge.index));
+}
+
+#[test]
+fn what_did_not_fit_is_said_to_be_lost_and_read_again() {
+    let lab = Lab::new();
+    let mut links = lab.host.run(Links::open).unwrap();
+    setsockopt(&links.as_fd(), sockopt::RcvBuf, &4096).unwrap();
+    lab.host
+        .sh("for n in $(seq 40); do ip link add br-$n type bridge; done; ip link del br-7");
+    let changes = links.drain().unwrap();
+    assert_eq!(changes.last(), Some(&LinkChange::Lost));
+    let bridges = links
+        .all()
+        .filter(|link| link.name.starts_with("br-"))
+        .count();
+    let named = lab.host.sh("ls /sys/class/net | grep -c ^br-");
+    assert_eq!(bridges.to_string(), named.trim());
+    assert_eq!(links.drain().unwrap(), []);
+}

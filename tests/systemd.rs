@@ -1,0 +1,155 @@
+//! What is said to systemd, and the descriptors that it keeps over a `kill -9`.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::env;
+use std::fs::File;
+use std::net::UdpSocket;
+use std::os::fd::AsFd as _;
+use std::process::Command;
+use std::time::Duration;
+
+use ecs_netguard::kernel::inherited::Inherited;
+use ecs_netguard::systemd;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::namespace::NsCommand;
+use lab::systemd::FdStore;
+
+const LONG: Duration = Duration::from_secs(20);
+const ROLE: &str = "SERVICE_UNDER_TEST";
+
+/// This test program again, as a service: it runs the one function [`service`].
+fn run_service<'a>(lab: &'a Lab, role: &str) -> NsCommand<'a> {
+    lab.host
+        .command(env::current_exe().unwrap())
+        .args(["--exact", "service", "--nocapture", "--test-threads=1"])
+        .env(ROLE, role)
+}
+
+/// The service's own side; with one thread, the harness calls it from `main`'s.
+#[test]
+fn service() {
+    let Ok(role) = env::var(ROLE) else {
+        return; // Not started as a service: the other tests do that.
+    };
+    let mut inherited = Inherited::take();
+    match role.as_str() {
+        "first" => {
+            assert!(inherited.problem().is_none() && inherited.named("seal").is_none());
+            let seal = UdpSocket::bind("127.0.0.1:0").unwrap();
+            let other = File::open("/dev/null").unwrap();
+            systemd::store(other.as_fd(), "other").unwrap();
+            systemd::store(seal.as_fd(), "seal").unwrap();
+            systemd::status(&format!("at {}\nREADY=0", seal.local_addr().unwrap())).unwrap();
+            systemd::reloading().unwrap();
+            systemd::ready().unwrap();
+            loop {
+                std::thread::park();
+            }
+        }
+        "second" => {
+            assert_eq!(inherited.problem(), None);
+            assert_eq!(
+                env::vars().find(|(name, _)| name.starts_with("LISTEN_")),
+                None
+            );
+            let seal = UdpSocket::from(inherited.named("seal").unwrap());
+            assert!(inherited.named("seal").is_none());
+            let rest: Vec<String> = inherited.rest().into_iter().map(|(name, _)| name).collect();
+            assert_eq!(rest, ["other"]);
+            let listing = Command::new("ls").args(["-l", "/proc/self/fd"]).output();
+            let listing = String::from_utf8(listing.unwrap().stdout).unwrap();
+            assert!(!listing.contains("socket:"), "a child has it: {listing}");
+            systemd::forget("seal").unwrap();
+            systemd::watchdog().unwrap();
+            let interval = systemd::watchdog_interval().unwrap();
+            systemd::status(&format!("at {}", seal.local_addr().unwrap())).unwrap();
+            systemd::status(&format!("every {interval:?}")).unwrap();
+            systemd::stopping().unwrap();
+        }
+        "misled" => {
+            assert!(inherited.named("seal").is_none());
+            systemd::status(inherited.problem().unwrap_or("nothing wrong")).unwrap();
+        }
+        "alone" => {
+            assert!(inherited.problem().is_none());
+            let file = File::open("/dev/null").unwrap();
+            systemd::store(file.as_fd(), "seal").unwrap();
+            systemd::ready().unwrap();
+            assert_eq!(systemd::watchdog_interval(), None);
+        }
+        "unheard" => {
+            let error = systemd::ready().unwrap_err().to_string();
+            assert!(error.contains("READY=1"), "{error}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_stored_descriptor_survives_kill_9() {
+    let lab = Lab::new();
+    let systemd = FdStore::listen(&lab);
+    let mut first = Daemon::start(systemd.give(&lab, run_service(&lab, "first")));
+    systemd.wait_for("READY=1", LONG);
+    let said = systemd.said();
+    let address = said.iter().find_map(|said| said.strip_prefix("STATUS=at "));
+    let (address, injected) = address.unwrap().split_once(';').unwrap();
+    assert_eq!(injected, " READY=0", "a status is one line");
+    assert!(said.contains(&"RELOADING=1".to_owned()), "{said:?}");
+    assert!(said.contains(&"FDPOLL=0".to_owned()), "{said:?}");
+    assert_eq!(systemd.names(), ["other", "seal"]);
+    first.kill();
+
+    let bind = |address: String| lab.host.run(move || UdpSocket::bind(address).map(drop));
+    let taken = bind(address.to_owned()).unwrap_err();
+    assert_eq!(taken.kind(), std::io::ErrorKind::AddrInUse, "it lives on");
+
+    let service = run_service(&lab, "second").env("WATCHDOG_USEC", "30000000");
+    let mut second = Daemon::start(systemd.give(&lab, service));
+    let exit = second.wait(LONG);
+    assert!(exit.success(), "{}", second.log());
+    systemd.wait_for("STOPPING=1", LONG);
+    systemd.wait_for("WATCHDOG=1", LONG);
+    systemd.wait_for("STATUS=every 15s", LONG);
+    assert!(systemd.said().contains(&format!("STATUS=at {address}")));
+    assert_eq!(systemd.names(), ["other"]);
+    bind(address.to_owned()).unwrap();
+}
+
+#[test]
+fn wrong_announcements_are_said_and_nothing_is_taken() {
+    let lab = Lab::new();
+    let systemd = FdStore::listen(&lab);
+    for (pid, fds, names, said) in [
+        ("1", "1", "seal", "STATUS=nothing wrong"),
+        (
+            "me",
+            "1",
+            "seal",
+            "STATUS=the descriptors that systemd kept",
+        ),
+    ] {
+        let service = run_service(&lab, "misled")
+            .env("LISTEN_PID", pid)
+            .env("LISTEN_FDS", fds)
+            .env("LISTEN_FDNAMES", names);
+        let mut service = Daemon::start(systemd.give(&lab, service));
+        let exit = service.wait(LONG);
+        assert!(exit.success(), "{}", service.log());
+        systemd.wait_for(said, LONG);
+    }
+}
+
+#[test]
+fn without_systemd_nothing_is_said_and_nothing_fails() {
+    let lab = Lab::new();
+    let exit = Daemon::start(run_service(&lab, "alone")).wait(LONG);
+    assert!(exit.success());
+    let unheard = run_service(&lab, "unheard").env("NOTIFY_SOCKET", lab.inside("nobody"));
+    assert!(Daemon::start(unheard).wait(LONG).success());
+}

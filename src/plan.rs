@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::guarantee::{Guarantee, Rules, WantedRule};
+use crate::guarantee::{Guarantee, Rules, WantedRule, untagged};
 use crate::ruleset::{Chain, Family, Policy, Rule, Ruleset, Shown, parse_rule};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
@@ -237,7 +237,7 @@ fn compare(
     let drift = |guarantee, kind, text: &str| Drift {
         guarantee,
         kind,
-        object: format!("{family} {table} {name}: {}", without_tag(text)),
+        object: format!("{family} {table} {name}: {}", untagged(text)),
     };
     let mut drifts = Vec::new();
     let mut seen: BTreeSet<usize> = BTreeSet::new();
@@ -274,17 +274,6 @@ fn positions(chain: &Chain, wish: &Rule) -> Vec<usize> {
         .filter(same)
         .map(|(index, _)| index)
         .collect()
-}
-
-/// The rule as the documentation has it: the guarantee is named beside it anyway.
-fn without_tag(text: &str) -> String {
-    match text.split_once(" -m comment --comment \"") {
-        Some((before, rest)) => {
-            let after = rest.split_once('"').map_or("", |(_, after)| after);
-            format!("{before}{after}")
-        }
-        None => text.to_owned(),
-    }
 }
 
 /// The guarantee whose tag the rule bears.

@@ -167,6 +167,33 @@ pub struct WantedRule {
     pub spec: String,
 }
 
+impl WantedRule {
+    /// What it is, for a person: `IPv4 filter FORWARD: -d 169.254.169.254/32 …`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        let Self {
+            family,
+            table,
+            chain,
+            spec,
+            ..
+        } = self;
+        format!("{family} {table} {chain}: {}", untagged(spec))
+    }
+}
+
+/// The rule as the documentation has it: the guarantee is named beside it anyway.
+#[must_use]
+pub fn untagged(text: &str) -> String {
+    match text.split_once(" -m comment --comment \"") {
+        Some((before, rest)) => {
+            let after = rest.split_once('"').map_or("", |(_, after)| after);
+            format!("{before}{after}")
+        }
+        None => text.to_owned(),
+    }
+}
+
 /// `net.ipv4.conf.<interface>.route_localnet` that belongs at 1.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WantedSysctl {

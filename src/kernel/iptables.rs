@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use ::iptables::IPTables;
@@ -207,6 +207,28 @@ impl Tool {
             command,
             message: error.to_string(),
         })
+    }
+
+    /// Starts `iptables-restore --noflush` on one transaction and does not wait for its end.
+    pub fn begin_restore(&self, input: &str) -> Result<Child, Error> {
+        let path = restore_path(self.path);
+        let wait = LOCK_WAIT_SECONDS.to_string();
+        let arguments = ["--noflush", "-w", &wait];
+        let spawned = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = spawned.map_err(|source| Error::Run {
+            command: format!("{} {}", path.display(), arguments.join(" ")),
+            source,
+        })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A few hundred bytes: they fit into the pipe. That they were refused, the tool says.
+            let _told_by_the_tool = stdin.write_all(input.as_bytes());
+        }
+        Ok(child)
     }
 
     /// Feeds one transaction to `iptables-restore --noflush`.

@@ -14,6 +14,16 @@ pub struct Error {
     source: io::Error,
 }
 
+impl Error {
+    /// Whether there is no such interface, or no longer.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        // A file that was opened before the interface went answers so.
+        let gone = self.source.raw_os_error() == Some(nix::libc::ENODEV);
+        gone || self.source.kind() == io::ErrorKind::NotFound
+    }
+}
+
 /// Reads `route_localnet` of `all`, `default` or an interface; `None` where there is no such
 /// interface.
 pub fn route_localnet(interface: &str) -> Result<Option<String>, Error> {

@@ -4,9 +4,12 @@ use std::io;
 use std::time::Instant;
 
 use crate::guarantee::{Guarantee, Rules, TAG_PREFIX, WantedRule};
-use crate::kernel::iptables::Backend;
-use crate::kernel::nftables::seal::{self, open_chains};
+use super::legacy::{LegacyChain, LegacyRule};
+use crate::kernel::iptables::{Backend, Tool};
+use crate::kernel::legacy::Tables;
+use crate::kernel::nftables::seal::{OpenChain, open_chains};
 use crate::kernel::nftables::{BaseHook, ChainName, Proto, RawRule, Socket, first_of};
+use crate::prove::Hook;
 use crate::ruleset::{Family, IfacePattern, protocol};
 use crate::turn::Target;
 
@@ -29,6 +32,8 @@ pub enum Order {
 pub struct Orders {
     /// The chains in nf_tables, those that keep packets out first.
     pub chains: Vec<Guarded>,
+    /// The chains of iptables-legacy.
+    pub legacy: Vec<LegacyChain>,
     /// Where `route_localnet` stands at 1.
     pub route_localnet: Vec<String>,
     /// Bridges on which it is to be set when they appear.
@@ -80,11 +85,27 @@ impl Orders {
             bridges: target.new_bridges.clone(),
             ..Self::default()
         };
-        for (name, hook) in open_chains(&mut socket).map_err(io::Error::other)? {
-            let rules = first_of(&mut socket, &name)?.rules;
-            orders.chains.push(native(name, hook, rules));
+        for open in open_chains(&mut socket).map_err(io::Error::other)? {
+            let rules = first_of(&mut socket, &open.name)?.rules;
+            orders.chains.push(native(target, open, rules));
         }
-        for (name, hook, wanted) in visible(target, open_input) {
+        for (place, wanted) in chains(target, open_input) {
+            let tool = target.tools.iter().find(|tool| tool.family == place.family);
+            let Some((tool, (kind, hook, priority))) = tool.zip(place.base_hook()) else {
+                continue;
+            };
+            let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
+            if tool.backend == Backend::Legacy {
+                orders
+                    .legacy
+                    .push(legacy(tool, hook, &wanted, sealed)?);
+                continue;
+            }
+            let name = ChainName {
+                proto: Proto::from(place.family),
+                table: place.table.to_owned(),
+                chain: place.chain.to_owned(),
+            };
             let held = first_of(&mut socket, &name)?;
             let mut rules = Vec::new();
             for (wish, raw) in wanted.iter().zip(held.rules) {
@@ -103,10 +124,13 @@ impl Orders {
             if rules.len() < wanted.len() {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
             orders.chains.push(Guarded {
                 name,
-                hook,
+                hook: BaseHook {
+                    kind,
+                    number: hook.number(),
+                    priority,
+                },
                 rules,
                 whole: false,
                 sealed,
@@ -126,61 +150,95 @@ pub fn route_localnet(wanted: &Rules) -> Vec<String> {
     wishes.map(|wish| wish.interface.clone()).collect()
 }
 
-/// The chains of iptables-nft that hold wanted rules, FORWARD before the others.
-fn visible<'a>(
+/// A chain of iptables.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Place {
+    family: Family,
+    table: &'static str,
+    chain: &'static str,
+}
+
+impl Place {
+    /// Of what kind the chain is, where and at which priority it is hooked in (iptables/nft.c,
+    /// xtables_ipv4).
+    fn base_hook(&self) -> Option<(&'static str, Hook, i32)> {
+        match (self.table, self.chain) {
+            ("filter", "INPUT") => Some(("filter", Hook::Input, 0)),
+            ("filter", "FORWARD") => Some(("filter", Hook::Forward, 0)),
+            ("nat", "PREROUTING") => Some(("nat", Hook::Prerouting, -100)),
+            ("nat", "OUTPUT") => Some(("nat", Hook::Output, -100)),
+            _ => None,
+        }
+    }
+}
+
+/// The chains that hold wanted rules, FORWARD before the others.
+fn chains<'a>(
     target: &'a Target,
     open_input: &'a [WantedRule],
-) -> Vec<(ChainName, BaseHook, Vec<&'a WantedRule>)> {
-    let mut chains: Vec<(ChainName, BaseHook, Vec<&WantedRule>)> = Vec::new();
-    let of_nft = |family| {
-        let mut tools = target.tools.iter();
-        tools.any(|tool| tool.family == family && tool.backend == Backend::Nft)
-    };
+) -> Vec<(Place, Vec<&'a WantedRule>)> {
+    let mut chains: Vec<(Place, Vec<&WantedRule>)> = Vec::new();
     for wish in target.wanted.iptables.iter().chain(open_input) {
-        let Some(hook) = base_hook(wish).filter(|_| of_nft(wish.family)) else {
-            continue;
+        let place = Place {
+            family: wish.family,
+            table: wish.table,
+            chain: wish.chain,
         };
-        let name = ChainName {
-            proto: Proto::from(wish.family),
-            table: wish.table.to_owned(),
-            chain: wish.chain.to_owned(),
-        };
-        match chains.iter_mut().find(|(known, ..)| *known == name) {
-            Some((.., wishes)) => wishes.push(wish),
-            None => chains.push((name, hook, vec![wish])),
+        match chains.iter_mut().find(|(known, _)| *known == place) {
+            Some((_, wishes)) => wishes.push(wish),
+            None => chains.push((place, vec![wish])),
         }
     }
     chains
 }
 
-/// How iptables-nft hooks its chains in (iptables/nft.c, xtables_ipv4).
-fn base_hook(wish: &WantedRule) -> Option<BaseHook> {
-    let (kind, number, priority) = match (wish.table, wish.chain) {
-        ("filter", "INPUT") => ("filter", 1, 0),
-        ("filter", "FORWARD") => ("filter", 2, 0),
-        ("nat", "PREROUTING") => ("nat", 0, -100),
-        ("nat", "OUTPUT") => ("nat", 3, -100),
-        _ => return None,
+fn legacy(
+    tool: &Tool,
+    hook: Hook,
+    wanted: &[&WantedRule],
+    sealed: bool,
+) -> io::Result<LegacyChain> {
+    let changed = || io::Error::from(io::ErrorKind::Interrupted);
+    let first = wanted.first().ok_or_else(changed)?;
+    let held = Tables::open(tool.family)?.chain(first.table, hook, wanted.len())?;
+    let held = held
+        .filter(|held| held.len() == wanted.len())
+        .ok_or_else(changed)?;
+    let rule = |(wish, bytes): (&&WantedRule, Vec<u8>)| {
+        let tag = TAG_PREFIX.as_bytes();
+        let tagged = bytes.windows(tag.len()).any(|window| window == tag);
+        tagged.then(|| LegacyRule {
+            guarantee: wish.guarantee,
+            object: wish.object(),
+            spec: wish.spec.clone(),
+            bytes,
+        })
     };
-    Some(BaseHook {
-        kind,
-        number,
-        priority,
+    let rules: Option<Vec<LegacyRule>> = wanted.iter().zip(held).map(rule).collect();
+    Ok(LegacyChain {
+        tool: tool.clone(),
+        table: first.table,
+        chain: first.chain,
+        hook,
+        rules: rules.ok_or_else(changed)?,
+        sealed,
     })
 }
 
 /// A chain of a native table that anybody may change.
-fn native(name: ChainName, hook: BaseHook, rules: Vec<RawRule>) -> Guarded {
+fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Guarded {
+    let mut wanted = target.wanted.native.iter();
+    let of_chain = wanted.find(|rule| rule.hook == open.hook);
     let replay = |raw| Replay {
-        guarantee: seal::guarantee_of(&name),
-        object: format!("nftables inet {} {}", name.table, name.chain),
+        guarantee: of_chain.map_or(Guarantee::ImdsBlock, |rule| rule.guarantee),
+        object: format!("nftables inet {} {}", open.name.table, open.name.chain),
         raw,
         protocol: None,
     };
     Guarded {
         rules: rules.into_iter().map(replay).collect(),
-        name: name.clone(),
-        hook,
+        name: open.name.clone(),
+        hook: open.base,
         whole: true,
         sealed: false,
     }
@@ -189,12 +247,4 @@ fn native(name: ChainName, hook: BaseHook, rules: Vec<RawRule>) -> Guarded {
 /// iptables ties `-m tcp` to the protocol where it keeps it as a compat match.
 fn tied_to(wish: &WantedRule) -> Option<u8> {
     wish.spec.contains("-p tcp ").then_some(protocol::TCP)
-}
-
-/// The families whose visible rules are kept in nf_tables.
-pub fn in_nftables(target: &Target) -> impl Iterator<Item = Family> {
-    let tools = target.tools.iter();
-    tools
-        .filter(|tool| tool.backend == Backend::Nft)
-        .map(|tool| tool.family)
 }

@@ -291,19 +291,34 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
     Ok(standing)
 }
 
+/// A chain of a table that anybody may change.
+#[derive(Debug, Clone)]
+pub struct OpenChain {
+    /// Which chain.
+    pub name: ChainName,
+    /// Where its rules belong.
+    pub hook: NativeHook,
+    /// How it is hooked in.
+    pub base: BaseHook,
+}
+
 /// The chains of tables that anybody may change: what the sentinel has to guard.
-pub fn open_chains(socket: &mut Socket) -> Result<Vec<(ChainName, BaseHook)>, Error> {
+pub fn open_chains(socket: &mut Socket) -> Result<Vec<OpenChain>, Error> {
     let mut open = Vec::new();
     for table in [TABLE, TWIN] {
         let Some(found) = find(socket, table).map_err(kernel(table, "read"))? else {
             continue;
         };
         if found.flags & OWNER == 0 {
-            let hooks = NativeHook::ALL.into_iter().filter(|hook| {
+            let there = |hook: &NativeHook| {
                 let name = chain_name(*hook);
                 found.chains.iter().any(|chain| chain.name == name)
-            });
-            open.extend(hooks.map(|hook| (chain(table, hook), base_hook(table, hook))));
+            };
+            open.extend(NativeHook::ALL.into_iter().filter(there).map(|hook| OpenChain {
+                name: chain(table, hook),
+                hook,
+                base: base_hook(table, hook),
+            }));
         }
     }
     Ok(open)

@@ -1,0 +1,151 @@
+//! One chain: compared with what should stand in it, and put right.
+
+use std::io;
+
+use super::orders::Guarded;
+use crate::kernel::nftables::{Batch, Held, Refused, Socket, first_of};
+use crate::plan::{Drift, DriftKind};
+
+/// How often a repair is tried again because somebody committed in between.
+const ATTEMPTS: usize = 100;
+
+/// What a look at a chain came to.
+#[derive(Debug)]
+pub enum Found {
+    /// All is as it should be.
+    Right,
+    /// It was not, and is now.
+    Repaired(Vec<Drift>),
+    /// It is not, and was left so.
+    Left(Vec<Drift>),
+    /// It is not, and could not be put right.
+    Failed(Vec<Drift>, String),
+}
+
+/// The sockets of the sentinel: what reads may be replaced, what writes is known by its port.
+#[derive(Debug)]
+pub struct Hand {
+    reader: Socket,
+    writer: Socket,
+    /// The last generation that was heard of; 0 where none was.
+    pub generation: u32,
+}
+
+impl Hand {
+    /// Opens them in this network namespace.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            reader: Socket::open()?,
+            writer: Socket::open()?,
+            generation: 0,
+        })
+    }
+
+    /// By which own commits are known.
+    #[must_use]
+    pub const fn port(&self) -> u32 {
+        self.writer.port()
+    }
+
+    /// Looks at a chain and, if it may, puts it right.
+    pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> io::Result<Found> {
+        let mut first = Vec::new();
+        let mut make_chain = false;
+        for _ in 0..ATTEMPTS {
+            if self.generation == 0 {
+                self.generation = self.reader.generation()?;
+            }
+            let held = first_of(&mut self.reader, &chain.name)?;
+            let drifts = chain.compare(&held);
+            if drifts.is_empty() {
+                return Ok(if first.is_empty() {
+                    Found::Right
+                } else {
+                    // Somebody else was quicker.
+                    Found::Repaired(first)
+                });
+            }
+            if first.is_empty() {
+                first = drifts;
+            }
+            if !may_repair {
+                return Ok(Found::Left(first));
+            }
+            let batch = chain.repair(&held, make_chain);
+            match batch.commit(&mut self.writer, Some(self.generation)) {
+                Ok(()) => {
+                    // If somebody commits at the same time the next batch is refused, and this
+                    // number asked for.
+                    self.generation = self.generation.wrapping_add(1).max(1);
+                    return Ok(Found::Repaired(first));
+                }
+                Err(Refused::Stale) => self.generation = 0,
+                Err(Refused::Kernel(error))
+                    if error.kind() == io::ErrorKind::NotFound && !make_chain =>
+                {
+                    make_chain = true;
+                    self.generation = 0;
+                }
+                Err(Refused::Kernel(error)) => return Ok(Found::Failed(first, error.to_string())),
+            }
+        }
+        let why = "somebody changed nf_tables during every attempt".to_owned();
+        Ok(Found::Failed(first, why))
+    }
+}
+
+impl Guarded {
+    /// How the chain differs from one that begins with the rules, in order, once.
+    fn compare(&self, held: &Held) -> Vec<Drift> {
+        let right = |place: usize, content: &[u8]| {
+            held.rules
+                .get(place)
+                .is_some_and(|rule| rule.content == content)
+        };
+        let in_place = self
+            .rules
+            .iter()
+            .enumerate()
+            .all(|(place, rule)| right(place, &rule.raw.content));
+        let nothing_else = held.complete && held.rules.len() == self.rules.len();
+        if in_place && (nothing_else || !self.whole) {
+            return Vec::new();
+        }
+        let drift = |(place, rule): (usize, &super::orders::Replay)| {
+            let content = &rule.raw.content;
+            if right(place, content) && !self.whole {
+                return None;
+            }
+            let there = held.rules.iter().any(|held| held.content == *content);
+            Some(Drift {
+                guarantee: rule.guarantee,
+                kind: if there {
+                    DriftKind::Displaced
+                } else {
+                    DriftKind::Missing
+                },
+                object: rule.object.clone(),
+            })
+        };
+        self.rules.iter().enumerate().filter_map(drift).collect()
+    }
+
+    /// Takes out the copies that are somewhere else, and puts the rules on top.
+    fn repair(&self, held: &Held, make_chain: bool) -> Batch {
+        let mut batch = Batch::default();
+        if make_chain {
+            batch.chain(&self.name, self.hook);
+        } else if self.whole {
+            batch.flush(&self.name);
+        } else {
+            let ours = |content: &[u8]| self.rules.iter().any(|rule| rule.raw.content == content);
+            for rule in held.rules.iter().filter(|rule| ours(&rule.content)) {
+                batch.delete(&self.name, rule.handle);
+            }
+        }
+        for rule in self.rules.iter().rev() {
+            batch.replay(&self.name, &rule.raw, rule.protocol);
+        }
+        batch
+    }
+}

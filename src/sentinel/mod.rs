@@ -1,0 +1,123 @@
+//! The sentinel: a thread of its own that waits for a change and puts right what it displaced,
+//! before it matters.
+//!
+//! No runtime, no process is started for nf_tables, next to nothing is allocated, and nobody is
+//! waited for: the slow side may be stalled or dead. The thread sleeps until the kernel tells of a
+//! commit to nf_tables, a write to a sysctl, a change of an interface, or a use of
+//! iptables-legacy's lock. Then it looks at its own chains only, compares what stands there with
+//! what should, byte by byte, and sends one batch that the kernel refuses if anybody committed in
+//! between. What should stand there it was told by the slow side ([`orders`]), which installed it by
+//! iptables, proved it, and read it back; nothing is decided here.
+
+pub mod chains;
+pub mod fight;
+pub mod legacy;
+pub mod orders;
+mod watcher;
+
+use std::io;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime};
+
+use self::fight::Pause;
+pub use self::orders::{Order, Orders};
+use self::watcher::Watcher;
+use crate::kernel::sched::Scheduling;
+use crate::kernel::wait::Waker;
+use crate::plan::Drift;
+
+/// What the sentinel tells the slow side. It never waits for it: what is not listened to is lost.
+#[derive(Debug)]
+pub enum Report {
+    /// It began, and how it is scheduled; with the thread's number.
+    Began(Scheduling, nix::unistd::Pid),
+    /// Somebody else committed this generation to nf_tables.
+    Changed(u32),
+    /// Something of ours was displaced.
+    Displaced(Displacement),
+    /// Interfaces came or went that may carry containers.
+    Links,
+    /// Something that it cannot do, and what that means.
+    Trouble(String),
+}
+
+/// A displacement, and what came of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Displacement {
+    /// When it was noticed.
+    pub at: SystemTime,
+    /// What differed.
+    pub drifts: Vec<Drift>,
+    /// The process that did it, and its name, where the kernel told.
+    pub by: Option<(u32, String)>,
+    /// How long it took from waking up until it was put right, or why it was not.
+    pub repaired: Result<Duration, String>,
+    /// Whether the seal kept packets out all the while.
+    pub sealed: bool,
+    /// The guard now leaves this chain alone for a while.
+    pub pause: Option<Pause>,
+}
+
+/// The running sentinel, as the slow side has it. It ends when this is dropped.
+#[derive(Debug)]
+pub struct Sentinel {
+    orders: mpsc::Sender<Order>,
+    waker: Waker,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sentinel {
+    /// Starts it in the calling thread's network namespace. It keeps nothing until it is told to.
+    /// `tell` must not wait for anything.
+    pub fn start(tell: impl Fn(Report) + Send + 'static) -> io::Result<Self> {
+        let (orders, inbox) = mpsc::channel();
+        let waker = Waker::new()?;
+        let watcher = Watcher::new(inbox, waker.clone(), Box::new(tell))?;
+        let thread = std::thread::Builder::new()
+            .name("sentinel".into())
+            .spawn(move || watcher.run())?;
+        Ok(Self {
+            orders,
+            waker,
+            thread: Some(thread),
+        })
+    }
+
+    /// Gives it new orders.
+    pub fn keep(&self, orders: Orders) {
+        self.order(Order::Keep(Box::new(orders)));
+    }
+
+    /// Makes it leave the visible layer alone until new orders come, but no longer than `limit`.
+    pub fn hold(&self, limit: Duration) {
+        self.order(Order::Hold(Instant::now() + limit));
+    }
+
+    /// Makes it look at everything now.
+    pub fn look(&self) {
+        self.order(Order::Look);
+    }
+
+    /// Whether it still runs.
+    #[must_use]
+    pub fn lives(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    fn order(&self, order: Order) {
+        // The other end is gone only with its thread, which `lives` tells.
+        let _ended = self.orders.send(order);
+        self.waker.wake();
+    }
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        self.order(Order::Leave);
+        if let Some(thread) = self.thread.take() {
+            // A panic in it has been told on standard error.
+            let _panicked = thread.join();
+        }
+    }
+}

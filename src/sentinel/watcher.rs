@@ -1,0 +1,349 @@
+//! The thread: what it waits for, and what it does when it wakes up.
+
+use std::io;
+use std::sync::mpsc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::chains::{Found, Hand};
+use super::fight::Fights;
+use super::legacy::Legacy;
+use super::orders::{Order, Orders};
+use super::{Displacement, Report};
+use crate::guarantee::Guarantee;
+use crate::kernel::links::{Link, LinkChange, Links};
+use crate::kernel::nftables::{ChainName, Commit, Commits};
+use crate::kernel::sched;
+use crate::kernel::sysctl::RouteLocalnet;
+use crate::kernel::touched::Touched;
+use crate::kernel::wait::{Waiter, Waker};
+use crate::plan::{Drift, DriftKind};
+
+type Tell = Box<dyn Fn(Report) + Send>;
+
+pub(super) struct Watcher {
+    inbox: mpsc::Receiver<Order>,
+    waker: Waker,
+    tell: Tell,
+    waiter: Waiter,
+    /// `None` where this kernel has no nf_tables.
+    nftables: Option<(Commits, Hand)>,
+    links: Links,
+    sysctls: Touched,
+    orders: Orders,
+    open: Vec<RouteLocalnet>,
+    legacy: Legacy,
+    fights: Fights<ChainName>,
+    /// Until when the slow side changes the visible layer.
+    held: Option<Instant>,
+    /// What was said of what cannot be done, so that it is said once.
+    troubles: Vec<String>,
+}
+
+impl Watcher {
+    pub(super) fn new(inbox: mpsc::Receiver<Order>, waker: Waker, tell: Tell) -> io::Result<Self> {
+        let waiter = Waiter::new()?;
+        let links = Links::open()?;
+        let sysctls = Touched::new()?;
+        let legacy = Legacy::new()?;
+        waiter.add(&waker)?;
+        waiter.add(&links)?;
+        waiter.add(&sysctls)?;
+        waiter.add(&legacy)?;
+        let mut watcher = Self {
+            inbox,
+            waker,
+            tell,
+            waiter,
+            nftables: None,
+            links,
+            sysctls,
+            orders: Orders::default(),
+            open: Vec::new(),
+            legacy,
+            fights: Fights::default(),
+            held: None,
+            troubles: Vec::new(),
+        };
+        match Commits::listen().and_then(|commits| Ok((commits, Hand::open()?))) {
+            Ok((commits, hand)) => {
+                watcher.waiter.add(&commits)?;
+                watcher.nftables = Some((commits, hand));
+            }
+            Err(error) => watcher.trouble(format!(
+                "listen to nf_tables: {error}; changes are seen at the next verification"
+            )),
+        }
+        Ok(watcher)
+    }
+
+    pub(super) fn run(mut self) {
+        (self.tell)(Report::Began(sched::realtime(), nix::unistd::gettid()));
+        loop {
+            if let Err(error) = self.waiter.wait(self.limit()) {
+                self.trouble(format!("wait: {error}; the sentinel ends"));
+                return;
+            }
+            let noticed = Instant::now();
+            let (mut look, leave) = self.hear_orders();
+            if leave {
+                return;
+            }
+            let commits = self.hear_commits(&mut look);
+            if look {
+                self.look(author(&commits), noticed);
+            }
+            self.look_at_links(noticed);
+            self.look_at_sysctls(noticed);
+            self.look_at_legacy(noticed, look);
+            if let Some(commit) = commits.last() {
+                (self.tell)(Report::Changed(commit.generation));
+            }
+        }
+    }
+
+    /// How long there is nothing to do if nothing happens.
+    fn limit(&self) -> Option<Duration> {
+        let now = Instant::now();
+        let times = [self.held, self.fights.next(now), self.legacy.next()];
+        let next = times.into_iter().flatten().min()?;
+        Some(next.saturating_duration_since(now))
+    }
+
+    /// Whether to look at everything, and whether to leave.
+    fn hear_orders(&mut self) -> (bool, bool) {
+        self.waker.clear();
+        let mut look = self.held.take_if(|until| *until <= Instant::now()).is_some();
+        // The end of a pause is no event of its own; it is why the thread woke up.
+        look |= self.fights.ended(Instant::now());
+        while let Ok(order) = self.inbox.try_recv() {
+            match order {
+                Order::Keep(orders) => {
+                    self.held = None;
+                    self.take_on(*orders);
+                    look = true;
+                }
+                Order::Hold(until) => self.held = Some(until),
+                Order::Look => look = true,
+                Order::Leave => return (false, true),
+            }
+        }
+        (look, false)
+    }
+
+    fn take_on(&mut self, mut orders: Orders) {
+        self.legacy.take_on(std::mem::take(&mut orders.legacy));
+        self.orders = orders;
+        self.open.clear();
+        for interface in self.orders.route_localnet.clone() {
+            self.watch_sysctl(&interface);
+        }
+    }
+
+    fn watch_sysctl(&mut self, interface: &str) {
+        if self.open.iter().any(|open| open.interface == interface) {
+            return;
+        }
+        match RouteLocalnet::open(interface) {
+            Ok(open) => {
+                if let Err(error) = self.sysctls.written(&open.path()) {
+                    let path = open.path();
+                    self.trouble(format!(
+                        "watch {}: {error}; changes are seen at the next verification",
+                        path.display()
+                    ));
+                }
+                self.open.push(open);
+            }
+            // The interface went away meanwhile.
+            Err(error) if error.is_not_found() => {}
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// The commits of others; sets `look` where there were any, or where some were lost.
+    fn hear_commits(&mut self, look: &mut bool) -> Vec<Commit> {
+        let Some((commits, hand)) = &mut self.nftables else {
+            return Vec::new();
+        };
+        match commits.drain() {
+            Ok(mut heard) => {
+                if heard.lost {
+                    // What was lost is not known: the last state is what counts.
+                    hand.generation = 0;
+                    *look = true;
+                } else if let Some(last) = heard.commits.last() {
+                    hand.generation = last.generation;
+                }
+                heard.commits.retain(|commit| commit.port != hand.port());
+                *look |= !heard.commits.is_empty();
+                heard.commits
+            }
+            Err(error) => {
+                self.trouble(format!(
+                    "hear of commits to nf_tables: {error}; changes are seen at the next \
+                     verification"
+                ));
+                Vec::new()
+            }
+        }
+    }
+
+    /// Looks at the chains and puts right what is not.
+    fn look(&mut self, by: Option<&Commit>, noticed: Instant) {
+        let Some((_, hand)) = &mut self.nftables else {
+            return;
+        };
+        let mut troubles = Vec::new();
+        for chain in &self.orders.chains {
+            let visible = !chain.whole;
+            if visible && self.held.is_some() {
+                continue;
+            }
+            let paused = visible && chain.sealed && self.fights.paused(&chain.name, noticed);
+            let found = match hand.keep(chain, !paused) {
+                Ok(found) => found,
+                Err(error) => {
+                    hand.generation = 0;
+                    troubles.push(format!(
+                        "read {} {}: {error}; it is looked at again at the next change",
+                        chain.name.table, chain.name.chain
+                    ));
+                    continue;
+                }
+            };
+            let (drifts, repaired) = match found {
+                Found::Right | Found::Left(_) => continue,
+                Found::Repaired(drifts) => (drifts, Ok(noticed.elapsed())),
+                Found::Failed(drifts, why) => (drifts, Err(why)),
+            };
+            let comm = by.map(|commit| commit.comm.as_str());
+            let pause = if visible && chain.sealed {
+                self.fights.repaired(&chain.name, comm, noticed)
+            } else {
+                None
+            };
+            (self.tell)(Report::Displaced(Displacement {
+                at: SystemTime::now(),
+                drifts,
+                by: by.map(|commit| (commit.pid, commit.comm.clone())),
+                repaired,
+                sealed: chain.sealed,
+                pause,
+            }));
+        }
+        for trouble in troubles {
+            self.trouble(trouble);
+        }
+    }
+
+    fn look_at_links(&mut self, noticed: Instant) {
+        let changes = match self.links.drain() {
+            Ok(changes) => changes,
+            Err(error) => {
+                self.trouble(format!(
+                    "hear of network interfaces: {error}; new ones are seen at the next \
+                     verification"
+                ));
+                return;
+            }
+        };
+        let mut matters = false;
+        for change in &changes {
+            match change {
+                LinkChange::Appeared(link) => {
+                    if is_bridge(link) {
+                        matters = true;
+                        let wanted = self.orders.bridges.iter();
+                        if wanted.clone().any(|pattern| pattern.matches(&link.name)) {
+                            self.watch_sysctl(&link.name);
+                        }
+                    }
+                }
+                LinkChange::Gone(link) => {
+                    if is_bridge(link) {
+                        matters = true;
+                        self.open.retain(|open| open.interface != link.name);
+                    }
+                }
+                // A sysctl that is set by netlink comes as this.
+                LinkChange::Changed(_) => {}
+                LinkChange::Lost => matters = true,
+            }
+        }
+        if matters {
+            self.look_at_sysctls(noticed);
+            (self.tell)(Report::Links);
+        }
+    }
+
+    /// Asks every sysctl, whatever woke the thread: it is cheap, and notifications can go missing.
+    fn look_at_sysctls(&mut self, noticed: Instant) {
+        let written = self.sysctls.drain();
+        if self.held.is_some() {
+            return;
+        }
+        let mut troubles = Vec::new();
+        if let Err(error) = written {
+            troubles.push(format!("hear of writes to sysctls: {error}"));
+        }
+        for open in &self.open {
+            let kept = match open.keep() {
+                Ok(None) => continue,
+                Err(error) if error.is_not_found() => continue,
+                kept => kept,
+            };
+            (self.tell)(Report::Displaced(Displacement {
+                at: SystemTime::now(),
+                drifts: vec![Drift {
+                    guarantee: Guarantee::TaskCredentials,
+                    kind: DriftKind::Missing,
+                    object: format!("net.ipv4.conf.{}.route_localnet=1", open.interface),
+                }],
+                // The kernel does not tell who writes to a sysctl.
+                by: None,
+                repaired: match kept {
+                    Ok(_) => Ok(noticed.elapsed()),
+                    Err(error) => Err(error.to_string()),
+                },
+                sealed: false,
+                pause: None,
+            }));
+        }
+        for trouble in troubles {
+            self.trouble(trouble);
+        }
+    }
+
+    fn look_at_legacy(&mut self, noticed: Instant, look: bool) {
+        if self.held.is_some() {
+            return;
+        }
+        for displacement in self.legacy.look(noticed, look) {
+            (self.tell)(Report::Displaced(displacement));
+        }
+        for trouble in self.legacy.troubles() {
+            self.trouble(trouble);
+        }
+    }
+
+    fn trouble(&mut self, trouble: String) {
+        if !self.troubles.contains(&trouble) {
+            (self.tell)(Report::Trouble(trouble.clone()));
+            self.troubles.push(trouble);
+        }
+    }
+}
+
+fn is_bridge(link: &Link) -> bool {
+    link.kind.as_deref() == Some("bridge")
+}
+
+/// Who is to be named: the last, if all that were heard together have one name. Of several programs
+/// nobody can tell which it was.
+fn author(commits: &[Commit]) -> Option<&Commit> {
+    let last = commits.last()?;
+    commits
+        .iter()
+        .all(|commit| commit.comm == last.comm)
+        .then_some(last)
+}

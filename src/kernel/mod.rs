@@ -11,6 +11,7 @@ pub mod links;
 pub mod lock;
 pub mod nftables;
 pub mod privilege;
+pub mod process;
 pub mod sched;
 pub mod sysctl;
 pub mod watch;

@@ -7,6 +7,7 @@ pub mod exec;
 pub mod facts;
 pub mod inherited;
 pub mod iptables;
+pub mod legacy;
 pub mod links;
 pub mod lock;
 pub mod nftables;

@@ -22,6 +22,7 @@ pub mod posture;
 pub mod prove;
 pub mod report;
 pub mod ruleset;
+pub mod sentinel;
 pub mod state;
 pub mod systemd;
 pub mod turn;

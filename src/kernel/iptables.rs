@@ -172,13 +172,7 @@ impl Tool {
     /// would make them.
     #[must_use]
     pub fn legacy_tables(&self) -> Vec<String> {
-        let file = match self.family {
-            Family::V4 => "/proc/thread-self/net/ip_tables_names",
-            Family::V6 => "/proc/thread-self/net/ip6_tables_names",
-        };
-        // Absent where the kernel has no xtables.
-        let text = std::fs::read_to_string(file).unwrap_or_default();
-        text.lines().map(str::to_owned).collect()
+        super::legacy::tables(self.family)
     }
 
     /// Reads one table.

@@ -1,19 +1,37 @@
-//! The loop that ties it together: wait for a reason to look, take a turn, say what happened.
+//! The slow side: waits for a reason to look, takes a turn, says what happened, and tells the
+//! sentinel what to keep.
+
+mod changes;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::signal::unix::{SignalKind, signal};
+use nix::unistd::Pid;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 
+use self::changes::Changes;
 use crate::config::settings::Backend as BackendChoice;
-use crate::guarantee::Rules;
+use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::{InputPaths, Inputs};
+use crate::kernel::exec::LIMIT;
+use crate::kernel::inherited::Inherited;
+use crate::kernel::nftables::seal::Seal;
+use crate::kernel::sched::{self, Scheduling};
 use crate::kernel::watch::Watch;
 use crate::posture::Posture;
 use crate::report::Reporter;
+use crate::sentinel::{Orders, Report, Sentinel};
 use crate::state::State;
-use crate::turn::{self, Memory, Target, Turn};
+use crate::systemd;
+use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
+
+/// The name under which systemd stores the seal's socket.
+const SEAL: &str = "seal";
+
+/// How many reports of the sentinel may wait. One is a few hundred bytes.
+const REPORTS: usize = 1024;
 
 /// What the daemon was started with.
 #[derive(Debug, Clone)]
@@ -33,97 +51,52 @@ enum Cause {
     Interval,
     Inputs,
     Hangup,
+    /// Somebody changed something; the sentinel has already put right what was displaced.
+    Changes,
 }
 
 /// Runs until SIGTERM or SIGINT. The rules stay in place.
-pub async fn run(options: Options) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut hangup = signal(SignalKind::hangup())?;
+pub async fn run(options: Options, mut inherited: Inherited) -> io::Result<()> {
+    let mut signals = Signals::listen()?;
     let watch = Watch::new(options.inputs.files())?;
-    let mut guard = Guard::new(options);
+    let (told, mut reports) = mpsc::channel(REPORTS);
+    // What nobody has room for is lost; the next turn sees the last state anyway.
+    let sentinel = Sentinel::start(move |report| drop(told.try_send(report)))?;
+    let seal = inherited.named(SEAL).map(|fd| Seal::open(Some(fd)));
+    let mut guard = Guard::new(options, seal.transpose()?, sentinel);
+    let mut changes = Changes::default();
     let mut cause = Cause::Start;
     loop {
-        // A turn runs iptables and waits for it; signals and notifications are heard meanwhile and
-        // answered right after.
+        // A turn runs iptables and waits for it; what is told meanwhile is heard right after.
         guard = tokio::task::spawn_blocking(move || {
             guard.turn(cause);
             guard
         })
         .await
         .map_err(io::Error::other)?;
-        let interval = guard.interval();
-        cause = tokio::select! {
-            biased;
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
-            _ = hangup.recv() => Cause::Hangup,
-            () = watch.changed() => Cause::Inputs,
-            () = tokio::time::sleep(interval) => Cause::Interval,
-        };
+        if cause == Cause::Start {
+            guard.ready();
+        }
+        changes.turn_ended(Instant::now(), guard.last_turn);
+        cause = loop {
+            let safety_net = guard.interval();
+            let settled = changes.settles(Instant::now());
+            tokio::select! {
+                biased;
+                leave = signals.leave() => break leave,
+                () = signals.overrun() => guard.overrun(),
+                Some(report) = reports.recv() => guard.hear(report, &mut changes),
+                _ = signals.hangup.recv() => break Some(Cause::Hangup),
+                () = watch.changed() => break Some(Cause::Inputs),
+                () = until(settled) => break Some(Cause::Changes),
+                () = tokio::time::sleep(safety_net) => break Some(Cause::Interval),
+            }
+        }
+        .unwrap_or(Cause::Start);
+        if cause == Cause::Start {
+            break;
+        }
     }
-    tracing::info!("leaving; the rules stay in place (`ecs-netguard release` removes them)");
+    guard.leave();
     Ok(())
-}
-
-/// What the loop keeps from turn to turn: nothing that the kernel or the files could tell.
-struct Guard {
-    options: Options,
-    inputs: Option<Inputs>,
-    state: State,
-    reporter: Reporter,
-    last_wanted: Option<Rules>,
-}
-
-impl Guard {
-    fn new(options: Options) -> Self {
-        let (state, warning) = State::load(&options.state_dir);
-        if let Some(warning) = warning {
-            tracing::warn!("{warning}");
-        }
-        Self {
-            options,
-            inputs: None,
-            state,
-            reporter: Reporter::default(),
-            last_wanted: None,
-        }
-    }
-
-    fn interval(&self) -> Duration {
-        self.inputs
-            .as_ref()
-            .map_or(Duration::from_secs(5), |inputs| {
-                inputs.settings.verify.interval
-            })
-    }
-
-    fn turn(&mut self, cause: Cause) {
-        let inputs = Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref());
-        if cause == Cause::Inputs && self.inputs.as_ref() == Some(&inputs) {
-            return;
-        }
-        let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
-        let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        self.reporter.inputs(&inputs, &posture);
-        let memory = &mut Memory {
-            state: &mut self.state,
-            dir: &self.options.state_dir,
-        };
-        let turn = turn::apply(&target, &posture, memory);
-        self.report(cause, &target, &turn);
-        self.last_wanted = Some(target.wanted);
-        self.inputs = Some(inputs);
-    }
-
-    /// What differed is somebody's doing only where the wish is the same as at the last turn.
-    fn report(&mut self, cause: Cause, target: &Target, turn: &Turn) {
-        let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        if same_wish {
-            self.reporter.drift(turn);
-        } else {
-            self.reporter.installed(turn);
-        }
-        self.reporter.standing(turn, cause == Cause::Start);
-    }
 }

@@ -26,3 +26,4 @@ pub mod sentinel;
 pub mod state;
 pub mod systemd;
 pub mod turn;
+pub mod witness;

@@ -168,22 +168,11 @@ const fn layout(family: Family) -> Layout {
     }
 }
 
-/// NF_INET_PRE_ROUTING and so on (linux/netfilter.h).
-const fn number(hook: Hook) -> usize {
-    match hook {
-        Hook::Prerouting => 0,
-        Hook::Input => 1,
-        Hook::Forward => 2,
-        Hook::Output => 3,
-        Hook::Postrouting => 4,
-    }
-}
-
 fn locate(socket: &OwnedFd, family: Family, table: &str, hook: Hook) -> io::Result<Place> {
     let mut info = [0; INFO];
     write_name(&mut info, table)?;
     getsockopt(socket, family, GET_INFO, &mut info)?;
-    let hook = number(hook);
+    let hook = hook.number() as usize;
     let field = |at: usize| number_at(&info, at).unwrap_or_default();
     if field(NAME) & (1 << hook) == 0 {
         let message = "it has no chain of that name";

@@ -32,6 +32,17 @@ impl Hook {
         }
     }
 
+    /// The kernel's number for it: `NF_INET_…` of linux/netfilter.h.
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Prerouting => 0,
+            Self::Input => 1,
+            Self::Forward => 2,
+            Self::Output => 3,
+            Self::Postrouting => 4,
+        }
+    }
+
     /// The tables asked here, in the order of their priorities (`enum nf_ip_hook_priorities` in
     /// include/uapi/linux/netfilter_ipv4.h; the same for IPv6). Connection tracking, at -200, comes
     /// between raw and mangle.

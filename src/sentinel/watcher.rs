@@ -35,6 +35,8 @@ pub(super) struct Watcher {
     fights: Fights<ChainName>,
     /// Until when the slow side changes the visible layer.
     held: Option<Instant>,
+    /// When everything is to be looked at again though nothing happens.
+    due: Option<Instant>,
     /// What was said of what cannot be done, so that it is said once.
     troubles: Vec<String>,
 }
@@ -62,6 +64,7 @@ impl Watcher {
             legacy,
             fights: Fights::default(),
             held: None,
+            due: None,
             troubles: Vec::new(),
         };
         match Commits::listen().and_then(|commits| Ok((commits, Hand::open()?))) {
@@ -79,7 +82,8 @@ impl Watcher {
     pub(super) fn run(mut self) {
         (self.tell)(Report::Began(sched::realtime(), nix::unistd::gettid()));
         loop {
-            if let Err(error) = self.waiter.wait(self.limit()) {
+            let limit = self.limit();
+            if let Err(error) = self.waiter.wait(limit) {
                 self.trouble(format!("wait: {error}; the sentinel ends"));
                 return;
             }
@@ -102,19 +106,19 @@ impl Watcher {
     }
 
     /// How long there is nothing to do if nothing happens.
-    fn limit(&self) -> Option<Duration> {
+    fn limit(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        let times = [self.held, self.fights.next(now), self.legacy.next()];
-        let next = times.into_iter().flatten().min()?;
+        self.due = self.held.into_iter().chain(self.fights.next(now)).min();
+        let next = self.due.into_iter().chain(self.legacy.next()).min()?;
         Some(next.saturating_duration_since(now))
     }
 
     /// Whether to look at everything, and whether to leave.
     fn hear_orders(&mut self) -> (bool, bool) {
         self.waker.clear();
-        let mut look = self.held.take_if(|until| *until <= Instant::now()).is_some();
-        // The end of a pause is no event of its own; it is why the thread woke up.
-        look |= self.fights.ended(Instant::now());
+        let now = Instant::now();
+        let mut look = self.due.is_some_and(|due| due <= now);
+        self.held.take_if(|until| *until <= now);
         while let Ok(order) = self.inbox.try_recv() {
             match order {
                 Order::Keep(orders) => {

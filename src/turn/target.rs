@@ -1,12 +1,14 @@
 //! What a turn works towards, on this host as it is now.
 
-use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, Settings};
+use crate::config::settings::{
+    Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings,
+};
 use crate::guarantee::{Guarantee, Rules, Scope, covers};
 use crate::kernel::facts::Facts;
 use crate::kernel::iptables::Tool;
 use crate::posture::Posture;
 use crate::prove::Claim;
-use crate::ruleset::Family;
+use crate::ruleset::{Family, IfacePattern};
 
 /// The rules that are wanted, what they are to prove, and the tools to bring them about.
 #[derive(Debug, Clone, Default)]
@@ -19,6 +21,8 @@ pub struct Target {
     pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
     pub sysctls: bool,
+    /// Bridges on which `route_localnet` is to be set when they appear.
+    pub new_bridges: Vec<IfacePattern>,
     /// Whether the settings ask for the seal.
     pub sealed: bool,
     /// iptables, and ip6tables where IPv6 is covered.
@@ -66,8 +70,17 @@ impl Target {
         if !settings.seal.enabled {
             wanted.native.clear();
         }
+        let on_bridges = required.contains(&Guarantee::TaskCredentials)
+            && scope.route_localnet == RouteLocalnet::Bridges;
+        let new_bridges = if on_bridges {
+            let patterns = scope.interfaces.iter();
+            patterns.filter_map(|name| IfacePattern::parse(name)).collect()
+        } else {
+            Vec::new()
+        };
         Self {
             wanted,
+            new_bridges,
             claims,
             sealed: settings.seal.enabled,
             may_open_input: settings.credentials.open_input == OpenInput::WhenNeeded,

@@ -54,7 +54,8 @@ struct Layout {
     length: usize,
     /// Where in it `next_offset` stands, the length of the whole rule.
     next: usize,
-    /// Where `comefrom` stands, which the kernel uses while it checks a table.
+    /// Where `comefrom` stands: the hooks from which packets can get to this rule, one bit each
+    /// (mark_source_chains(), net/ipv4/netfilter/ip_tables.c).
     comefrom: usize,
     /// Where the counters stand, 16 bytes.
     counters: usize,
@@ -147,8 +148,10 @@ impl Tables {
             let now = locate(&self.socket, self.family, table, hook).map_err(named)?;
             match read {
                 Ok(()) if now == place => {
-                    let rules = rules(self.family, &self.buffer, place, limit);
-                    return rules.map(Some).map_err(named);
+                    let found = rules(self.family, &self.buffer, hook, place, limit);
+                    if found.is_some() {
+                        return Ok(found);
+                    }
                 }
                 Ok(()) => {}
                 Err(error) if error.raw_os_error() == Some(libc::EAGAIN) => {}
@@ -204,29 +207,45 @@ fn fetch(
     getsockopt(socket, family, GET_ENTRIES, buffer)
 }
 
-fn rules(family: Family, buffer: &[u8], place: Place, limit: usize) -> io::Result<Vec<Vec<u8>>> {
+/// Cuts the chain out of the table. `None` where it does not fit: the table was replaced after the
+/// chain was located, and maybe put back before it was located again.
+fn rules(
+    family: Family,
+    buffer: &[u8],
+    hook: Hook,
+    place: Place,
+    limit: usize,
+) -> Option<Vec<Vec<u8>>> {
     let layout = layout(family);
-    let broken = || io::Error::new(io::ErrorKind::InvalidData, "the entries are malformed");
-    let entries = buffer.get(ENTRIES..).ok_or_else(broken)?;
-    let mut rest = entries.get(place.begin..place.policy).ok_or_else(broken)?;
+    let entries = buffer.get(ENTRIES..)?;
     let mut rules = Vec::new();
-    while !rest.is_empty() && rules.len() < limit {
-        let next = rest.get(layout.next..).and_then(<[u8]>::first_chunk);
-        let length = usize::from(u16::from_ne_bytes(*next.ok_or_else(broken)?));
-        if length < layout.length {
-            return Err(broken());
+    let (mut begun, mut ended) = (false, false);
+    let mut at = 0;
+    loop {
+        let rest = entries.get(at..)?;
+        let next = rest.get(layout.next..)?.first_chunk()?;
+        let length = usize::from(u16::from_ne_bytes(*next)).max(layout.length);
+        let entry = rest.get(..length)?;
+        // The hooks that lead here; none where a rule before lets nothing through.
+        let comefrom = number_at(entry, layout.comefrom)?;
+        let from_here = comefrom & (1 << number(hook)) != 0;
+        begun |= at == place.begin;
+        if ended {
+            return (!from_here).then_some(rules);
         }
-        let (rule, after) = rest.split_at_checked(length).ok_or_else(broken)?;
-        let mut rule = rule.to_vec();
-        for (at, length) in [(layout.comefrom, 4), (layout.counters, 16)] {
-            if let Some(field) = rule.get_mut(at..at + length) {
-                field.fill(0);
+        if begun && comefrom != 0 && !from_here {
+            return None;
+        }
+        ended = begun && at == place.policy;
+        if begun && !ended && rules.len() < limit {
+            let mut rule = entry.to_vec();
+            for (at, length) in [(layout.comefrom, 4), (layout.counters, 16)] {
+                rule.get_mut(at..at + length)?.fill(0);
             }
+            rules.push(rule);
         }
-        rules.push(rule);
-        rest = after;
+        at += length;
     }
-    Ok(rules)
 }
 
 fn number_at(bytes: &[u8], at: usize) -> Option<u32> {

@@ -2,30 +2,29 @@
 //! sentinel what to keep.
 
 mod changes;
+mod signals;
+mod turns;
 
 use std::io;
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::unistd::Pid;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
 use self::changes::Changes;
+use self::signals::{Signals, Wish};
+use self::turns::{Cause, Guard};
 use crate::config::settings::Backend as BackendChoice;
-use crate::guarantee::{Guarantee, Rules};
-use crate::inputs::{InputPaths, Inputs};
-use crate::kernel::exec::LIMIT;
+use crate::inputs::InputPaths;
 use crate::kernel::inherited::Inherited;
 use crate::kernel::nftables::seal::Seal;
 use crate::kernel::sched::{self, Scheduling};
 use crate::kernel::watch::Watch;
-use crate::posture::Posture;
-use crate::report::Reporter;
-use crate::sentinel::{Orders, Report, Sentinel};
-use crate::state::State;
+use crate::report;
+use crate::sentinel::{Report, Sentinel};
 use crate::systemd;
-use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
+use crate::witness::Witness;
 
 /// The name under which systemd stores the seal's socket.
 const SEAL: &str = "seal";
@@ -44,59 +43,148 @@ pub struct Options {
     pub backend: Option<BackendChoice>,
 }
 
-/// Why a turn is taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cause {
-    Start,
-    Interval,
-    Inputs,
-    Hangup,
-    /// Somebody changed something; the sentinel has already put right what was displaced.
-    Changes,
-}
-
 /// Runs until SIGTERM or SIGINT. The rules stay in place.
-pub async fn run(options: Options, mut inherited: Inherited) -> io::Result<()> {
+pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> {
     let mut signals = Signals::listen()?;
     let watch = Watch::new(options.inputs.files())?;
     let (told, mut reports) = mpsc::channel(REPORTS);
-    // What nobody has room for is lost; the next turn sees the last state anyway.
+    // A report that nobody has room for is lost; the next turn sees the last state anyway.
     let sentinel = Sentinel::start(move |report| drop(told.try_send(report)))?;
     let seal = inherited.named(SEAL).map(|fd| Seal::open(Some(fd)));
     let mut guard = Guard::new(options, seal.transpose()?, sentinel);
-    let mut changes = Changes::default();
+    let mut listener = Listener::default();
     let mut cause = Cause::Start;
     loop {
-        // A turn runs iptables and waits for it; what is told meanwhile is heard right after.
-        guard = tokio::task::spawn_blocking(move || {
-            guard.turn(cause);
+        // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes
+        // it tells of are still there.
+        let may_repair = listener.may_repair(Instant::now());
+        let mut turn = tokio::task::spawn_blocking(move || {
+            guard.turn(cause, may_repair);
             guard
-        })
-        .await
-        .map_err(io::Error::other)?;
-        if cause == Cause::Start {
-            guard.ready();
+        });
+        guard = loop {
+            tokio::select! {
+                done = &mut turn => break done.map_err(io::Error::other)?,
+                Some(report) = reports.recv() => listener.hear(report),
+            }
+        };
+        let (took, generation) = guard.last();
+        listener
+            .changes
+            .turn_ended(Instant::now(), took, generation);
+        if guard.again {
+            listener.changes.noticed(None, Instant::now());
         }
-        changes.turn_ended(Instant::now(), guard.last_turn);
+        told_systemd(cause, &guard);
         cause = loop {
-            let safety_net = guard.interval();
-            let settled = changes.settles(Instant::now());
+            let watchdog = systemd::watchdog_interval();
+            let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));
             tokio::select! {
                 biased;
-                leave = signals.leave() => break leave,
-                () = signals.overrun() => guard.overrun(),
-                Some(report) = reports.recv() => guard.hear(report, &mut changes),
-                _ = signals.hangup.recv() => break Some(Cause::Hangup),
-                () = watch.changed() => break Some(Cause::Inputs),
-                () = until(settled) => break Some(Cause::Changes),
-                () = tokio::time::sleep(safety_net) => break Some(Cause::Interval),
+                wish = signals.next() => match wish {
+                    Wish::Leave => {
+                        report::leaving();
+                        return systemd::stopping();
+                    }
+                    Wish::ReadAgain => break Cause::Hangup,
+                    Wish::SlowDown => listener.slow_down(),
+                },
+                Some(report) = reports.recv() => listener.hear(report),
+                () = watch.changed() => break Cause::Inputs,
+                () = until(listener.changes.settles()) => break Cause::Changes,
+                () = until(listener.witness.due()) => listener.sum_up(),
+                () = tokio::time::sleep(safety_net) => {
+                    if !guard.unchanged() {
+                        break Cause::Interval;
+                    }
+                    feed_watchdog();
+                }
             }
-        }
-        .unwrap_or(Cause::Start);
-        if cause == Cause::Start {
-            break;
+        };
+    }
+}
+
+/// Readiness is told after the first proof, the watchdog fed after each.
+fn told_systemd(cause: Cause, guard: &Guard) {
+    let told = match cause {
+        Cause::Start => guard.store_seal(SEAL).and_then(|()| systemd::ready()),
+        Cause::Hangup => systemd::ready(),
+        _ => Ok(()),
+    };
+    if let Err(error) = told {
+        tracing::warn!("{error}");
+    }
+    feed_watchdog();
+}
+
+fn feed_watchdog() {
+    if let Err(error) = systemd::watchdog() {
+        tracing::warn!("{error}");
+    }
+}
+
+async fn until(time: Option<Instant>) {
+    match time {
+        Some(time) => tokio::time::sleep_until(time.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Hears what the sentinel tells.
+#[derive(Debug, Default)]
+struct Listener {
+    changes: Changes,
+    witness: Witness,
+    /// The sentinel's thread, while it is a realtime one.
+    realtime: Option<Pid>,
+    /// Until when the visible layer is left alone, since somebody fights over it.
+    pause: Option<Instant>,
+}
+
+impl Listener {
+    fn hear(&mut self, report: Report) {
+        let now = Instant::now();
+        match report {
+            Report::Began(Scheduling::Realtime, thread) => self.realtime = Some(thread),
+            Report::Began(Scheduling::Normal { reason }, _) => tracing::warn!(
+                "the sentinel is scheduled like any other thread: {reason}; a busy host delays its \
+                 repairs"
+            ),
+            Report::Changed(generation) => self.changes.noticed(Some(generation), now),
+            Report::Links => self.changes.noticed(None, now),
+            Report::Displaced(displacement) => {
+                self.changes.noticed(None, now);
+                self.pause = displacement.pause.map(|p| p.until).or(self.pause);
+                for event in self.witness.saw(&displacement, now) {
+                    report::event(&event);
+                }
+            }
+            Report::Trouble(trouble) => tracing::warn!("{trouble}"),
         }
     }
-    guard.leave();
-    Ok(())
+
+    fn sum_up(&mut self) {
+        if let Some(event) = self.witness.sum_up(Instant::now()) {
+            report::event(&event);
+        }
+    }
+
+    fn may_repair(&self, now: Instant) -> bool {
+        self.pause.is_none_or(|until| until <= now)
+    }
+
+    /// The sentinel ran for too long without sleeping: it goes on like any other thread.
+    fn slow_down(&mut self) {
+        let Some(thread) = self.realtime.take() else {
+            return;
+        };
+        let limit = sched::OVERRUN.as_millis();
+        match sched::demote(thread) {
+            Ok(()) => tracing::warn!(
+                "the sentinel ran for {limit} ms without a pause; it is a normal thread from now on, \
+                 so that others get their turn"
+            ),
+            Err(error) => tracing::error!("take realtime from the sentinel: {error}"),
+        }
+    }
 }

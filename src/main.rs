@@ -4,5 +4,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     ecs_netguard::kernel::environment::clean();
-    ecs_netguard::cli::main()
+    let inherited = ecs_netguard::kernel::inherited::Inherited::take();
+    ecs_netguard::cli::main(inherited)
 }

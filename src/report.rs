@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tracing::{error, info, warn};
 
+use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::plan::{Drift, DriftKind};
@@ -166,6 +167,23 @@ impl Reporter {
             info!("keeping the rules with {}", tools.join(" and "));
         }
     }
+}
+
+/// Says what the sentinel saw.
+pub fn event(event: &Event) {
+    let guarantee = event.guarantee.map_or("", Guarantee::name);
+    let comm = event.by.as_ref().map(|by| by.comm.as_str());
+    let pid = event.by.as_ref().map(|by| by.pid);
+    let message = &event.message;
+    match event.kind {
+        Kind::NotRepaired => error!(guarantee, by_comm = comm, by_pid = pid, "{message}"),
+        _ => warn!(guarantee, by_comm = comm, by_pid = pid, "{message}"),
+    }
+}
+
+/// Says that the daemon ends.
+pub fn leaving() {
+    info!("leaving; the rules stay in place (`ecs-netguard release` removes them)");
 }
 
 fn milliseconds(turn: &Turn) -> f64 {

@@ -124,8 +124,7 @@ fn event(kind: Kind, guarantee: Option<Guarantee>, message: String) -> Event {
 }
 
 fn events_of(displacement: &Displacement, by: Option<&By>) -> Vec<Event> {
-    let guarantees: BTreeSet<Guarantee> =
-        displacement.drifts.iter().map(|d| d.guarantee).collect();
+    let guarantees: BTreeSet<Guarantee> = displacement.drifts.iter().map(|d| d.guarantee).collect();
     let of = |guarantee: Guarantee| {
         let drifts: Vec<&Drift> = displacement
             .drifts

@@ -34,7 +34,10 @@ fn sealed(lab: &Lab, rules: Vec<NativeRule>) -> Seal {
     lab.host.run(move || {
         let mut seal = Seal::open(None).unwrap();
         assert!(seal.keep(&rules).unwrap(), "nothing was done");
-        assert!(!seal.keep(&rules).unwrap(), "the second time something was done");
+        assert!(
+            !seal.keep(&rules).unwrap(),
+            "the second time something was done"
+        );
         seal
     })
 }
@@ -62,10 +65,12 @@ fn it_holds_what_is_wanted_as_nft_shows_it() {
 }
 
 fn without_owner(text: &str) -> String {
-    let lines = text.lines().map(|line| match line.split_once(" # progname") {
-        Some((before, _)) => before.to_owned(),
-        None => line.to_owned(),
-    });
+    let lines = text
+        .lines()
+        .map(|line| match line.split_once(" # progname") {
+            Some((before, _)) => before.to_owned(),
+            None => line.to_owned(),
+        });
     lines.collect::<Vec<_>>().join("\n")
 }
 
@@ -103,7 +108,10 @@ fn nobody_else_can_change_it() {
         "nft 'add table inet ecs_netguard { flags dormant; }'",
     ] {
         let error = lab.host.try_run(tampering).unwrap_err();
-        assert!(error.contains("Operation not permitted"), "{tampering}: {error}");
+        assert!(
+            error.contains("Operation not permitted"),
+            "{tampering}: {error}"
+        );
     }
     let before = list(&lab);
     lab.host.sh("nft flush ruleset");
@@ -129,7 +137,10 @@ fn it_changes_in_one_step_and_goes_on_counting() {
     let after = standing(&lab, fewer.clone());
     assert_eq!(after.rules, fewer);
     assert_eq!(counted(&after), before);
-    assert!(standing(&lab, usual()).rules.is_empty(), "it is not what it was");
+    assert!(
+        standing(&lab, usual()).rules.is_empty(),
+        "it is not what it was"
+    );
     lab.host.run(move || {
         let mut seal = seal;
         assert!(seal.keep(&[]).unwrap());
@@ -180,8 +191,14 @@ fn a_table_that_another_owns_is_named_and_left() {
         let mut mine = Seal::open(None).unwrap();
         mine.keep(&rules(&["docker+"])).unwrap_err()
     });
-    assert!(matches!(error, Error::Taken { port } if port != 0), "{error}");
-    assert!(lab.host.run(|| seal::remove_all(&mut Socket::open().unwrap()).is_err()));
+    assert!(
+        matches!(error, Error::Taken { port } if port != 0),
+        "{error}"
+    );
+    assert!(
+        lab.host
+            .run(|| seal::remove_all(&mut Socket::open().unwrap()).is_err())
+    );
 }
 
 #[test]

@@ -18,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::InputPaths;
+use crate::kernel::inherited::Inherited;
 use crate::turn::Standing;
 
 /// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps
@@ -145,12 +146,13 @@ impl From<Standing> for Exit {
     }
 }
 
-/// Parses the command line and runs the command.
+/// Parses the command line and runs the command, which may take over what systemd handed to the
+/// process.
 #[must_use]
-pub fn main() -> ExitCode {
+pub fn main(mut inherited: Inherited) -> ExitCode {
     let Cli { common, command } = Cli::parse();
     let result = match command {
-        Command::Run => run::run(&common),
+        Command::Run => run::run(&common, &mut inherited),
         Command::Apply(report) => apply::run(&common, report.json),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Explain(arguments) => explain::run(&common, &arguments),

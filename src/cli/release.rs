@@ -49,7 +49,11 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             .filter(|t| t.failures.is_empty())
             .flat_map(|t| &t.drifts)
             .map(|d| d.object.clone())
-            .chain(tables.iter().map(|table| format!("nftables table inet {table}")))
+            .chain(
+                tables
+                    .iter()
+                    .map(|table| format!("nftables table inet {table}")),
+            )
             .collect(),
         kept: state
             .route_localnet

@@ -5,10 +5,11 @@ use anyhow::Context as _;
 use super::{Common, Exit, need_net_admin};
 use crate::guard::{self, Options};
 use crate::inputs::Inputs;
+use crate::kernel::inherited::Inherited;
 use crate::kernel::lock::Lock;
 use crate::log;
 
-pub(super) fn run(common: &Common) -> anyhow::Result<Exit> {
+pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
     let inputs = common.inputs();
     log::start(&Inputs::read_or_keep(&inputs, None).settings.log);
@@ -24,7 +25,7 @@ pub(super) fn run(common: &Common) -> anyhow::Result<Exit> {
         backend: common.backend,
     };
     let result = runtime
-        .block_on(guard::run(options))
+        .block_on(guard::run(options, inherited))
         .context("the daemon's loop");
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();

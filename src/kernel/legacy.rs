@@ -228,7 +228,7 @@ fn rules(
         let entry = rest.get(..length)?;
         // The hooks that lead here; none where a rule before lets nothing through.
         let comefrom = number_at(entry, layout.comefrom)?;
-        let from_here = comefrom & (1 << number(hook)) != 0;
+        let from_here = comefrom & (1 << hook.number()) != 0;
         begun |= at == place.begin;
         if ended {
             return (!from_here).then_some(rules);

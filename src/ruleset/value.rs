@@ -44,6 +44,14 @@ impl IfacePattern {
         })
     }
 
+    /// Whether an interface of this name is meant.
+    pub fn fits(&self, name: &str) -> bool {
+        match self {
+            Self::Exact(exact) => name == exact,
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
+
     /// Whether every name that `other` stands for is also one of this pattern's.
     pub fn covers(&self, other: &Self) -> bool {
         match (self, other) {

@@ -247,7 +247,8 @@ impl Legacy {
             let held = match held {
                 Ok(held) => held,
                 Err(error) => {
-                    self.troubles.push(format!("{error}; it is looked at again later"));
+                    self.troubles
+                        .push(format!("{error}; it is looked at again later"));
                     continue;
                 }
             };

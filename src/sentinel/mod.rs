@@ -102,7 +102,9 @@ impl Sentinel {
     /// Whether it still runs.
     #[must_use]
     pub fn lives(&self) -> bool {
-        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+        self.thread
+            .as_ref()
+            .is_some_and(|thread| !thread.is_finished())
     }
 
     fn order(&self, order: Order) {

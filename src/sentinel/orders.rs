@@ -3,8 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use crate::guarantee::{Guarantee, Rules, TAG_PREFIX, WantedRule};
 use super::legacy::{LegacyChain, LegacyRule};
+use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
 use crate::kernel::iptables::{Backend, Tool};
 use crate::kernel::legacy::Tables;
 use crate::kernel::nftables::seal::{OpenChain, open_chains};
@@ -75,30 +75,25 @@ impl Orders {
     /// `sealed` tells which guarantees the seal keeps too.
     pub fn read_back(
         target: &Target,
-        open_input: &[WantedRule],
+        open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
     ) -> io::Result<Self> {
         let mut socket = Socket::open()?;
-        let mut orders = Self {
-            route_localnet: route_localnet(&target.wanted),
-            bridges: target.new_bridges.clone(),
-            ..Self::default()
-        };
+        let mut orders = Self::sysctls_of(target);
         for open in open_chains(&mut socket).map_err(io::Error::other)? {
             let rules = first_of(&mut socket, &open.name)?.rules;
             orders.chains.push(native(target, open, rules));
         }
-        for (place, wanted) in chains(target, open_input) {
+        let opened = opened(open_input);
+        for (place, wanted) in chains(target, &opened) {
             let tool = target.tools.iter().find(|tool| tool.family == place.family);
             let Some((tool, (kind, hook, priority))) = tool.zip(place.base_hook()) else {
                 continue;
             };
             let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
             if tool.backend == Backend::Legacy {
-                orders
-                    .legacy
-                    .push(legacy(tool, hook, &wanted, sealed)?);
+                orders.legacy.push(legacy(tool, hook, &wanted, sealed)?);
                 continue;
             }
             let name = ChainName {
@@ -142,12 +137,46 @@ impl Orders {
             Err(io::ErrorKind::Interrupted.into())
         }
     }
+
+    /// The same where this kernel has no nf_tables: what iptables-legacy keeps, if all of it is
+    /// known to be `in_place`.
+    pub fn without_nftables(
+        target: &Target,
+        in_place: bool,
+        open_input: bool,
+        sealed: impl Fn(Guarantee) -> bool,
+    ) -> io::Result<Self> {
+        let mut orders = Self::sysctls_of(target);
+        if !in_place {
+            return Ok(Self::default());
+        }
+        for (place, wanted) in chains(target, &opened(open_input)) {
+            let tool = target.tools.iter().find(|tool| tool.family == place.family);
+            let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
+            if let Some((tool, (_, hook, _))) = tool.zip(place.base_hook()) {
+                orders.legacy.push(legacy(tool, hook, &wanted, sealed)?);
+            }
+        }
+        Ok(orders)
+    }
+
+    fn sysctls_of(target: &Target) -> Self {
+        let wishes = target.wanted.sysctls.iter();
+        Self {
+            route_localnet: wishes.map(|wish| wish.interface.clone()).collect(),
+            bridges: target.new_bridges.clone(),
+            ..Self::default()
+        }
+    }
 }
 
-/// Which sysctls are to stand at 1.
-pub fn route_localnet(wanted: &Rules) -> Vec<String> {
-    let wishes = wanted.sysctls.iter();
-    wishes.map(|wish| wish.interface.clone()).collect()
+/// The rules that are wanted besides where INPUT would drop what goes to the agent.
+fn opened(open_input: bool) -> Vec<WantedRule> {
+    if open_input {
+        task_credentials::open_input().iptables
+    } else {
+        Vec::new()
+    }
 }
 
 /// A chain of iptables.

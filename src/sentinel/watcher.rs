@@ -258,7 +258,7 @@ impl Watcher {
                     if is_bridge(link) {
                         matters = true;
                         let wanted = self.orders.bridges.iter();
-                        if wanted.clone().any(|pattern| pattern.matches(&link.name)) {
+                        if wanted.clone().any(|pattern| pattern.fits(&link.name)) {
                             self.watch_sysctl(&link.name);
                         }
                     }

@@ -57,6 +57,9 @@ pub struct Turn {
     /// The generation of nf_tables that was read last; `None` where that is not to be had.
     #[serde(skip)]
     pub generation: Option<u32>,
+    /// Whether the ACCEPT in INPUT is needed, and wanted with the rest.
+    #[serde(skip)]
+    pub opened_input: bool,
     /// Whether all that is wanted of the visible layer stands, as read last.
     #[serde(skip)]
     pub in_place: bool,
@@ -153,8 +156,13 @@ pub fn apply(
         .unwrap_or(&first)
         .needs_open_input(target, &proofs);
     if needed != open
-        && let Some(after) =
-            changes.bring_about(target, needed, last.as_ref().unwrap_or(&first), memory, hands)
+        && let Some(after) = changes.bring_about(
+            target,
+            needed,
+            last.as_ref().unwrap_or(&first),
+            memory,
+            hands,
+        )
     {
         proofs = after.prove(target);
         last = Some(after);
@@ -169,6 +177,7 @@ pub fn apply(
     } = changes;
     Turn {
         tools: target.tools.clone(),
+        opened_input: needed,
         in_place: reading.plan(target, needed).drifts.is_empty(),
         drifts,
         done,
@@ -291,6 +300,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let drifts = reading.plan(target, open_input).drifts;
     Turn {
         tools: target.tools.clone(),
+        opened_input: open_input,
         in_place: drifts.is_empty(),
         drifts,
         seal: reading.seal_report(target, None),

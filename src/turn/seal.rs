@@ -180,8 +180,7 @@ pub(super) fn keep(slot: &mut Option<Seal>, target: &Target) -> Result<bool, Str
         // What was never needed is not opened only to be empty; but an earlier run may have left one.
         None => {
             let opened = Seal::open(None);
-            let opened =
-                opened.map_err(|error| format!("nf_tables is not to be had: {error}"))?;
+            let opened = opened.map_err(|error| format!("nf_tables is not to be had: {error}"))?;
             slot.insert(opened)
         }
     };

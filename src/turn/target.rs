@@ -1,8 +1,6 @@
 //! What a turn works towards, on this host as it is now.
 
-use crate::config::settings::{
-    Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings,
-};
+use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
 use crate::guarantee::{Guarantee, Rules, Scope, covers};
 use crate::kernel::facts::Facts;
 use crate::kernel::iptables::Tool;
@@ -74,7 +72,9 @@ impl Target {
             && scope.route_localnet == RouteLocalnet::Bridges;
         let new_bridges = if on_bridges {
             let patterns = scope.interfaces.iter();
-            patterns.filter_map(|name| IfacePattern::parse(name)).collect()
+            patterns
+                .filter_map(|name| IfacePattern::parse(name))
+                .collect()
         } else {
             Vec::new()
         };

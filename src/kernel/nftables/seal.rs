@@ -314,11 +314,16 @@ pub fn open_chains(socket: &mut Socket) -> Result<Vec<OpenChain>, Error> {
                 let name = chain_name(*hook);
                 found.chains.iter().any(|chain| chain.name == name)
             };
-            open.extend(NativeHook::ALL.into_iter().filter(there).map(|hook| OpenChain {
-                name: chain(table, hook),
-                hook,
-                base: base_hook(table, hook),
-            }));
+            open.extend(
+                NativeHook::ALL
+                    .into_iter()
+                    .filter(there)
+                    .map(|hook| OpenChain {
+                        name: chain(table, hook),
+                        hook,
+                        base: base_hook(table, hook),
+                    }),
+            );
         }
     }
     Ok(open)

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use crate::event::{By, Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::kernel::process;
 use crate::plan::Drift;
 use crate::sentinel::Displacement;
 
@@ -35,8 +34,6 @@ struct More {
 impl Witness {
     /// What there is to tell of a displacement: an event for each guarantee that it touched, or
     /// nothing where there were too many lately.
-    ///
-    /// The process is looked up now: the sooner, the more of it is still there.
     pub fn saw(&mut self, displacement: &Displacement, now: Instant) -> Vec<Event> {
         let mut events = Vec::from_iter(self.sum_up(now));
         self.told += 1;
@@ -45,13 +42,10 @@ impl Witness {
             self.add(displacement);
             return events;
         }
-        let by = displacement
-            .by
-            .as_ref()
-            .map(|(pid, comm)| process::who(*pid, comm));
-        events.extend(events_of(displacement, by.as_ref()));
+        let by = displacement.by.as_ref();
+        events.extend(events_of(displacement, by));
         if fight {
-            events.push(fight_event(displacement, by.as_ref()));
+            events.push(fight_event(displacement, by));
         }
         events
     }
@@ -90,7 +84,7 @@ impl Witness {
     }
 
     fn add(&mut self, displacement: &Displacement) {
-        let comm = displacement.by.as_ref().map(|(_, comm)| comm.clone());
+        let comm = displacement.by.as_ref().map(|by| by.comm.clone());
         let more = self.more.get_or_insert(More {
             count: 0,
             comm: comm.clone(),

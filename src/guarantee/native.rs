@@ -192,8 +192,15 @@ mod tests {
         let rulesets = as_rulesets(&verdicts.map(rule));
         let rules = &rulesets[&Family::V4].tables["filter"].chains["FORWARD"].rules;
         let texts: Vec<&str> = rules.iter().map(|rule| rule.text.as_str()).collect();
-        insta::assert_snapshot!(texts.join("\n"), @r#"
-        -d 169.254.169.254/32 -i br-+ -p tcp -m tcp --dport 80 -m comment --comment "the seal: imds-block" -j DROP
-        "#);
+        let matches = "-d 169.254.169.254 -i br-+ -p tcp -m tcp --dport 80";
+        let comment = "-m comment --comment \"the seal: imds-block\"";
+        assert_eq!(
+            texts,
+            [
+                format!("{matches} {comment} -j DROP"),
+                format!("{matches} {comment} -j DNAT --to-destination 127.0.0.1:51679"),
+                format!("{matches} {comment} -j REDIRECT --to-ports 51679"),
+            ]
+        );
     }
 }

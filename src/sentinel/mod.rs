@@ -23,6 +23,7 @@ use std::time::{Duration, Instant, SystemTime};
 use self::fight::Pause;
 pub use self::orders::{Order, Orders};
 use self::watcher::Watcher;
+use crate::event::By;
 use crate::kernel::sched::Scheduling;
 use crate::kernel::wait::Waker;
 use crate::plan::Drift;
@@ -49,8 +50,8 @@ pub struct Displacement {
     pub at: SystemTime,
     /// What differed.
     pub drifts: Vec<Drift>,
-    /// The process that did it, and its name, where the kernel told.
-    pub by: Option<(u32, String)>,
+    /// Who did it, where the kernel told.
+    pub by: Option<By>,
     /// How long it took from waking up until it was put right, or why it was not.
     pub repaired: Result<Duration, String>,
     /// Whether the seal kept packets out all the while.

@@ -12,10 +12,10 @@ use super::{Displacement, Report};
 use crate::guarantee::Guarantee;
 use crate::kernel::links::{Link, LinkChange, Links};
 use crate::kernel::nftables::{ChainName, Commit, Commits};
-use crate::kernel::sched;
 use crate::kernel::sysctl::RouteLocalnet;
 use crate::kernel::touched::Touched;
 use crate::kernel::wait::{Waiter, Waker};
+use crate::kernel::{process, sched};
 use crate::plan::{Drift, DriftKind};
 
 type Tell = Box<dyn Fn(Report) + Send>;
@@ -197,7 +197,7 @@ impl Watcher {
         let Some((_, hand)) = &mut self.nftables else {
             return;
         };
-        let mut troubles = Vec::new();
+        let (mut displaced, mut troubles) = (Vec::new(), Vec::new());
         for chain in &self.orders.chains {
             let visible = !chain.whole;
             if visible && self.held.is_some() {
@@ -226,14 +226,23 @@ impl Watcher {
             } else {
                 None
             };
-            (self.tell)(Report::Displaced(Displacement {
+            displaced.push(Displacement {
                 at: SystemTime::now(),
                 drifts,
-                by: by.map(|commit| (commit.pid, commit.comm.clone())),
+                by: None,
                 repaired,
                 sealed: chain.sealed,
                 pause,
-            }));
+            });
+        }
+        if !displaced.is_empty() {
+            // After the repair, which does not wait for it, and at once: the process may be about to
+            // end.
+            let by = by.map(|commit| process::who(commit.pid, &commit.comm));
+            for displacement in displaced {
+                let by = by.clone();
+                (self.tell)(Report::Displaced(Displacement { by, ..displacement }));
+            }
         }
         for trouble in troubles {
             self.trouble(trouble);

@@ -36,8 +36,11 @@ fn the_defaults_are_the_documented_ones() {
     [iptables]
     backend = "auto"
 
+    [seal]
+    enabled = true
+
     [verify]
-    interval = "5s"
+    interval = "1m"
 
     [log]
     level = "info"
@@ -50,7 +53,7 @@ fn every_key_is_read() {
     let settings = parse(
         "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
-         [iptables]\nbackend='legacy'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n",
+         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n",
     )
     .unwrap();
     let expected = Settings {
@@ -64,6 +67,7 @@ fn every_key_is_read() {
             route_localnet: RouteLocalnet::Bridges,
             open_input: OpenInput::Never,
         },
+        seal: Seal { enabled: false },
         iptables: Iptables {
             backend: Backend::Legacy,
         },

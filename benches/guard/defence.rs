@@ -1,6 +1,7 @@
 //! What keeps the rules in place: the scripts that people run, and the guard.
 
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use crate::lab::Lab;
@@ -12,7 +13,10 @@ use crate::lab::wait::eventually;
 pub(crate) const ECS_CONFIG: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 
 /// How long a start may take before something is wrong.
-const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the daemon says once it has proved the block.
+pub(crate) const PROVED: &str = "imds-block is held";
 
 /// Who puts back what was taken away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +72,7 @@ fn listens(lab: &Lab) -> bool {
 pub(crate) fn guard(lab: &Lab, backend: Backend, seal: bool) -> Daemon {
     configure(lab, backend, seal);
     let daemon = lab.start_daemon(ECS_CONFIG);
-    daemon.wait_for_log("imds-block is held", PATIENCE);
+    daemon.wait_for_log(PROVED, PATIENCE);
     daemon
 }
 
@@ -78,17 +82,25 @@ pub(crate) fn configure(lab: &Lab, backend: Backend, seal: bool) {
         Backend::Nft => "nft",
         Backend::Legacy => "legacy",
     };
-    let iptables = format!("[iptables]\nbackend = \"{backend}\"\n");
-    lab.write(
-        "config.toml",
-        format!("{iptables}[seal]\nenabled = {seal}\n"),
-    );
-    // An older binary, which is worth measuring too, knows no such table.
-    let understood = lab.netguard(["config"]).status();
-    if !understood.is_ok_and(|status| status.success()) {
-        println!("   ! this ecs-netguard knows no [seal]: it is measured without");
-        lab.write("config.toml", iptables);
+    let mut text = format!("[iptables]\nbackend = \"{backend}\"\n");
+    if knows_seal(lab) {
+        text.push_str(&format!("[seal]\nenabled = {seal}\n"));
     }
+    lab.write("config.toml", text);
+}
+
+/// An older binary, which is worth measuring too, knows no such table.
+fn knows_seal(lab: &Lab) -> bool {
+    static KNOWS: OnceLock<bool> = OnceLock::new();
+    *KNOWS.get_or_init(|| {
+        lab.write("config.toml", "[seal]\nenabled = true\n");
+        let status = lab.netguard(["config"]).status();
+        let knows = status.is_ok_and(|status| status.success());
+        if !knows {
+            println!("! This ecs-netguard has no seal and no sentinel: what bears their names is measured without.");
+        }
+        knows
+    })
 }
 
 /// Starts one of the baselines. A process namespace holds all that the script starts: when its
@@ -101,6 +113,12 @@ pub(crate) fn run_script(lab: &Lab, name: &str, backend: Backend) -> Daemon {
         .arg(baseline(name))
         .arg(backend.iptables());
     Daemon::start(command)
+}
+
+/// Runs one of the baselines to its end.
+pub(crate) fn run_once(lab: &Lab, name: &str, backend: Backend) {
+    let script = lab.host.command(baseline(name)).arg(backend.iptables());
+    script.run();
 }
 
 fn baseline(name: &str) -> PathBuf {

@@ -14,11 +14,21 @@
 #[path = "../../tests/lab/mod.rs"]
 mod lab;
 
+mod apply;
+mod attack;
 mod defence;
 mod flow;
+mod goals;
+mod idle;
 mod machine;
 mod report;
+mod rules;
+mod saved;
 mod sealed;
+mod start;
+mod storm;
+mod time;
+mod verify;
 mod window;
 
 use std::fs;
@@ -61,7 +71,19 @@ fn measures() -> Vec<Measure> {
     for case in window::CASES {
         measures.push((case.id, Box::new(move |options| case.measure(options))));
     }
-    measures.push((sealed::ID, Box::new(sealed::measure)));
+    let others: [(&'static str, fn(&Options) -> Figure); 8] = [
+        (sealed::ID, sealed::measure),
+        (attack::ID, attack::measure),
+        (storm::ID, storm::measure),
+        (verify::ID, verify::measure),
+        (apply::ID, apply::measure),
+        (saved::ID, saved::measure),
+        (start::ID, start::measure),
+        (idle::ID, idle::measure),
+    ];
+    for (id, measure) in others {
+        measures.push((id, Box::new(measure)));
+    }
     measures
 }
 
@@ -86,6 +108,7 @@ fn main() {
             report.figures.push(figure);
         }
     }
+    print!("{}", goals::show(&report));
     let file = write(&report);
     println!(
         "\n{:.0} s in all; the same as JSON: {file}",

@@ -20,6 +20,9 @@ const TO: SocketAddr = SocketAddr::new(IMDS, 9);
 /// arrives between two readings must find room.
 const ROOM: usize = 64 << 20;
 
+/// Longer than the slowest defence takes. Whoever is not done then is not counted on.
+const LIMIT: Duration = Duration::from_secs(30);
+
 /// What got through.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Leak {
@@ -92,7 +95,7 @@ impl Flow {
     }
 
     /// What has arrived since the last call.
-    pub(crate) fn drain(&self) -> Leak {
+    fn drain(&self) -> Leak {
         let mut leak = Leak::default();
         let mut stamp = [0; 8];
         while let Ok(8) = self.receiver.recv(&mut stamp) {
@@ -101,10 +104,10 @@ impl Flow {
         leak
     }
 
-    /// Waits until nothing has arrived for `quiet`, and returns what did before that. `None` where
-    /// there was no end of it within `limit`.
-    pub(crate) fn settle(&self, quiet: Duration, limit: Duration) -> Option<Leak> {
-        let deadline = Instant::now() + limit;
+    /// Waits until nothing has arrived for `quiet`: what did before that, and whether there was an
+    /// end of it within [`LIMIT`].
+    pub(crate) fn settle(&self, quiet: Duration) -> (Leak, bool) {
+        let deadline = Instant::now() + LIMIT;
         let mut leak = Leak::default();
         let mut silent_since = Instant::now();
         while silent_since.elapsed() < quiet {
@@ -114,11 +117,33 @@ impl Flow {
                 leak.join(more);
                 silent_since = Instant::now();
                 if silent_since > deadline {
-                    return None;
+                    return (leak, false);
                 }
             }
         }
-        Some(leak)
+        (leak, true)
+    }
+
+    /// Does `tampering` so many times and tells what each let through; fewer where the way stays
+    /// open, which the last one then shows.
+    pub(crate) fn repeat(
+        &self,
+        runs: usize,
+        quiet: Duration,
+        mut tampering: impl FnMut(usize),
+    ) -> Vec<Leak> {
+        let mut leaks = Vec::new();
+        let (before, mut closed) = self.settle(quiet);
+        if !closed {
+            return vec![before];
+        }
+        while closed && leaks.len() < runs {
+            tampering(leaks.len());
+            let leak;
+            (leak, closed) = self.settle(quiet);
+            leaks.push(leak);
+        }
+        leaks
     }
 
     /// The mean time between two packets so far.

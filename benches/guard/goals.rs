@@ -1,11 +1,14 @@
 //! What was to be reached, and whether this run did.
 
+use serde::Serialize;
+
 use crate::report::{Report, Row, Unit};
 use crate::window::{PACKETS, WINDOW};
 use crate::{attack, defence::Defence, idle, sealed, start, storm, verify};
 
 /// One line of the last table.
-struct Goal {
+#[derive(Debug, Serialize)]
+pub(crate) struct Goal {
     figure: &'static str,
     reach: &'static str,
     /// As shown, and whether that is enough; none where it was not measured.
@@ -13,16 +16,15 @@ struct Goal {
 }
 
 /// The table as text.
-pub(crate) fn show(report: &Report) -> String {
-    let goals = goals(report);
+pub(crate) fn show(goals: &[Goal]) -> String {
     let mut lines = vec![["figure", "to reach", "measured", "ok?"].map(str::to_owned)];
-    lines.extend(goals.into_iter().map(|goal| {
-        let (measured, ok) = match goal.measured {
-            Some((measured, true)) => (measured, "yes"),
-            Some((measured, false)) => (measured, "MISSED"),
-            None => ("not measured".to_owned(), "–"),
+    lines.extend(goals.iter().map(|goal| {
+        let (measured, ok) = match &goal.measured {
+            Some((measured, true)) => (measured.as_str(), "yes"),
+            Some((measured, false)) => (measured.as_str(), "MISSED"),
+            None => ("not measured", "–"),
         };
-        [goal.figure.into(), goal.reach.into(), measured, ok.into()]
+        [goal.figure, goal.reach, measured, ok].map(str::to_owned)
     }));
     let width = |column: usize| {
         let widths = lines.iter().map(|line| line[column].chars().count());
@@ -38,7 +40,8 @@ pub(crate) fn show(report: &Report) -> String {
     text
 }
 
-fn goals(report: &Report) -> Vec<Goal> {
+/// What this run says of each.
+pub(crate) fn of(report: &Report) -> Vec<Goal> {
     let (off, on) = (
         Defence::Guard { seal: false }.name(),
         Defence::Guard { seal: true }.name(),

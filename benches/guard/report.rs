@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::goals::Goal;
 use crate::machine::Machine;
 
 /// What a number counts.
@@ -27,6 +28,7 @@ impl Unit {
             Self::Seconds if value >= 1e-3 => format!("{:.2} ms", value * 1e3),
             Self::Seconds => format!("{:.1} µs", value * 1e6),
             Self::Packets | Self::Count => format!("{value:.0}"),
+            Self::PerSecond if value >= 1000.0 => format!("{value:.0} /s"),
             Self::PerSecond => format!("{value:.2} /s"),
             Self::Percent => format!("{value:.2} %"),
             Self::Bytes => format!("{:.2} MiB", value / f64::from(1 << 20)),
@@ -162,6 +164,7 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 pub(crate) struct Report {
     pub(crate) machine: Machine,
     pub(crate) figures: Vec<Figure>,
+    pub(crate) goals: Vec<Goal>,
 }
 
 impl Report {

@@ -9,9 +9,12 @@ use crate::lab::Lab;
 use crate::lab::tamper::{Backend, Tamper};
 use crate::machine::{Cores, apart};
 use crate::report::{Figure, Unit};
-use crate::window::{LIMIT, PACKETS, QUIET};
+use crate::window::PACKETS;
 
 pub(crate) const ID: &str = "sealed";
+
+/// Long enough for a packet that got through to arrive, and for a repair.
+const QUIET: Duration = Duration::from_millis(10);
 
 /// What is done, with the rules of a host on which Docker had started and the guard had not.
 type Tampering = fn(&Lab, &Tamper<'_>, &str);
@@ -52,13 +55,6 @@ fn repeat(backend: Backend, tampering: Tampering, runs: usize, cores: &Cores) ->
     let before = tamper.save();
     let _daemon = guard(&lab, backend, true);
     let flow = Flow::start(&lab, cores).expect("packets flow");
-    flow.settle(QUIET, LIMIT).expect("the guard closes the way");
-    (0..runs)
-        .map(|_| {
-            tampering(&lab, &tamper, &before);
-            // Whatever could be repaired is, before the next.
-            let leak = flow.settle(Duration::from_millis(10), LIMIT);
-            leak.expect("the guard closes the way again").packets as f64
-        })
-        .collect()
+    let leaks = flow.repeat(runs, QUIET, |_| tampering(&lab, &tamper, &before));
+    leaks.iter().map(|leak| leak.packets as f64).collect()
 }

@@ -11,10 +11,7 @@ use crate::machine::{Cores, apart};
 use crate::report::{Figure, Unit};
 
 /// No packet for this long, at a rate of some microseconds each: it is closed.
-pub(crate) const QUIET: Duration = Duration::from_millis(20);
-
-/// Longer than the slowest defence takes.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_millis(20);
 
 pub(crate) const WINDOW: &str = "window";
 pub(crate) const PACKETS: &str = "packets through";
@@ -68,6 +65,13 @@ impl Case {
                 _ => options.repetitions,
             };
             let (leaks, interval) = apart(|cores| self.repeat(*defence, runs, cores));
+            if leaks.len() < runs {
+                let name = defence.name();
+                figure.notes.push(format!(
+                    "{name}: stayed open after {} of {runs}",
+                    leaks.len()
+                ));
+            }
             let windows: Vec<Duration> = leaks.iter().map(|l| l.window(interval)).collect();
             let packets: Vec<f64> = leaks.iter().map(|l| l.packets as f64).collect();
             if *defence == Defence::Poll {
@@ -79,6 +83,8 @@ impl Case {
             }
             figure.add_times(defence.name(), WINDOW, &windows);
             figure.add(defence.name(), PACKETS, Unit::Packets, packets);
+            let rate = 1.0 / interval.as_secs_f64();
+            figure.add_one(defence.name(), "the sender's rate", Unit::PerSecond, rate);
         }
         figure
     }
@@ -88,20 +94,12 @@ impl Case {
         let lab = Lab::new();
         let _daemon = defence.start(&lab, self.backend);
         let flow = Flow::start(&lab, cores).expect("packets flow");
-        let settled = || {
-            let leak = flow.settle(QUIET, LIMIT);
-            leak.unwrap_or_else(|| panic!("{}: {}: stays open", self.id, defence.name()))
-        };
-        settled();
-        let leaks = (0..runs)
-            .map(|run| {
-                if defence == Defence::Poll {
-                    std::thread::sleep(phase(run));
-                }
-                (self.tampering)(&lab);
-                settled()
-            })
-            .collect();
+        let leaks = flow.repeat(runs, QUIET, |run| {
+            if defence == Defence::Poll {
+                std::thread::sleep(phase(run));
+            }
+            (self.tampering)(&lab);
+        });
         (leaks, flow.interval())
     }
 }

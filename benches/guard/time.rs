@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-/// Enough for a median, and little enough for what takes seconds.
-const RUNS: usize = 25;
+/// How often: enough for a median, and no more than a second of what takes long.
+const MOST: usize = 1000;
 const FEWEST: usize = 5;
-const BUDGET: Duration = Duration::from_secs(2);
+const BUDGET: Duration = Duration::from_secs(1);
 
-/// Times `work`, after one time that does not count: 25 times, fewer where that takes too long.
+/// Times `work` again and again, after one time that does not count.
 pub(crate) fn times(work: impl FnMut()) -> Vec<Duration> {
     times_after(|| {}, work)
 }
@@ -18,7 +18,7 @@ pub(crate) fn times_after(mut prepare: impl FnMut(), mut work: impl FnMut()) -> 
     work();
     let begin = Instant::now();
     let mut times = Vec::new();
-    while times.len() < RUNS && (times.len() < FEWEST || begin.elapsed() < BUDGET) {
+    while times.len() < MOST && (times.len() < FEWEST || begin.elapsed() < BUDGET) {
         prepare();
         let start = Instant::now();
         work();

@@ -1,5 +1,7 @@
 //! What one look at the rules costs, beside many others.
 
+use std::time::Duration;
+
 use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};
 use crate::lab::Lab;
@@ -21,18 +23,18 @@ pub(crate) fn beside(rules: usize) -> String {
     format!("beside {rules} rules")
 }
 
-/// Whose look is timed.
-type Look = fn(&Lab);
+/// Times one kind of look.
+type Look = fn(&Lab) -> Vec<Duration>;
 
 const LOOKS: [(&str, Look); 3] = [
     ("iptables -C, four times", |lab| {
-        run_once(lab, "check.sh", Backend::Nft)
+        times(|| run_once(lab, "check.sh", Backend::Nft))
     }),
     (SAVE, |lab| {
-        drop(lab.host.command("iptables-nft-save").run())
+        times(|| drop(lab.host.command("iptables-nft-save").run()))
     }),
     ("ecs-netguard check (proves)", |lab| {
-        drop(lab.netguard(["check"]).run())
+        times(|| drop(lab.netguard(["check"]).run()))
     }),
 ];
 
@@ -44,7 +46,7 @@ pub(crate) fn measure(_: &Options) -> Figure {
         lab.write("ecs.config", ECS_CONFIG);
         lab.netguard(["apply"]).run();
         for (who, look) in LOOKS {
-            figure.add_times(who, &beside(unrelated), &times(|| look(&lab)));
+            figure.add_times(who, &beside(unrelated), &look(&lab));
         }
     }
     figure

@@ -27,8 +27,8 @@ lint: setup ## Formatting and clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 
-bench: setup ## Measure a turn against what scripts do, in one run
-	@$(CARGO) bench --locked --quiet --bench turn
+bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
+	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
 
 clean: ## Remove what was built
 	$(CARGO) clean

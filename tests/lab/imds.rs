@@ -29,7 +29,8 @@ pub const ROLE: &str = "ecsInstanceRole";
 pub const CREDENTIALS_ID: &str = "b5bd2f4b-5f1c-4a1b-9a83-0d1c8a5a4e0f";
 
 const TOKEN_PATH: &str = "/latest/api/token";
-const ROLES_PATH: &str = "/latest/meta-data/iam/security-credentials/";
+/// Below it, by the role's name, are the role's credentials.
+pub const ROLES_PATH: &str = "/latest/meta-data/iam/security-credentials/";
 const TOKEN_HEADER: &str = "x-aws-ec2-metadata-token";
 const TOKEN_TTL_HEADER: &str = "x-aws-ec2-metadata-token-ttl-seconds";
 const TOKEN: &str = "AQAEALabLabLabLabLabLabLabLabLabLabLabLabLabLabLabLabLabLw==";

@@ -1,0 +1,163 @@
+//! What was to be reached, and whether this run did.
+
+use serde::Serialize;
+
+use crate::report::{Report, Row, Unit};
+use crate::window::{PACKETS, WINDOW};
+use crate::{attack, defence::Defence, idle, sealed, start, storm, verify};
+
+/// One line of the last table.
+#[derive(Debug, Serialize)]
+pub(crate) struct Goal {
+    figure: &'static str,
+    reach: &'static str,
+    /// As shown, and whether that is enough; none where it was not measured.
+    measured: Option<(String, bool)>,
+}
+
+/// The table as text.
+pub(crate) fn show(goals: &[Goal]) -> String {
+    let mut lines = vec![["figure", "to reach", "measured", "ok?"].map(str::to_owned)];
+    lines.extend(goals.iter().map(|goal| {
+        let (measured, ok) = match &goal.measured {
+            Some((measured, true)) => (measured.as_str(), "yes"),
+            Some((measured, false)) => (measured.as_str(), "MISSED"),
+            None => ("not measured", "–"),
+        };
+        [goal.figure, goal.reach, measured, ok].map(str::to_owned)
+    }));
+    let width = |column: usize| {
+        let widths = lines.iter().map(|line| line[column].chars().count());
+        widths.max().unwrap_or(0)
+    };
+    let (a, b, c) = (width(0), width(1), width(2));
+    let mut text = "\n== Reached?\n".to_owned();
+    for [figure, reach, measured, ok] in &lines {
+        text.push_str(&format!(
+            "   {figure:a$} | {reach:b$} | {measured:c$} | {ok}\n"
+        ));
+    }
+    text
+}
+
+/// What this run says of each.
+pub(crate) fn of(report: &Report) -> Vec<Goal> {
+    let (off, on) = (
+        Defence::Guard { seal: false }.name(),
+        Defence::Guard { seal: true }.name(),
+    );
+    let goal = |figure, reach, measured| Goal {
+        figure,
+        reach,
+        measured,
+    };
+    vec![
+        goal(
+            "seal on: packets through, all tamperings",
+            "0",
+            leaked(report),
+        ),
+        goal(
+            "seal on: complete IMDS requests under attack",
+            "0",
+            at_most(report.row(attack::ID, on, attack::ANSWERED), 0.0),
+        ),
+        goal(
+            "seal off, nft: tamper to closed",
+            "p50 ≤ 120 µs, p99 ≤ 1 ms, ≥ 1,000 × shorter than the poll",
+            closed(report, off),
+        ),
+        goal(
+            "seal off, nft: packets per flush",
+            "≤ 20",
+            at_most(report.row("window", off, PACKETS), 20.0),
+        ),
+        goal(
+            "legacy, seal off: tamper to closed",
+            "p50 ≤ 3 ms",
+            at_most(report.row("window-legacy", off, WINDOW), 3e-3),
+        ),
+        goal(
+            "one verification beside 50,000 rules",
+            "≤ 150 µs, ≥ 1,000 × cheaper than iptables-save",
+            verification(report),
+        ),
+        goal(
+            "idle: context switches",
+            "≤ 0.1 /s",
+            at_most(report.row(idle::ID, idle::WHO, idle::SWITCHES), 0.1),
+        ),
+        goal(
+            "idle: CPU",
+            "0.0 %",
+            // What rounds to 0.0.
+            at_most(report.row(idle::ID, idle::WHO, idle::CPU), 0.05),
+        ),
+        goal(
+            "idle: RSS",
+            "≤ 5 MiB",
+            at_most(
+                report.row(idle::ID, idle::WHO, idle::RSS),
+                5.0 * 1024.0 * 1024.0,
+            ),
+        ),
+        goal(
+            "40,000 foreign commits",
+            "the last state is verified",
+            stormed(report),
+        ),
+        goal(
+            "start to proved",
+            "≤ 50 ms",
+            at_most(report.row(start::ID, start::WHO, start::WHAT), 50e-3),
+        ),
+    ]
+}
+
+fn at_most(row: Option<&Row>, limit: f64) -> Option<(String, bool)> {
+    row.map(|row| (row.unit.show(row.p50), row.p50 <= limit))
+}
+
+fn leaked(report: &Report) -> Option<(String, bool)> {
+    let figure = report.figures.iter().find(|f| f.id == sealed::ID)?;
+    let most = figure
+        .rows
+        .iter()
+        .map(|row| row.max)
+        .max_by(f64::total_cmp)?;
+    let tamperings: usize = figure.rows.iter().map(|row| row.n).sum();
+    let shown = Unit::Packets.show(most);
+    Some((
+        format!("at most {shown} in {tamperings} tamperings"),
+        most == 0.0,
+    ))
+}
+
+fn closed(report: &Report, off: &str) -> Option<(String, bool)> {
+    let row = report.row("window", off, WINDOW)?;
+    let poll = report.row("window", Defence::Poll.name(), WINDOW)?;
+    let times = poll.p50 / row.p50;
+    let (p50, p99) = (row.unit.show(row.p50), row.unit.show(row.p99));
+    let ok = row.p50 <= 120e-6 && row.p99 <= 1e-3 && times >= 1000.0;
+    Some((format!("{p50}, {p99}, {times:.0} ×"), ok))
+}
+
+fn verification(report: &Report) -> Option<(String, bool)> {
+    let beside = verify::beside(50_000);
+    let own = report.row(verify::ID, verify::SENTINEL, &beside)?;
+    let save = report.row(verify::ID, verify::SAVE, &beside)?;
+    let times = save.p50 / own.p50;
+    let ok = own.p50 <= 150e-6 && times >= 1000.0;
+    Some((format!("{}, {times:.0} ×", own.unit.show(own.p50)), ok))
+}
+
+fn stormed(report: &Report) -> Option<(String, bool)> {
+    let held = report.row(storm::ID, storm::WHO, storm::HELD)?.p50 == 1.0;
+    let back = report.row(storm::ID, storm::WHO, storm::BACK);
+    let shown = match back {
+        Some(back) => format!("on top after {}", back.unit.show(back.p50)),
+        None => "not on top".to_owned(),
+    };
+    let verdict = if held { "held" } else { "not held" };
+    Some((format!("{shown}, {verdict}"), held && back.is_some()))
+}

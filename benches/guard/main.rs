@@ -1,0 +1,140 @@
+//! `make bench`: what the guard is worth against what people use today, in one run, in namespaces.
+//!
+//! Each figure is measured where it can be compared: the same lab, the same packets, the same core
+//! kept free for the sender; and the other side is a script or program as a user would write it
+//! (`baselines/`). Absolute figures are those of the machine; the ratios are what to quote.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a measurement stops where it goes wrong"
+)]
+
+#[allow(dead_code, reason = "the bench needs a part of what the tests need")]
+#[path = "../../tests/lab/mod.rs"]
+mod lab;
+
+mod apply;
+mod attack;
+mod defence;
+mod flow;
+mod goals;
+mod idle;
+mod machine;
+mod report;
+mod rules;
+mod saved;
+mod sealed;
+mod start;
+mod storm;
+mod time;
+mod verify;
+mod window;
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+
+use machine::{Cores, Machine};
+use report::{Figure, Report};
+
+/// Measures the guard, and what people use today, in network namespaces of its own.
+#[derive(Debug, Parser)]
+struct Options {
+    /// Measure these alone (ids of tables, such as window,idle)
+    #[arg(long, value_delimiter = ',', value_name = "ID")]
+    only: Vec<String>,
+    /// How often each quick tampering is repeated
+    #[arg(long, default_value_t = 200, value_name = "N")]
+    repetitions: usize,
+    /// How long what takes a length of time lasts
+    #[arg(long, default_value_t = 60, value_name = "N")]
+    seconds: u64,
+    /// What `cargo bench` adds
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+impl Options {
+    fn duration(&self) -> Duration {
+        Duration::from_secs(self.seconds)
+    }
+}
+
+/// How a table comes about.
+type Measure = Box<dyn Fn(&Options) -> Figure>;
+
+/// All tables by their ids, in the order in which they are measured.
+fn measures() -> Vec<(&'static str, Measure)> {
+    let mut measures: Vec<(_, Measure)> = Vec::new();
+    for case in window::CASES {
+        measures.push((case.id, Box::new(move |options| case.measure(options))));
+    }
+    measures.push((sealed::ID, Box::new(sealed::measure)));
+    measures.push((attack::ID, Box::new(attack::measure)));
+    measures.push((storm::ID, Box::new(storm::measure)));
+    measures.push((verify::ID, Box::new(verify::measure)));
+    measures.push((apply::ID, Box::new(apply::measure)));
+    measures.push((saved::ID, Box::new(saved::measure)));
+    measures.push((start::ID, Box::new(start::measure)));
+    measures.push((idle::ID, Box::new(idle::measure)));
+    measures
+}
+
+/// A figure that is missed is a result; one that could not be measured is a failure.
+fn main() -> ExitCode {
+    let options = Options::parse();
+    let start = Instant::now();
+    let measures = measures();
+    let known: Vec<&str> = measures.iter().map(|(id, _)| *id).collect();
+    if let Some(unknown) = options.only.iter().find(|id| !known.contains(&id.as_str())) {
+        eprintln!("no table {unknown}; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
+    let mut report = Report {
+        machine: Machine::describe(),
+        figures: Vec::new(),
+        goals: Vec::new(),
+    };
+    println!("{}", report.machine);
+    let mut failed = Vec::new();
+    let cores = Cores::all();
+    for (id, measure) in measures {
+        if !options.only.is_empty() && !options.only.iter().any(|only| only == id) {
+            continue;
+        }
+        // What goes wrong in one does not take the others along.
+        match catch_unwind(AssertUnwindSafe(|| measure(&options))) {
+            Ok(figure) => {
+                print!("{}", figure.show());
+                report.figures.push(figure);
+            }
+            Err(_) => failed.push(id),
+        }
+        cores.bind();
+    }
+    report.goals = goals::of(&report);
+    print!("{}", goals::show(&report.goals));
+    let file = write(&report);
+    println!(
+        "\n{:.0} s in all; the same as JSON: {file}",
+        start.elapsed().as_secs_f64()
+    );
+    if !failed.is_empty() {
+        eprintln!("could not be measured: {}", failed.join(", "));
+        return ExitCode::FAILURE;
+    }
+    ExitCode::SUCCESS
+}
+
+/// Writes `bench.json` beside what Cargo built.
+fn write(report: &Report) -> String {
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench.json");
+    let json = serde_json::to_vec_pretty(report).expect("figures are JSON");
+    fs::write(&file, json).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    file.display().to_string()
+}

@@ -1,0 +1,39 @@
+//! What judging the saved rules of another host costs, where they are many.
+
+use crate::Options;
+use crate::defence::ECS_CONFIG;
+use crate::lab::Lab;
+use crate::lab::tamper::Backend;
+use crate::report::Figure;
+use crate::rules::lines;
+use crate::time::times;
+
+pub(crate) const ID: &str = "saved";
+
+const RULES: usize = 10_000;
+
+pub(crate) fn measure(_: &Options) -> Figure {
+    let mut figure = Figure::new(ID, format!("`check --ruleset` of {RULES} saved rules"));
+    let lab = Lab::new();
+    lab.write("ecs.config", ECS_CONFIG);
+    lab.netguard(["apply"]).run();
+    let own = lab.tamper(Backend::Nft).save();
+    let others = lines("FORWARD", RULES);
+    let above = own.replacen("-A FORWARD", &format!("{others}-A FORWARD"), 1);
+    let last = own
+        .rfind("-A FORWARD")
+        .expect("the guard's rules are saved");
+    let end = last + own[last..].find('\n').expect("lines end") + 1;
+    let below = format!("{}{others}{}", &own[..end], &own[end..]);
+    for (where_, text) in [("below the guard's", below), ("above the guard's", above)] {
+        lab.write("saved", text);
+        let check = || {
+            drop(
+                lab.netguard(["check", "--ruleset", "/run/lab/saved"])
+                    .output(),
+            )
+        };
+        figure.add_times("ecs-netguard check", where_, &times(check));
+    }
+    figure
+}

@@ -21,6 +21,9 @@ use crate::state::State;
 use crate::systemd;
 use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
 
+/// How often is tried again what could not be done, or not be read.
+const RETRY: Duration = Duration::from_secs(5);
+
 /// Why a turn is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
@@ -104,10 +107,16 @@ impl Guard {
         }
     }
 
-    /// How often everything is looked at though nothing seems to have changed.
+    /// How often everything is looked at though nothing seems to have changed; more often while
+    /// something is not as it should be.
     pub(super) fn interval(&self) -> Duration {
         let inputs = self.inputs.as_ref();
-        inputs.map_or(Duration::from_secs(60), |i| i.settings.verify.interval)
+        let usual = inputs.map_or(RETRY, |inputs| inputs.settings.verify.interval);
+        if self.seen.is_some() {
+            usual
+        } else {
+            usual.min(RETRY)
+        }
     }
 
     /// How long the last turn took, and the generation of nf_tables that it read.
@@ -153,25 +162,40 @@ impl Guard {
         self.reporter.inputs(&inputs, &posture);
         self.inputs = Some(inputs);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let turn = if may_repair || !same_wish {
-            self.apply(&target, &posture)
+        let turn = if same_wish {
+            self.verify(&target, &posture, may_repair)
         } else {
-            turn::check(&target, &posture, &self.state)
+            self.apply(&target, &posture)
         };
-        if same_wish && may_repair {
-            self.reporter.drift(&turn);
-        } else if !same_wish {
-            self.reporter.installed(&turn);
-        }
-        self.reporter.standing(&turn, cause == Cause::Start);
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
+        // What is said to be held is guarded from then on.
         self.again = !self.order(&target, &turn);
+        if !same_wish {
+            self.reporter.installed(&turn);
+        } else if may_repair {
+            self.reporter.drift(&turn);
+        }
+        self.reporter.standing(&turn, cause == Cause::Start);
         self.seen = turn
             .generation
             .filter(|_| turn.settled())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+    }
+
+    /// Looks first: what the sentinel keeps it puts right by itself, and quicker. Only what it does not
+    /// is changed here, and only if what was read is known to have stood there at one moment: under
+    /// attack the slow side would be in the way.
+    fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
+        if self.sentinel.lives() && self.ordered.is_some() {
+            let turn = turn::check(target, posture, &self.state);
+            let left = !turn.settled() && turn.unread.is_empty();
+            if !left || !may_repair {
+                return turn;
+            }
+        }
+        self.apply(target, posture)
     }
 
     fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
@@ -192,11 +216,10 @@ impl Guard {
     /// somebody changed the rules before they could be read back.
     fn order(&mut self, target: &Target, turn: &Turn) -> bool {
         let wish = (target.wanted.clone(), turn.opened_input);
-        if turn.done.is_empty() && turn.in_place && self.ordered.as_ref() == Some(&wish) {
-            return true;
-        }
-        if !turn.in_place && self.ordered.as_ref() == Some(&wish) && turn.done.is_empty() {
-            // A check during a fight: the sentinel knows what it has to keep.
+        let same = self.ordered.as_ref() == Some(&wish);
+        if same && turn.done.is_empty() {
+            // It knows what to keep, though it may hold back or be under attack now.
+            self.sentinel.resume();
             return true;
         }
         let sealed = |guarantee| {
@@ -213,6 +236,10 @@ impl Guard {
                 self.sentinel.keep(orders);
                 self.ordered = Some(wish);
                 settled
+            }
+            Err(error) if same => {
+                self.sentinel.resume();
+                error.kind() != io::ErrorKind::Interrupted
             }
             Err(error) => {
                 // What cannot be known to be right is not kept; the next turn looks again.

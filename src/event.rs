@@ -40,6 +40,42 @@ pub struct Event {
     pub sealed: Option<bool>,
 }
 
+impl Event {
+    /// An event of now, about no guarantee. The board gives it its number.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            seq: 0,
+            time: SystemTime::now(),
+            kind,
+            guarantee: None,
+            message: message.into(),
+            objects: Vec::new(),
+            by: None,
+            repair: None,
+            sealed: None,
+        }
+    }
+
+    /// The same event, about a guarantee.
+    #[must_use]
+    pub fn about(self, guarantee: Guarantee) -> Self {
+        Self {
+            guarantee: Some(guarantee),
+            ..self
+        }
+    }
+
+    /// The sentence with who it was, where that is known: what the journal and `events` show.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match &self.by {
+            Some(by) => format!("{}; by {by}", self.message),
+            None => self.message.clone(),
+        }
+    }
+}
+
 /// The kinds of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -68,6 +104,43 @@ pub enum Kind {
     Trap,
     /// Anything else that an operator should know.
     Warning,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Started,
+        Self::Stopped,
+        Self::Posture,
+        Self::Installed,
+        Self::Drift,
+        Self::NotRepaired,
+        Self::Fight,
+        Self::Held,
+        Self::Violated,
+        Self::Undecided,
+        Self::Trap,
+        Self::Warning,
+    ];
+
+    /// The word of the API, of metrics and of the journal.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Posture => "posture",
+            Self::Installed => "installed",
+            Self::Drift => "drift",
+            Self::NotRepaired => "not-repaired",
+            Self::Fight => "fight",
+            Self::Held => "held",
+            Self::Violated => "violated",
+            Self::Undecided => "undecided",
+            Self::Trap => "trap",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// The program that made a change.
@@ -116,28 +189,28 @@ impl std::fmt::Display for By {
 }
 
 /// Times as RFC 3339 in UTC, to the microsecond.
-mod rfc3339 {
+pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_rfc3339_micros(*time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
         humantime::parse_rfc3339(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 
-mod rfc3339_maybe {
+pub(crate) mod rfc3339_maybe {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::rfc3339;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -147,7 +220,7 @@ mod rfc3339_maybe {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<SystemTime>, D::Error> {
         #[derive(Deserialize)]

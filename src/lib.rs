@@ -23,4 +23,5 @@ pub mod prove;
 pub mod report;
 pub mod ruleset;
 pub mod state;
+pub mod status;
 pub mod turn;

@@ -1,0 +1,205 @@
+//! What a turn found, in the words of the API. Pure.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::model::{Backend, GuaranteeStatus, Layer, Layers, Overall, Rule, Seal, Stopped, Trap};
+use crate::guarantee::Guarantee;
+use crate::inputs::Inputs;
+use crate::posture::{Decision, Posture};
+use crate::ruleset::Family;
+use crate::turn::{Standing, Target, Turn};
+
+/// How many intervals of verification may pass without one before what is known counts as old.
+const MISSED_INTERVALS: u32 = 3;
+/// What a turn itself may take, on a slow machine with very large rulesets.
+const SLACK: Duration = Duration::from_secs(120);
+
+/// What a turn found.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// When the turn ended.
+    pub at: SystemTime,
+    ended: Instant,
+    /// How long it took.
+    pub duration: Duration,
+    /// How often the guard looks even where nothing seems to have changed.
+    pub interval: Duration,
+    /// How the guarantees stand.
+    pub guarantees: Vec<GuaranteeStatus>,
+    /// What is required and why.
+    pub decisions: Vec<Decision>,
+    /// The iptables programs.
+    pub backends: Vec<Backend>,
+    /// The sealed layer.
+    pub seal: Option<Seal>,
+    /// Lines of the inputs that mislead.
+    pub traps: Vec<Trap>,
+    /// Inputs that could not be read, and what holds instead.
+    pub input_warnings: Vec<String>,
+    /// Tables that could not be read, steps that failed, notes.
+    pub turn_warnings: Vec<String>,
+    /// What the guard keeps in the kernel.
+    pub rules: Vec<Rule>,
+    /// Where metrics are written for node_exporter.
+    pub textfile: Option<PathBuf>,
+    /// Where the inventory document is written for the SSM agent.
+    pub inventory: Option<PathBuf>,
+}
+
+/// What the sealed layer adds.
+#[derive(Debug, Clone, Default)]
+pub struct Sealed {
+    /// What there is of it.
+    pub seal: Option<Seal>,
+    /// How the guarantees that have a part in it stand there.
+    pub standings: BTreeMap<Guarantee, Standing>,
+    /// How the visible layer stands by itself, where that differs from the whole.
+    pub visible: BTreeMap<Guarantee, Standing>,
+    /// Its rules.
+    pub rules: Vec<Rule>,
+    /// The packets that each guarantee's rules stopped, in both layers.
+    pub stopped: BTreeMap<Guarantee, Vec<Stopped>>,
+}
+
+impl Published {
+    /// Puts together what is to be told of a turn.
+    #[must_use]
+    pub fn new(
+        inputs: &Inputs,
+        posture: &Posture,
+        target: &Target,
+        turn: &Turn,
+        mut sealed: Sealed,
+    ) -> Self {
+        let at = SystemTime::now();
+        let guarantees = posture
+            .decisions()
+            .iter()
+            .map(|decision| guarantee(decision, turn, at, &mut sealed))
+            .collect();
+        let mut rules = visible_rules(target, turn);
+        rules.append(&mut sealed.rules);
+        let failures = turn.failures.iter().map(|failure| failure.message.clone());
+        Self {
+            at,
+            ended: Instant::now(),
+            duration: turn.elapsed,
+            interval: inputs.settings.verify.interval,
+            guarantees,
+            decisions: posture.decisions().to_vec(),
+            backends: backends(turn),
+            seal: sealed.seal,
+            traps: traps(inputs),
+            input_warnings: inputs.warnings.clone(),
+            turn_warnings: (turn.unread.iter().cloned())
+                .chain(failures)
+                .chain(turn.notes.iter().cloned())
+                .collect(),
+            rules,
+            textfile: inputs.settings.metrics.textfile.clone(),
+            inventory: inputs.settings.fleet.ssm_inventory.clone(),
+        }
+    }
+
+    /// How the host stood as a whole.
+    #[must_use]
+    pub fn overall(&self) -> Overall {
+        Overall::of(self.guarantees.iter().map(|status| status.standing))
+    }
+
+    /// Why this is too old to be relied on, where it is.
+    #[must_use]
+    pub fn stale(&self) -> Option<String> {
+        let age = self.ended.elapsed();
+        (age > self.interval * MISSED_INTERVALS + SLACK).then(|| {
+            format!(
+                "the last verification was {} s ago, though one is due every {} s",
+                age.as_secs(),
+                self.interval.as_secs()
+            )
+        })
+    }
+
+    /// Everything that an operator should know besides.
+    pub fn warnings(&self) -> impl Iterator<Item = &String> {
+        self.input_warnings.iter().chain(&self.turn_warnings)
+    }
+}
+
+fn guarantee(
+    decision: &Decision,
+    turn: &Turn,
+    at: SystemTime,
+    sealed: &mut Sealed,
+) -> GuaranteeStatus {
+    let name = decision.guarantee;
+    let outcome = turn.outcomes.iter().find(|o| o.guarantee == name);
+    let standing = outcome.map_or(Standing::Undecided, |outcome| outcome.standing);
+    GuaranteeStatus {
+        name,
+        standing,
+        required: decision.required,
+        reason: decision.reason.clone(),
+        since: at,
+        problems: outcome.map(|o| o.problems()).unwrap_or_default(),
+        layers: Layers {
+            visible: sealed.visible.get(&name).copied().unwrap_or(standing),
+            sealed: sealed.standings.get(&name).copied(),
+        },
+        stopped: sealed.stopped.remove(&name).unwrap_or_default(),
+    }
+}
+
+fn backends(turn: &Turn) -> Vec<Backend> {
+    let backend = |tool: &crate::kernel::iptables::Tool| Backend {
+        family: tool.family,
+        name: tool.backend.to_string(),
+        version: tool.version.clone(),
+        path: tool.path.to_owned(),
+    };
+    turn.tools.iter().map(backend).collect()
+}
+
+fn traps(inputs: &Inputs) -> Vec<Trap> {
+    let trap = |trap: &crate::config::trap::Trap| Trap {
+        path: trap.path.clone(),
+        line: trap.line,
+        message: trap.message.clone(),
+    };
+    inputs.ecs.traps.iter().map(trap).collect()
+}
+
+/// The wanted rules. Whether one stands is known of its table: a turn ends only when all of them do,
+/// or with a failure that names the table, or where something could not be read.
+fn visible_rules(target: &Target, turn: &Turn) -> Vec<Rule> {
+    let in_place = |family: Family, object: &str| {
+        let failed = turn
+            .failures
+            .iter()
+            .any(|failure| failure.family == family && failure.object == object);
+        if failed {
+            Some(false)
+        } else {
+            turn.unread.is_empty().then_some(true)
+        }
+    };
+    let rules = target.wanted.iptables.iter().map(|rule| Rule {
+        guarantee: rule.guarantee,
+        layer: Layer::Visible,
+        family: rule.family,
+        place: format!("{} {}", rule.table, rule.chain),
+        rule: rule.spec.clone(),
+        in_place: in_place(rule.family, rule.table),
+    });
+    let sysctls = target.wanted.sysctls.iter().map(|sysctl| Rule {
+        guarantee: sysctl.guarantee,
+        layer: Layer::Visible,
+        family: Family::V4,
+        place: format!("net.ipv4.conf.{}.route_localnet", sysctl.interface),
+        rule: "1".to_owned(),
+        in_place: in_place(Family::V4, "route_localnet"),
+    });
+    rules.chain(sysctls).collect()
+}

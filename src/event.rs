@@ -4,7 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{shown, shown_line};
 use crate::guarantee::Guarantee;
+
+/// How many rules an event names; more than the guard ever keeps.
+const MAX_OBJECTS: usize = 100;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,9 @@ pub struct Event {
     /// Whether the seal kept packets out all the while; absent where that is not what it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,
+    /// Whether the guarantee was proved to hold all the same, so that this is no alarm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
 }
 
 impl Event {
@@ -54,6 +61,7 @@ impl Event {
             by: None,
             repair: None,
             sealed: None,
+            held: false,
         }
     }
 
@@ -64,6 +72,24 @@ impl Event {
             guarantee: Some(guarantee),
             ..self
         }
+    }
+
+    /// The same event with all text made safe to print, and bounded.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.message = shown_line(&self.message);
+        self.objects.truncate(MAX_OBJECTS);
+        for object in &mut self.objects {
+            *object = shown_line(object);
+        }
+        if let Some(by) = &mut self.by {
+            by.comm = shown(&by.comm);
+            let others = [&mut by.exe, &mut by.user, &mut by.parent, &mut by.unit];
+            for text in others.into_iter().flatten() {
+                *text = shown(text);
+            }
+        }
+        self
     }
 
     /// The sentence with who it was, where that is known: what the journal and `events` show.
@@ -174,12 +200,12 @@ pub struct By {
 impl std::fmt::Display for By {
     /// `iptables (pid 4711, started by dockerd (pid 812), docker.service)`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (pid {}", crate::config::shown(&self.comm), self.pid)?;
+        write!(f, "{} (pid {}", shown(&self.comm), self.pid)?;
         if let Some(parent) = &self.parent {
-            write!(f, ", started by {}", crate::config::shown(parent))?;
+            write!(f, ", started by {}", shown(parent))?;
         }
         if let Some(unit) = &self.unit {
-            write!(f, ", {}", crate::config::shown(unit))?;
+            write!(f, ", {}", shown(unit))?;
         }
         if self.exe.is_none() {
             write!(f, ", gone")?;
@@ -273,6 +299,7 @@ mod tests {
             }),
             repair: Some(Duration::from_micros(81)),
             sealed: Some(true),
+            held: false,
         };
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
@@ -280,6 +307,23 @@ mod tests {
         assert_eq!(value["kind"], "not-repaired");
         assert_eq!(value["time"], "2023-11-14T22:13:20.123456Z");
         assert_eq!(value["repair_seconds"], 0.000_081);
+    }
+
+    #[test]
+    fn foreign_text_is_made_safe() {
+        let event = Event {
+            objects: vec!["a\u{1b}[2J".into(); 500],
+            by: Some(By {
+                unit: Some("x\r".into()),
+                ..By::default()
+            }),
+            ..Event::new(Kind::Drift, "x\ny".repeat(10_000))
+        };
+        let event = event.shown();
+        assert!(event.message.starts_with("x\\nyx"), "{}", event.message);
+        assert!(event.message.len() < 5_000);
+        assert_eq!(event.objects, vec!["a\\u{1b}[2J"; MAX_OBJECTS]);
+        assert_eq!(event.by.unwrap().unit.unwrap(), "x\\r");
     }
 
     #[test]

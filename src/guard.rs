@@ -2,17 +2,21 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::settings::Backend as BackendChoice;
+use crate::event::{Event, Kind};
 use crate::guarantee::Rules;
 use crate::inputs::{InputPaths, Inputs};
 use crate::kernel::watch::Watch;
 use crate::posture::Posture;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::state::State;
+use crate::status::board::Board;
+use crate::status::published::{Published, Sealed};
 use crate::turn::{self, Memory, Target, Turn};
 
 /// What the daemon was started with.
@@ -24,6 +28,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The backend, where the command line forces one.
     pub backend: Option<BackendChoice>,
+    /// Where what is found and what happens is put up.
+    pub board: Arc<Board>,
 }
 
 /// Why a turn is taken.
@@ -41,6 +47,7 @@ pub async fn run(options: Options) -> io::Result<()> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hangup = signal(SignalKind::hangup())?;
     let watch = Watch::new(options.inputs.files())?;
+    let board = Arc::clone(&options.board);
     let mut guard = Guard::new(options);
     let mut cause = Cause::Start;
     loop {
@@ -62,7 +69,8 @@ pub async fn run(options: Options) -> io::Result<()> {
             () = tokio::time::sleep(interval) => Cause::Interval,
         };
     }
-    tracing::info!("leaving; the rules stay in place (`ecs-netguard release` removes them)");
+    let message = "leaving; the rules stay in place (`ecs-netguard release` removes them)";
+    report::tell(&board, Event::new(Kind::Stopped, message));
     Ok(())
 }
 
@@ -79,7 +87,7 @@ impl Guard {
     fn new(options: Options) -> Self {
         let (state, warning) = State::load(&options.state_dir);
         if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+            report::tell(&options.board, Event::new(Kind::Warning, warning));
         }
         Self {
             options,
@@ -105,25 +113,41 @@ impl Guard {
         }
         let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        self.reporter.inputs(&inputs, &posture);
+        let events = self.reporter.inputs(&inputs, &posture);
+        self.tell(events);
         let memory = &mut Memory {
             state: &mut self.state,
             dir: &self.options.state_dir,
         };
         let turn = turn::apply(&target, &posture, memory);
+        self.publish(&inputs, &posture, &target, &turn);
         self.report(cause, &target, &turn);
         self.last_wanted = Some(target.wanted);
         self.inputs = Some(inputs);
     }
 
+    /// Puts up what the turn found, for whoever asks.
+    fn publish(&self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let published = Published::new(inputs, posture, target, turn, Sealed::default());
+        self.options.board.publish(published);
+    }
+
     /// What differed is somebody's doing only where the wish is the same as at the last turn.
     fn report(&mut self, cause: Cause, target: &Target, turn: &Turn) {
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        if same_wish {
-            self.reporter.drift(turn);
+        let events = if same_wish {
+            self.reporter.drift(turn)
         } else {
-            self.reporter.installed(turn);
+            self.reporter.installed(turn)
+        };
+        self.tell(events);
+        let events = self.reporter.standing(turn, cause == Cause::Start);
+        self.tell(events);
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            report::tell(&self.options.board, event);
         }
-        self.reporter.standing(turn, cause == Cause::Start);
     }
 }

@@ -15,6 +15,7 @@ pub mod event;
 pub mod guarantee;
 pub mod guard;
 pub mod inputs;
+pub mod journal;
 pub mod kernel;
 pub mod log;
 pub mod plan;

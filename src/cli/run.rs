@@ -1,5 +1,7 @@
 //! `ecs-netguard run`: the daemon.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 
 use super::{Common, Exit, need_net_admin};
@@ -7,6 +9,7 @@ use crate::guard::{self, Options};
 use crate::inputs::Inputs;
 use crate::kernel::lock::Lock;
 use crate::log;
+use crate::status::{self, board::Board};
 
 pub(super) fn run(common: &Common) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
@@ -17,15 +20,17 @@ pub(super) fn run(common: &Common) -> anyhow::Result<Exit> {
         .enable_all()
         .build()
         .context("start the event loop")?;
-    let state_dir = common.state_dir.clone();
+    let board = Board::open(&common.state_dir);
     let options = Options {
         inputs,
-        state_dir,
+        state_dir: common.state_dir.clone(),
         backend: common.backend,
+        board: Arc::clone(&board),
     };
-    let result = runtime
-        .block_on(guard::run(options))
-        .context("the daemon's loop");
+    let result = runtime.block_on(async {
+        status::start(&common.runtime_dir, None, &board);
+        guard::run(options).await.context("the daemon's loop")
+    });
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();
     result.map(|()| Exit::Held)

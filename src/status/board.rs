@@ -13,6 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
 
 use super::history::History;
+use super::metrics::Metrics;
 use super::model::Overall;
 use super::published::Published;
 use crate::event::{Event, Kind};
@@ -37,6 +38,7 @@ pub struct Board {
     last: watch::Sender<u64>,
     /// How many turns were published, for those who wait for the next.
     turns: watch::Sender<u64>,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -45,14 +47,7 @@ struct Inner {
     since: BTreeMap<Guarantee, (Standing, SystemTime)>,
     ring: VecDeque<Arc<Event>>,
     last: u64,
-    tally: Tally,
-}
-
-/// What is counted since the daemon began.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Tally {
-    /// Turns that ended with a proof.
-    pub verifications: u64,
+    verifications: u64,
 }
 
 /// Some of the events, oldest first.
@@ -80,8 +75,10 @@ impl Board {
 
     fn with(history: Option<History>, events: Vec<Event>) -> Self {
         let last = events.last().map_or(0, |event| event.seq);
+        let started = SystemTime::now();
         Self {
-            started: SystemTime::now(),
+            started,
+            metrics: Metrics::new(started),
             begun: Instant::now(),
             inner: Mutex::new(Inner {
                 ring: events.into_iter().map(Arc::new).collect(),
@@ -113,9 +110,11 @@ impl Board {
             }
             status.since = since.1;
         }
-        inner.tally.verifications += 1;
-        inner.published = Some(Arc::new(published));
+        inner.verifications += 1;
+        let published = Arc::new(published);
+        inner.published = Some(Arc::clone(&published));
         drop(inner);
+        self.metrics.note(&published);
         self.turns.send_modify(|turns| *turns += 1);
     }
 
@@ -132,6 +131,7 @@ impl Board {
         }
         inner.ring.push_back(Arc::clone(&event));
         drop(inner);
+        self.metrics.count(&event);
         self.last.send_modify(|last| *last = event.seq.max(*last));
         let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(history) = history.as_mut() {
@@ -146,10 +146,16 @@ impl Board {
         self.lock().published.clone()
     }
 
-    /// What is counted since the daemon began.
+    /// How many turns were published since the daemon began.
     #[must_use]
-    pub fn tally(&self) -> Tally {
-        self.lock().tally.clone()
+    pub fn verifications(&self) -> u64 {
+        self.lock().verifications
+    }
+
+    /// The figures for Prometheus, as OpenMetrics text.
+    #[must_use]
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text(self.overall().0)
     }
 
     /// The number of the last event; 0 before the first.

@@ -239,6 +239,19 @@ pub enum SealState {
     Absent,
 }
 
+impl SealState {
+    /// The word of the API.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Owned => "owned",
+            Self::Unowned => "unowned",
+            Self::Twin => "twin",
+            Self::Absent => "absent",
+        }
+    }
+}
+
 /// A line of an input that misleads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trap {

@@ -19,6 +19,9 @@ use lab::wait::eventually;
 
 const TIME: Duration = Duration::from_secs(60);
 
+/// Instead of a status: the daemon closes without an answer.
+const CLOSED: u16 = 0;
+
 fn running() -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
@@ -33,8 +36,8 @@ fn what_is_no_request_is_refused_or_closed() {
     let long = "x".repeat(100_000);
     let headers: String = (0..200).map(|n| format!("h{n}: v\r\n")).collect();
     let cases: Vec<(&str, Vec<u8>, &[u16])> = vec![
-        ("nothing at all", b"".to_vec(), &[]),
-        ("half a request", b"GET /v1/status HT".to_vec(), &[400]),
+        ("nothing at all", b"".to_vec(), &[CLOSED]),
+        ("half a request", b"GET /v1/status HT".to_vec(), &[CLOSED]),
         ("binary", vec![0, 255, 22, 3, 1, 0, 10, 13, 10], &[400]),
         (
             "TLS",
@@ -65,7 +68,7 @@ fn what_is_no_request_is_refused_or_closed() {
         (
             "HTTP/2",
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
-            &[400],
+            &[CLOSED],
         ),
         (
             "traversal",
@@ -150,13 +153,11 @@ fn what_is_no_request_is_refused_or_closed() {
     ];
     for (what, bytes, allowed) in cases {
         let reply = lab.send_and_end(&bytes);
-        if let Some(reply) = &reply {
-            assert!(allowed.contains(&reply.status), "{what}: {reply:?}");
-            if reply.status == 405 {
-                assert!(reply.head.contains("allow: GET, HEAD"), "{what}: {reply:?}");
-            }
+        let status = reply.as_ref().map_or(CLOSED, |reply| reply.status);
+        assert!(allowed.contains(&status), "{what}: {reply:?}");
+        if let Some(reply) = reply.filter(|reply| reply.status == 405) {
+            assert!(reply.head.contains("allow: GET, HEAD"), "{what}: {reply:?}");
         }
-        eprintln!("{what}: {:?}", reply.map(|reply| reply.status));
     }
     assert!(daemon.is_running());
     assert_eq!(lab.get("/healthz").status, 200);

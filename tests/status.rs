@@ -78,6 +78,8 @@ fn real_answers_are_as_the_schema_says() {
             .iter()
             .any(|event| event["kind"] == "drift")
     });
+    let traps = events(&lab, "").into_iter().filter(|event| event["kind"] == "trap");
+    assert_eq!(traps.count(), 1, "said once, not every turn");
     let schema = Schema::new();
     let status = json(&lab.get("/v1/status").body);
     schema.check("status", &status);

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Bytes, Frame, SizeHint};
+use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
 use super::board::Board;
 use super::request::EventsQuery;
+use super::stream::poll_gone;
 
 /// How many events are turned into text at once. What waits to be sent to a slow reader is one such
 /// piece and what the kernel's socket buffer takes; the events stay on the board.
@@ -22,7 +24,7 @@ pub(super) enum Answer {
     /// In one piece, until it is taken.
     Whole(Option<Bytes>),
     /// Events, a line each.
-    Events(Box<Stream>),
+    Events(Box<Events>),
 }
 
 impl From<Vec<u8>> for Answer {
@@ -32,7 +34,7 @@ impl From<Vec<u8>> for Answer {
 }
 
 /// Events, from the board to one reader.
-pub(super) struct Stream {
+pub(super) struct Events {
     board: Arc<Board>,
     /// The last that was sent.
     sent: u64,
@@ -43,28 +45,32 @@ pub(super) struct Stream {
     follower: Option<Follower>,
 }
 
-/// Wakes the stream at the next event. The permit is what bounds the number of followers.
+/// What a follower needs: to be woken at the next event, and to be seen to go. The permit is what
+/// bounds their number.
 struct Follower {
     next: Pin<Box<dyn Future<Output = watch::Receiver<u64>> + Send>>,
+    socket: Arc<UnixStream>,
     _permit: OwnedSemaphorePermit,
 }
 
-impl std::fmt::Debug for Stream {
+impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { sent, until, .. } = self;
-        write!(f, "Stream({sent} to {until})")
+        write!(f, "Events({sent} to {until})")
     }
 }
 
-impl Stream {
-    /// The events that `query` asks for; those to come too where there is a permit.
+impl Events {
+    /// The events that `query` asks for; those to come too where there is a permit, until the client
+    /// at the other end of the socket goes.
     pub(super) fn new(
         board: Arc<Board>,
         query: &EventsQuery,
-        permit: Option<OwnedSemaphorePermit>,
+        follow: Option<(OwnedSemaphorePermit, Arc<UnixStream>)>,
     ) -> Self {
-        let follower = permit.map(|permit| Follower {
+        let follower = follow.map(|(permit, socket)| Follower {
             next: next(board.follow_events()),
+            socket,
             _permit: permit,
         });
         let last = board.last_event();
@@ -124,17 +130,20 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let stream = match self.get_mut() {
+        let events = match self.get_mut() {
             Self::Whole(bytes) => return Poll::Ready(bytes.take().map(|b| Ok(Frame::data(b)))),
-            Self::Events(stream) => stream,
+            Self::Events(events) => events,
         };
         loop {
-            if let Some(piece) = stream.piece() {
+            if let Some(piece) = events.piece() {
                 return Poll::Ready(Some(Ok(Frame::data(piece))));
             }
-            let Some(follower) = &mut stream.follower else {
+            let Some(follower) = &mut events.follower else {
                 return Poll::Ready(None);
             };
+            if poll_gone(&follower.socket, cx).is_ready() {
+                return Poll::Ready(None);
+            }
             match follower.next.as_mut().poll(cx) {
                 Poll::Ready(last) => follower.next = next(last),
                 Poll::Pending => return Poll::Pending,

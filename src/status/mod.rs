@@ -13,10 +13,10 @@ pub mod metrics;
 pub mod model;
 pub mod outputs;
 mod own;
-mod patience;
 pub mod published;
 pub mod request;
 pub mod server;
+mod stream;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -26,11 +26,11 @@ use tokio::sync::Semaphore;
 
 use super::answer;
 use super::board::Board;
-use super::body::{Answer, Stream};
+use super::body::{Answer, Events};
 pub use super::connections::MAX_CONNECTIONS;
 use super::connections::{Connections, Phase, Place};
-use super::patience::Patience;
 use super::request::{EventsQuery, PATHS, Refusal, Route};
+use super::stream::Stream;
 use crate::config::shown;
 
 /// How many clients may follow events at once.
@@ -106,10 +106,11 @@ impl Server {
             let id = place.id();
             let service = Service {
                 board: Arc::clone(&self.board),
+                socket: Arc::new(stream),
                 followers: Arc::clone(&followers),
                 place,
             };
-            let task = tokio::spawn(serve(stream, service));
+            let task = tokio::spawn(serve(service));
             connections.serves(id, task.abort_handle());
             // The new connection is looked at before the next one can take its place.
             tokio::task::yield_now().await;
@@ -146,13 +147,14 @@ fn bind(path: &Path) -> io::Result<StdListener> {
 /// What one connection is served with.
 struct Service {
     board: Arc<Board>,
+    socket: Arc<UnixStream>,
     followers: Arc<Semaphore>,
     place: Place,
 }
 
-async fn serve(stream: UnixStream, service: Service) {
+async fn serve(service: Service) {
     let started = tokio::time::Instant::now();
-    let peer = stream.peer_cred().ok();
+    let peer = service.socket.peer_cred().ok();
     let place = &service.place;
     let answer = service_fn(|request| {
         let response = service.respond(&request);
@@ -169,9 +171,10 @@ async fn serve(stream: UnixStream, service: Service) {
         );
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    let stream = TokioIo::new(Patience::new(stream, UNREAD_TIME));
+    let stream = TokioIo::new(Stream::new(Arc::clone(&service.socket), UNREAD_TIME));
     let mut http = http1::Builder::new();
     http.keep_alive(false)
+        .half_close(true)
         .max_buf_size(MAX_REQUEST)
         .max_headers(MAX_HEADERS);
     let mut connection = std::pin::pin!(http.serve_connection(stream, answer));
@@ -242,22 +245,22 @@ impl Service {
     }
 
     fn events(&self, query: &EventsQuery, method: &Method) -> Response<Answer> {
-        let mut permit = None;
+        let mut follow = None;
         if query.follow && method == Method::GET {
-            permit = Arc::clone(&self.followers).try_acquire_owned().ok();
-            if permit.is_none() {
+            let Ok(permit) = Arc::clone(&self.followers).try_acquire_owned() else {
                 return error(
                     StatusCode::SERVICE_UNAVAILABLE,
                     &format!("{MAX_FOLLOWERS} clients follow already; try again later"),
                 );
-            }
+            };
             self.place.reached(Phase::Following);
+            follow = Some((permit, Arc::clone(&self.socket)));
         }
-        let stream = Stream::new(Arc::clone(&self.board), query, permit);
+        let events = Events::new(Arc::clone(&self.board), query, follow);
         respond(
             StatusCode::OK,
             "application/x-ndjson",
-            Answer::Events(Box::new(stream)),
+            Answer::Events(Box::new(events)),
         )
     }
 }

@@ -1,6 +1,10 @@
 //! Asking the daemon: over its socket, and with the commands that do.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "test support, as in #[test] functions"
+)]
 
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
@@ -78,7 +82,9 @@ fn real_answers_are_as_the_schema_says() {
             .iter()
             .any(|event| event["kind"] == "drift")
     });
-    let traps = events(&lab, "").into_iter().filter(|event| event["kind"] == "trap");
+    let traps = events(&lab, "")
+        .into_iter()
+        .filter(|event| event["kind"] == "trap");
     assert_eq!(traps.count(), 1, "said once, not every turn");
     let schema = Schema::new();
     let status = json(&lab.get("/v1/status").body);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
@@ -156,6 +156,12 @@ impl From<Standing> for Exit {
             Standing::Undecided => Self::Undecided,
         }
     }
+}
+
+/// The command line's definition, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the command line and runs the command.

@@ -19,6 +19,7 @@ use super::model::Overall;
 use super::own::Own;
 use super::published::Published;
 use crate::event::{Event, Kind};
+use crate::guarantee::Guarantee;
 use crate::posture::Decision;
 use crate::turn::Standing;
 
@@ -183,7 +184,23 @@ impl Metrics {
             registry: Registry::default(),
         };
         this.set_overall(Overall::Undecided);
+        this.begin();
         Self { registry, ..this }
+    }
+
+    /// What can be counted of a guarantee is there from the beginning: Prometheus cannot tell that a
+    /// counter grew which was not there before.
+    fn begin(&self) {
+        for guarantee in Guarantee::ALL {
+            let of = || ("guarantee", guarantee.name().to_owned());
+            for result in ["repaired", "failed"] {
+                let labels = vec![of(), ("result", result.to_owned())];
+                drop(self.repairs.get_or_create(&labels));
+            }
+            drop(self.fights.get_or_create(&vec![of()]));
+            drop(self.window.get_or_create(&vec![of()]));
+            drop(self.repair_duration.get_or_create(&vec![of()]));
+        }
     }
 
     /// Counts what happened.
@@ -368,7 +385,6 @@ mod tests {
 
     use super::*;
     use crate::event::By;
-    use crate::guarantee::Guarantee;
 
     fn drift(comm: &str) -> Event {
         Event {

@@ -33,6 +33,13 @@ pub async fn run(board: Arc<Board>) {
         }
         turns.mark_unchanged();
         events.mark_unchanged();
+        // Without files there is no thread for them either, nor the memory that it would take.
+        let wanted = board
+            .published()
+            .is_some_and(|published| published.textfile.is_some() || published.inventory.is_some());
+        if !wanted {
+            continue;
+        }
         let at_hand = Arc::clone(&board);
         // Disks can be slow, and the socket is answered on this thread.
         let written = tokio::task::spawn_blocking(move || {
@@ -41,17 +48,13 @@ pub async fn run(board: Arc<Board>) {
         });
         let Ok(back) = written.await else { return };
         files = back;
-        if files.any {
-            tokio::time::sleep(PAUSE).await;
-        }
+        tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// What is remembered from one writing to the next.
 #[derive(Debug, Default)]
 struct Files {
-    /// Whether any file was to be written.
-    any: bool,
     inventory: Vec<u8>,
     /// What went wrong the last time: said when it is new.
     failure: Option<String>,
@@ -84,7 +87,6 @@ impl Files {
             report::tell(board, Event::new(Kind::Warning, message));
         }
         self.failure = failure;
-        self.any = published.textfile.is_some() || published.inventory.is_some();
     }
 }
 

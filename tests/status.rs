@@ -11,6 +11,7 @@ mod lab;
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::thread;
 use std::time::Duration;
 
 use lab::Lab;
@@ -236,6 +237,46 @@ fn a_required_claim_that_is_not_held_is_exit_code_1() {
             .starts_with("not-protected: task-credentials: not true that"),
         "{health:?}"
     );
+}
+
+#[test]
+fn what_follows_ends_with_the_daemon_and_missed_nothing() {
+    let lab = Lab::new();
+    lab.write(
+        "config.toml",
+        "[verify]\ninterval = \"1s\"\n[log]\nlevel = \"debug\"\n",
+    );
+    let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    daemon.wait_for_log("keeping the rules", TIME);
+    thread::scope(|scope| {
+        let watch = scope.spawn(|| lab.netguard(["status", "--watch"]).output().unwrap());
+        let follow = scope.spawn(|| lab.netguard(["events", "--follow"]).output().unwrap());
+        // Who asks is written down, which is how this knows that both have asked.
+        let log = daemon.wait_for_log("GET /v1/status from process", TIME);
+        assert!(log.contains("of user 0: 200"), "{log}");
+        daemon.wait_for_log("GET /v1/events?follow from process", TIME);
+        lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+        daemon.wait_for_log("put right", TIME);
+        let drawn = || daemon.log().matches("GET /v1/status from").count() > 1;
+        eventually(TIME, "it draws again", drawn);
+        daemon.terminate();
+        let (watch, follow) = (watch.join().unwrap(), follow.join().unwrap());
+        for output in [&watch, &follow] {
+            assert_eq!(output.status.code(), Some(4), "{output:?}");
+        }
+        let screens = String::from_utf8(watch.stdout).unwrap();
+        assert!(screens.matches("PROTECTED").count() >= 2, "{screens}");
+        assert!(screens.contains("Last drifts"), "{screens}");
+        let events = String::from_utf8(follow.stdout).unwrap();
+        assert!(
+            events.contains("  started       keeping the rules"),
+            "{events}"
+        );
+        assert!(
+            events.contains("imds-block: 3 rules missing, put right"),
+            "{events}"
+        );
+    });
 }
 
 #[test]

@@ -27,14 +27,14 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 pub enum Error {
     /// Nobody answers on the socket.
     #[error(
-        "no daemon answers on {}: {source}; see `systemctl status ecs-netguard`, and \
+        "no daemon answers on {}: {why}; see `systemctl status ecs-netguard`, and \
          `ecs-netguard check`, which proves the rules without a daemon", .path.display()
     )]
     Unreachable {
         /// The socket.
         path: PathBuf,
         /// Why not.
-        source: io::Error,
+        why: io::Error,
     },
     /// The user may not use the socket.
     #[error(
@@ -61,7 +61,7 @@ impl Error {
     pub fn gone(client: &Client) -> Self {
         Self::Unreachable {
             path: client.path.clone(),
-            source: io::ErrorKind::UnexpectedEof.into(),
+            why: io::ErrorKind::UnexpectedEof.into(),
         }
     }
 }
@@ -135,17 +135,17 @@ impl Client {
             Ok(result) => result,
             Err(_) => Err(Error::Unreachable {
                 path: self.path.clone(),
-                source: io::ErrorKind::TimedOut.into(),
+                why: io::ErrorKind::TimedOut.into(),
             }),
         }
     }
 
     async fn open(&self, target: &str) -> Result<Incoming, Error> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|source| {
+        let stream = UnixStream::connect(&self.path).await.map_err(|why| {
             let path = self.path.clone();
-            match source.kind() {
+            match why.kind() {
                 io::ErrorKind::PermissionDenied => Error::Forbidden { path },
-                _ => Error::Unreachable { path, source },
+                _ => Error::Unreachable { path, why },
             }
         })?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
@@ -189,9 +189,11 @@ impl Lines {
                 line.pop();
                 return Ok(Some(line));
             }
-            let piece = piece(&mut self.body).await.map_err(|error| Error::Answer {
+            let piece = piece(&mut self.body).await;
+            // Cut off in the middle: the daemon ended.
+            let piece = piece.map_err(|error| Error::Unreachable {
                 path: self.path.clone(),
-                problem: format!("the daemon went: {error}"),
+                why: io::Error::new(io::ErrorKind::UnexpectedEof, error),
             })?;
             match piece {
                 Some(piece) if self.buffer.len() < MAX_ANSWER => self.buffer.extend(piece),

@@ -203,3 +203,83 @@ fn visible_rules(target: &Target, turn: &Turn) -> Vec<Rule> {
     });
     rules.chain(sysctls).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::ecs::EcsPaths;
+    use crate::inputs::InputPaths;
+    use crate::status::answer;
+    use crate::status::board::Board;
+    use crate::status::model::SealState;
+
+    fn published(sealed: Sealed, interval: Duration) -> Published {
+        let dir = tempfile::tempdir().unwrap();
+        let paths = InputPaths {
+            settings: dir.path().join("config.toml"),
+            ecs: EcsPaths::beside(&dir.path().join("ecs.config")),
+        };
+        let mut inputs = Inputs::read(&paths).unwrap();
+        inputs.settings.verify.interval = interval;
+        let turn = Turn {
+            tools: Vec::new(),
+            drifts: Vec::new(),
+            done: Vec::new(),
+            failures: Vec::new(),
+            unread: vec!["nat".into()],
+            found: Vec::new(),
+            outcomes: Vec::new(),
+            notes: Vec::new(),
+            repaired: Duration::ZERO,
+            elapsed: Duration::from_millis(20),
+        };
+        let posture = Posture::everything("test");
+        Published::new(&inputs, &posture, &Target::default(), &turn, sealed)
+    }
+
+    #[test]
+    fn what_the_seal_adds_is_told_everywhere() {
+        let stopped = Stopped {
+            family: Family::V4,
+            interface: "docker+".into(),
+            layer: Layer::Sealed,
+            packets: 7,
+        };
+        let sealed = Sealed {
+            seal: Some(Seal {
+                state: SealState::Owned,
+                persist: true,
+                stored: true,
+                explanation: "nobody else can change it".into(),
+            }),
+            standings: BTreeMap::from([(Guarantee::ImdsBlock, Standing::Held)]),
+            stopped: BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]),
+            ..Sealed::default()
+        };
+        let board = Board::new();
+        board.publish(published(sealed, Duration::from_secs(5)));
+        let status = answer::status(&board);
+        let imds = &status.guarantees[0];
+        assert_eq!(imds.layers.sealed, Some(Standing::Held));
+        assert_eq!(imds.stopped, [stopped]);
+        assert_eq!(status.seal.map(|seal| seal.stored), Some(true));
+        assert_eq!(status.warnings, ["nat"]);
+        // Nobody proved anything here.
+        assert_eq!(status.state, Overall::Undecided);
+        let text = board.metrics_text();
+        let line = r#"ecs_netguard_packets_stopped_total{guarantee="imds-block",family="ipv4",interface="docker+",layer="sealed"} 7"#;
+        assert!(text.contains(line), "{text}");
+    }
+
+    #[test]
+    fn what_is_too_old_is_not_relied_on() {
+        let mut published = published(Sealed::default(), Duration::from_secs(1));
+        assert_eq!(published.stale(), None);
+        let age = SLACK + Duration::from_secs(4);
+        published.ended = Instant::now().checked_sub(age).unwrap();
+        assert!(published.stale().unwrap().contains("one is due every 1 s"));
+        let board = Board::new();
+        board.publish(published);
+        assert!(!answer::health(&board).0);
+    }
+}

@@ -6,11 +6,14 @@
 mod lab;
 
 use std::io::{Read as _, Write as _};
+use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use ecs_netguard::status::server::{MAX_CONNECTIONS, MAX_FOLLOWERS};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::socket::reply;
@@ -271,4 +274,39 @@ fn followers_are_few_and_their_places_are_free_again_when_they_go() {
     eventually(TIME, "a place is free again", || {
         follow(&lab).1 == "HTTP/1.1 200"
     });
+}
+
+#[test]
+fn who_does_not_read_is_closed() {
+    let lab = Lab::new();
+    // More than a socket's buffers take.
+    let long = "x".repeat(1000);
+    let event = |n| {
+        format!(
+            "{{\"seq\":{n},\"time\":\"2026-01-01T00:00:00Z\",\"kind\":\"warning\",\"message\":\"{long}\"}}\n"
+        )
+    };
+    lab.write(
+        "state/events.jsonl",
+        (1..=900).map(event).collect::<String>(),
+    );
+    let daemon = lab.start_daemon("");
+    daemon.wait_for_log("keeping the rules", TIME);
+    let unread: Vec<UnixStream> = ["/v1/events", "/v1/events?follow"]
+        .into_iter()
+        .map(|target| {
+            let mut stream = lab.connect().unwrap();
+            let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\n\r\n");
+            stream.write_all(request.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    for stream in &unread {
+        let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
+        let closed = poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap();
+        assert_eq!(closed, 1, "still open");
+        assert!(fds[0].revents().unwrap().contains(PollFlags::POLLHUP));
+    }
+    let all = lab.get("/v1/events").body;
+    assert!(all.lines().count() > 900, "who reads gets all of it");
 }

@@ -170,6 +170,33 @@ fn the_socket_is_for_root_and_the_group_and_gone_with_the_daemon() {
 }
 
 #[test]
+fn the_group_may_ask_where_there_is_one() {
+    let lab = Lab::new();
+    lab.write("group", "root:x:0:\necs-netguard:x:4242:\n");
+    lab.host
+        .shadow("/run/lab/group".as_ref(), "/etc/group".as_ref())
+        .unwrap();
+    let daemon = lab.start_daemon("");
+    daemon.wait_for_log("keeping the rules", TIME);
+    let data = lab.dir().join("run/status.sock").metadata().unwrap();
+    assert_eq!((data.uid(), data.gid()), (0, 4242));
+    let as_user = |groups: &str| {
+        lab.host
+            .command("setpriv")
+            .args(["--reuid=1000", "--regid=1000", groups, "curl", "-s"])
+            .args([
+                "--unix-socket",
+                "/run/lab/run/status.sock",
+                "http://x/healthz",
+            ])
+            .output()
+            .unwrap()
+    };
+    assert_eq!(as_user("--groups=4242").stdout, b"protected\n");
+    assert_eq!(as_user("--clear-groups").stdout, b"");
+}
+
+#[test]
 fn the_exit_code_of_status_is_a_health_check() {
     let lab = Lab::new();
     let without = lab.netguard(["status"]).output().unwrap();

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use super::show::word;
 use crate::config::shown_line;
 use crate::status::model::{GuaranteeStatus, Overall, Status};
 use crate::turn::Standing;
@@ -60,12 +61,7 @@ impl Look {
     }
 
     fn guarantee(&self, out: &mut Text, guarantee: &GuaranteeStatus) {
-        let word = match guarantee.standing {
-            Standing::Held => "held",
-            Standing::Violated => "VIOLATED",
-            Standing::Undecided => "undecided",
-            Standing::NotRequired => "not required",
-        };
+        let word = word(guarantee.standing);
         let colour = match guarantee.standing {
             Standing::Held => GREEN,
             Standing::Violated => RED,

@@ -293,3 +293,24 @@ fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Ans
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::client::Client;
+    use crate::status::model::Status;
+
+    #[tokio::test]
+    async fn a_socket_of_systemds_is_served_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(SOCKET);
+        let listener = StdListener::bind(&path).unwrap();
+        let server = Server::new(dir.path(), Some(listener.into()), Board::new()).unwrap();
+        let served = tokio::spawn(server.run());
+        let status: Status = Client::new(dir.path()).json("/v1/status").await.unwrap();
+        assert!(status.stale.is_some(), "{status:?}");
+        served.abort();
+        assert!(served.await.unwrap_err().is_cancelled());
+        assert!(path.exists(), "it is not ours to remove");
+    }
+}

@@ -1,5 +1,6 @@
 //! The loop that ties it together: wait for a reason to look, take a turn, say what happened.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use crate::report::{self, Reporter};
 use crate::state::State;
 use crate::status::board::Board;
 use crate::status::published::{Published, Sealed};
+use crate::status::stopped::Tally;
 use crate::turn::{self, Memory, Target, Turn};
 
 /// What the daemon was started with.
@@ -81,6 +83,7 @@ struct Guard {
     state: State,
     reporter: Reporter,
     last_wanted: Option<Rules>,
+    stopped: Tally,
 }
 
 impl Guard {
@@ -95,6 +98,7 @@ impl Guard {
             state,
             reporter: Reporter::default(),
             last_wanted: None,
+            stopped: Tally::default(),
         }
     }
 
@@ -127,8 +131,16 @@ impl Guard {
     }
 
     /// Puts up what the turn found, for whoever asks.
-    fn publish(&self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
-        let published = Published::new(inputs, posture, target, turn, Sealed::default());
+    fn publish(&mut self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let stopped = self.stopped.read(target).unwrap_or_else(|error| {
+            tracing::debug!("reading how many packets were stopped: {error}");
+            BTreeMap::new()
+        });
+        let sealed = Sealed {
+            stopped,
+            ..Sealed::default()
+        };
+        let published = Published::new(inputs, posture, target, turn, sealed);
         self.options.board.publish(published);
     }
 

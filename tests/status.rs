@@ -16,6 +16,7 @@ use std::time::Duration;
 
 use lab::Lab;
 use lab::daemon::Daemon;
+use lab::imds::IMDS;
 use lab::tamper::Backend;
 use lab::wait::eventually;
 use serde_json::Value;
@@ -114,6 +115,36 @@ fn real_answers_are_as_the_schema_says() {
         schema.check("events-line", &event);
     }
     assert_eq!(lab.get("/healthz").body, "protected\n");
+}
+
+#[test]
+fn packets_that_were_stopped_are_counted_also_across_repairs() {
+    let (lab, _daemon) = running("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let stopped = || {
+        let status = json(&lab.get("/v1/status").body);
+        let of =
+            |stopped: &&Value| stopped["family"] == "ipv4" && stopped["interface"] == "docker+";
+        let list = status["guarantees"][0]["stopped"].as_array().cloned();
+        let packets = list.as_deref().unwrap_or_default().iter().find(of).cloned();
+        packets.map_or(0, |stopped| stopped["packets"].as_u64().unwrap())
+    };
+    assert!(lab.docker.role_credentials_v1(IMDS).is_err());
+    eventually(TIME, "they are counted", || stopped() > 0);
+    let before = stopped();
+    lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+    eventually(TIME, "the flush is repaired", || {
+        events(&lab, "")
+            .iter()
+            .any(|event| event["kind"] == "drift")
+    });
+    assert!(stopped() >= before);
+    assert!(lab.docker.role_credentials_v1(IMDS).is_err());
+    eventually(TIME, "they add up", || stopped() > before);
+    let shown = lab.netguard(["status"]).run();
+    assert!(shown.contains(" packets stopped"), "{shown}");
+    let metrics = lab.get("/metrics").body;
+    let name = "ecs_netguard_packets_stopped_total{guarantee=\"imds-block\"";
+    assert!(metrics.contains(name), "{metrics}");
 }
 
 #[test]

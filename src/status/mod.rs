@@ -16,6 +16,7 @@ mod own;
 pub mod published;
 pub mod request;
 pub mod server;
+pub mod stopped;
 mod stream;
 
 use std::os::fd::OwnedFd;

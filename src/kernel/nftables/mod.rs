@@ -1,5 +1,6 @@
 //! nf_tables as the kernel itself tells it, over netlink: what iptables' own listing hides.
 
+mod counters;
 mod foreign;
 mod socket;
 
@@ -12,6 +13,7 @@ use netlink_packet_netfilter::nftables::{
     NfTablesMessage, RuleAttribute, RuleMessage,
 };
 
+pub use self::counters::packets;
 use self::foreign::Rule;
 use self::socket::{Answer, Socket};
 use crate::prove::{ForeignChain, Hook};

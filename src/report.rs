@@ -209,3 +209,75 @@ fn describe(drifts: &[&Drift]) -> (String, Vec<String>) {
     };
     (what, objects)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::turn::Outcome;
+
+    fn turn(found: Standing, now: Standing) -> Turn {
+        let outcome = |standing| Outcome {
+            guarantee: Guarantee::ImdsBlock,
+            standing,
+            reason: String::new(),
+            claims: Vec::new(),
+        };
+        Turn {
+            tools: Vec::new(),
+            drifts: vec![Drift {
+                guarantee: Guarantee::ImdsBlock,
+                kind: DriftKind::Missing,
+                object: "a rule".into(),
+            }],
+            done: Vec::new(),
+            failures: Vec::new(),
+            unread: Vec::new(),
+            found: vec![outcome(found)],
+            outcomes: vec![outcome(now)],
+            notes: vec!["a note".into()],
+            repaired: Duration::from_millis(4),
+            elapsed: Duration::from_millis(9),
+        }
+    }
+
+    #[test]
+    fn drift_is_an_alarm_unless_the_guarantee_held_all_the_same() {
+        let mut reporter = Reporter::default();
+        let events = reporter.drift(&turn(Standing::Violated, Standing::Held));
+        let [event] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(
+            (event.kind, event.held, event.repair),
+            (Kind::Drift, false, Some(Duration::from_millis(4)))
+        );
+        assert_eq!(
+            event.message,
+            "imds-block: `a rule` missing, put right in 4.0 ms"
+        );
+        let events = reporter.drift(&turn(Standing::Held, Standing::Held));
+        assert!(events[0].held && events[0].repair.is_none());
+        assert!(events[0].message.contains("though it still held"));
+    }
+
+    #[test]
+    fn what_lasts_is_said_once() {
+        use Standing::{Held, Undecided, Violated};
+        let mut reporter = Reporter::default();
+        let mut kinds = |now, first| {
+            let events = reporter.standing(&turn(now, now), first);
+            events.iter().map(|event| event.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            kinds(Held, true),
+            [Kind::Warning, Kind::Held, Kind::Started]
+        );
+        assert_eq!(kinds(Held, false), []);
+        assert_eq!(kinds(Violated, false), [Kind::Violated]);
+        assert_eq!(kinds(Violated, false), []);
+        assert_eq!(kinds(Undecided, false), [Kind::Undecided]);
+        assert_eq!(kinds(Held, false), [Kind::Held]);
+    }
+}

@@ -162,7 +162,7 @@ fn what_the_socket_answers_is_open_metrics() {
     assert!(reply.body.ends_with("# EOF\n"), "{reply:?}");
     lab.write(
         "metrics",
-        ecs_netguard::status::metrics::classic(&reply.body),
+        ecs_netguard::status::textfile::classic(&reply.body),
     );
     let tool = program("promtool");
     let check = format!("{} check metrics < /run/lab/metrics", tool.display());

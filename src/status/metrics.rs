@@ -181,11 +181,11 @@ impl Metrics {
             ),
             commands: Mutex::default(),
             decisions: Mutex::default(),
-            registry: Registry::default(),
+            registry,
         };
         this.set_overall(Overall::Undecided);
         this.begin();
-        Self { registry, ..this }
+        this
     }
 
     /// What can be counted of a guarantee is there from the beginning: Prometheus cannot tell that a
@@ -354,96 +354,5 @@ fn seconds(time: SystemTime) -> f64 {
     since.as_secs_f64()
 }
 
-/// The older text format, for node_exporter's textfile collector: there a counter is declared under
-/// the name that its samples have, and the end is the end of the file.
-#[must_use]
-pub fn classic(openmetrics: &str) -> String {
-    let counters: BTreeSet<&str> = openmetrics
-        .lines()
-        .filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"))
-        .collect();
-    let mut out = String::with_capacity(openmetrics.len());
-    for line in openmetrics.lines().filter(|line| *line != "# EOF") {
-        let declared = ["# HELP ", "# TYPE "]
-            .into_iter()
-            .find_map(|word| Some((word, line.strip_prefix(word)?)))
-            .and_then(|(word, rest)| Some((word, rest.split_once(' ')?)));
-        match declared {
-            Some((word, (name, rest))) if counters.contains(name) => {
-                out.push_str(&format!("{word}{name}_total {rest}"));
-            }
-            _ => out.push_str(line),
-        }
-        out.push('\n');
-    }
-    out
-}
-
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::event::By;
-
-    fn drift(comm: &str) -> Event {
-        Event {
-            by: Some(By {
-                pid: 1,
-                comm: comm.to_owned(),
-                ..By::default()
-            }),
-            repair: Some(Duration::from_millis(2)),
-            ..Event::new(Kind::Drift, "gone").about(Guarantee::ImdsBlock)
-        }
-    }
-
-    #[test]
-    fn drift_is_counted_by_command_and_the_time_it_was_open() {
-        let metrics = Metrics::new(UNIX_EPOCH);
-        metrics.count(&drift("nft"));
-        metrics.count(&Event {
-            sealed: Some(true),
-            ..drift("nft")
-        });
-        let text = metrics.text(Overall::Protected);
-        for line in [
-            r#"ecs_netguard_drift_total{guarantee="imds-block",command="nft"} 2"#,
-            r#"ecs_netguard_repairs_total{guarantee="imds-block",result="repaired"} 2"#,
-            r#"ecs_netguard_window_seconds_total{guarantee="imds-block"} 0.002"#,
-            r#"ecs_netguard_repair_duration_seconds_count{guarantee="imds-block"} 2"#,
-            r#"ecs_netguard_state{state="protected"} 1"#,
-            r#"ecs_netguard_state{state="undecided"} 0"#,
-        ] {
-            assert!(text.contains(line), "{line}:\n{text}");
-        }
-    }
-
-    #[test]
-    fn names_that_anybody_can_choose_are_bounded_and_harmless() {
-        let metrics = Metrics::new(UNIX_EPOCH);
-        metrics.count(&drift("a\"b\n{c}\u{202e}"));
-        for n in 0..1000 {
-            metrics.count(&drift(&format!("name{n}")));
-        }
-        let text = metrics.text(Overall::Protected);
-        let drift: Vec<&str> = text
-            .lines()
-            .filter(|line| line.starts_with("ecs_netguard_drift_total"))
-            .collect();
-        assert_eq!(drift.len(), MAX_COMMANDS + 1, "{text}");
-        assert!(text.contains(r#"command="a_b__c__"} 1"#), "{text}");
-        assert!(text.contains(r#"command="other"} 981"#), "{text}");
-    }
-
-    #[test]
-    fn the_older_format_declares_counters_by_the_name_of_their_samples() {
-        let metrics = Metrics::new(UNIX_EPOCH);
-        metrics.count(&drift("nft"));
-        let text = classic(&metrics.text(Overall::Protected));
-        assert!(text.contains("# TYPE ecs_netguard_drift_total counter\n"));
-        assert!(text.contains("# HELP ecs_netguard_drift_total Changes"));
-        assert!(text.contains("# TYPE ecs_netguard_state gauge\n"));
-        assert!(!text.contains("EOF"), "{text}");
-    }
-}
+mod tests;

@@ -18,6 +18,7 @@ pub mod request;
 pub mod server;
 pub mod stopped;
 mod stream;
+pub mod textfile;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

@@ -10,7 +10,7 @@ use super::answer;
 use super::board::Board;
 use super::files;
 use super::inventory::Document;
-use super::metrics;
+use super::textfile;
 use crate::event::{Event, Kind};
 use crate::report;
 
@@ -67,7 +67,7 @@ impl Files {
         };
         let mut failure = None;
         if let Some(path) = &published.textfile {
-            let text = metrics::classic(&board.metrics_text());
+            let text = textfile::classic(&board.metrics_text());
             failure = failed("metrics.textfile", path, write(path, text.as_bytes()));
         }
         if let Some(path) = &published.inventory {

@@ -1,10 +1,12 @@
 //! Turn after turn: what is kept between them, and what the sentinel is told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::Options;
+use crate::event::{Event, Kind};
 use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
@@ -14,10 +16,12 @@ use crate::kernel::nftables::generation;
 use crate::kernel::nftables::seal::Seal;
 use crate::posture::Posture;
 use crate::prove::HostView;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::State;
+use crate::status::published::{Published, Sealed};
+use crate::status::stopped::Tally;
 use crate::systemd;
 use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
 
@@ -42,6 +46,9 @@ pub(super) struct Guard {
     state: State,
     reporter: Reporter,
     seal: Option<Seal>,
+    /// Whether systemd keeps a copy of its socket.
+    stored: bool,
+    stopped: Tally,
     sentinel: Sentinel,
     /// What the sentinel was told to keep.
     ordered: Option<(Rules, bool)>,
@@ -89,7 +96,7 @@ impl Guard {
     pub(super) fn new(options: Options, seal: Option<Seal>, sentinel: Sentinel) -> Self {
         let (state, warning) = State::load(&options.state_dir);
         if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+            report::tell(&options.board, Event::new(Kind::Warning, warning));
         }
         Self {
             options,
@@ -97,6 +104,8 @@ impl Guard {
             state,
             reporter: Reporter::default(),
             seal,
+            stored: false,
+            stopped: Tally::default(),
             sentinel,
             ordered: None,
             last_wanted: None,
@@ -125,9 +134,12 @@ impl Guard {
     }
 
     /// Gives systemd a copy of the seal's socket to keep.
-    pub(super) fn store_seal(&self, name: &str) -> io::Result<()> {
-        let seal = self.seal.as_ref();
-        seal.map_or(Ok(()), |seal| systemd::store(seal.as_fd(), name))
+    pub(super) fn store_seal(&mut self, name: &str) -> io::Result<()> {
+        if let Some(seal) = &self.seal {
+            systemd::store(seal.as_fd(), name)?;
+            self.stored = systemd::listens();
+        }
+        Ok(())
     }
 
     /// Whether a turn now would find what the last one found, all of it held. nf_tables numbers its
@@ -159,8 +171,8 @@ impl Guard {
         }
         let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        self.reporter.inputs(&inputs, &posture);
-        self.inputs = Some(inputs);
+        let news = self.reporter.inputs(&inputs, &posture);
+        self.tell(news);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
         let turn = if same_wish {
             self.verify(&target, &posture, may_repair)
@@ -171,17 +183,43 @@ impl Guard {
         self.light = self.light.learn(&turn);
         // What is said to be held is guarded from then on.
         self.again = !self.order(&target, &turn);
-        if !same_wish {
-            self.reporter.installed(&turn);
-        } else if may_repair {
-            self.reporter.drift(&turn);
-        }
-        self.reporter.standing(&turn, cause == Cause::Start);
+        self.publish(&inputs, &posture, &target, &turn);
+        self.inputs = Some(inputs);
+        let news = match (same_wish, may_repair) {
+            (false, _) => self.reporter.installed(&turn),
+            (true, true) => self.reporter.drift(&turn),
+            (true, false) => Vec::new(),
+        };
+        self.tell(news);
+        let news = self.reporter.standing(&turn, cause == Cause::Start);
+        self.tell(news);
         self.seen = turn
             .generation
             .filter(|_| turn.settled())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+    }
+
+    /// Puts up what the turn found, for whoever asks.
+    fn publish(&mut self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let stopped = self.stopped.read(target).unwrap_or_else(|error| {
+            tracing::debug!("reading how many packets were stopped: {error}");
+            BTreeMap::new()
+        });
+        let sealed = Sealed::of(target, turn, self.stored, stopped);
+        let published = Published::new(inputs, posture, target, turn, sealed);
+        self.options.board.publish(published);
+    }
+
+    /// Says that everything was looked at, and is as the last turn found it.
+    pub(super) fn still_holds(&self) {
+        self.options.board.still_holds();
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            report::tell(&self.options.board, event);
+        }
     }
 
     /// Looks first: what the sentinel keeps it puts right by itself, and quicker. Only what it does not

@@ -22,6 +22,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},
+        prove_found: true,
     };
     let mut turn = turn::apply(&target, &posture, memory, hands);
     turn.notes.extend(warning);

@@ -38,6 +38,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
+                prove_found: false,
             };
             turn::apply(target, &Posture::default(), memory, hands)
         })

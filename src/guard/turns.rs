@@ -246,6 +246,8 @@ impl Guard {
             seal: &mut self.seal,
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
+            // Only what is missing though it was there before is a drift to tell of.
+            prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
         };
         turn::apply(target, posture, memory, hands)
     }

@@ -222,23 +222,21 @@ mod tests {
             guarantee: Guarantee::ImdsBlock,
             standing,
             reason: String::new(),
+            visible: standing == Standing::Held,
+            sealed: None,
             claims: Vec::new(),
         };
         Turn {
-            tools: Vec::new(),
             drifts: vec![Drift {
                 guarantee: Guarantee::ImdsBlock,
                 kind: DriftKind::Missing,
                 object: "a rule".into(),
             }],
-            done: Vec::new(),
-            failures: Vec::new(),
-            unread: Vec::new(),
             found: vec![outcome(found)],
             outcomes: vec![outcome(now)],
             notes: vec!["a note".into()],
             repaired: Duration::from_millis(4),
-            elapsed: Duration::from_millis(9),
+            ..Turn::default()
         }
     }
 

@@ -307,20 +307,8 @@ mod tests {
         let mut inputs = Inputs::read(&paths).unwrap();
         inputs.settings.verify.interval = interval;
         let turn = Turn {
-            tools: Vec::new(),
-            drifts: Vec::new(),
-            done: Vec::new(),
-            failures: Vec::new(),
             unread: vec!["nat".into()],
-            found: Vec::new(),
-            outcomes: Vec::new(),
-            seal: turn::SealReport::default(),
-            generation: None,
-            opened_input: false,
-            in_place: false,
-            notes: Vec::new(),
-            repaired: Duration::ZERO,
-            elapsed: Duration::from_millis(20),
+            ..Turn::default()
         };
         let posture = Posture::everything("test");
         Published::new(&inputs, &posture, &Target::default(), &turn, sealed)

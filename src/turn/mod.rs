@@ -36,7 +36,7 @@ use crate::state::State;
 const ATTEMPTS: usize = 3;
 
 /// What a turn found and did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Turn {
     /// The tools that were used.
     pub tools: Vec<Tool>,

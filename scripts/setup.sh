@@ -30,6 +30,7 @@ need ip iproute2 iproute
 need curl curl curl-minimal
 need cc gcc gcc
 need setpriv util-linux util-linux
+need journalctl systemd systemd
 
 # The tests' own dockerd starts itself again without its environment, and so finds this library only
 # where the system has it.

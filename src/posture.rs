@@ -2,7 +2,7 @@
 //!
 //! A wish to block that cannot be read is a block; a wish to open that cannot be read opens nothing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::settings::{Mode, Settings};
@@ -17,7 +17,7 @@ pub struct Posture {
 }
 
 /// Whether one guarantee is required, and the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// The guarantee.
     pub guarantee: Guarantee,

@@ -1,11 +1,13 @@
 //! Turn after turn: what is kept between them, and what the sentinel is told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::Options;
-use crate::guarantee::Rules;
+use crate::event::{Event, Kind};
+use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
@@ -15,12 +17,17 @@ use crate::kernel::nftables::generation;
 use crate::kernel::nftables::seal::Seal;
 use crate::posture::Posture;
 use crate::prove::HostView;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::State;
+use crate::status::published::{Published, Sealed};
+use crate::status::stopped::Tally;
 use crate::systemd;
 use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
+
+/// How often is tried again what could not be done, or not be read.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a turn is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,15 +47,41 @@ pub(super) struct Guard {
     state: State,
     reporter: Reporter,
     seal: Option<Seal>,
+    /// Whether systemd keeps a copy of its socket.
+    stored: bool,
+    stopped: Tally,
     sentinel: Sentinel,
     /// What the sentinel was told to keep.
     ordered: Option<(Rules, bool)>,
     last_wanted: Option<Rules>,
+    light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
     took: Duration,
     /// Whether the next turn should not wait for a reason.
     pub(super) again: bool,
+}
+
+/// Whether this iptables recognises rules whose comment is the kernel's own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Light {
+    Untried,
+    /// They were put in; the next turn sees what iptables makes of them.
+    Tried,
+    Recognised,
+    /// It does not; the rules stay as iptables made them.
+    NotRecognised,
+}
+
+impl Light {
+    /// What a turn says of it that looked at rules nobody else had touched.
+    fn learn(self, turn: &Turn) -> Self {
+        match self {
+            Self::Tried if turn.drifts.is_empty() => Self::Recognised,
+            Self::Tried => Self::NotRecognised,
+            other => other,
+        }
+    }
 }
 
 /// Everything that a turn reads and that no event tells of.
@@ -64,7 +97,7 @@ impl Guard {
     pub(super) fn new(options: Options, seal: Option<Seal>, sentinel: Sentinel) -> Self {
         let (state, warning) = State::load(&options.state_dir);
         if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+            report::tell(&options.board, Event::new(Kind::Warning, warning));
         }
         Self {
             options,
@@ -72,19 +105,28 @@ impl Guard {
             state,
             reporter: Reporter::default(),
             seal,
+            stored: false,
+            stopped: Tally::default(),
             sentinel,
             ordered: None,
             last_wanted: None,
+            light: Light::Untried,
             seen: None,
             took: Duration::ZERO,
             again: false,
         }
     }
 
-    /// How often everything is looked at though nothing seems to have changed.
+    /// How often everything is looked at though nothing seems to have changed; more often while
+    /// something is not as it should be.
     pub(super) fn interval(&self) -> Duration {
         let inputs = self.inputs.as_ref();
-        inputs.map_or(Duration::from_secs(60), |i| i.settings.verify.interval)
+        let usual = inputs.map_or(RETRY, |inputs| inputs.settings.verify.interval);
+        if self.seen.is_some() {
+            usual
+        } else {
+            usual.min(RETRY)
+        }
     }
 
     /// How long the last turn took, and the generation of nf_tables that it read.
@@ -93,9 +135,12 @@ impl Guard {
     }
 
     /// Gives systemd a copy of the seal's socket to keep.
-    pub(super) fn store_seal(&self, name: &str) -> io::Result<()> {
-        let seal = self.seal.as_ref();
-        seal.map_or(Ok(()), |seal| systemd::store(seal.as_fd(), name))
+    pub(super) fn store_seal(&mut self, name: &str) -> io::Result<()> {
+        if let Some(seal) = &self.seal {
+            systemd::store(seal.as_fd(), name)?;
+            self.stored = systemd::listens();
+        }
+        Ok(())
     }
 
     /// Whether a turn now would find what the last one found, all of it held. nf_tables numbers its
@@ -127,22 +172,28 @@ impl Guard {
         }
         let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        self.reporter.inputs(&inputs, &posture);
-        self.inputs = Some(inputs);
+        let news = self.reporter.inputs(&inputs, &posture);
+        self.tell(news);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let turn = if may_repair || !same_wish {
-            self.apply(&target, &posture)
+        let turn = if same_wish {
+            self.verify(&target, &posture, may_repair)
         } else {
-            turn::check(&target, &posture, &self.state)
+            self.apply(&target, &posture)
         };
-        if same_wish && may_repair {
-            self.reporter.drift(&turn);
-        } else if !same_wish {
-            self.reporter.installed(&turn);
-        }
-        self.reporter.standing(&turn, cause == Cause::Start);
         self.took = turn.elapsed;
+        self.light = self.light.learn(&turn);
+        // What is said to be held is guarded from then on.
         self.again = !self.order(&target, &turn);
+        self.publish(&inputs, &posture, &target, &turn);
+        self.inputs = Some(inputs);
+        let news = match (same_wish, may_repair) {
+            (false, _) => self.reporter.installed(&turn),
+            (true, true) => self.reporter.drift(&turn),
+            (true, false) => Vec::new(),
+        };
+        self.tell(news);
+        let news = self.reporter.standing(&turn, cause == Cause::Start);
+        self.tell(news);
         self.seen = turn
             .generation
             .filter(|_| turn.settled())
@@ -151,6 +202,42 @@ impl Guard {
         memory::give_back();
         // What the sentinel runs on is mapped again before it matters.
         self.sentinel.look();
+    }
+
+    /// Puts up what the turn found, for whoever asks.
+    fn publish(&mut self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let stopped = self.stopped.read(target).unwrap_or_else(|error| {
+            tracing::debug!("reading how many packets were stopped: {error}");
+            BTreeMap::new()
+        });
+        let sealed = Sealed::of(target, turn, self.stored, stopped);
+        let published = Published::new(inputs, posture, target, turn, sealed);
+        self.options.board.publish(published);
+    }
+
+    /// Says that everything was looked at, and is as the last turn found it.
+    pub(super) fn still_holds(&self) {
+        self.options.board.still_holds();
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            report::tell(&self.options.board, event);
+        }
+    }
+
+    /// Looks first: what the sentinel keeps it puts right by itself, and quicker. Only what it does not
+    /// is changed here, and only if what was read is known to have stood there at one moment: under
+    /// attack the slow side would be in the way.
+    fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
+        if self.sentinel.lives() && self.ordered.is_some() {
+            let turn = turn::check(target, posture, &self.state);
+            let left = !turn.settled() && turn.unread.is_empty();
+            if !left || !may_repair {
+                return turn;
+            }
+        }
+        self.apply(target, posture)
     }
 
     fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
@@ -173,11 +260,10 @@ impl Guard {
     /// somebody changed the rules before they could be read back.
     fn order(&mut self, target: &Target, turn: &Turn) -> bool {
         let wish = (target.wanted.clone(), turn.opened_input);
-        if turn.done.is_empty() && turn.in_place && self.ordered.as_ref() == Some(&wish) {
-            return true;
-        }
-        if !turn.in_place && self.ordered.as_ref() == Some(&wish) && turn.done.is_empty() {
-            // A check during a fight: the sentinel knows what it has to keep.
+        let same = self.ordered.as_ref() == Some(&wish);
+        if same && turn.done.is_empty() {
+            // It knows what to keep, though it may hold back or be under attack now.
+            self.sentinel.resume();
             return true;
         }
         let sealed = |guarantee| {
@@ -185,14 +271,19 @@ impl Guard {
             outcomes.any(|o| o.guarantee == guarantee && o.sealed == Some(true))
         };
         let read = match turn.generation.filter(|_| turn.in_place) {
-            Some(generation) => Orders::read_back(target, turn.opened_input, generation, sealed),
-            None => Orders::without_nftables(target, turn.in_place, turn.opened_input, sealed),
+            Some(generation) => self.read_back(target, turn.opened_input, generation, sealed),
+            None => Orders::without_nftables(target, turn.in_place, turn.opened_input, sealed)
+                .map(|orders| (orders, true)),
         };
         match read {
-            Ok(orders) => {
+            Ok((orders, settled)) => {
                 self.sentinel.keep(orders);
                 self.ordered = Some(wish);
-                true
+                settled
+            }
+            Err(error) if same => {
+                self.sentinel.resume();
+                error.kind() != io::ErrorKind::Interrupted
             }
             Err(error) => {
                 // What cannot be known to be right is not kept; the next turn looks again.
@@ -201,6 +292,27 @@ impl Guard {
                 error.kind() != io::ErrorKind::Interrupted
             }
         }
+    }
+}
+
+impl Guard {
+    /// What stands there, made quick to put back. With it whether that is settled: where it was tried
+    /// for the first time a turn has to see what iptables makes of it.
+    fn read_back(
+        &mut self,
+        target: &Target,
+        open_input: bool,
+        generation: u32,
+        sealed: impl Fn(Guarantee) -> bool,
+    ) -> io::Result<(Orders, bool)> {
+        let mut orders = Orders::read_back(target, open_input, generation, sealed)?;
+        if self.light == Light::NotRecognised || !orders.lighten(generation)? {
+            return Ok((orders, true));
+        }
+        if self.light == Light::Untried {
+            self.light = Light::Tried;
+        }
+        Ok((orders, self.light == Light::Recognised))
     }
 }
 

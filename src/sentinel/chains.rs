@@ -3,7 +3,8 @@
 use std::io;
 
 use super::orders::Guarded;
-use crate::kernel::nftables::{Batch, Held, Refused, Socket, first_of};
+use crate::guarantee::TAG_PREFIX;
+use crate::kernel::nftables::{Batch, Held, Refused, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
 /// How often a repair is tried again because somebody committed in between.
@@ -50,7 +51,6 @@ impl Hand {
     /// Looks at a chain and, if it may, puts it right.
     pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> io::Result<Found> {
         let mut first = Vec::new();
-        let mut make_chain = false;
         for _ in 0..ATTEMPTS {
             if self.generation == 0 {
                 self.generation = self.reader.generation()?;
@@ -71,7 +71,10 @@ impl Hand {
             if !may_repair {
                 return Ok(Found::Left(first));
             }
-            let batch = chain.repair(&held, make_chain);
+            // Asked rather than tried: a batch that fails half way waits for an RCU grace period
+            // (__nf_tables_abort() in net/netfilter/nf_tables_api.c).
+            let gone = held.rules.is_empty() && !exists(&mut self.reader, &chain.name)?;
+            let batch = chain.repair(&held, gone);
             match batch.commit(&mut self.writer, Some(self.generation)) {
                 Ok(()) => {
                     // If somebody commits at the same time the next batch is refused, and this
@@ -80,12 +83,6 @@ impl Hand {
                     return Ok(Found::Repaired(first));
                 }
                 Err(Refused::Stale) => self.generation = 0,
-                Err(Refused::Kernel(error))
-                    if error.kind() == io::ErrorKind::NotFound && !make_chain =>
-                {
-                    make_chain = true;
-                    self.generation = 0;
-                }
                 Err(Refused::Kernel(error)) => return Ok(Found::Failed(first, error.to_string())),
             }
         }
@@ -130,7 +127,7 @@ impl Guarded {
         self.rules.iter().enumerate().filter_map(drift).collect()
     }
 
-    /// Takes out the copies that are somewhere else, and puts the rules on top.
+    /// Takes out what bears the guard's tag, wherever it stands, and puts the rules on top.
     fn repair(&self, held: &Held, make_chain: bool) -> Batch {
         let mut batch = Batch::default();
         if make_chain {
@@ -138,8 +135,7 @@ impl Guarded {
         } else if self.whole {
             batch.flush(&self.name);
         } else {
-            let ours = |content: &[u8]| self.rules.iter().any(|rule| rule.raw.content == content);
-            for rule in held.rules.iter().filter(|rule| ours(&rule.content)) {
+            for rule in held.rules.iter().filter(|rule| rule.mentions(TAG_PREFIX)) {
                 batch.delete(&self.name, rule.handle);
             }
         }

@@ -443,6 +443,12 @@ fn build(batch: &mut Batch, table: &str, flags: u32, counted: &[u64], rules: &[N
     }
 }
 
+/// The owned table and the chain in which a rule stands.
+#[must_use]
+pub fn place(rule: &NativeRule) -> String {
+    format!("{TABLE} {}", chain_name(rule.hook))
+}
+
 const fn chain_name(hook: NativeHook) -> &'static str {
     match hook {
         NativeHook::Prerouting => "prerouting",

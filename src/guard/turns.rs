@@ -201,7 +201,7 @@ impl Guard {
         self.last_wanted = Some(target.wanted);
         memory::give_back();
         // What the sentinel runs on is mapped again before it matters.
-        self.sentinel.look();
+        self.sentinel.resume();
     }
 
     /// Puts up what the turn found, for whoever asks.

@@ -12,6 +12,7 @@ use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
 use crate::kernel::legacy;
+use crate::kernel::memory;
 use crate::kernel::nftables::generation;
 use crate::kernel::nftables::seal::Seal;
 use crate::posture::Posture;
@@ -198,6 +199,9 @@ impl Guard {
             .filter(|_| turn.settled())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+        memory::give_back();
+        // What the sentinel runs on is mapped again before it matters.
+        self.sentinel.resume();
     }
 
     /// Puts up what the turn found, for whoever asks.

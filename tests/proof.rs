@@ -13,7 +13,6 @@ use lab::imds::IMDS;
 use lab::tamper::Backend;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(20);
 
 /// Exit code and text of a command of the program.
 fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {

@@ -131,6 +131,13 @@ impl Guard {
         (self.took, self.seen.as_ref().map(|seen| seen.generation))
     }
 
+    /// Gives back the memory that the turn needed.
+    pub(super) fn rest(&self) {
+        memory::give_back();
+        // What the sentinel runs on is mapped again before it matters.
+        self.sentinel.resume();
+    }
+
     /// Gives systemd a copy of the seal's socket to keep.
     pub(super) fn store_seal(&mut self, name: &str) -> io::Result<()> {
         if let Some(seal) = &self.seal {
@@ -196,9 +203,6 @@ impl Guard {
             .filter(|_| turn.settled())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
-        memory::give_back();
-        // What the sentinel runs on is mapped again before it matters.
-        self.sentinel.resume();
     }
 
     /// Puts up what the turn found, for whoever asks.

@@ -2,7 +2,7 @@
 //!
 //! A wish to block that cannot be read is a block; a wish to open that cannot be read opens nothing.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::settings::{Mode, Settings};
@@ -10,14 +10,14 @@ use crate::config::shown;
 use crate::guarantee::Guarantee;
 
 /// The resolved wish, one decision a guarantee, in the order of [`Guarantee::ALL`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Posture {
     decisions: Vec<Decision>,
 }
 
 /// Whether one guarantee is required, and the reason.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
     /// The guarantee.
     pub guarantee: Guarantee,
@@ -61,6 +61,48 @@ impl Posture {
         };
         Self {
             decisions: Guarantee::ALL.map(decision).into(),
+        }
+    }
+
+    /// Takes from `earlier` what the ECS software's inputs decide and cannot tell now; what config.toml
+    /// decides stays.
+    pub fn keep(&mut self, earlier: &Self, settings: &Settings) {
+        let asked = |guarantee| earlier.decisions.iter().find(|d| d.guarantee == guarantee);
+        let needed = asked(Guarantee::TaskCredentials).is_some_and(|d| d.required);
+        for decision in &mut self.decisions {
+            let Some(earlier) = asked(decision.guarantee) else {
+                continue;
+            };
+            let by_inputs = match decision.guarantee {
+                Guarantee::ImdsBlock => settings.imds.block == Mode::Auto,
+                Guarantee::TaskCredentials => settings.credentials.endpoint == Mode::Auto,
+                Guarantee::LoopbackShield => match settings.credentials.endpoint {
+                    Mode::Auto => true,
+                    // Where it could have been needed and was not, the filter was to be skipped.
+                    Mode::Always => needed && !earlier.required,
+                    Mode::Never => false,
+                },
+                Guarantee::IntrospectionShield => true,
+            };
+            if by_inputs {
+                decision.required = earlier.required;
+                decision.reason = format!("{}, when it was last read", earlier.reason);
+            }
+        }
+    }
+
+    /// Requires the block though nothing asks for it yet, unless config.toml decides.
+    pub fn block_until_cloud_init_is_done(&mut self, settings: &Settings) {
+        if settings.imds.block != Mode::Auto {
+            return;
+        }
+        let undecided = |d: &&mut Decision| d.guarantee == Guarantee::ImdsBlock && !d.required;
+        if let Some(decision) = self.decisions.iter_mut().find(undecided) {
+            decision.required = true;
+            decision.reason =
+                "ECS_AWSVPC_BLOCK_IMDS is not set, and cloud-init, which may still set \
+                               it, has not finished (no /run/cloud-init/result.json)"
+                    .to_owned();
         }
     }
 

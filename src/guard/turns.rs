@@ -17,9 +17,9 @@ use crate::prove::HostView;
 use crate::report::Reporter;
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
-use crate::state::State;
+use crate::state::Store;
 use crate::systemd;
-use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
+use crate::turn::{self, Hands, SealState, Target, Turn};
 
 /// Why a turn is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) enum Cause {
 pub(super) struct Guard {
     options: Options,
     inputs: Option<Inputs>,
-    state: State,
+    store: Store,
     reporter: Reporter,
     seal: Option<Seal>,
     sentinel: Sentinel,
@@ -61,14 +61,14 @@ struct Seen {
 
 impl Guard {
     pub(super) fn new(options: Options, seal: Option<Seal>, sentinel: Sentinel) -> Self {
-        let (state, warning) = State::load(&options.state_dir);
+        let (store, warning) = Store::open(&options.state_dir);
         if let Some(warning) = warning {
             tracing::warn!("{warning}");
         }
         Self {
             options,
             inputs: None,
-            state,
+            store,
             reporter: Reporter::default(),
             seal,
             sentinel,
@@ -109,10 +109,15 @@ impl Guard {
             && self.look(seen.generation) == *seen
     }
 
+    fn read_inputs(&self) -> Inputs {
+        let asked = self.store.state.asked.as_ref();
+        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
+    }
+
     fn look(&self, generation: u32) -> Seen {
         Seen {
             generation,
-            inputs: Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref()),
+            inputs: self.read_inputs(),
             facts: Facts::read(),
             host: host_view().0,
         }
@@ -120,20 +125,22 @@ impl Guard {
 
     /// Takes a turn. `may_repair` is false while somebody fights over the visible layer.
     pub(super) fn turn(&mut self, cause: Cause, may_repair: bool) {
-        let inputs = Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref());
+        let inputs = self.read_inputs();
         if cause == Cause::Inputs && self.inputs.as_ref() == Some(&inputs) {
             return;
         }
-        let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+        let posture = inputs.posture();
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
         self.reporter.inputs(&inputs, &posture);
+        self.store.state.asked = inputs.asked();
         self.inputs = Some(inputs);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let turn = if may_repair || !same_wish {
+        let mut turn = if may_repair || !same_wish {
             self.apply(&target, &posture)
         } else {
-            turn::check(&target, &posture, &self.state)
+            turn::check(&target, &posture, &self.store.state)
         };
+        turn.notes.extend(self.store.save());
         if same_wish && may_repair {
             self.reporter.drift(&turn);
         } else if !same_wish {
@@ -144,23 +151,19 @@ impl Guard {
         self.again = !self.order(&target, &turn);
         self.seen = turn
             .generation
-            .filter(|_| turn.settled())
+            .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
     }
 
     fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
-        let memory = &mut Memory {
-            state: &mut self.state,
-            dir: &self.options.state_dir,
-        };
         let sentinel = &self.sentinel;
         let hands = &mut Hands {
             seal: &mut self.seal,
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
         };
-        turn::apply(target, posture, memory, hands)
+        turn::apply(target, posture, &mut self.store, hands)
     }
 
     /// Tells the sentinel what to keep, where that is new or it was told to hold. False where

@@ -2,6 +2,13 @@
 
 use std::time::Duration;
 
+use ecs_netguard::config::settings::Settings;
+use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::posture::Posture;
+use ecs_netguard::sentinel::Orders;
+use ecs_netguard::sentinel::chains::{Found, Hand};
+use ecs_netguard::turn::Target;
+
 use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};
 use crate::lab::Lab;
@@ -26,7 +33,8 @@ pub(crate) fn beside(rules: usize) -> String {
 /// Times one kind of look.
 type Look = fn(&Lab) -> Vec<Duration>;
 
-const LOOKS: [(&str, Look); 3] = [
+const LOOKS: [(&str, Look); 4] = [
+    (SENTINEL, |lab| lab.host.run(sentinel)),
     ("iptables -C, four times", |lab| {
         times(|| run_once(lab, "check.sh", Backend::Nft))
     }),
@@ -37,6 +45,25 @@ const LOOKS: [(&str, Look); 3] = [
         times(|| drop(lab.netguard(["check"]).run()))
     }),
 ];
+
+/// What the sentinel does when somebody else committed: every one of its chains is read and compared.
+fn sentinel() -> Vec<Duration> {
+    let settings = Settings::default();
+    let posture = Posture::everything("measured");
+    let target = Target::resolve(&settings, None, &posture);
+    let generation = generation().expect("nf_tables answers");
+    let orders = Orders::read_back(&target, false, generation, |_| true)
+        .expect("what was applied stands there");
+    assert!(!orders.chains.is_empty(), "there is something to look at");
+    let mut hand = Hand::open().expect("nf_tables answers");
+    hand.generation = generation;
+    times(|| {
+        for chain in &orders.chains {
+            let found = hand.keep(chain, true).expect("nf_tables answers");
+            assert!(matches!(found, Found::Right), "{found:?}");
+        }
+    })
+}
 
 pub(crate) fn measure(_: &Options) -> Figure {
     let mut figure = Figure::new(ID, "one look at the rules, beside unrelated ones in filter");

@@ -5,7 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::Options;
-use crate::guarantee::Rules;
+use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
@@ -43,11 +43,34 @@ pub(super) struct Guard {
     /// What the sentinel was told to keep.
     ordered: Option<(Rules, bool)>,
     last_wanted: Option<Rules>,
+    light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
     took: Duration,
     /// Whether the next turn should not wait for a reason.
     pub(super) again: bool,
+}
+
+/// Whether this iptables recognises rules whose comment is the kernel's own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Light {
+    Untried,
+    /// They were put in; the next turn sees what iptables makes of them.
+    Tried,
+    Recognised,
+    /// It does not; the rules stay as iptables made them.
+    NotRecognised,
+}
+
+impl Light {
+    /// What a turn says of it that looked at rules nobody else had touched.
+    fn learn(self, turn: &Turn) -> Self {
+        match self {
+            Self::Tried if turn.drifts.is_empty() => Self::Recognised,
+            Self::Tried => Self::NotRecognised,
+            other => other,
+        }
+    }
 }
 
 /// Everything that a turn reads and that no event tells of.
@@ -74,6 +97,7 @@ impl Guard {
             sentinel,
             ordered: None,
             last_wanted: None,
+            light: Light::Untried,
             seen: None,
             took: Duration::ZERO,
             again: false,
@@ -148,6 +172,7 @@ impl Guard {
         }
         self.reporter.standing(&turn, cause == Cause::Start);
         self.took = turn.elapsed;
+        self.light = self.light.learn(&turn);
         self.again = !self.order(&target, &turn);
         self.seen = turn
             .generation
@@ -182,14 +207,15 @@ impl Guard {
             outcomes.any(|o| o.guarantee == guarantee && o.sealed == Some(true))
         };
         let read = match turn.generation.filter(|_| turn.in_place) {
-            Some(generation) => Orders::read_back(target, turn.opened_input, generation, sealed),
-            None => Orders::without_nftables(target, turn.in_place, turn.opened_input, sealed),
+            Some(generation) => self.read_back(target, turn.opened_input, generation, sealed),
+            None => Orders::without_nftables(target, turn.in_place, turn.opened_input, sealed)
+                .map(|orders| (orders, true)),
         };
         match read {
-            Ok(orders) => {
+            Ok((orders, settled)) => {
                 self.sentinel.keep(orders);
                 self.ordered = Some(wish);
-                true
+                settled
             }
             Err(error) => {
                 // What cannot be known to be right is not kept; the next turn looks again.
@@ -198,6 +224,27 @@ impl Guard {
                 error.kind() != io::ErrorKind::Interrupted
             }
         }
+    }
+}
+
+impl Guard {
+    /// What stands there, made quick to put back. With it whether that is settled: where it was tried
+    /// for the first time a turn has to see what iptables makes of it.
+    fn read_back(
+        &mut self,
+        target: &Target,
+        open_input: bool,
+        generation: u32,
+        sealed: impl Fn(Guarantee) -> bool,
+    ) -> io::Result<(Orders, bool)> {
+        let mut orders = Orders::read_back(target, open_input, generation, sealed)?;
+        if self.light == Light::NotRecognised || !orders.lighten(generation)? {
+            return Ok((orders, true));
+        }
+        if self.light == Light::Untried {
+            self.light = Light::Tried;
+        }
+        Ok((orders, self.light == Light::Recognised))
     }
 }
 

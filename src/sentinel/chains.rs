@@ -3,7 +3,7 @@
 use std::io;
 
 use super::orders::Guarded;
-use crate::kernel::nftables::{Batch, Held, Refused, Socket, first_of};
+use crate::kernel::nftables::{Batch, Held, Refused, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
 /// How often a repair is tried again because somebody committed in between.
@@ -50,7 +50,6 @@ impl Hand {
     /// Looks at a chain and, if it may, puts it right.
     pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> io::Result<Found> {
         let mut first = Vec::new();
-        let mut make_chain = false;
         for _ in 0..ATTEMPTS {
             if self.generation == 0 {
                 self.generation = self.reader.generation()?;
@@ -71,7 +70,10 @@ impl Hand {
             if !may_repair {
                 return Ok(Found::Left(first));
             }
-            let batch = chain.repair(&held, make_chain);
+            // Asked rather than tried: a batch that fails half way waits for an RCU grace period
+            // (__nf_tables_abort() in net/netfilter/nf_tables_api.c).
+            let gone = held.rules.is_empty() && !exists(&mut self.reader, &chain.name)?;
+            let batch = chain.repair(&held, gone);
             match batch.commit(&mut self.writer, Some(self.generation)) {
                 Ok(()) => {
                     // If somebody commits at the same time the next batch is refused, and this
@@ -80,12 +82,6 @@ impl Hand {
                     return Ok(Found::Repaired(first));
                 }
                 Err(Refused::Stale) => self.generation = 0,
-                Err(Refused::Kernel(error))
-                    if error.kind() == io::ErrorKind::NotFound && !make_chain =>
-                {
-                    make_chain = true;
-                    self.generation = 0;
-                }
                 Err(Refused::Kernel(error)) => return Ok(Found::Failed(first, error.to_string())),
             }
         }

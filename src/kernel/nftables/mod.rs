@@ -23,7 +23,7 @@ pub use self::batch::{Batch, Refused};
 pub use self::commits::{Commit, Commits, Heard};
 use self::foreign::Rule;
 pub use self::message::Proto;
-pub use self::rules::{BaseHook, ChainName, Held, RawRule, first_of};
+pub use self::rules::{BaseHook, ChainName, Held, RawRule, exists, first_of};
 use self::socket::Answer;
 pub use self::socket::Socket;
 use crate::prove::{ForeignChain, Hook};

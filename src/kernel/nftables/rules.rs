@@ -57,21 +57,48 @@ impl RawRule {
         let handle = value(attributes, HANDLE).and_then(|bytes| bytes.try_into().ok());
         let expressions = value(attributes, EXPRESSIONS).unwrap_or_default();
         let userdata = value(attributes, USERDATA);
-        let mut content = Vec::with_capacity(expressions.len());
-        for (kind, expression) in each(expressions) {
-            kind?;
-            match named(expression)? {
-                // The packets that it has seen.
-                (b"counter", _) => content.extend(b"counter"),
-                _ => content.extend(expression),
-            }
-        }
-        content.extend(userdata.unwrap_or_default());
         Ok(Self {
             handle: handle.map_or(0, u64::from_be_bytes),
-            content,
+            content: content(expressions, userdata)?,
             expressions: expressions.to_vec(),
             userdata: userdata.map(<[u8]>::to_vec),
+        })
+    }
+
+    /// The same rule with its comment as the kernel's own kind of comment instead of as a match of
+    /// iptables; `None` where that is not its only part that comes from xtables.
+    ///
+    /// iptables-nft lists, finds and deletes both alike. But before it takes a rule with anything
+    /// from xtables the kernel waits until all such rules that were deleted are destroyed, which
+    /// takes an RCU grace period (nft_compat_wait_for_destructors() in net/netfilter/nft_compat.c):
+    /// 10 ms and more after a flush, instead of microseconds.
+    #[must_use]
+    pub fn lightened(&self) -> Option<Self> {
+        // NFTA_MATCH_NAME, NFTA_MATCH_INFO: the text of struct xt_comment_info.
+        const NAME: u16 = 1;
+        const INFO: u16 = 3;
+        let mut expressions = Attributes::default();
+        let mut comment = None;
+        for (kind, expression) in each(&self.expressions) {
+            let kind = kind.ok()?;
+            match named(expression).ok()? {
+                (b"match", data) if text(data, NAME) == Some(b"comment") => {
+                    comment = value(data, INFO)?.split(|&byte| byte == 0).next();
+                }
+                (b"match" | b"target", _) => return None,
+                _ => expressions = expressions.put(kind | 0x8000, expression),
+            }
+        }
+        let comment = comment.filter(|_| self.userdata.is_none())?;
+        // NFTNL_UDATA_RULE_COMMENT is type 0 (libnftnl/udata.h); the length counts the NUL.
+        let mut userdata = vec![0, u8::try_from(comment.len() + 1).ok()?];
+        userdata.extend(comment);
+        userdata.push(0);
+        Some(Self {
+            handle: 0,
+            content: content(&expressions.0, Some(&userdata)).ok()?,
+            expressions: expressions.0,
+            userdata: Some(userdata),
         })
     }
 
@@ -86,6 +113,21 @@ impl RawRule {
         let within = |bytes: &[u8]| bytes.windows(text.len()).any(|w| w == text.as_bytes());
         within(&self.expressions) || self.userdata.as_deref().is_some_and(within)
     }
+}
+
+/// Everything that a rule says, without what changes by itself.
+fn content(expressions: &[u8], userdata: Option<&[u8]>) -> Result<Vec<u8>, DecodeError> {
+    let mut content = Vec::with_capacity(expressions.len());
+    for (kind, expression) in each(expressions) {
+        kind?;
+        match named(expression)? {
+            // The packets that it has seen.
+            (b"counter", _) => content.extend(b"counter"),
+            _ => content.extend(expression),
+        }
+    }
+    content.extend(userdata.unwrap_or_default());
+    Ok(content)
 }
 
 /// What a chain holds.
@@ -120,6 +162,19 @@ pub fn first_of(socket: &mut Socket, chain: &ChainName) -> io::Result<Held> {
             error.to_string(),
         )),
         None => Ok(Held { rules, complete }),
+    }
+}
+
+/// Whether there is such a chain.
+pub fn exists(socket: &mut Socket, chain: &ChainName) -> io::Result<bool> {
+    // NFTA_CHAIN_TABLE, NFTA_CHAIN_NAME.
+    let get = Attributes::default()
+        .text(1, &chain.table)
+        .text(3, &chain.chain);
+    match socket.ask(Verb::GetChain, 0, chain.proto as u8, &get.0, |_| {}) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
     }
 }
 

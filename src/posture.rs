@@ -91,18 +91,15 @@ impl Posture {
         }
     }
 
-    /// Requires the block though nothing asks for it yet, unless config.toml decides.
-    pub fn block_until_cloud_init_is_done(&mut self, settings: &Settings) {
+    /// Requires the block for a reason besides what is asked for, unless config.toml decides.
+    pub fn block(&mut self, settings: &Settings, reason: &str) {
         if settings.imds.block != Mode::Auto {
             return;
         }
         let undecided = |d: &&mut Decision| d.guarantee == Guarantee::ImdsBlock && !d.required;
         if let Some(decision) = self.decisions.iter_mut().find(undecided) {
             decision.required = true;
-            decision.reason =
-                "ECS_AWSVPC_BLOCK_IMDS is not set, and cloud-init, which may still set \
-                               it, has not finished (no /run/cloud-init/result.json)"
-                    .to_owned();
+            decision.reason = reason.to_owned();
         }
     }
 

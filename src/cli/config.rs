@@ -90,16 +90,12 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
         let guarantee = decision.guarantee;
         writeln!(out, "  {guarantee:<22}{word:<14}{}", decision.reason)?;
     }
-    let (traps, unreadable) = (&inputs.ecs.traps, &inputs.ecs.unreadable);
-    let warnings = &inputs.warnings;
-    if !traps.is_empty() || !unreadable.is_empty() || !warnings.is_empty() {
+    let traps = &inputs.ecs.traps;
+    if !traps.is_empty() || !inputs.warnings.is_empty() {
         writeln!(out, "\nTraps")?;
     }
-    for warning in warnings {
+    for warning in &inputs.warnings {
         writeln!(out, "  ! {warning}")?;
-    }
-    for input in unreadable {
-        writeln!(out, "  ! {} {}", input.path.display(), input.reason)?;
     }
     for trap in traps {
         writeln!(

@@ -78,8 +78,16 @@ impl Inputs {
         if let Some(kept) = &self.kept {
             posture.keep(&kept.posture, &self.settings);
         }
+        if self.unknown_wish {
+            let reason = format!("what {} asks for is not known", self.path.display());
+            posture.block(&self.settings, &reason);
+        }
         if self.unfinished && (self.kept.is_some() || self.ecs.block_imds.wish == Wish::Unset) {
-            posture.block_until_cloud_init_is_done(&self.settings);
+            posture.block(
+                &self.settings,
+                "ECS_AWSVPC_BLOCK_IMDS is not set, and cloud-init, which may still set it, has not \
+                 finished (no /run/cloud-init/result.json)",
+            );
         }
         posture
     }
@@ -160,9 +168,6 @@ impl Inputs {
         } else if present || last.is_some_and(|last| last.unknown_wish) {
             // config.toml may still say never, and is readable.
             inputs.unknown_wish = true;
-            if inputs.settings.imds.block == Mode::Auto {
-                inputs.settings.imds.block = Mode::Always;
-            }
             "IMDS is blocked, unless config.toml says never"
         } else {
             return inputs;

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel lint bench load man clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,9 +23,13 @@ test: lint ## Lint and run all tests (as root: they make network namespaces of t
 fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
 	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
 
-lint: setup ## Formatting and clippy
+kill-test: setup ## Kill the daemon N times at random instants, and look at what is left
+	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
+
+lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --all-targets -- -D warnings
+	@scripts/check-units.sh
 
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)

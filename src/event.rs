@@ -176,7 +176,8 @@ pub struct By {
     pub pid: u32,
     /// Its name (`comm`, at most 15 bytes), as the kernel told it.
     pub comm: String,
-    /// Its executable; absent where it was gone before it could be asked, like all that follows.
+    /// Its executable; absent where that needs a privilege that the daemon does not have, or where it
+    /// was gone before it could be asked, like all that follows.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exe: Option<String>,
     /// The user that it ran as.
@@ -207,7 +208,7 @@ impl std::fmt::Display for By {
         if let Some(unit) = &self.unit {
             write!(f, ", {}", shown(unit))?;
         }
-        if self.exe.is_none() {
+        if self.started.is_none() {
             write!(f, ", gone")?;
         }
         write!(f, ")")
@@ -334,7 +335,7 @@ mod tests {
             ..By::default()
         };
         assert_eq!(by.to_string(), "ipt\\nables (pid 4711, gone)");
-        by.exe = Some("/usr/sbin/iptables".into());
+        by.started = Some(SystemTime::UNIX_EPOCH);
         by.parent = Some("dockerd (pid 812)".into());
         by.unit = Some("docker.service".into());
         assert_eq!(

@@ -10,7 +10,7 @@ use crate::config::shown;
 use crate::guarantee::Guarantee;
 
 /// The resolved wish, one decision a guarantee, in the order of [`Guarantee::ALL`].
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Posture {
     decisions: Vec<Decision>,
@@ -61,6 +61,45 @@ impl Posture {
         };
         Self {
             decisions: Guarantee::ALL.map(decision).into(),
+        }
+    }
+
+    /// Takes from `earlier` what the ECS software's inputs decide and cannot tell now; what config.toml
+    /// decides stays.
+    pub fn keep(&mut self, earlier: &Self, settings: &Settings) {
+        let asked = |guarantee| earlier.decisions.iter().find(|d| d.guarantee == guarantee);
+        let needed = asked(Guarantee::TaskCredentials).is_some_and(|d| d.required);
+        for decision in &mut self.decisions {
+            let Some(earlier) = asked(decision.guarantee) else {
+                continue;
+            };
+            let by_inputs = match decision.guarantee {
+                Guarantee::ImdsBlock => settings.imds.block == Mode::Auto,
+                Guarantee::TaskCredentials => settings.credentials.endpoint == Mode::Auto,
+                Guarantee::LoopbackShield => match settings.credentials.endpoint {
+                    Mode::Auto => true,
+                    // Where it could have been needed and was not, the filter was to be skipped.
+                    Mode::Always => needed && !earlier.required,
+                    Mode::Never => false,
+                },
+                Guarantee::IntrospectionShield => true,
+            };
+            if by_inputs {
+                decision.required = earlier.required;
+                decision.reason = format!("{}, when it was last read", earlier.reason);
+            }
+        }
+    }
+
+    /// Requires the block for a reason besides what is asked for, unless config.toml decides.
+    pub fn block(&mut self, settings: &Settings, reason: &str) {
+        if settings.imds.block != Mode::Auto {
+            return;
+        }
+        let undecided = |d: &&mut Decision| d.guarantee == Guarantee::ImdsBlock && !d.required;
+        if let Some(decision) = self.decisions.iter_mut().find(undecided) {
+            decision.required = true;
+            decision.reason = reason.to_owned();
         }
     }
 

@@ -6,7 +6,6 @@
 mod lab;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::imds::IMDS;

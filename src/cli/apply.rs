@@ -3,29 +3,31 @@
 use super::{Common, Exit, need_net_admin, print_json, show};
 use crate::inputs::Inputs;
 use crate::kernel::lock::Lock;
-use crate::posture::Posture;
-use crate::state::State;
-use crate::turn::{self, Hands, Memory, Target};
+use crate::state::Store;
+use crate::turn::{self, Hands, Target};
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
-    let inputs = Inputs::read(&common.inputs())?;
-    inputs.require_readable()?;
     need_net_admin("apply")?;
     let _lock = Lock::take(&common.runtime_dir, "apply")?;
-    let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+    let (mut store, warning) = Store::open(&common.state_dir);
+    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    inputs.require_readable()?;
+    let posture = inputs.posture();
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
-    let (mut state, warning) = State::load(&common.state_dir);
-    let memory = &mut Memory {
-        state: &mut state,
-        dir: &common.state_dir,
-    };
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},
         prove_found: true,
     };
-    let mut turn = turn::apply(&target, &posture, memory, hands);
-    turn.notes.extend(warning);
+    let mut turn = turn::apply(&target, &posture, &mut store, hands);
+    store.state.asked = inputs.asked();
+    turn.notes.extend(
+        warning
+            .into_iter()
+            .chain(store.save())
+            .chain(inputs.warnings),
+    );
+    turn.notes.dedup();
     if json {
         print_json(&turn)?;
     } else {

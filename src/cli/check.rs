@@ -10,7 +10,7 @@ use crate::inputs::Inputs;
 use crate::kernel::facts::Facts;
 use crate::posture::Posture;
 use crate::ruleset::{Family, Ruleset};
-use crate::state::State;
+use crate::state::Store;
 use crate::turn::{self, Outcome, Target};
 
 #[derive(Debug, Args)]
@@ -26,17 +26,18 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
-    let inputs = Inputs::read(&common.inputs())?;
+    let (store, warning) = Store::peek(&common.state_dir);
+    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
     if let Some(rulesets) = arguments.files.read()? {
         return judge(common, arguments, &inputs, &rulesets);
     }
     inputs.require_readable()?;
     need_net_admin("check")?;
-    let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+    let posture = inputs.posture();
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
-    let (state, warning) = State::peek(&common.state_dir);
-    let mut turn = turn::check(&target, &posture, &state);
-    turn.notes.extend(warning);
+    let mut turn = turn::check(&target, &posture, &store.state);
+    turn.notes
+        .extend(warning.into_iter().chain(inputs.warnings));
     if arguments.json {
         print_json(&turn)?;
     } else {
@@ -56,7 +57,7 @@ fn judge(
     let posture = match &common.ecs_config {
         Some(_) => {
             inputs.require_readable()?;
-            Posture::resolve(&inputs.settings, &inputs.ecs)
+            inputs.posture()
         }
         None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
     };

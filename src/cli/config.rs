@@ -10,6 +10,7 @@ use crate::config::settings::Settings;
 use crate::config::shown;
 use crate::inputs::Inputs;
 use crate::posture::Posture;
+use crate::state::Store;
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -19,8 +20,9 @@ struct Report<'a> {
 }
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
-    let inputs = Inputs::read(&common.inputs())?;
-    let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+    let (store, _) = Store::peek(&common.state_dir);
+    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let posture = inputs.posture();
     if json {
         let (ecs, settings) = (&inputs.ecs, &inputs.settings);
         print_json(&Report {
@@ -88,12 +90,12 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
         let guarantee = decision.guarantee;
         writeln!(out, "  {guarantee:<22}{word:<14}{}", decision.reason)?;
     }
-    let (traps, unreadable) = (&inputs.ecs.traps, &inputs.ecs.unreadable);
-    if !traps.is_empty() || !unreadable.is_empty() {
+    let traps = &inputs.ecs.traps;
+    if !traps.is_empty() || !inputs.warnings.is_empty() {
         writeln!(out, "\nTraps")?;
     }
-    for input in unreadable {
-        writeln!(out, "  ! {} {}", input.path.display(), input.reason)?;
+    for warning in &inputs.warnings {
+        writeln!(out, "  ! {warning}")?;
     }
     for trap in traps {
         writeln!(

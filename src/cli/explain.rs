@@ -137,7 +137,7 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
 
 /// The rules that the kernel holds, whatever is required on this host.
 fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
-    let inputs = Inputs::read(&common.inputs())?;
+    let inputs = Inputs::read(&common.inputs(), None)?;
     let posture = Posture::everything("explain");
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
     let layers = Layers::read(&target);

@@ -21,7 +21,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
-use crate::inputs::InputPaths;
+use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::kernel::inherited::Inherited;
 use crate::status::client;
 use crate::turn::Standing;
@@ -67,7 +67,7 @@ struct Common {
         env = "ECS_NETGUARD_ECS_CONFIG"
     )]
     ecs_config: Option<PathBuf>,
-    /// Where sysctl values from before are remembered
+    /// Where the guard keeps what outlives it
     #[arg(
         long,
         global = true,
@@ -94,17 +94,28 @@ struct Common {
         env = "ECS_NETGUARD_BACKEND"
     )]
     backend: Option<BackendChoice>,
+    /// The root below which cloud-init's marks are looked for; for tests
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_CLOUD_INIT_ROOT"
+    )]
+    cloud_init_root: Option<PathBuf>,
 }
 
 impl Common {
     fn inputs(&self) -> InputPaths {
+        let ecs = self.ecs_config.as_deref().map(EcsPaths::beside);
+        let ecs = ecs.unwrap_or_default();
+        // What cloud-init writes is the system's own file: it says nothing of a file on trial.
+        let of_the_system = (ecs == EcsPaths::default()).then(|| PathBuf::from("/"));
+        let root = self.cloud_init_root.clone().or(of_the_system);
         InputPaths {
             settings: self.config.clone(),
-            ecs: self
-                .ecs_config
-                .as_deref()
-                .map(EcsPaths::beside)
-                .unwrap_or_default(),
+            cloud_init: root.as_deref().map(CloudInitPaths::below),
+            ecs,
         }
     }
 }
@@ -129,7 +140,7 @@ enum Command {
     /// Show what is configured, what the ECS software makes of it, and the traps in it
     Config(Report),
     /// Remove everything that bears the guard's tag, and restore the sysctls
-    Release(Report),
+    Release(release::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -178,7 +189,7 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Events(arguments) => events::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
-        Command::Release(report) => release::run(&common, report.json),
+        Command::Release(arguments) => release::run(&common, &arguments),
     };
     let exit = result.unwrap_or_else(|error| {
         if let Some(error) = error.downcast_ref::<io::Error>()

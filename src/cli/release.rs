@@ -2,26 +2,39 @@
 
 use std::io::{self, Write as _};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::{Common, Exit, need_net_admin, print_json};
 use crate::kernel::lock::Lock;
 use crate::kernel::nftables::{Socket, seal};
 use crate::posture::Posture;
-use crate::state::State;
-use crate::turn::{self, Hands, Memory, Target, Turn};
+use crate::state::{self, Store};
+use crate::turn::{self, Hands, Target, Turn};
+
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Prepare a golden image: also forget what the guard remembers of this host (the configuration
+    /// stays, and the guard goes on at the next boot)
+    #[arg(long)]
+    image: bool,
+}
 
 #[derive(Serialize)]
 struct Released {
     removed: Vec<String>,
+    forgotten: Vec<String>,
     kept: Vec<String>,
     failures: Vec<String>,
 }
 
-pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     need_net_admin("release")?;
     let _lock = Lock::take(&common.runtime_dir, "release")?;
-    let (mut state, warning) = State::load(&common.state_dir);
+    let (mut store, warning) = Store::open(&common.state_dir);
     let targets = Target::nothing();
     anyhow::ensure!(
         !targets.is_empty(),
@@ -31,18 +44,21 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let turns: Vec<Turn> = targets
         .iter()
         .map(|target| {
-            let memory = &mut Memory {
-                state: &mut state,
-                dir: &common.state_dir,
-            };
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
                 prove_found: false,
             };
-            turn::apply(target, &Posture::default(), memory, hands)
+            turn::apply(target, &Posture::default(), &mut store, hands)
         })
         .collect();
+    // Who leaves asks for nothing any more.
+    store.state.asked = None;
+    let (forgotten, unforgotten) = if arguments.image {
+        forget(common)
+    } else {
+        (Vec::new(), store.save())
+    };
     let released = Released {
         // Of a turn that failed nobody knows here what it got done; the next one will tell.
         removed: turns
@@ -56,7 +72,9 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
                     .map(|table| format!("nftables table inet {table}")),
             )
             .collect(),
-        kept: state
+        forgotten,
+        kept: store
+            .state
             .route_localnet
             .keys()
             .map(|interface| kept(interface))
@@ -64,6 +82,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         failures: warning
             .into_iter()
             .chain(unsealed)
+            .chain(unforgotten)
             .chain(
                 turns
                     .iter()
@@ -72,7 +91,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             .chain(turns.iter().flat_map(|t| t.unread.iter().cloned()))
             .collect(),
     };
-    if json {
+    if arguments.json {
         print_json(&released)?;
     } else {
         print(&released)?;
@@ -82,6 +101,17 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     } else {
         Exit::Undecided
     })
+}
+
+/// Removes what the guard remembers: what there was, and what keeps it from going.
+fn forget(common: &Common) -> (Vec<String>, Option<String>) {
+    match state::forget(&common.state_dir) {
+        Ok(paths) => {
+            let shown = paths.iter().map(|path| path.display().to_string());
+            (shown.collect(), None)
+        }
+        Err(error) => (Vec::new(), Some(error.to_string())),
+    }
 }
 
 /// Takes the seal out: what was there, and what keeps it from going.
@@ -108,11 +138,15 @@ fn kept(interface: &str) -> String {
 
 fn print(released: &Released) -> io::Result<()> {
     let mut out = io::stdout().lock();
-    if released.removed.is_empty() && released.failures.is_empty() {
+    let nothing = released.removed.is_empty() && released.forgotten.is_empty();
+    if nothing && released.failures.is_empty() {
         writeln!(out, "Nothing to remove.")?;
     }
     for object in &released.removed {
         writeln!(out, "removed  {object}")?;
+    }
+    for path in &released.forgotten {
+        writeln!(out, "forgot   {path}")?;
     }
     for line in &released.kept {
         writeln!(out, "kept     {line}")?;

@@ -15,7 +15,7 @@ use crate::status::{self, board::Board};
 pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
     let inputs = common.inputs();
-    log::start(&Inputs::read_or_keep(&inputs, None).settings.log);
+    log::start(&Inputs::read_or_keep(&inputs, None, None).settings.log);
     let _lock = Lock::take(&common.runtime_dir, "run")?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

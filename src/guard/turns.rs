@@ -20,10 +20,10 @@ use crate::prove::HostView;
 use crate::report::{self, Reporter};
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
-use crate::state::State;
+use crate::state::Store;
 use crate::status::published::{Published, Sealed};
 use crate::systemd;
-use crate::turn::{self, Hands, Memory, SealState, Target, Turn};
+use crate::turn::{self, Hands, SealState, Target, Turn};
 
 /// How often is tried again what could not be done, or not be read.
 const RETRY: Duration = Duration::from_secs(5);
@@ -43,7 +43,7 @@ pub(super) enum Cause {
 pub(super) struct Guard {
     options: Options,
     inputs: Option<Inputs>,
-    state: State,
+    store: Store,
     reporter: Reporter,
     seal: Option<Seal>,
     /// Whether systemd keeps a copy of its socket.
@@ -93,14 +93,14 @@ struct Seen {
 
 impl Guard {
     pub(super) fn new(options: Options, seal: Option<Seal>, sentinel: Sentinel) -> Self {
-        let (state, warning) = State::load(&options.state_dir);
+        let (store, warning) = Store::open(&options.state_dir);
         if let Some(warning) = warning {
             report::tell(&options.board, Event::new(Kind::Warning, warning));
         }
         Self {
             options,
             inputs: None,
-            state,
+            store,
             reporter: Reporter::default(),
             seal,
             stored: false,
@@ -159,10 +159,15 @@ impl Guard {
             && self.look(seen.generation) == *seen
     }
 
+    fn read_inputs(&self) -> Inputs {
+        let asked = self.store.state.asked.as_ref();
+        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
+    }
+
     fn look(&self, generation: u32) -> Seen {
         Seen {
             generation,
-            inputs: Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref()),
+            inputs: self.read_inputs(),
             facts: Facts::read(),
             host: host_view().0,
         }
@@ -170,20 +175,22 @@ impl Guard {
 
     /// Takes a turn. `may_repair` is false while somebody fights over the visible layer.
     pub(super) fn turn(&mut self, cause: Cause, may_repair: bool) {
-        let inputs = Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref());
+        let inputs = self.read_inputs();
         if cause == Cause::Inputs && self.inputs.as_ref() == Some(&inputs) {
             return;
         }
-        let posture = Posture::resolve(&inputs.settings, &inputs.ecs);
+        let posture = inputs.posture();
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
+        self.store.state.asked = inputs.asked();
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let turn = if same_wish {
+        let mut turn = if same_wish {
             self.verify(&target, &posture, may_repair)
         } else {
             self.apply(&target, &posture)
         };
+        turn.notes.extend(self.store.save());
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
         // What is said to be held is guarded from then on.
@@ -200,7 +207,7 @@ impl Guard {
         self.tell(news);
         self.seen = turn
             .generation
-            .filter(|_| turn.settled())
+            .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
     }
@@ -229,7 +236,7 @@ impl Guard {
     /// attack the slow side would be in the way.
     fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
         if self.sentinel.lives() && self.ordered.is_some() {
-            let turn = turn::check(target, posture, &self.state);
+            let turn = turn::check(target, posture, &self.store.state);
             let left = !turn.settled() && turn.unread.is_empty();
             if !left || !may_repair {
                 return turn;
@@ -239,10 +246,6 @@ impl Guard {
     }
 
     fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
-        let memory = &mut Memory {
-            state: &mut self.state,
-            dir: &self.options.state_dir,
-        };
         let sentinel = &self.sentinel;
         let hands = &mut Hands {
             seal: &mut self.seal,
@@ -251,7 +254,7 @@ impl Guard {
             // Only what is missing though it was there before is a drift to tell of.
             prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
         };
-        turn::apply(target, posture, memory, hands)
+        turn::apply(target, posture, &mut self.store, hands)
     }
 
     /// Tells the sentinel what to keep, where that is new or it was told to hold. False where

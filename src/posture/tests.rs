@@ -107,3 +107,43 @@ fn the_loopback_shield_comes_with_route_localnet_and_can_be_skipped() {
     assert!(!required("[credentials]\nendpoint = \"never\"", "").contains(&"loopback-shield"));
     assert!(!required("", "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true").contains(&"loopback-shield"));
 }
+
+#[test]
+fn what_is_kept_is_what_config_toml_does_not_decide() {
+    let earlier = |text: &str| Posture::resolve(&Settings::default(), &ecs(text, true));
+    let kept = |config_toml: &str, text: &str| {
+        let mut posture = Posture::resolve(&settings(config_toml), &ecs("", false));
+        posture.keep(&earlier(text), &settings(config_toml));
+        posture.required()
+    };
+    use Guarantee::{ImdsBlock, IntrospectionShield, LoopbackShield, TaskCredentials};
+    let block = "ECS_AWSVPC_BLOCK_IMDS=true\n";
+    let all = [
+        ImdsBlock,
+        LoopbackShield,
+        IntrospectionShield,
+        TaskCredentials,
+    ];
+    assert_eq!(kept("", block), all);
+    assert_eq!(kept("[imds]\nblock = \"never\"", block), all[1..]);
+    let never = "[credentials]\nendpoint = \"never\"";
+    assert_eq!(kept(never, block), [ImdsBlock, IntrospectionShield]);
+    let always = "[credentials]\nendpoint = \"always\"";
+    assert_eq!(kept(always, block), all);
+    // The shield was to be skipped, and still is.
+    let skip = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n";
+    let unshielded = [ImdsBlock, IntrospectionShield, TaskCredentials];
+    assert_eq!(kept("", skip), unshielded);
+    assert_eq!(kept(always, skip), unshielded);
+    // Nothing needed it, so whether it was to be skipped is not known.
+    let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
+    assert_eq!(kept(always, off), all[1..]);
+}
+
+#[test]
+fn of_a_guarantee_that_an_earlier_program_did_not_know_nothing_is_kept() {
+    let mut posture = Posture::resolve(&Settings::default(), &ecs("", true));
+    let before = posture.clone();
+    posture.keep(&Posture::default(), &Settings::default());
+    assert_eq!(posture, before);
+}

@@ -290,8 +290,9 @@ mod tests {
         let paths = InputPaths {
             settings: dir.path().join("config.toml"),
             ecs: EcsPaths::beside(&dir.path().join("ecs.config")),
+            cloud_init: None,
         };
-        let mut inputs = Inputs::read(&paths).unwrap();
+        let mut inputs = Inputs::read(&paths, None).unwrap();
         inputs.settings.verify.interval = interval;
         let turn = Turn {
             unread: vec!["nat".into()],

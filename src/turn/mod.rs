@@ -10,7 +10,6 @@ mod reading;
 mod seal;
 mod target;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
@@ -30,7 +29,7 @@ use crate::kernel::sysctl;
 use crate::plan::{Drift, Step};
 use crate::posture::Posture;
 use crate::ruleset::Family;
-use crate::state::State;
+use crate::state::{State, Store};
 
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
@@ -107,15 +106,6 @@ pub struct Failure {
     hopeless: bool,
 }
 
-/// Where previous values are remembered.
-#[derive(Debug)]
-pub struct Memory<'a> {
-    /// What is remembered.
-    pub state: &'a mut State,
-    /// Where it is kept.
-    pub dir: &'a Path,
-}
-
 /// What a turn changes the host with, besides iptables.
 pub struct Hands<'a> {
     /// The seal; opened by the first turn that needs it.
@@ -135,7 +125,7 @@ pub struct Hands<'a> {
 pub fn apply(
     target: &Target,
     posture: &Posture,
-    memory: &mut Memory<'_>,
+    memory: &mut Store,
     hands: &mut Hands<'_>,
 ) -> Turn {
     let started = Instant::now();
@@ -147,7 +137,7 @@ pub fn apply(
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());
     }
-    let first = Reading::take(target, memory.state);
+    let first = Reading::take(target, &memory.state);
     let open = first.input_is_open() && target.may_open_input;
     let mut last = changes.bring_about(target, open, &first, memory, hands);
     let repaired = started.elapsed();
@@ -217,7 +207,7 @@ impl Changes {
         target: &Target,
         open_input: bool,
         reading: &Reading,
-        memory: &mut Memory<'_>,
+        memory: &mut Store,
         hands: &mut Hands<'_>,
     ) -> Option<Reading> {
         let mut plan = reading.plan(target, open_input);
@@ -237,7 +227,7 @@ impl Changes {
                     Err(failure) => self.failures.push(failure),
                 }
             }
-            let now = Reading::take(target, memory.state);
+            let now = Reading::take(target, &memory.state);
             plan = now.plan(target, open_input);
             after = Some(now);
             if self.failures.iter().any(|failure| failure.hopeless) {
@@ -254,7 +244,7 @@ impl Changes {
         step: &Step,
         target: &Target,
         reading: &Reading,
-        memory: &mut Memory<'_>,
+        memory: &mut Store,
     ) -> Result<(), Failure> {
         let failure = |message: String, hopeless| Failure {
             family: step.family(),

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
-use super::{Memory, SealReport, Target};
+use super::{SealReport, Target};
 use crate::guarantee::{Guarantee, task_credentials};
 use crate::kernel::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
 use crate::prove::{HostView, Verdict};
 use crate::ruleset::Family;
-use crate::state::State;
+use crate::state::{State, Store};
 
 /// What is there.
 pub(super) struct Reading {
@@ -104,7 +104,7 @@ impl Reading {
 
     /// Writes down what stood in a sysctl, before it is changed. Returns what the operator should
     /// know if that failed.
-    pub(super) fn remember(&self, interface: &str, memory: &mut Memory<'_>) -> Option<String> {
+    pub(super) fn remember(&self, interface: &str, memory: &mut Store) -> Option<String> {
         let current = self.snapshot.route_localnet.get(interface)?.clone()?;
         if memory.state.route_localnet.contains_key(interface) {
             return None;
@@ -118,7 +118,7 @@ impl Reading {
 
     /// A value that has been put back, by the guard or by somebody else, is not the guard's to put
     /// back any more.
-    pub(super) fn forget_undone(&self, target: &Target, memory: &mut Memory<'_>) -> Option<String> {
+    pub(super) fn forget_undone(&self, target: &Target, memory: &mut Store) -> Option<String> {
         if !target.sysctls {
             return None;
         }
@@ -142,15 +142,5 @@ impl Reading {
         } else {
             memory.save()
         }
-    }
-}
-
-impl Memory<'_> {
-    fn save(&self) -> Option<String> {
-        let error = self.state.save(self.dir).err()?;
-        Some(format!(
-            "{error}; the rules are not affected, but `release` will not know the sysctl's former \
-             value: make the directory writable"
-        ))
     }
 }

@@ -36,7 +36,8 @@ pub fn binary() -> PathBuf {
         })
 }
 
-pub(super) fn with_paths<'a>(command: NsCommand<'a>, lab: &Lab) -> NsCommand<'a> {
+/// The command, pointed at the lab's files.
+pub fn with_paths<'a>(command: NsCommand<'a>, lab: &Lab) -> NsCommand<'a> {
     command
         .env("ECS_NETGUARD_CONFIG", lab.inside("config.toml"))
         .env("ECS_NETGUARD_ECS_CONFIG", lab.inside("ecs.config"))

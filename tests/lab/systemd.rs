@@ -10,6 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::stat::fstat;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
 
 use super::Lab;
@@ -147,8 +148,17 @@ fn hear(socket: &UnixDatagram, shared: &Shared) -> io::Result<bool> {
     let name = name.unwrap_or("stored");
     let mut kept = shared.lock();
     if lines.contains(&"FDSTORE=1") {
-        kept.fds
-            .extend(fds.into_iter().map(|fd| (name.to_owned(), fd)));
+        for fd in fds {
+            // One object is kept once (fd_store_add_fd(), systemd's src/core/service.c).
+            let object = |fd: &OwnedFd| fstat(fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+            if !kept
+                .fds
+                .iter()
+                .any(|(_, known)| object(known) == object(&fd))
+            {
+                kept.fds.push((name.to_owned(), fd));
+            }
+        }
     }
     if lines.contains(&"FDSTOREREMOVE=1") {
         kept.fds.retain(|(known, _)| known != name);

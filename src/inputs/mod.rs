@@ -1,0 +1,219 @@
+//! Reading what the operator wrote, and what to do when it cannot be read.
+
+mod cloud_init;
+
+use std::path::PathBuf;
+
+pub use self::cloud_init::CloudInitPaths;
+use crate::config::FileText;
+use crate::config::ecs::{self, EcsConfig, EcsInputs, EcsPaths, Wish};
+use crate::config::settings::{Mode, Settings, SettingsError};
+use crate::posture::Posture;
+use crate::state::Asked;
+
+/// Where the inputs are.
+#[derive(Debug, Clone)]
+pub struct InputPaths {
+    /// The daemon's own config.toml.
+    pub settings: PathBuf,
+    /// ecs.config and its siblings.
+    pub ecs: EcsPaths,
+    /// cloud-init's marks, where cloud-init may write that ecs.config.
+    pub cloud_init: Option<CloudInitPaths>,
+}
+
+impl InputPaths {
+    /// Every file whose change matters.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut files = vec![self.settings.clone()];
+        files.extend([self.ecs.config.clone(), self.ecs.json.clone()]);
+        files.extend(self.ecs.var_config.clone());
+        // Once it has finished it does not begin again before the next boot.
+        let pending = self.cloud_init.as_ref().filter(|paths| paths.pending());
+        files.extend(pending.map(|paths| paths.result.clone()));
+        files
+    }
+
+    fn cloud_init_is_pending(&self) -> bool {
+        self.cloud_init
+            .as_ref()
+            .is_some_and(CloudInitPaths::pending)
+    }
+}
+
+/// What the inputs said when they were read.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inputs {
+    /// config.toml.
+    pub settings: Settings,
+    /// ecs.config as the ECS software reads it.
+    pub ecs: EcsConfig,
+    /// What an ecs.config that is gone or cannot be read asked for before this process began.
+    kept: Option<Asked>,
+    /// Whether cloud-init may still write ecs.config.
+    unfinished: bool,
+    /// The path of ecs.config.
+    path: PathBuf,
+    /// Whether there is an ecs.config.
+    present: bool,
+    /// Whether ecs.config could not be read and never has been: nobody knows what it wishes.
+    unknown_wish: bool,
+    /// What could not be read and what was done instead.
+    pub warnings: Vec<String>,
+}
+
+impl Inputs {
+    /// Reads them for a command: a config.toml that cannot be understood is an error. `asked` is what
+    /// an earlier run remembers of ecs.config.
+    pub fn read(paths: &InputPaths, asked: Option<&Asked>) -> Result<Self, SettingsError> {
+        let settings = Settings::load(&paths.settings)?;
+        Ok(Self::read_ecs(paths, settings, Vec::new(), None, asked))
+    }
+
+    /// The posture that they ask for.
+    #[must_use]
+    pub fn posture(&self) -> Posture {
+        let mut posture = Posture::resolve(&self.settings, &self.ecs);
+        if let Some(kept) = &self.kept {
+            posture.keep(&kept.posture, &self.settings);
+        }
+        if self.unknown_wish {
+            let reason = format!("what {} asks for is not known", self.path.display());
+            posture.block(&self.settings, &reason);
+        }
+        if self.unfinished && (self.kept.is_some() || self.ecs.block_imds.wish == Wish::Unset) {
+            posture.block(
+                &self.settings,
+                "ECS_AWSVPC_BLOCK_IMDS is not set, and cloud-init, which may still set it, has not \
+                 finished (no /run/cloud-init/result.json)",
+            );
+        }
+        posture
+    }
+
+    /// What is to be remembered of ecs.config; `None` where it is not there and never was, or never
+    /// could be read.
+    #[must_use]
+    pub fn asked(&self) -> Option<Asked> {
+        if self.kept.is_some() {
+            return self.kept.clone();
+        }
+        (self.present && !self.unknown_wish).then(|| Asked {
+            path: self.path.clone(),
+            posture: Posture::resolve(&Settings::default(), &self.ecs),
+        })
+    }
+
+    /// Whether everything that is there could be read. Without that, nobody knows what is wished, and
+    /// a command must neither take rules out nor call them not required.
+    pub fn require_readable(&self) -> anyhow::Result<()> {
+        match self.ecs.unreadable.first() {
+            None => Ok(()),
+            Some(input) => anyhow::bail!(
+                "{} {}; mend or remove the file: what it wishes is not known, so nothing was done",
+                input.path.display(),
+                input.reason
+            ),
+        }
+    }
+
+    /// Reads them for the daemon, which must not fail open. What cannot be read stays as `last` had
+    /// it, ecs.config without a last time as it was `asked` before; without either, a config.toml
+    /// that cannot be understood blocks, and so does an ecs.config that cannot be read.
+    #[must_use]
+    pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>, asked: Option<&Asked>) -> Self {
+        let mut warnings = Vec::new();
+        let settings = Settings::load(&paths.settings).unwrap_or_else(|error| {
+            let (instead, settings) = match last {
+                Some(last) => (
+                    "the settings from before stay in force",
+                    last.settings.clone(),
+                ),
+                None => (
+                    "IMDS is blocked and the rest is as by default",
+                    block_always(),
+                ),
+            };
+            warnings.push(format!("{error}; until that is mended {instead}"));
+            settings
+        });
+        Self::read_ecs(paths, settings, warnings, last, asked)
+    }
+
+    fn read_ecs(
+        paths: &InputPaths,
+        settings: Settings,
+        warnings: Vec<String>,
+        last: Option<&Self>,
+        asked: Option<&Asked>,
+    ) -> Self {
+        let read = EcsInputs::read(&paths.ecs);
+        let present = read.config.1 != FileText::Absent;
+        let mut inputs = Self {
+            settings,
+            ecs: ecs::resolve(&read),
+            kept: None,
+            unfinished: paths.cloud_init_is_pending(),
+            path: paths.ecs.config.clone(),
+            present,
+            unknown_wish: false,
+            warnings,
+        };
+        if present && inputs.ecs.unreadable.is_empty() {
+            return inputs;
+        }
+        let instead = if inputs.keep(last, asked) {
+            "what it said before stays in force"
+        } else if present || last.is_some_and(|last| last.unknown_wish) {
+            // config.toml may still say never, and is readable.
+            inputs.unknown_wish = true;
+            "IMDS is blocked, unless config.toml says never"
+        } else {
+            return inputs;
+        };
+        // A file that is taken away has not said that it changed its mind.
+        if !present {
+            let path = inputs.path.display();
+            let warning = format!("{path} is gone; {instead} until it is there again");
+            inputs.warnings.push(warning);
+        }
+        for input in &inputs.ecs.unreadable {
+            let (path, reason) = (input.path.display(), &input.reason);
+            let warning = format!("{path} {reason}; until it can be read {instead}");
+            inputs.warnings.push(warning);
+        }
+        inputs
+    }
+
+    /// Takes what is known from before in the place of what ecs.config does not say now: from the
+    /// last reading, else from what was remembered of this file. False where nothing is known.
+    fn keep(&mut self, last: Option<&Self>, asked: Option<&Asked>) -> bool {
+        match last {
+            Some(last) if last.unknown_wish || !last.present => return false,
+            Some(last) => {
+                let unreadable = std::mem::take(&mut self.ecs.unreadable);
+                self.ecs = EcsConfig {
+                    unreadable,
+                    ..last.ecs.clone()
+                };
+                self.kept.clone_from(&last.kept);
+            }
+            None => match asked.filter(|asked| asked.path == self.path) {
+                Some(asked) => self.kept = Some(asked.clone()),
+                None => return false,
+            },
+        }
+        self.present = true;
+        true
+    }
+}
+
+fn block_always() -> Settings {
+    let mut settings = Settings::default();
+    settings.imds.block = Mode::Always;
+    settings
+}
+
+#[cfg(test)]
+mod tests;

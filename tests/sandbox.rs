@@ -1,0 +1,88 @@
+//! The rights that the unit leaves to the daemon are enough for everything it does. (Whether the rest
+//! of the sandbox is, is seen on a machine with systemd.)
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::time::Duration;
+
+use lab::Lab;
+use lab::daemon::{Daemon, binary, with_paths};
+use lab::tamper::Backend;
+use lab::wait::eventually;
+
+const TIME: Duration = Duration::from_secs(20);
+
+/// The unit's `CapabilityBoundingSet=`, in the words of setpriv(1).
+fn capabilities() -> String {
+    let unit = include_str!("../systemd/ecs-netguard.service");
+    let set = unit
+        .lines()
+        .find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
+    let names = set.unwrap().split(' ');
+    let names = names.map(|name| name.strip_prefix("CAP_").unwrap().to_lowercase());
+    names.fold("-all".to_owned(), |all, name| format!("{all},+{name}"))
+}
+
+fn start_with_the_units_rights(lab: &Lab) -> Daemon {
+    let command = lab
+        .host
+        .command("setpriv")
+        .args(["--no-new-privs", "--inh-caps=-all", "--bounding-set"])
+        .arg(capabilities())
+        .arg(binary())
+        .arg("run");
+    Daemon::start(with_paths(command, lab))
+}
+
+#[test]
+fn the_units_capabilities_are_enough() {
+    for backend in Backend::ALL {
+        let lab = Lab::new();
+        lab.tamper(backend).make_default().unwrap();
+        lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+        lab.write(
+            "ecs.config",
+            "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n",
+        );
+        let daemon = start_with_the_units_rights(&lab);
+        let log = daemon.wait_for_log("keeping the rules", TIME);
+        for guarantee in ["imds-block", "loopback-shield", "task-credentials"] {
+            assert!(log.contains(&format!("{guarantee} is held")), "{log}");
+        }
+        assert!(log.contains(&backend.iptables()), "{log}");
+        assert_eq!(lab.host.sysctl("net/ipv4/conf/all/route_localnet"), "1");
+        let seal = lab.host.try_run("nft delete table inet ecs_netguard");
+        assert!(seal.unwrap_err().contains("Operation not permitted"));
+        lab.tamper(backend).flush("filter", None);
+        eventually(TIME, "put right", || {
+            lab.tamper(backend)
+                .save()
+                .contains("ecs-netguard: imds-block")
+        });
+        let state = lab.dir().join("state/state.json");
+        assert!(state.exists());
+    }
+}
+
+#[test]
+fn who_changed_a_rule_is_told_without_the_right_to_trace_it() {
+    let lab = Lab::new();
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let daemon = start_with_the_units_rights(&lab);
+    daemon.wait_for_log("keeping the rules", TIME);
+    // It is there a while longer, with all of root's capabilities.
+    lab.host
+        .sh("(echo 'flush chain ip filter FORWARD'; sleep 3) | nft -i >/dev/null");
+    let log = daemon.wait_for_log("missing by nft (pid ", TIME);
+    let line = log
+        .lines()
+        .find(|line| line.contains("missing by nft"))
+        .unwrap();
+    assert!(
+        line.contains("started by sh") && !line.contains("gone"),
+        "{line}"
+    );
+}

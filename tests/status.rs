@@ -125,8 +125,8 @@ fn packets_that_were_stopped_are_counted_also_across_repairs() {
         let of =
             |stopped: &&Value| stopped["family"] == "ipv4" && stopped["interface"] == "docker+";
         let list = status["guarantees"][0]["stopped"].as_array().cloned();
-        let packets = list.as_deref().unwrap_or_default().iter().find(of).cloned();
-        packets.map_or(0, |stopped| stopped["packets"].as_u64().unwrap())
+        let packets = list.iter().flatten().filter(of);
+        packets.map(|stopped| stopped["packets"].as_u64().unwrap()).sum::<u64>()
     };
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
     eventually(TIME, "they are counted", || stopped() > 0);

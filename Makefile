@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
+
+load: build ## Crowd the status socket while somebody flushes the rules; REQUESTS=10000 FLUSHES=100
+	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),100)
+
+man: setup ## Write man pages and completions to target/man and target/completions
+	@$(CARGO) run --locked --quiet --example man -- target
 
 clean: ## Remove what was built
 	$(CARGO) clean

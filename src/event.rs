@@ -4,7 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::{shown, shown_line};
 use crate::guarantee::Guarantee;
+
+/// How many rules an event names; more than the guard ever keeps.
+const MAX_OBJECTS: usize = 100;
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,6 +42,64 @@ pub struct Event {
     /// Whether the seal kept packets out all the while; absent where that is not what it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,
+    /// Whether the guarantee was proved to hold all the same, so that this is no alarm.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
+}
+
+impl Event {
+    /// An event of now, about no guarantee. The board gives it its number.
+    #[must_use]
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            seq: 0,
+            time: SystemTime::now(),
+            kind,
+            guarantee: None,
+            message: message.into(),
+            objects: Vec::new(),
+            by: None,
+            repair: None,
+            sealed: None,
+            held: false,
+        }
+    }
+
+    /// The same event, about a guarantee.
+    #[must_use]
+    pub fn about(self, guarantee: Guarantee) -> Self {
+        Self {
+            guarantee: Some(guarantee),
+            ..self
+        }
+    }
+
+    /// The same event with all text made safe to print, and bounded.
+    #[must_use]
+    pub fn shown(mut self) -> Self {
+        self.message = shown_line(&self.message);
+        self.objects.truncate(MAX_OBJECTS);
+        for object in &mut self.objects {
+            *object = shown_line(object);
+        }
+        if let Some(by) = &mut self.by {
+            by.comm = shown(&by.comm);
+            let others = [&mut by.exe, &mut by.user, &mut by.parent, &mut by.unit];
+            for text in others.into_iter().flatten() {
+                *text = shown(text);
+            }
+        }
+        self
+    }
+
+    /// The sentence with who it was, where that is known: what the journal and `events` show.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match &self.by {
+            Some(by) => format!("{}; by {by}", self.message),
+            None => self.message.clone(),
+        }
+    }
 }
 
 /// The kinds of events.
@@ -68,6 +130,43 @@ pub enum Kind {
     Trap,
     /// Anything else that an operator should know.
     Warning,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Started,
+        Self::Stopped,
+        Self::Posture,
+        Self::Installed,
+        Self::Drift,
+        Self::NotRepaired,
+        Self::Fight,
+        Self::Held,
+        Self::Violated,
+        Self::Undecided,
+        Self::Trap,
+        Self::Warning,
+    ];
+
+    /// The word of the API, of metrics and of the journal.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Started => "started",
+            Self::Stopped => "stopped",
+            Self::Posture => "posture",
+            Self::Installed => "installed",
+            Self::Drift => "drift",
+            Self::NotRepaired => "not-repaired",
+            Self::Fight => "fight",
+            Self::Held => "held",
+            Self::Violated => "violated",
+            Self::Undecided => "undecided",
+            Self::Trap => "trap",
+            Self::Warning => "warning",
+        }
+    }
 }
 
 /// The program that made a change.
@@ -102,12 +201,12 @@ pub struct By {
 impl std::fmt::Display for By {
     /// `iptables (pid 4711, started by dockerd (pid 812), docker.service)`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} (pid {}", crate::config::shown(&self.comm), self.pid)?;
+        write!(f, "{} (pid {}", shown(&self.comm), self.pid)?;
         if let Some(parent) = &self.parent {
-            write!(f, ", started by {}", crate::config::shown(parent))?;
+            write!(f, ", started by {}", shown(parent))?;
         }
         if let Some(unit) = &self.unit {
-            write!(f, ", {}", crate::config::shown(unit))?;
+            write!(f, ", {}", shown(unit))?;
         }
         if self.started.is_none() {
             write!(f, ", gone")?;
@@ -117,28 +216,28 @@ impl std::fmt::Display for By {
 }
 
 /// Times as RFC 3339 in UTC, to the microsecond.
-mod rfc3339 {
+pub(crate) mod rfc3339 {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
         to.collect_str(&humantime::format_rfc3339_micros(*time))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
         humantime::parse_rfc3339(&String::deserialize(from)?).map_err(D::Error::custom)
     }
 }
 
-mod rfc3339_maybe {
+pub(crate) mod rfc3339_maybe {
     use std::time::SystemTime;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
     use super::rfc3339;
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(crate) fn serialize<S: Serializer>(
         time: &Option<SystemTime>,
         to: S,
     ) -> Result<S::Ok, S::Error> {
@@ -148,7 +247,7 @@ mod rfc3339_maybe {
         }
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
         from: D,
     ) -> Result<Option<SystemTime>, D::Error> {
         #[derive(Deserialize)]
@@ -201,6 +300,7 @@ mod tests {
             }),
             repair: Some(Duration::from_micros(81)),
             sealed: Some(true),
+            held: false,
         };
         let json = serde_json::to_string(&event).unwrap();
         assert_eq!(serde_json::from_str::<Event>(&json).unwrap(), event);
@@ -208,6 +308,23 @@ mod tests {
         assert_eq!(value["kind"], "not-repaired");
         assert_eq!(value["time"], "2023-11-14T22:13:20.123456Z");
         assert_eq!(value["repair_seconds"], 0.000_081);
+    }
+
+    #[test]
+    fn foreign_text_is_made_safe() {
+        let event = Event {
+            objects: vec!["a\u{1b}[2J".into(); 500],
+            by: Some(By {
+                unit: Some("x\r".into()),
+                ..By::default()
+            }),
+            ..Event::new(Kind::Drift, "x\ny".repeat(10_000))
+        };
+        let event = event.shown();
+        assert!(event.message.starts_with("x\\nyx"), "{}", event.message);
+        assert!(event.message.len() < 5_000);
+        assert_eq!(event.objects, vec!["a\\u{1b}[2J"; MAX_OBJECTS]);
+        assert_eq!(event.by.unwrap().unit.unwrap(), "x\\r");
     }
 
     #[test]

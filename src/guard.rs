@@ -7,6 +7,7 @@ mod turns;
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::unistd::Pid;
@@ -16,6 +17,7 @@ use self::changes::Changes;
 use self::signals::{Signals, Wish};
 use self::turns::{Cause, Guard};
 use crate::config::settings::Backend as BackendChoice;
+use crate::event::{Event, Kind};
 use crate::inputs::InputPaths;
 use crate::kernel::inherited::Inherited;
 use crate::kernel::nftables::seal::Seal;
@@ -23,6 +25,7 @@ use crate::kernel::sched::{self, Scheduling};
 use crate::kernel::watch::Watch;
 use crate::report;
 use crate::sentinel::{Report, Sentinel};
+use crate::status::board::Board;
 use crate::systemd;
 use crate::witness::Witness;
 
@@ -41,6 +44,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The backend, where the command line forces one.
     pub backend: Option<BackendChoice>,
+    /// Where what is found and what happens is put up.
+    pub board: Arc<Board>,
 }
 
 /// Runs until SIGTERM or SIGINT. The rules stay in place.
@@ -51,8 +56,11 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
     // A report that nobody has room for is lost; the next turn sees the last state anyway.
     let sentinel = Sentinel::start(move |report| drop(told.try_send(report)))?;
     let seal = inherited.named(SEAL).map(|fd| Seal::open(Some(fd)));
+    let mut listener = Listener::new(Arc::clone(&options.board));
+    if let Some(problem) = inherited.problem() {
+        listener.warn(problem);
+    }
     let mut guard = Guard::new(options, seal.transpose()?, sentinel);
-    let mut listener = Listener::default();
     let mut cause = Cause::Start;
     loop {
         // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes
@@ -75,7 +83,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
         if guard.again {
             listener.changes.noticed(None, Instant::now());
         }
-        told_systemd(cause, &guard);
+        listener.told(tell_systemd(cause, &mut guard));
         cause = loop {
             let watchdog = systemd::watchdog_interval();
             let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));
@@ -83,7 +91,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
                 biased;
                 wish = signals.next() => match wish {
                     Wish::Leave => {
-                        report::leaving();
+                        listener.leave();
                         return systemd::stopping();
                     }
                     Wish::ReadAgain => break Cause::Hangup,
@@ -97,7 +105,8 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
                     if !guard.unchanged() {
                         break Cause::Interval;
                     }
-                    feed_watchdog();
+                    guard.still_holds();
+                    listener.told(systemd::watchdog());
                 }
             }
         };
@@ -105,22 +114,16 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
 }
 
 /// Readiness is told after the first proof, the watchdog fed after each.
-fn told_systemd(cause: Cause, guard: &Guard) {
-    let told = match cause {
-        Cause::Start => guard.store_seal(SEAL).and_then(|()| systemd::ready()),
-        Cause::Hangup => systemd::ready(),
-        _ => Ok(()),
-    };
-    if let Err(error) = told {
-        tracing::warn!("{error}");
+fn tell_systemd(cause: Cause, guard: &mut Guard) -> io::Result<()> {
+    match cause {
+        Cause::Start => {
+            guard.store_seal(SEAL)?;
+            systemd::ready()?;
+        }
+        Cause::Hangup => systemd::ready()?,
+        _ => {}
     }
-    feed_watchdog();
-}
-
-fn feed_watchdog() {
-    if let Err(error) = systemd::watchdog() {
-        tracing::warn!("{error}");
-    }
+    systemd::watchdog()
 }
 
 async fn until(time: Option<Instant>) {
@@ -131,8 +134,9 @@ async fn until(time: Option<Instant>) {
 }
 
 /// Hears what the sentinel tells.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Listener {
+    board: Arc<Board>,
     changes: Changes,
     witness: Witness,
     /// The sentinel's thread, while it is a realtime one.
@@ -142,31 +146,57 @@ struct Listener {
 }
 
 impl Listener {
+    fn new(board: Arc<Board>) -> Self {
+        Self {
+            board,
+            changes: Changes::default(),
+            witness: Witness::default(),
+            realtime: None,
+            pause: None,
+        }
+    }
+
     fn hear(&mut self, report: Report) {
         let now = Instant::now();
         match report {
             Report::Began(Scheduling::Realtime, thread) => self.realtime = Some(thread),
-            Report::Began(Scheduling::Normal { reason }, _) => tracing::warn!(
+            Report::Began(Scheduling::Normal { reason }, _) => self.warn(format!(
                 "the sentinel is scheduled like any other thread: {reason}; a busy host delays its \
                  repairs"
-            ),
+            )),
             Report::Changed(generation) => self.changes.noticed(Some(generation), now),
             Report::Links => self.changes.noticed(None, now),
             Report::Displaced(displacement) => {
                 self.changes.noticed(None, now);
                 self.pause = displacement.pause.map(|p| p.until).or(self.pause);
                 for event in self.witness.saw(&displacement, now) {
-                    report::event(&event);
+                    report::tell(&self.board, event);
                 }
             }
-            Report::Trouble(trouble) => tracing::warn!("{trouble}"),
+            Report::Trouble(trouble) => self.warn(trouble),
         }
     }
 
     fn sum_up(&mut self) {
         if let Some(event) = self.witness.sum_up(Instant::now()) {
-            report::event(&event);
+            report::tell(&self.board, event);
         }
+    }
+
+    fn warn(&self, message: impl Into<String>) {
+        report::tell(&self.board, Event::new(Kind::Warning, message));
+    }
+
+    /// What systemd was told, or why not.
+    fn told(&self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.warn(error.to_string());
+        }
+    }
+
+    fn leave(&self) {
+        let message = "leaving; the rules stay in place (`ecs-netguard release` removes them)";
+        report::tell(&self.board, Event::new(Kind::Stopped, message));
     }
 
     fn may_repair(&self, now: Instant) -> bool {
@@ -180,11 +210,11 @@ impl Listener {
         };
         let limit = sched::OVERRUN.as_millis();
         match sched::demote(thread) {
-            Ok(()) => tracing::warn!(
+            Ok(()) => self.warn(format!(
                 "the sentinel ran for {limit} ms without a pause; it is a normal thread from now on, \
                  so that others get their turn"
-            ),
-            Err(error) => tracing::error!("take realtime from the sentinel: {error}"),
+            )),
+            Err(error) => self.warn(format!("take realtime from the sentinel: {error}")),
         }
     }
 }

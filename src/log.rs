@@ -4,6 +4,7 @@
 use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -29,8 +30,13 @@ pub fn start(settings: &Log) {
     if journal {
         match tracing_journald::layer() {
             Ok(layer) => {
+                // MESSAGE_ID must not have a prefix; our own fields are named with theirs.
                 let layer = layer
-                    .with_field_prefix(Some("NETGUARD".to_owned()))
+                    .with_field_prefix(None)
+                    .with_priority_mappings(PriorityMappings {
+                        error: Priority::Critical,
+                        ..PriorityMappings::new()
+                    })
                     .with_syslog_identifier("ecs-netguard".to_owned());
                 let _already_started = registry.with(layer).try_init();
                 return;

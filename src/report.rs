@@ -1,15 +1,25 @@
-//! What the daemon says in the journal. Every message is said once per change, not once per turn.
+//! What the daemon has to say: from turns to events. Everything is said once per change, not once
+//! per turn, and goes one way: to the board, and from there to the journal.
 
 use std::collections::{BTreeMap, BTreeSet};
-
-use tracing::{error, info, warn};
+use std::sync::Arc;
 
 use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
+use crate::journal;
 use crate::plan::{Drift, DriftKind};
 use crate::posture::Posture;
+use crate::status::board::Board;
 use crate::turn::{Standing, Turn};
+
+/// Says what happened: puts it on the board, which gives it its number, and writes it down in the
+/// journal.
+pub fn tell(board: &Board, event: Event) -> Arc<Event> {
+    let event = board.push(event.shown());
+    journal::say(&event);
+    event
+}
 
 /// Remembers what was said, so that a lasting condition is reported when it begins and when it ends.
 #[derive(Debug, Default)]
@@ -24,12 +34,13 @@ pub struct Reporter {
 }
 
 impl Reporter {
-    /// Says what is new in the inputs: a changed posture, traps, files that cannot be read.
-    pub fn inputs(&mut self, inputs: &Inputs, posture: &Posture) {
+    /// What is new in the inputs: a changed posture, traps, files that cannot be read.
+    #[must_use]
+    pub fn inputs(&mut self, inputs: &Inputs, posture: &Posture) -> Vec<Event> {
+        let mut events = Vec::new();
         let warnings: BTreeSet<String> = inputs.warnings.iter().cloned().collect();
-        for warning in warnings.difference(&self.warnings) {
-            error!("{warning}");
-        }
+        let new = warnings.difference(&self.warnings);
+        events.extend(new.map(|warning| Event::new(Kind::Warning, warning)));
         self.warnings = warnings;
         let traps: BTreeSet<String> = inputs
             .ecs
@@ -37,153 +48,138 @@ impl Reporter {
             .iter()
             .map(|trap| format!("{}:{}: {}", trap.path.display(), trap.line, trap.message))
             .collect();
-        for trap in traps.difference(&self.traps) {
-            warn!("{trap}");
-        }
+        let new = traps.difference(&self.traps);
+        events.extend(new.map(|trap| Event::new(Kind::Trap, trap)));
         self.traps = traps;
         if self.posture.as_ref() != Some(posture) {
             for decision in posture.decisions() {
-                let guarantee = decision.guarantee.name();
+                let guarantee = decision.guarantee;
                 let word = if decision.required {
                     "required"
                 } else {
                     "not required"
                 };
-                info!(
-                    guarantee,
-                    reason = decision.reason,
-                    "{guarantee} is {word}: {}",
-                    decision.reason
-                );
+                let message = format!("{guarantee} is {word}: {}", decision.reason);
+                events.push(Event::new(Kind::Posture, message).about(guarantee));
             }
             self.posture = Some(posture.clone());
         }
+        events
     }
 
-    /// Says what was put in place or taken out because the wish is new.
-    pub fn installed(&self, turn: &Turn) {
+    /// What was put in place or taken out because the wish is new.
+    #[must_use]
+    pub fn installed(&self, turn: &Turn) -> Vec<Event> {
         if turn.done.is_empty() {
-            return;
+            return Vec::new();
         }
         let milliseconds = milliseconds(turn);
-        for (guarantee, kind, drifts) in grouped(&turn.drifts) {
+        let installed = |(guarantee, kind, drifts): (Guarantee, DriftKind, Vec<&Drift>)| {
             let verb = if kind == DriftKind::Stray {
                 "taken out"
             } else {
                 "put in place"
             };
             let (what, objects) = describe(&drifts);
-            info!(
-                guarantee = guarantee.name(),
+            let message = format!("{guarantee}: {what} {verb} in {milliseconds:.1} ms");
+            Event {
                 objects,
-                elapsed_ms = milliseconds,
-                "{guarantee}: {what} {verb} in {milliseconds:.1} ms"
-            );
-        }
+                ..Event::new(Kind::Installed, message).about(guarantee)
+            }
+        };
+        grouped(&turn.drifts).into_iter().map(installed).collect()
     }
 
-    /// Says what somebody changed, and that it was put back. Where the guarantee was proved to hold
-    /// all the same, that is no alarm.
-    pub fn drift(&mut self, turn: &Turn) {
-        let lasting = if turn.failures.is_empty() {
+    /// What somebody changed, and whether it was put back. Where the guarantee was proved to hold all
+    /// the same, that is no alarm.
+    #[must_use]
+    pub fn drift(&mut self, turn: &Turn) -> Vec<Event> {
+        let repaired = turn.failures.is_empty();
+        let lasting = if repaired {
             Vec::new()
         } else {
             turn.drifts.clone()
         };
         if !lasting.is_empty() && lasting == self.lasting {
-            return;
+            return Vec::new();
         }
         self.lasting = lasting;
         let milliseconds = milliseconds(turn);
-        for (guarantee, kind, drifts) in grouped(&turn.drifts) {
+        let drift = |(guarantee, kind, drifts): (Guarantee, DriftKind, Vec<&Drift>)| {
             let (what, objects) = describe(&drifts);
-            let end = if turn.failures.is_empty() {
+            let end = if repaired {
                 format!("put right in {milliseconds:.1} ms")
             } else {
                 "not put right".to_owned()
             };
-            let name = guarantee.name();
             let held = turn
                 .found
                 .iter()
                 .any(|o| o.guarantee == guarantee && o.standing == Standing::Held);
-            if held {
-                info!(
-                    guarantee = name,
-                    drift = %kind,
-                    objects,
-                    elapsed_ms = milliseconds,
-                    "{guarantee}: {what} {kind}, though it still held; {end}"
-                );
+            let message = if held {
+                format!("{guarantee}: {what} {kind}, though it still held; {end}")
             } else {
-                warn!(
-                    guarantee = name,
-                    drift = %kind,
-                    objects,
-                    elapsed_ms = milliseconds,
-                    "{guarantee}: {what} {kind}, {end}"
-                );
+                format!("{guarantee}: {what} {kind}, {end}")
+            };
+            let event = if repaired {
+                Kind::Drift
+            } else {
+                Kind::NotRepaired
+            };
+            Event {
+                objects,
+                repair: (repaired && !held).then_some(turn.repaired),
+                held,
+                ..Event::new(event, message).about(guarantee)
             }
-        }
+        };
+        grouped(&turn.drifts).into_iter().map(drift).collect()
     }
 
-    /// Says how the guarantees stand where that is new, and what failed.
-    pub fn standing(&mut self, turn: &Turn, first: bool) {
+    /// How the guarantees stand where that is new, and what failed.
+    #[must_use]
+    pub fn standing(&mut self, turn: &Turn, first: bool) -> Vec<Event> {
+        let mut events = Vec::new();
         let failures = turn.failures.iter().map(|failure| &failure.message);
-        for message in turn.unread.iter().chain(failures).chain(&turn.notes) {
-            if self.messages.insert(message.clone()) {
-                warn!("{message}");
-            }
-        }
-        self.messages.retain(|message| {
-            turn.unread.contains(message)
-                || turn.notes.contains(message)
-                || turn
-                    .failures
-                    .iter()
-                    .any(|failure| failure.message == *message)
-        });
+        let messages: BTreeSet<String> = (turn.unread.iter())
+            .chain(failures)
+            .chain(&turn.notes)
+            .cloned()
+            .collect();
+        let new = messages.difference(&self.messages);
+        events.extend(new.map(|message| Event::new(Kind::Warning, message)));
+        self.messages = messages;
         for outcome in &turn.outcomes {
             let now = (outcome.standing, outcome.problems());
             let before = self.standing.insert(outcome.guarantee, now.clone());
             if before.as_ref() == Some(&now) {
                 continue;
             }
-            let guarantee = outcome.guarantee.name();
+            let guarantee = outcome.guarantee;
             let problems = now.1.join("; ");
-            match outcome.standing {
+            let (kind, message) = match outcome.standing {
                 Standing::Held if before.is_some() || first => {
-                    info!(guarantee, "{guarantee} is held")
+                    (Kind::Held, format!("{guarantee} is held"))
                 }
-                Standing::Held | Standing::NotRequired => {}
-                Standing::Violated => error!(guarantee, "{guarantee} is NOT held: {problems}"),
-                Standing::Undecided => {
-                    error!(guarantee, "{guarantee} could not be checked: {problems}")
-                }
-            }
+                Standing::Held | Standing::NotRequired => continue,
+                Standing::Violated => (
+                    Kind::Violated,
+                    format!("{guarantee} is NOT held: {problems}"),
+                ),
+                Standing::Undecided => (
+                    Kind::Undecided,
+                    format!("{guarantee} could not be checked: {problems}"),
+                ),
+            };
+            events.push(Event::new(kind, message).about(guarantee));
         }
         if first {
             let tools: Vec<String> = turn.tools.iter().map(ToString::to_string).collect();
-            info!("keeping the rules with {}", tools.join(" and "));
+            let message = format!("keeping the rules with {}", tools.join(" and "));
+            events.push(Event::new(Kind::Started, message));
         }
+        events
     }
-}
-
-/// Says what the sentinel saw.
-pub fn event(event: &Event) {
-    let guarantee = event.guarantee.map_or("", Guarantee::name);
-    let comm = event.by.as_ref().map(|by| by.comm.as_str());
-    let pid = event.by.as_ref().map(|by| by.pid);
-    let message = &event.message;
-    match event.kind {
-        Kind::NotRepaired => error!(guarantee, by_comm = comm, by_pid = pid, "{message}"),
-        _ => warn!(guarantee, by_comm = comm, by_pid = pid, "{message}"),
-    }
-}
-
-/// Says that the daemon ends.
-pub fn leaving() {
-    info!("leaving; the rules stay in place (`ecs-netguard release` removes them)");
 }
 
 fn milliseconds(turn: &Turn) -> f64 {
@@ -205,11 +201,81 @@ fn grouped(drifts: &[Drift]) -> Vec<(Guarantee, DriftKind, Vec<&Drift>)> {
 }
 
 /// "3 rules" and the list of them, or the one there is.
-fn describe(drifts: &[&Drift]) -> (String, String) {
-    let objects: Vec<&str> = drifts.iter().map(|drift| drift.object.as_str()).collect();
+fn describe(drifts: &[&Drift]) -> (String, Vec<String>) {
+    let objects: Vec<String> = drifts.iter().map(|drift| drift.object.clone()).collect();
     let what = match objects.as_slice() {
         [one] => format!("`{one}`"),
         many => format!("{} rules", many.len()),
     };
-    (what, objects.join("\n"))
+    (what, objects)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::turn::Outcome;
+
+    fn turn(found: Standing, now: Standing) -> Turn {
+        let outcome = |standing| Outcome {
+            guarantee: Guarantee::ImdsBlock,
+            standing,
+            reason: String::new(),
+            visible: standing == Standing::Held,
+            sealed: None,
+            claims: Vec::new(),
+        };
+        Turn {
+            drifts: vec![Drift {
+                guarantee: Guarantee::ImdsBlock,
+                kind: DriftKind::Missing,
+                object: "a rule".into(),
+            }],
+            found: vec![outcome(found)],
+            outcomes: vec![outcome(now)],
+            notes: vec!["a note".into()],
+            repaired: Duration::from_millis(4),
+            ..Turn::default()
+        }
+    }
+
+    #[test]
+    fn drift_is_an_alarm_unless_the_guarantee_held_all_the_same() {
+        let mut reporter = Reporter::default();
+        let events = reporter.drift(&turn(Standing::Violated, Standing::Held));
+        let [event] = events.as_slice() else {
+            panic!("{events:?}");
+        };
+        assert_eq!(
+            (event.kind, event.held, event.repair),
+            (Kind::Drift, false, Some(Duration::from_millis(4)))
+        );
+        assert_eq!(
+            event.message,
+            "imds-block: `a rule` missing, put right in 4.0 ms"
+        );
+        let events = reporter.drift(&turn(Standing::Held, Standing::Held));
+        assert!(events[0].held && events[0].repair.is_none());
+        assert!(events[0].message.contains("though it still held"));
+    }
+
+    #[test]
+    fn what_lasts_is_said_once() {
+        use Standing::{Held, Undecided, Violated};
+        let mut reporter = Reporter::default();
+        let mut kinds = |now, first| {
+            let events = reporter.standing(&turn(now, now), first);
+            events.iter().map(|event| event.kind).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            kinds(Held, true),
+            [Kind::Warning, Kind::Held, Kind::Started]
+        );
+        assert_eq!(kinds(Held, false), []);
+        assert_eq!(kinds(Violated, false), [Kind::Violated]);
+        assert_eq!(kinds(Violated, false), []);
+        assert_eq!(kinds(Undecided, false), [Kind::Undecided]);
+        assert_eq!(kinds(Held, false), [Kind::Held]);
+    }
 }

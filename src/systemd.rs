@@ -18,6 +18,12 @@ use crate::config::{shown, shown_message};
 /// The longest name of a stored descriptor (FDNAME_MAX, systemd's src/basic/fd-util.h).
 const NAME_BYTES: usize = 255;
 
+/// Whether systemd, or what stands in for it, hears what is said here.
+#[must_use]
+pub fn listens() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
 /// Starting is over.
 pub fn ready() -> io::Result<()> {
     say(&[Ready])

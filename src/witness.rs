@@ -72,7 +72,7 @@ impl Witness {
         );
         Some(Event {
             repair: Some(more.slowest),
-            ..event(Kind::Drift, None, message)
+            ..Event::new(Kind::Drift, message)
         })
     }
 
@@ -103,20 +103,6 @@ impl Witness {
     }
 }
 
-fn event(kind: Kind, guarantee: Option<Guarantee>, message: String) -> Event {
-    Event {
-        seq: 0,
-        time: std::time::SystemTime::now(),
-        kind,
-        guarantee,
-        message,
-        objects: Vec::new(),
-        by: None,
-        repair: None,
-        sealed: None,
-    }
-}
-
 fn events_of(displacement: &Displacement, by: Option<&By>) -> Vec<Event> {
     let guarantees: BTreeSet<Guarantee> = displacement.drifts.iter().map(|d| d.guarantee).collect();
     let of = |guarantee: Guarantee| {
@@ -131,10 +117,6 @@ fn events_of(displacement: &Displacement, by: Option<&By>) -> Vec<Event> {
                 let kind = many.first().map_or(String::new(), |d| d.kind.to_string());
                 format!("{} rules {kind}", many.len())
             }
-        };
-        let who = match by {
-            Some(by) => format!(" by {by}"),
-            None => String::new(),
         };
         let (kind, end) = match &displacement.repaired {
             Ok(took) => (Kind::Drift, format!("put right in {}", spell(*took))),
@@ -151,11 +133,7 @@ fn events_of(displacement: &Displacement, by: Option<&By>) -> Vec<Event> {
             by: by.cloned(),
             repair: displacement.repaired.clone().ok(),
             sealed: Some(displacement.sealed),
-            ..event(
-                kind,
-                Some(guarantee),
-                format!("{guarantee}: {what}{who}; {end}{sealed}"),
-            )
+            ..Event::new(kind, format!("{guarantee}: {what}, {end}{sealed}")).about(guarantee)
         }
     };
     guarantees.into_iter().map(of).collect()
@@ -163,16 +141,15 @@ fn events_of(displacement: &Displacement, by: Option<&By>) -> Vec<Event> {
 
 fn fight_event(displacement: &Displacement, by: Option<&By>) -> Event {
     let guarantee = displacement.drifts.first().map(|drift| drift.guarantee);
-    let who = by.map_or_else(|| "a program that is not known".to_owned(), By::to_string);
-    let message = format!(
-        "{who} undoes the guard's rules again and again; the visible rules are now put back at \
-         longer and longer intervals, up to five minutes, and the seal keeps packets out. Find out \
-         what runs it, and stop it or make it leave rules with the comment \"ecs-netguard: …\" alone"
-    );
+    let message = "a program undoes the guard's rules again and again; the visible rules are now put \
+         back at longer and longer intervals, up to five minutes, and the seal keeps packets out. Find \
+         out what runs it, and stop it or make it leave rules with the comment \"ecs-netguard: …\" \
+         alone";
     Event {
+        guarantee,
         by: by.cloned(),
         sealed: Some(true),
-        ..event(Kind::Fight, guarantee, message)
+        ..Event::new(Kind::Fight, message)
     }
 }
 
@@ -213,7 +190,7 @@ mod tests {
     fn one_displacement_is_one_sentence() {
         let events = Witness::default().saw(&displacement(), Instant::now());
         let messages: Vec<&str> = events.iter().map(|e| e.message.as_str()).collect();
-        insta::assert_snapshot!(messages.join("\n"), @"imds-block: `IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP` missing; put right in 81 µs; the seal held meanwhile");
+        insta::assert_snapshot!(messages.join("\n"), @"imds-block: `IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP` missing, put right in 81 µs; the seal held meanwhile");
     }
 
     #[test]

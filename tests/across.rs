@@ -99,7 +99,7 @@ fn until_cloud_init_is_done_an_unset_wish_is_a_block() {
 /// A small file system of its own where the state is kept.
 fn small_disk(lab: &Lab) {
     lab.host
-        .sh("mount -t tmpfs -o size=16k,mode=700 none /run/lab/state");
+        .sh("mount -t tmpfs -o size=64k,mode=700 none /run/lab/state");
 }
 
 #[test]

@@ -5,12 +5,17 @@
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
+use std::process::Command;
 use std::time::Duration;
 
+use ecs_netguard::event::Kind;
+use ecs_netguard::journal::message_id;
 use lab::Lab;
 use lab::daemon::Daemon;
+use lab::tamper::Backend;
 
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
@@ -26,31 +31,137 @@ fn journal(lab: &Lab) -> UnixDatagram {
     })
 }
 
+/// The next entry whose message contains `text`, as the journal is sent it: `FIELD=value` lines, or
+/// a name, a length of eight bytes and a value (systemd.io/JOURNAL_NATIVE_PROTOCOL).
+fn entry(journal: &UnixDatagram, text: &str) -> BTreeMap<String, String> {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let length = journal.recv(&mut buffer).unwrap();
+        let fields = fields(&buffer[..length]);
+        if fields.get("MESSAGE").is_some_and(|m| m.contains(text)) {
+            return fields;
+        }
+    }
+}
+
+fn fields(mut bytes: &[u8]) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    while let Some(end) = bytes.iter().position(|byte| *byte == b'\n') {
+        let line = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        bytes = &bytes[end + 1..];
+        let (name, value) = match line.split_once('=') {
+            Some((name, value)) => (name.to_owned(), value.to_owned()),
+            None => {
+                let (length, rest) = bytes.split_at(8);
+                let length = u64::from_le_bytes(length.try_into().unwrap()) as usize;
+                bytes = &rest[length + 1..];
+                (line, String::from_utf8_lossy(&rest[..length]).into_owned())
+            }
+        };
+        fields.insert(name, value);
+    }
+    fields
+}
+
+fn has(fields: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
+    for (name, value) in expected {
+        assert_eq!(
+            fields.get(*name).map(String::as_str),
+            Some(*value),
+            "{name}: {fields:#?}"
+        );
+    }
+}
+
 #[test]
 fn events_go_to_the_journal_with_their_fields() {
     let lab = Lab::new();
     let journal = journal(&lab);
-    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    lab.write(
+        "config.toml",
+        "[verify]\ninterval = \"1s\"\n[credentials]\nopen_input = \"never\"\n",
+    );
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=\"true\"\n");
     let mut daemon = Daemon::start(lab.netguard(["run"]).env("JOURNAL_STREAM", "8:1"));
-    let mut buffer = vec![0; 64 * 1024];
-    let entry = loop {
-        let length = journal.recv(&mut buffer).unwrap();
-        let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        if text.contains("imds-block is held") {
-            break text;
-        }
-    };
-    for field in [
-        "NETGUARD_GUARANTEE",
-        "imds-block",
-        "SYSLOG_IDENTIFIER",
-        "ecs-netguard",
-        "PRIORITY",
-    ] {
-        assert!(entry.contains(field), "{field}: {entry}");
-    }
+    let (critical, warning, notice) = ("2", "4", "5");
+
+    has(
+        &entry(&journal, "in quotes"),
+        &[
+            ("MESSAGE_ID", message_id(Kind::Trap)),
+            ("PRIORITY", warning),
+        ],
+    );
+    has(
+        &entry(&journal, "imds-block is held"),
+        &[
+            ("MESSAGE_ID", message_id(Kind::Held)),
+            ("NETGUARD_GUARANTEE", "imds-block"),
+            ("NETGUARD_STATE", "held"),
+            ("SYSLOG_IDENTIFIER", "ecs-netguard"),
+            ("PRIORITY", notice),
+        ],
+    );
+    lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+    let drift = entry(&journal, "missing, put right");
+    has(
+        &drift,
+        &[
+            ("MESSAGE_ID", message_id(Kind::Drift)),
+            ("NETGUARD_GUARANTEE", "imds-block"),
+            ("PRIORITY", warning),
+        ],
+    );
+    assert!(drift["NETGUARD_WINDOW_USEC"].parse::<u64>().unwrap() > 0);
+    assert!(
+        drift["NETGUARD_OBJECTS"].contains("IPv4 filter FORWARD"),
+        "{drift:#?}"
+    );
+
+    lab.write("ecs.config", "ECS_ENABLE_TASK_IAM_ROLE=true\n");
+    has(
+        &entry(&journal, "task-credentials is held"),
+        &[("NETGUARD_STATE", "held")],
+    );
+    lab.host.sh("iptables -P INPUT DROP");
+    has(
+        &entry(&journal, "task-credentials is NOT held"),
+        &[
+            ("MESSAGE_ID", message_id(Kind::Violated)),
+            ("NETGUARD_STATE", "violated"),
+            ("PRIORITY", critical),
+        ],
+    );
     daemon.terminate();
+    has(
+        &entry(&journal, "leaving"),
+        &[("MESSAGE_ID", message_id(Kind::Stopped))],
+    );
     assert_eq!(daemon.log(), "", "nothing is said twice");
+}
+
+#[test]
+fn journalctl_takes_the_catalog() {
+    let dir = tempfile::tempdir().unwrap();
+    let catalogs = dir.path().join("usr/lib/systemd/catalog");
+    fs::create_dir_all(&catalogs).unwrap();
+    fs::create_dir_all(dir.path().join("var/lib/systemd/catalog")).unwrap();
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/ecs-netguard.catalog");
+    fs::copy(source, catalogs.join("ecs-netguard.catalog")).unwrap();
+    let root = format!("--root={}", dir.path().display());
+    let journalctl = |argument: &str| {
+        let output = Command::new("journalctl").args([&root, argument]).output();
+        let output = output.expect("journalctl is there (systemd)");
+        let text = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8_lossy(&text).into_owned();
+        assert!(output.status.success(), "{text}");
+        text
+    };
+    journalctl("--update-catalog");
+    let list = journalctl("--list-catalog");
+    for kind in Kind::ALL {
+        assert!(list.contains(message_id(kind)), "{}: {list}", kind.name());
+    }
 }
 
 #[test]

@@ -76,10 +76,10 @@ fn who_changed_a_rule_is_told_without_the_right_to_trace_it() {
     // It is there a while longer, with all of root's capabilities.
     lab.host
         .sh("(echo 'flush chain ip filter FORWARD'; sleep 3) | nft -i >/dev/null");
-    let log = daemon.wait_for_log("missing by nft (pid ", TIME);
+    let log = daemon.wait_for_log("by nft (pid ", TIME);
     let line = log
         .lines()
-        .find(|line| line.contains("missing by nft"))
+        .find(|line| line.contains("by nft (pid "))
         .unwrap();
     assert!(
         line.contains("started by sh") && !line.contains("gone"),

@@ -17,6 +17,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},
+        prove_found: true,
     };
     let mut turn = turn::apply(&target, &posture, &mut store, hands);
     store.state.asked = inputs.asked();

@@ -3,22 +3,27 @@
 mod apply;
 mod check;
 mod config;
+mod events;
 mod explain;
 mod release;
 mod run;
 mod saved;
+mod screen;
 mod show;
+mod status;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use anyhow::Context as _;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::kernel::inherited::Inherited;
+use crate::status::client;
 use crate::turn::Standing;
 
 /// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps
@@ -26,7 +31,7 @@ use crate::turn::Standing;
 /// away.
 ///
 /// Exit codes: 0 all required guarantees held; 1 one is violated; 2 usage or configuration error;
-/// 3 undecided, or it could not be determined.
+/// 3 undecided, or it could not be determined; 4 the daemon cannot be reached.
 #[derive(Debug, Parser)]
 #[command(
     name = "ecs-netguard",
@@ -71,7 +76,7 @@ struct Common {
         default_value = "/var/lib/ecs-netguard"
     )]
     state_dir: PathBuf,
-    /// Where the lock is
+    /// Where the lock and the status socket are
     #[arg(
         long,
         global = true,
@@ -125,6 +130,13 @@ enum Command {
     Check(check::Arguments),
     /// Show the way of a packet through the rules, chain by chain, and where it ends
     Explain(explain::Arguments),
+    /// Show how the host stands, as the daemon knows it
+    ///
+    /// Exit codes: 0 all required guarantees are held; 1 one is violated; 3 undecided; 4 the daemon
+    /// cannot be reached.
+    Status(status::Arguments),
+    /// Show what happened: drift, who did it, how long it took
+    Events(events::Arguments),
     /// Show what is configured, what the ECS software makes of it, and the traps in it
     Config(Report),
     /// Remove everything that bears the guard's tag, and restore the sysctls
@@ -145,6 +157,7 @@ enum Exit {
     Violated = 1,
     Usage = 2,
     Undecided = 3,
+    Unreachable = 4,
 }
 
 impl From<Standing> for Exit {
@@ -157,6 +170,12 @@ impl From<Standing> for Exit {
     }
 }
 
+/// The command line's definition, for man pages and completions.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Parses the command line and runs the command, which may take over what systemd handed to the
 /// process.
 #[must_use]
@@ -167,6 +186,8 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         Command::Apply(report) => apply::run(&common, report.json),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Status(arguments) => status::run(&common, &arguments),
+        Command::Events(arguments) => events::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
         Command::Release(arguments) => release::run(&common, &arguments),
     };
@@ -178,9 +199,22 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
             return Exit::Held;
         }
         let _nowhere_to_complain = writeln!(io::stderr(), "ecs-netguard: {error:#}");
-        Exit::Usage
+        match error.downcast_ref() {
+            Some(client::Error::Answer { .. }) => Exit::Undecided,
+            Some(_) => Exit::Unreachable,
+            None => Exit::Usage,
+        }
     });
     ExitCode::from(exit as u8)
+}
+
+/// Runs what asks the daemon.
+fn asking(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?
+        .block_on(work)
 }
 
 /// Refuses early and clearly where iptables would fail with five different messages.

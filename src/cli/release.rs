@@ -47,6 +47,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
+                prove_found: false,
             };
             turn::apply(target, &Posture::default(), &mut store, hands)
         })

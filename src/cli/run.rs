@@ -1,5 +1,7 @@
 //! `ecs-netguard run`: the daemon.
 
+use std::sync::Arc;
+
 use anyhow::Context as _;
 
 use super::{Common, Exit, need_net_admin};
@@ -8,6 +10,7 @@ use crate::inputs::Inputs;
 use crate::kernel::inherited::Inherited;
 use crate::kernel::lock::Lock;
 use crate::log;
+use crate::status::{self, board::Board};
 
 pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
@@ -18,15 +21,19 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         .enable_all()
         .build()
         .context("start the event loop")?;
-    let state_dir = common.state_dir.clone();
+    let board = Board::open(&common.state_dir);
     let options = Options {
         inputs,
-        state_dir,
+        state_dir: common.state_dir.clone(),
         backend: common.backend,
+        board: Arc::clone(&board),
     };
-    let result = runtime
-        .block_on(guard::run(options, inherited))
-        .context("the daemon's loop");
+    let result = runtime.block_on(async {
+        status::start(&common.runtime_dir, inherited.named("status"), &board);
+        guard::run(options, inherited)
+            .await
+            .context("the daemon's loop")
+    });
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();
     result.map(|()| Exit::Held)

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write as _};
 
-use crate::turn::{Outcome, Standing, Turn, overall};
+use crate::status::model::Overall;
+use crate::turn::{Outcome, Standing, Turn};
 
 /// Prints the overall word, a line per guarantee, what was changed or failed, and what to know
 /// besides.
@@ -39,7 +40,7 @@ pub(super) fn outcomes(outcomes: &[Outcome]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "{}", headline(outcomes))?;
     for outcome in outcomes {
-        let (word, name) = (word(outcome), outcome.guarantee);
+        let (word, name) = (word(outcome.standing), outcome.guarantee);
         writeln!(out, "  {name:<22}{word:<14}{}", outcome.reason)?;
         for problem in outcome.problems() {
             writeln!(out, "    ! {problem}")?;
@@ -49,16 +50,12 @@ pub(super) fn outcomes(outcomes: &[Outcome]) -> io::Result<()> {
 }
 
 fn headline(outcomes: &[Outcome]) -> &'static str {
-    match overall(outcomes) {
-        _ if outcomes.iter().all(|o| o.standing == Standing::NotRequired) => "NOT REQUIRED",
-        Standing::Violated => "NOT PROTECTED",
-        Standing::Undecided => "UNDECIDED",
-        Standing::Held | Standing::NotRequired => "PROTECTED",
-    }
+    Overall::of(outcomes.iter().map(|outcome| outcome.standing)).headline()
 }
 
-fn word(outcome: &Outcome) -> &'static str {
-    match outcome.standing {
+/// How a guarantee stands, in a word.
+pub(super) const fn word(standing: Standing) -> &'static str {
+    match standing {
         Standing::Held => "held",
         Standing::Violated => "VIOLATED",
         Standing::Undecided => "undecided",

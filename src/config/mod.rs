@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use file::{FileText, MAX_INPUT_BYTES};
-pub(crate) use shown::{shown, shown_message};
+pub(crate) use shown::{shown, shown_line, shown_message};
 
 /// Where a value came from, so that every decision can be followed back to a line somebody wrote, or to the
 /// program whose default it is.

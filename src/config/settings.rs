@@ -42,6 +42,10 @@ pub struct Settings {
     pub verify: Verify,
     /// What is told, and where.
     pub log: Log,
+    /// Figures for Prometheus.
+    pub metrics: Metrics,
+    /// What a fleet's own tools are told.
+    pub fleet: Fleet,
 }
 
 /// Whether to do something: as ecs.config says, or whatever it says.
@@ -210,6 +214,24 @@ pub enum LogTarget {
     Stderr,
 }
 
+/// `[metrics]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Metrics {
+    /// A file for node_exporter's textfile collector, in a directory that exists; written nowhere if absent.
+    #[serde(with = "optional_path")]
+    pub textfile: Option<PathBuf>,
+}
+
+/// `[fleet]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fleet {
+    /// A custom inventory document for the SSM agent, in a directory that exists; written nowhere if absent.
+    #[serde(with = "optional_path")]
+    pub ssm_inventory: Option<PathBuf>,
+}
+
 /// Why config.toml cannot be used. Each message is complete: the file, what is wrong, what to do.
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SettingsError {
@@ -296,6 +318,23 @@ impl Settings {
                 ),
             ));
         }
+        let files = [
+            ("metrics.textfile", &self.metrics.textfile, "prom"),
+            ("fleet.ssm_inventory", &self.fleet.ssm_inventory, "json"),
+        ];
+        for (key, path, extension) in files {
+            let Some(path) = path else { continue };
+            if !path.is_absolute() || path.extension().is_none_or(|is| is != extension) {
+                let shown = shown(&path.to_string_lossy());
+                return Err((
+                    key,
+                    format!(
+                        "is \"{shown}\"; expected an absolute path that ends in .{extension}, since nothing \
+                         else is read there"
+                    ),
+                ));
+            }
+        }
         let patterns = &self.imds.interfaces;
         if patterns.is_empty() && self.imds.block != Mode::Never {
             return Err((
@@ -321,6 +360,28 @@ impl Settings {
             }
         }
         Ok(())
+    }
+}
+
+/// A path, or "" for none: TOML has no word for what is not there, and the default must be writable.
+mod optional_path {
+    use std::path::PathBuf;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(
+        value: &Option<PathBuf>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        let path = value.as_deref().unwrap_or_else(|| "".as_ref());
+        to.collect_str(&path.display())
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<PathBuf>, D::Error> {
+        let path = PathBuf::deserialize(from)?;
+        Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
     }
 }
 

@@ -10,6 +10,9 @@ const VALUE_CHARS: usize = 60;
 /// Enough for what a failing tool says of itself.
 const MESSAGE_CHARS: usize = 400;
 
+/// Enough for a sentence with several problems in it.
+const LINE_CHARS: usize = 2000;
+
 /// A value from outside, safe to print: control and invisible characters escaped, length bounded.
 pub(crate) fn shown(text: &str) -> String {
     bounded(text, VALUE_CHARS)
@@ -23,6 +26,11 @@ pub(crate) fn shown_message(text: &str) -> String {
         .filter(|part| !part.is_empty())
         .collect();
     bounded(&line.join("; "), MESSAGE_CHARS)
+}
+
+/// A whole line with foreign text in it, safe to print.
+pub(crate) fn shown_line(text: &str) -> String {
+    bounded(text, LINE_CHARS)
 }
 
 fn bounded(text: &str, limit: usize) -> String {

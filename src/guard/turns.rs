@@ -1,25 +1,33 @@
 //! Turn after turn: what is kept between them, and what the sentinel is told.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use super::Options;
+use crate::event::{Event, Kind};
 use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
 use crate::kernel::legacy;
+use crate::kernel::memory;
 use crate::kernel::nftables::generation;
 use crate::kernel::nftables::seal::Seal;
 use crate::posture::Posture;
 use crate::prove::HostView;
-use crate::report::Reporter;
+use crate::report::{self, Reporter};
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
+use crate::status::published::{Published, Sealed};
+use crate::status::stopped::Tally;
 use crate::systemd;
 use crate::turn::{self, Hands, SealState, Target, Turn};
+
+/// How often is tried again what could not be done, or not be read.
+const RETRY: Duration = Duration::from_secs(5);
 
 /// Why a turn is taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +47,9 @@ pub(super) struct Guard {
     store: Store,
     reporter: Reporter,
     seal: Option<Seal>,
+    /// Whether systemd keeps a copy of its socket.
+    stored: bool,
+    stopped: Tally,
     sentinel: Sentinel,
     /// What the sentinel was told to keep.
     ordered: Option<(Rules, bool)>,
@@ -86,7 +97,7 @@ impl Guard {
     pub(super) fn new(options: Options, seal: Option<Seal>, sentinel: Sentinel) -> Self {
         let (store, warning) = Store::open(&options.state_dir);
         if let Some(warning) = warning {
-            tracing::warn!("{warning}");
+            report::tell(&options.board, Event::new(Kind::Warning, warning));
         }
         Self {
             options,
@@ -94,6 +105,8 @@ impl Guard {
             store,
             reporter: Reporter::default(),
             seal,
+            stored: false,
+            stopped: Tally::default(),
             sentinel,
             ordered: None,
             last_wanted: None,
@@ -104,10 +117,16 @@ impl Guard {
         }
     }
 
-    /// How often everything is looked at though nothing seems to have changed.
+    /// How often everything is looked at though nothing seems to have changed; more often while
+    /// something is not as it should be.
     pub(super) fn interval(&self) -> Duration {
         let inputs = self.inputs.as_ref();
-        inputs.map_or(Duration::from_secs(60), |i| i.settings.verify.interval)
+        let usual = inputs.map_or(RETRY, |inputs| inputs.settings.verify.interval);
+        if self.seen.is_some() {
+            usual
+        } else {
+            usual.min(RETRY)
+        }
     }
 
     /// How long the last turn took, and the generation of nf_tables that it read.
@@ -116,9 +135,12 @@ impl Guard {
     }
 
     /// Gives systemd a copy of the seal's socket to keep.
-    pub(super) fn store_seal(&self, name: &str) -> io::Result<()> {
-        let seal = self.seal.as_ref();
-        seal.map_or(Ok(()), |seal| systemd::store(seal.as_fd(), name))
+    pub(super) fn store_seal(&mut self, name: &str) -> io::Result<()> {
+        if let Some(seal) = &self.seal {
+            systemd::store(seal.as_fd(), name)?;
+            self.stored = systemd::listens();
+        }
+        Ok(())
     }
 
     /// Whether a turn now would find what the last one found, all of it held. nf_tables numbers its
@@ -155,30 +177,74 @@ impl Guard {
         }
         let posture = inputs.posture();
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        self.reporter.inputs(&inputs, &posture);
+        let news = self.reporter.inputs(&inputs, &posture);
+        self.tell(news);
         self.store.state.asked = inputs.asked();
-        self.inputs = Some(inputs);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let mut turn = if may_repair || !same_wish {
-            self.apply(&target, &posture)
+        let mut turn = if same_wish {
+            self.verify(&target, &posture, may_repair)
         } else {
-            turn::check(&target, &posture, &self.store.state)
+            self.apply(&target, &posture)
         };
         turn.notes.extend(self.store.save());
-        if same_wish && may_repair {
-            self.reporter.drift(&turn);
-        } else if !same_wish {
-            self.reporter.installed(&turn);
-        }
-        self.reporter.standing(&turn, cause == Cause::Start);
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
+        // What is said to be held is guarded from then on.
         self.again = !self.order(&target, &turn);
+        self.publish(&inputs, &posture, &target, &turn);
+        self.inputs = Some(inputs);
+        let news = match (same_wish, may_repair) {
+            (false, _) => self.reporter.installed(&turn),
+            (true, true) => self.reporter.drift(&turn),
+            (true, false) => Vec::new(),
+        };
+        self.tell(news);
+        let news = self.reporter.standing(&turn, cause == Cause::Start);
+        self.tell(news);
         self.seen = turn
             .generation
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+        memory::give_back();
+        // What the sentinel runs on is mapped again before it matters.
+        self.sentinel.resume();
+    }
+
+    /// Puts up what the turn found, for whoever asks.
+    fn publish(&mut self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let stopped = self.stopped.read(target).unwrap_or_else(|error| {
+            tracing::debug!("reading how many packets were stopped: {error}");
+            BTreeMap::new()
+        });
+        let sealed = Sealed::of(target, turn, self.stored, stopped);
+        let published = Published::new(inputs, posture, target, turn, sealed);
+        self.options.board.publish(published);
+    }
+
+    /// Says that everything was looked at, and is as the last turn found it.
+    pub(super) fn still_holds(&self) {
+        self.options.board.still_holds();
+    }
+
+    fn tell(&self, events: Vec<Event>) {
+        for event in events {
+            report::tell(&self.options.board, event);
+        }
+    }
+
+    /// Looks first: what the sentinel keeps it puts right by itself, and quicker. Only what it does not
+    /// is changed here, and only if what was read is known to have stood there at one moment: under
+    /// attack the slow side would be in the way.
+    fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
+        if self.sentinel.lives() && self.ordered.is_some() {
+            let turn = turn::check(target, posture, &self.store.state);
+            let left = !turn.settled() && turn.unread.is_empty();
+            if !left || !may_repair {
+                return turn;
+            }
+        }
+        self.apply(target, posture)
     }
 
     fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
@@ -187,6 +253,8 @@ impl Guard {
             seal: &mut self.seal,
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
+            // Only what is missing though it was there before is a drift to tell of.
+            prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
         };
         turn::apply(target, posture, &mut self.store, hands)
     }
@@ -195,11 +263,10 @@ impl Guard {
     /// somebody changed the rules before they could be read back.
     fn order(&mut self, target: &Target, turn: &Turn) -> bool {
         let wish = (target.wanted.clone(), turn.opened_input);
-        if turn.done.is_empty() && turn.in_place && self.ordered.as_ref() == Some(&wish) {
-            return true;
-        }
-        if !turn.in_place && self.ordered.as_ref() == Some(&wish) && turn.done.is_empty() {
-            // A check during a fight: the sentinel knows what it has to keep.
+        let same = self.ordered.as_ref() == Some(&wish);
+        if same && turn.done.is_empty() {
+            // It knows what to keep, though it may hold back or be under attack now.
+            self.sentinel.resume();
             return true;
         }
         let sealed = |guarantee| {
@@ -216,6 +283,10 @@ impl Guard {
                 self.sentinel.keep(orders);
                 self.ordered = Some(wish);
                 settled
+            }
+            Err(error) if same => {
+                self.sentinel.resume();
+                error.kind() != io::ErrorKind::Interrupted
             }
             Err(error) => {
                 // What cannot be known to be right is not kept; the next turn looks again.

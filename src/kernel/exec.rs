@@ -1,8 +1,10 @@
 //! Running a tool with a limit on its time.
 
 use std::io;
+use std::panic::resume_unwind;
 use std::path::Path;
 use std::sync::mpsc;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -41,6 +43,24 @@ pub(super) fn within<T: Send + 'static>(
             "the thread that ran it ended without a result",
         )),
     }
+}
+
+/// Does some work for each item, all at the same time: it is tools that are waited for.
+pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let work = &work;
+    std::thread::scope(|scope| {
+        let begin = |item| {
+            let thread = std::thread::Builder::new().name("tools".into());
+            (item, thread.spawn_scoped(scope, move || work(item)))
+        };
+        let begun: Vec<_> = items.iter().map(begin).collect();
+        let end = |(item, thread): (&T, io::Result<ScopedJoinHandle<'_, R>>)| match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            // No thread is to be had: one after the other, then.
+            Err(_) => work(item),
+        };
+        begun.into_iter().map(end).collect()
+    })
 }
 
 /// Kills the children of this process that run `program`: the crate that starts iptables keeps
@@ -102,6 +122,17 @@ mod tests {
             std::thread::sleep(Duration::from_millis(10));
         }
         panic!("the child is still there");
+    }
+
+    #[test]
+    fn side_by_side_answers_in_order() {
+        let barrier = std::sync::Barrier::new(3);
+        let doubled = side_by_side(&[1, 2, 3], |n| {
+            // Nobody gets past here unless all are at it.
+            barrier.wait();
+            n * 2
+        });
+        assert_eq!(doubled, [2, 4, 6]);
     }
 
     #[test]

@@ -10,6 +10,7 @@ pub mod iptables;
 pub mod legacy;
 pub mod links;
 pub mod lock;
+pub mod memory;
 pub mod nftables;
 pub mod privilege;
 pub mod process;

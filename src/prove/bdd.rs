@@ -9,7 +9,6 @@
 //! says so. Whoever asks must look at it before believing a set.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 
 /// A set of packets, as a handle into the [`Bdd`] that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,7 +26,7 @@ impl Set {
 }
 
 /// One question: the set where bit `var` is 0, and the set where it is 1.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Node {
     var: u32,
     low: Set,
@@ -37,7 +36,7 @@ struct Node {
 /// Below every question: the two final answers.
 const END: u32 = u32::MAX;
 
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Op {
     And,
     Or,
@@ -51,37 +50,76 @@ pub(super) enum Quantifier {
     Every,
 }
 
-/// All sets of one proof.
+/// What an operation made of two sets.
+#[derive(Clone, Copy)]
+struct Known {
+    op: Op,
+    a: Set,
+    b: Set,
+    made: Set,
+}
+
+impl Known {
+    /// True, and never asked for.
+    const NOTHING: Self = Self {
+        op: Op::And,
+        a: Set::EMPTY,
+        b: Set::EMPTY,
+        made: Set::EMPTY,
+    };
+}
+
+/// All sets of one proof, and of those before it: proofs of one ruleset have much in common.
 pub(super) struct Bdd {
     nodes: Vec<Node>,
-    unique: HashMap<Node, Set, Fast>,
-    known: HashMap<(Op, Set, Set), Set, Fast>,
+    /// Where each node stands among the nodes, by its hash or in the next place that was free; 0
+    /// where there is none. A power of two, twice the number of nodes at least.
+    places: Vec<u32>,
+    /// What was computed, by its hash; a newer answer takes the place of an older one. As long as
+    /// the places.
+    known: Vec<Known>,
+    /// What the rebuild at hand made of each node, with its number: what was noted under another
+    /// number is of another one.
+    rebuilt: Vec<(u32, Set)>,
+    rebuilds: u32,
+    /// How many nodes there may be before the proof at hand has used too many.
+    limit: usize,
     overflown: bool,
 }
 
 impl Bdd {
     /// How many nodes a proof may use: some 40 MB.
     const LIMIT: usize = 1 << 20;
+    /// How many nodes of earlier proofs are kept: some 2 MB.
+    const KEPT: usize = 1 << 15;
+    /// The first length of the tables.
+    const PLACES: usize = 1 << 12;
 
     pub(super) fn new() -> Self {
-        let end = Node {
+        let end = |set| Node {
             var: END,
-            low: Set::EMPTY,
-            high: Set::EMPTY,
+            low: set,
+            high: set,
         };
         Self {
-            nodes: vec![
-                end,
-                Node {
-                    low: Set::ALL,
-                    high: Set::ALL,
-                    ..end
-                },
-            ],
-            unique: HashMap::default(),
-            known: HashMap::default(),
+            nodes: vec![end(Set::EMPTY), end(Set::ALL)],
+            places: vec![0; Self::PLACES],
+            known: vec![Known::NOTHING; Self::PLACES],
+            rebuilt: Vec::new(),
+            rebuilds: 0,
+            limit: Self::LIMIT,
             overflown: false,
         }
+    }
+
+    /// The same for another proof, with the bound counted from here. The sets made so far can still
+    /// be there or not.
+    pub(super) fn renewed(mut self) -> Self {
+        if self.overflown || self.nodes.len() > Self::KEPT {
+            return Self::new();
+        }
+        self.limit = self.nodes.len() + Self::LIMIT;
+        self
     }
 
     /// Whether the bound was passed, and no set can be believed any more.
@@ -105,17 +143,52 @@ impl Bdd {
             return low;
         }
         let node = Node { var, low, high };
-        if let Some(set) = self.unique.get(&node) {
-            return *set;
+        let mut place = hash(var, low, high) & (self.places.len() - 1);
+        while let Some(at) = self.places.get(place).filter(|at| **at != 0) {
+            if self.nodes.get(*at as usize) == Some(&node) {
+                return Set(*at);
+            }
+            place = (place + 1) & (self.places.len() - 1);
         }
-        if self.nodes.len() >= Self::LIMIT {
+        if self.nodes.len() >= self.limit {
             self.overflown = true;
             return Set::EMPTY;
         }
         let set = Set(self.nodes.len() as u32);
         self.nodes.push(node);
-        self.unique.insert(node, set);
+        if let Some(free) = self.places.get_mut(place) {
+            *free = set.0;
+        }
+        if self.nodes.len() * 2 > self.places.len() {
+            self.grow();
+        }
         set
+    }
+
+    /// Doubles the tables.
+    fn grow(&mut self) {
+        let length = self.places.len() * 2;
+        self.places = vec![0; length];
+        for (at, node) in self.nodes.iter().enumerate().skip(2) {
+            let mut place = hash(node.var, node.low, node.high) & (length - 1);
+            while self.places.get(place).is_some_and(|at| *at != 0) {
+                place = (place + 1) & (length - 1);
+            }
+            if let Some(free) = self.places.get_mut(place) {
+                *free = at as u32;
+            }
+        }
+        let known = std::mem::replace(&mut self.known, vec![Known::NOTHING; length]);
+        for answer in known {
+            self.learn(answer);
+        }
+    }
+
+    fn learn(&mut self, answer: Known) {
+        let place = hash(answer.op as u32, answer.a, answer.b) & (self.known.len() - 1);
+        if let Some(older) = self.known.get_mut(place) {
+            *older = answer;
+        }
     }
 
     /// The packets where bit `var` has that value.
@@ -164,8 +237,11 @@ impl Bdd {
         if self.overflown {
             return Set::EMPTY;
         }
-        if let Some(set) = self.known.get(&(op, a, b)) {
-            return *set;
+        let place = hash(op as u32, a, b) & (self.known.len() - 1);
+        if let Some(known) = self.known.get(place)
+            && (known.op, known.a, known.b) == (op, a, b)
+        {
+            return known.made;
         }
         let (left, right) = (self.at(a), self.at(b));
         let var = left.var.min(right.var);
@@ -182,9 +258,9 @@ impl Bdd {
         let low = self.apply(op, x, y);
         let (x, y) = ordered(a_high, b_high);
         let high = self.apply(op, x, y);
-        let set = self.node(var, low, high);
-        self.known.insert((op, a, b), set);
-        set
+        let made = self.node(var, low, high);
+        self.learn(Known { op, a, b, made });
+        made
     }
 
     /// Forgets the bits that `forget` names.
@@ -192,55 +268,60 @@ impl Bdd {
         &mut self,
         how: Quantifier,
         set: Set,
-        forget: &dyn Fn(u32) -> bool,
+        forget: impl Fn(u32) -> bool,
     ) -> Set {
-        self.rebuild(
-            set,
-            &mut HashMap::default(),
-            &mut |bdd, node| match (forget(node.var), how) {
-                (true, Quantifier::Some) => bdd.or(node.low, node.high),
-                (true, Quantifier::Every) => bdd.and(node.low, node.high),
-                (false, _) => bdd.node(node.var, node.low, node.high),
-            },
-        )
+        self.rebuild(set, &|bdd, node| match (forget(node.var), how) {
+            (true, Quantifier::Some) => bdd.or(node.low, node.high),
+            (true, Quantifier::Every) => bdd.and(node.low, node.high),
+            (false, _) => bdd.node(node.var, node.low, node.high),
+        })
     }
 
     /// Asks bit `to(var)` wherever bit `var` was asked. The order of the bits must stay.
-    pub(super) fn rename(&mut self, set: Set, to: &dyn Fn(u32) -> u32) -> Set {
-        self.rebuild(set, &mut HashMap::default(), &mut |bdd, node| {
+    pub(super) fn rename(&mut self, set: Set, to: impl Fn(u32) -> u32) -> Set {
+        self.rebuild(set, &|bdd, node| {
             bdd.node(to(node.var), node.low, node.high)
         })
     }
 
     /// Turns the bits round that `flip` names.
-    pub(super) fn flip(&mut self, set: Set, flip: &dyn Fn(u32) -> bool) -> Set {
-        self.rebuild(
-            set,
-            &mut HashMap::default(),
-            &mut |bdd, node| match flip(node.var) {
-                true => bdd.node(node.var, node.high, node.low),
-                false => bdd.node(node.var, node.low, node.high),
-            },
-        )
+    pub(super) fn flip(&mut self, set: Set, flip: impl Fn(u32) -> bool) -> Set {
+        self.rebuild(set, &|bdd, node| match flip(node.var) {
+            true => bdd.node(node.var, node.high, node.low),
+            false => bdd.node(node.var, node.low, node.high),
+        })
     }
 
-    fn rebuild(
-        &mut self,
-        set: Set,
-        done: &mut HashMap<Set, Set, Fast>,
-        make: &mut dyn FnMut(&mut Self, Node) -> Set,
-    ) -> Set {
+    fn rebuild(&mut self, set: Set, make: &impl Fn(&mut Self, Node) -> Set) -> Set {
+        self.rebuilds = self.rebuilds.wrapping_add(1);
+        if self.rebuilds == 0 {
+            self.rebuilt.clear();
+            self.rebuilds = 1;
+        }
+        if self.rebuilt.len() <= set.0 as usize {
+            // Whatever a set asks stands before it.
+            self.rebuilt.resize(self.nodes.len(), (0, Set::EMPTY));
+        }
+        self.rebuild_below(set, make)
+    }
+
+    fn rebuild_below(&mut self, set: Set, make: &impl Fn(&mut Self, Node) -> Set) -> Set {
         let node = self.at(set);
         if node.var == END || self.overflown {
             return set;
         }
-        if let Some(known) = done.get(&set) {
-            return *known;
+        let now = self.rebuilds;
+        if let Some((number, made)) = self.rebuilt.get(set.0 as usize)
+            && *number == now
+        {
+            return *made;
         }
-        let low = self.rebuild(node.low, done, make);
-        let high = self.rebuild(node.high, done, make);
+        let low = self.rebuild_below(node.low, make);
+        let high = self.rebuild_below(node.high, make);
         let made = make(self, Node { low, high, ..node });
-        done.insert(set, made);
+        if let Some(noted) = self.rebuilt.get_mut(set.0 as usize) {
+            *noted = (now, made);
+        }
         made
     }
 
@@ -262,33 +343,13 @@ impl Bdd {
     }
 }
 
-/// A quick hash for keys of a few numbers: multiply and rotate, as rustc's own tables do. The keys
-/// are handles that this module counts up itself, so nobody can choose them to collide.
-type Fast = BuildHasherDefault<Mixer>;
-
-#[derive(Default)]
-struct Mixer(u64);
-
-impl Hasher for Mixer {
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u32(&mut self, n: u32) {
-        self.write_u64(u64::from(n));
-    }
-
-    fn write_u64(&mut self, n: u64) {
-        self.0 = (self.0.rotate_left(5) ^ n).wrapping_mul(0x517c_c1b7_2722_0a95);
-    }
-
-    fn write_isize(&mut self, n: isize) {
-        self.write_u64(n as u64);
-    }
-
-    fn finish(&self) -> u64 {
-        self.0 ^ (self.0 >> 29)
-    }
+/// A quick hash of a few numbers: multiply and rotate, as rustc's own tables do. They are handles
+/// that this module counts up itself, so nobody can choose them to collide.
+fn hash(first: u32, second: Set, third: Set) -> usize {
+    let mix = |hash: u64, n: u32| {
+        (hash.rotate_left(5) ^ u64::from(n)).wrapping_mul(0x517c_c1b7_2722_0a95)
+    };
+    let hash = [first, second.0, third.0].into_iter().fold(0, mix);
+    // The upper half is what the multiplications mix best.
+    (hash >> 32) as usize
 }

@@ -88,6 +88,7 @@ impl<'r> Engine<'r> {
     const QUESTIONS: usize = 4_000;
 
     pub(super) fn new(
+        bdd: Bdd,
         layers: Vec<&'r Ruleset>,
         host: &'r HostView,
         family: Family,
@@ -96,7 +97,7 @@ impl<'r> Engine<'r> {
     ) -> Self {
         let layout = Layout::new(family, &names);
         let mut engine = Self {
-            bdd: Bdd::new(),
+            bdd,
             layout,
             names,
             host,
@@ -176,7 +177,7 @@ impl<'r> Engine<'r> {
     /// Forgets what a field was.
     pub(super) fn forget(&mut self, set: Set, field: Field) -> Set {
         self.bdd
-            .quantify(Quantifier::Some, set, &|var| field.has(var))
+            .quantify(Quantifier::Some, set, |var| field.has(var))
     }
 
     /// Gives a field a value.
@@ -203,7 +204,7 @@ impl<'r> Engine<'r> {
         let again = self.forget(again, field);
         let first = self
             .bdd
-            .rename(first, &|var| if field.has(var) { var + 1 } else { var });
+            .rename(first, |var| if field.has(var) { var + 1 } else { var });
         let first = self.set(first, *flag, 1);
         self.bdd.or(again, first)
     }
@@ -218,7 +219,7 @@ impl<'r> Engine<'r> {
             let twin = field.twin();
             let back = self
                 .bdd
-                .rename(back, &|var| if twin.has(var) { var - 1 } else { var });
+                .rename(back, |var| if twin.has(var) { var - 1 } else { var });
             set = self.bdd.or(back, same);
             set = self.forget(set, flag);
         }
@@ -265,7 +266,7 @@ impl<'r> Engine<'r> {
                 .and_then(|at| questions.get(at as usize));
             question.is_some_and(|(_, answer)| *answer == Answer::Unknown)
         };
-        let certain = self.bdd.quantify(Quantifier::Every, set, &unknown);
+        let certain = self.bdd.quantify(Quantifier::Every, set, unknown);
         self.questions = questions;
         certain
     }

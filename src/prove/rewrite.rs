@@ -133,12 +133,10 @@ impl Engine<'_> {
                 .find(|(bit, _)| *bit == var)
                 .map(|(_, weight)| weight)
         };
-        let cleared = self
-            .bdd
-            .quantify(super::bdd::Quantifier::Some, set, &|var| {
-                find(var).is_some_and(in_mask)
-            });
-        let flipped = self.bdd.flip(cleared, &|var| {
+        let cleared = self.bdd.quantify(super::bdd::Quantifier::Some, set, |var| {
+            find(var).is_some_and(in_mask)
+        });
+        let flipped = self.bdd.flip(cleared, |var| {
             find(var).is_some_and(|w| !in_mask(w) && in_value(w))
         });
         let set_bits = field.masked(&mut self.bdd, new.value.into(), new.mask.into());
@@ -163,7 +161,7 @@ impl Engine<'_> {
             .collect();
         let mut copied = self
             .bdd
-            .quantify(super::bdd::Quantifier::Some, with, &|var| {
+            .quantify(super::bdd::Quantifier::Some, with, |var| {
                 pairs.iter().any(|(_, copy)| *copy == var)
             });
         // From the last bit up, so that what is added always stands above what is there.

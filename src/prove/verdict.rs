@@ -1,8 +1,9 @@
 //! From where packets can end to a verdict, and a packet to show for it.
 
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
-use super::bdd::Set;
+use super::bdd::{Bdd, Set};
 use super::class::{HostView, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
@@ -17,6 +18,8 @@ pub struct Prover<'r> {
     layers: Vec<&'r Ruleset>,
     host: &'r HostView,
     patterns: BTreeSet<IfacePattern>,
+    /// The sets of the walks before: the next one needs many of them again.
+    sets: Cell<Option<Bdd>>,
 }
 
 /// What one walk is about.
@@ -39,6 +42,7 @@ impl<'r> Prover<'r> {
             layers: rulesets.to_vec(),
             host,
             patterns,
+            sets: Cell::default(),
         }
     }
 
@@ -54,7 +58,8 @@ impl<'r> Prover<'r> {
         if claim.expect != Expect::Dropped || !class.turned {
             return addressed;
         }
-        if matches!(addressed, Verdict::Violated { .. }) || !self.engine(class).may_turn(class) {
+        let may_turn = || self.with_engine(class, |engine| engine.may_turn(class));
+        if matches!(addressed, Verdict::Violated { .. }) || !may_turn() {
             return addressed;
         }
         match (addressed, self.turned(question)) {
@@ -74,11 +79,13 @@ impl<'r> Prover<'r> {
             Verdict::Held => return Verdict::Held,
             Verdict::Violated { walk } | Verdict::Undecided { walk, .. } => walk,
         };
+        let class = question.class;
+        let foreign_nat = || self.with_engine(class, |engine| engine.foreign_nat(class));
         match self.answer(Question {
             follow: Follow::Turned,
             ..question
         }) {
-            Verdict::Held if self.engine(question.class).foreign_nat(question.class) => {
+            Verdict::Held if foreign_nat() => {
                 let why = "a native NAT chain may turn packets here".to_owned();
                 Verdict::Undecided { why, walk }
             }
@@ -88,15 +95,25 @@ impl<'r> Prover<'r> {
 
     /// Walks a class, and tells every rule it comes to and what that had to say.
     pub fn explain(&self, class: &PacketClass) -> Walk {
-        let mut engine = self.engine(class);
-        engine.walk = Some(Walk::default());
-        engine.prepare(class);
-        let start = engine.start(class, false, true);
-        engine.follow(class, start);
-        self.written(engine)
+        self.with_engine(class, |engine| {
+            engine.walk = Some(Walk::default());
+            engine.prepare(class);
+            let start = engine.start(class, false, true);
+            engine.follow(class, start);
+            written(engine)
+        })
     }
 
-    fn engine(&self, class: &PacketClass) -> Engine<'r> {
+    /// Lends an engine, which starts from the sets of those before it.
+    fn with_engine<T>(&self, class: &PacketClass, work: impl FnOnce(&mut Engine<'r>) -> T) -> T {
+        let sets = self.sets.take().map_or_else(Bdd::new, Bdd::renewed);
+        let mut engine = self.engine(class, sets);
+        let result = work(&mut engine);
+        self.sets.set(Some(engine.bdd));
+        result
+    }
+
+    fn engine(&self, class: &PacketClass, sets: Bdd) -> Engine<'r> {
         let mut patterns = self.patterns.clone();
         let ifaces = match &class.from {
             Origin::Interface(ifaces) => Some(ifaces),
@@ -113,6 +130,7 @@ impl<'r> Prover<'r> {
             .copied()
             .collect();
         Engine::new(
+            sets,
             layers,
             self.host,
             class.family,
@@ -162,22 +180,35 @@ impl<'r> Prover<'r> {
         }
     }
 
+    /// The least careful look that settles it.
     fn answer(&self, question: Question<'_>) -> Verdict {
-        let mut engine = self.engine(question.class);
-        if question.expect == Some(Expect::Dropped) {
-            engine.care = Care::Least;
-            if self.run(&mut engine, question, None).is_empty() && !engine.exhausted() {
-                return Verdict::Held;
-            }
-            engine = self.engine(question.class);
-            engine.care = Care::Block;
-        }
-        let mut bad = self.run(&mut engine, question, None);
-        if engine.choices && engine.care != Care::Full && !bad.is_empty() {
-            // What else could become of the packets matters now.
-            engine = self.engine(question.class);
-            bad = self.run(&mut engine, question, None);
-        }
+        let cares: &[Care] = match question.expect {
+            Some(Expect::Dropped) => &[Care::Least, Care::Block, Care::Full],
+            _ => &[Care::Full],
+        };
+        let look = |care: &Care| {
+            self.with_engine(question.class, |engine| {
+                engine.care = *care;
+                self.look(engine, question)
+            })
+        };
+        cares.iter().find_map(look).unwrap_or_else(too_much)
+    }
+
+    /// The verdict, unless only a more careful look can tell.
+    fn look(&self, engine: &mut Engine<'r>, question: Question<'_>) -> Option<Verdict> {
+        let bad = self.run(engine, question, None);
+        let careful = match engine.care {
+            Care::Least => bad.is_empty() && !engine.exhausted(),
+            // What else could become of the packets matters where NAT had a choice.
+            Care::Block => bad.is_empty() || !engine.choices,
+            Care::Full => true,
+        };
+        careful.then(|| self.judge(engine, question, bad))
+    }
+
+    /// The verdict, when that is where packets of the question end badly.
+    fn judge(&self, engine: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Verdict {
         if engine.exhausted() {
             return too_much();
         }
@@ -194,12 +225,8 @@ impl<'r> Prover<'r> {
             return too_much();
         }
         let violated = !certain.is_empty();
-        let chosen = Chosen::new(
-            &engine,
-            question.class,
-            if violated { certain } else { bad },
-        );
-        let (walk, confirmed) = self.walk(&engine, question, &chosen);
+        let chosen = Chosen::new(engine, question.class, if violated { certain } else { bad });
+        let (walk, confirmed) = self.walk(engine, question, &chosen);
         if violated && confirmed {
             return Verdict::Violated { walk };
         }
@@ -226,7 +253,7 @@ impl<'r> Prover<'r> {
 
     /// Walks one packet; answers whether it ends badly again.
     fn walk(&self, from: &Engine<'r>, question: Question<'_>, chosen: &Chosen) -> (Walk, bool) {
-        let mut engine = self.engine(question.class);
+        let mut engine = self.engine(question.class, Bdd::new());
         engine.walk = Some(Walk::default());
         let answers = from.questions.iter().enumerate();
         let answers: HashMap<Site, bool> = answers
@@ -241,22 +268,18 @@ impl<'r> Prover<'r> {
         engine.answers = Some(answers);
         let bad = self.run(&mut engine, question, Some(chosen));
         let confirmed = !bad.is_empty() && !engine.exhausted();
-        let mut walk = self.written(engine);
+        let mut walk = written(&mut engine);
         walk.example = Some(chosen.packet.clone());
         (walk, confirmed)
     }
+}
 
-    fn written(&self, engine: Engine<'r>) -> Walk {
-        let ends = engine
-            .ends
-            .iter()
-            .filter(|(_, set)| !set.is_empty())
-            .map(|(end, _)| *end);
-        let ends = ends.collect();
-        Walk {
-            ends,
-            ..engine.walk.unwrap_or_default()
-        }
+fn written(engine: &mut Engine<'_>) -> Walk {
+    let ends = engine.ends.iter();
+    let ends = ends.filter(|(_, set)| !set.is_empty());
+    Walk {
+        ends: ends.map(|(end, _)| *end).collect(),
+        ..engine.walk.take().unwrap_or_default()
     }
 }
 

@@ -38,7 +38,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
@@ -50,7 +50,7 @@ pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
 
 /// The address family of a ruleset: iptables and ip6tables hold separate ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Family {
     /// What `iptables` manages.

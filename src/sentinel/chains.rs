@@ -3,6 +3,7 @@
 use std::io;
 
 use super::orders::Guarded;
+use crate::guarantee::TAG_PREFIX;
 use crate::kernel::nftables::{Batch, Held, Refused, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
@@ -126,7 +127,7 @@ impl Guarded {
         self.rules.iter().enumerate().filter_map(drift).collect()
     }
 
-    /// Takes out the copies that are somewhere else, and puts the rules on top.
+    /// Takes out what bears the guard's tag, wherever it stands, and puts the rules on top.
     fn repair(&self, held: &Held, make_chain: bool) -> Batch {
         let mut batch = Batch::default();
         if make_chain {
@@ -134,8 +135,7 @@ impl Guarded {
         } else if self.whole {
             batch.flush(&self.name);
         } else {
-            let ours = |content: &[u8]| self.rules.iter().any(|rule| rule.raw.content == content);
-            for rule in held.rules.iter().filter(|rule| ours(&rule.content)) {
+            for rule in held.rules.iter().filter(|rule| rule.mentions(TAG_PREFIX)) {
                 batch.delete(&self.name, rule.handle);
             }
         }

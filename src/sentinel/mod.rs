@@ -95,9 +95,9 @@ impl Sentinel {
         self.order(Order::Hold(Instant::now() + limit));
     }
 
-    /// Makes it look at everything now.
-    pub fn look(&self) {
-        self.order(Order::Look);
+    /// Makes it go on with the orders that it has.
+    pub fn resume(&self) {
+        self.order(Order::Resume);
     }
 
     /// Whether it still runs.

@@ -23,8 +23,8 @@ pub enum Order {
     /// Leave the visible layer alone until then, or until there are new orders: the slow side is
     /// about to change it.
     Hold(Instant),
-    /// Look at everything now.
-    Look,
+    /// Go on, and look at everything now.
+    Resume,
     /// End.
     Leave,
 }

@@ -127,7 +127,10 @@ impl Watcher {
                     look = true;
                 }
                 Order::Hold(until) => self.held = Some(until),
-                Order::Look => look = true,
+                Order::Resume => {
+                    self.held = None;
+                    look = true;
+                }
                 Order::Leave => return (false, true),
             }
         }

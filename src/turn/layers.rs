@@ -7,6 +7,7 @@ use std::io;
 use super::Target;
 use super::seal::SealReading;
 use crate::config::settings::Backend as BackendChoice;
+use crate::kernel::exec::side_by_side;
 use crate::kernel::iptables::{self, Backend, Tool};
 use crate::kernel::nftables::{Inventory, generation};
 use crate::prove::ForeignChain;
@@ -62,9 +63,7 @@ impl Layers {
             layers.own.insert(*family, ruleset);
             layers.unread.push(why.clone());
         }
-        for tool in &target.tools {
-            let wanted = |table: &str| target.wants(tool.family, table);
-            let (ruleset, unread) = read_tables(tool, inventory, wanted);
+        for (tool, (ruleset, unread)) in target.tools.iter().zip(read_own(target, inventory)) {
             layers.own.insert(tool.family, ruleset);
             layers.unread.extend(unread);
             if target.claims_of(tool.family).next().is_some() {
@@ -103,6 +102,21 @@ impl Layers {
                 table.shown = Shown::Unreadable(why.to_owned());
             }
         }
+    }
+}
+
+/// Reads the tables of each tool. Where one takes iptables-legacy's lock, the other would wait for
+/// it, and some versions wait a second at a time; so then one after the other.
+fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
+    let read = |tool: &Tool| {
+        let wanted = |table: &str| target.wants(tool.family, table);
+        read_tables(tool, inventory, wanted)
+    };
+    let mut tools = target.tools.iter();
+    if tools.all(|tool| tool.backend == Backend::Nft) {
+        side_by_side(&target.tools, read)
+    } else {
+        target.tools.iter().map(read).collect()
     }
 }
 

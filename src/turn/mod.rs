@@ -35,7 +35,7 @@ use crate::state::{State, Store};
 const ATTEMPTS: usize = 3;
 
 /// What a turn found and did.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Turn {
     /// The tools that were used.
     pub tools: Vec<Tool>,
@@ -47,7 +47,7 @@ pub struct Turn {
     pub failures: Vec<Failure>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
-    /// How the guarantees stood when it began.
+    /// How the guarantees stood when it began; nothing where something was changed and nobody asked.
     pub found: Vec<Outcome>,
     /// How they stand at its end.
     pub outcomes: Vec<Outcome>,
@@ -112,6 +112,8 @@ pub struct Hands<'a> {
     pub seal: &'a mut Option<Seal>,
     /// Called before the visible layer is changed: nobody else who keeps it should step in.
     pub before_change: &'a dyn Fn(),
+    /// Whether it matters how the guarantees stood before the change: a proof of its own.
+    pub prove_found: bool,
 }
 
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
@@ -139,8 +141,14 @@ pub fn apply(
     let open = first.input_is_open() && target.may_open_input;
     let mut last = changes.bring_about(target, open, &first, memory, hands);
     let repaired = started.elapsed();
-    let found = outcomes(posture, &first.prove(target), &first.sealed(target));
     let mut proofs = last.as_ref().unwrap_or(&first).prove(target);
+    let found = match last {
+        None => outcomes(posture, &proofs, &first.sealed(target)),
+        Some(_) if hands.prove_found => {
+            outcomes(posture, &first.prove(target), &first.sealed(target))
+        }
+        Some(_) => Vec::new(),
+    };
     let needed = last
         .as_ref()
         .unwrap_or(&first)

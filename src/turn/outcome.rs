@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Proof;
 use crate::guarantee::Guarantee;
@@ -10,7 +10,7 @@ use crate::posture::{Decision, Posture};
 use crate::prove::Verdict;
 
 /// Whether a guarantee holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Standing {
     /// Each of its claims is proved.
@@ -21,6 +21,27 @@ pub enum Standing {
     Undecided,
     /// Nobody asked for it.
     NotRequired,
+}
+
+impl Standing {
+    /// All of them.
+    pub const ALL: [Self; 4] = [
+        Self::Held,
+        Self::Violated,
+        Self::Undecided,
+        Self::NotRequired,
+    ];
+
+    /// The word of the API, of metrics and of the journal.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Held => "held",
+            Self::Violated => "violated",
+            Self::Undecided => "undecided",
+            Self::NotRequired => "not-required",
+        }
+    }
 }
 
 /// What came of a guarantee in a turn.

@@ -12,7 +12,7 @@ use crate::kernel::nftables::{Socket, seal};
 use crate::ruleset::{Family, Ruleset};
 
 /// How the native layer stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SealState {
     /// `enabled = false` under `[seal]`.
@@ -27,7 +27,16 @@ pub enum SealState {
     /// runs.
     Unowned,
     /// It is not there, or not whole.
+    #[default]
     Missing,
+}
+
+impl SealState {
+    /// Whether it holds everything that it should.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        matches!(self, Self::OwnedPersistent | Self::Owned | Self::Unowned)
+    }
 }
 
 impl fmt::Display for SealState {
@@ -57,7 +66,7 @@ pub struct Stopped {
 }
 
 /// What there is to say of the seal at the end of a turn.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct SealReport {
     /// How it stands.
     pub state: SealState,

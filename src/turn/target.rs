@@ -2,6 +2,7 @@
 
 use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
 use crate::guarantee::{Guarantee, Rules, Scope, covers};
+use crate::kernel::exec::side_by_side;
 use crate::kernel::facts::Facts;
 use crate::kernel::iptables::Tool;
 use crate::posture::Posture;
@@ -43,10 +44,11 @@ impl Target {
             sysctls: true,
             ..Self::of(settings, posture, &scope)
         };
-        for &family in &scope.families {
-            match Tool::find(family, choice) {
+        let found = side_by_side(&scope.families, |family| Tool::find(*family, choice));
+        for (family, tool) in scope.families.iter().zip(found) {
+            match tool {
                 Ok(tool) => target.tools.push(tool),
-                Err(error) => target.toolless.push((family, error.to_string())),
+                Err(error) => target.toolless.push((*family, error.to_string())),
             }
         }
         target

@@ -33,6 +33,7 @@ pub mod http;
 pub mod imds;
 pub mod namespace;
 pub mod probe;
+pub mod socket;
 pub mod systemd;
 pub mod tamper;
 pub mod topology;

@@ -45,6 +45,12 @@ fn the_defaults_are_the_documented_ones() {
     [log]
     level = "info"
     target = "auto"
+
+    [metrics]
+    textfile = ""
+
+    [fleet]
+    ssm_inventory = ""
     "#);
 }
 
@@ -53,7 +59,8 @@ fn every_key_is_read() {
     let settings = parse(
         "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
-         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n",
+         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
+         [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
     )
     .unwrap();
     let expected = Settings {
@@ -78,6 +85,12 @@ fn every_key_is_read() {
             level: LogLevel::Trace,
             target: LogTarget::Stderr,
         },
+        metrics: Metrics {
+            textfile: Some("/m/x.prom".into()),
+        },
+        fleet: Fleet {
+            ssm_inventory: Some("/i/x.json".into()),
+        },
     };
     assert_eq!(settings, expected);
 }
@@ -93,6 +106,8 @@ fn what_is_written_is_read_again() {
 fn errors_say_where_what_and_how() {
     let bad = [
         "[imds]\nblok = \"auto\"",
+        "[metrics]\ntextfile = \"x.prom\"",
+        "[fleet]\nssm_inventory = \"/x\"",
         "[imsd]\nblock = \"auto\"",
         "block = \"always\"",
         "[imds]\n\n[verify]\nlevel = \"info\"",

@@ -47,6 +47,17 @@ impl<'a> Rule<'a> {
         Ok(rule)
     }
 
+    /// How many packets its counter has seen, if it has one (NFTA_COUNTER_PACKETS).
+    pub(super) fn packets(&self) -> Option<u64> {
+        const PACKETS: u16 = 2;
+        let (_, data) = self
+            .expressions
+            .iter()
+            .find(|(name, _)| *name == b"counter")?;
+        let (_, value) = each(data).find(|(kind, _)| matches!(kind, Ok(PACKETS)))?;
+        Some(u64::from_be_bytes(value.try_into().ok()?))
+    }
+
     /// What in the rule iptables-nft would not have made; `None` where its listing can be trusted.
     pub(super) fn why_foreign(&self, family: Family) -> Option<String> {
         let mut counter = false;

@@ -3,6 +3,7 @@
 mod attributes;
 mod batch;
 mod commits;
+mod counters;
 mod foreign;
 mod message;
 mod native;
@@ -21,6 +22,7 @@ use netlink_packet_netfilter::nftables::{
 
 pub use self::batch::{Batch, Refused};
 pub use self::commits::{Commit, Commits, Heard};
+pub use self::counters::packets;
 use self::foreign::Rule;
 pub use self::message::Proto;
 pub use self::rules::{BaseHook, ChainName, Held, RawRule, exists, first_of};

@@ -137,7 +137,10 @@ impl Seal {
     /// none. Returns whether anything had to be done. Packets counted so far stay counted.
     pub fn keep(&mut self, rules: &[NativeRule]) -> Result<bool, Error> {
         let mut changed = false;
-        let flags = self.flags()?;
+        let flags = match rules {
+            [] => 0,
+            _ => self.flags()?,
+        };
         for _ in 0..ATTEMPTS {
             let wanted = self.possible(rules);
             let (generation, (own, twin)) = self
@@ -172,16 +175,35 @@ impl Seal {
         rules.iter().filter(possible).cloned().collect()
     }
 
-    /// The flags that this kernel takes and heeds: tried on a table of their own and read back, once.
+    /// The flags that this kernel takes and heeds: tried and read back, once.
     fn flags(&mut self) -> Result<u32, Error> {
         if let Some(flags) = self.flags {
             return Ok(flags);
         }
+        for _ in 0..ATTEMPTS {
+            if let Some(flags) = self.try_flags()? {
+                return Ok(*self.flags.insert(flags));
+            }
+        }
+        Err(kernel(TABLE, "make")(Refused::Stale.into()))
+    }
+
+    /// Tries them on the seal's own table where there is none, and leaves it there: after a table is
+    /// deleted, whoever next closes a netlink socket waits for it to be gone, some 10 ms
+    /// (nft_rcv_nl_event() in net/netfilter/nf_tables_api.c). Else on a table made for it. `None`
+    /// where somebody else changed something meanwhile.
+    fn try_flags(&mut self) -> Result<Option<u32>, Error> {
+        let (generation, own) = self
+            .socket
+            .steady(ATTEMPTS, |socket| find(socket, TABLE))
+            .map_err(kernel(TABLE, "read"))?;
+        let table = if own.is_none() { TABLE } else { PROBE };
         for flags in [OWNER | PERSIST, OWNER] {
             let mut batch = Batch::default();
-            new_table(&mut batch, PROBE, flags);
-            match batch.commit(&mut self.socket, None) {
+            new_table(&mut batch, table, flags);
+            match batch.commit(&mut self.socket, Some(generation)) {
                 Ok(()) => {}
+                Err(Refused::Stale) => return Ok(None),
                 Err(Refused::Kernel(error))
                     if matches!(
                         error.raw_os_error().map(Errno::from_raw),
@@ -190,18 +212,19 @@ impl Seal {
                 {
                     continue;
                 }
-                Err(error) => return Err(kernel(PROBE, "make")(error.into())),
+                Err(error) => return Err(kernel(table, "make")(error.into())),
             }
-            let found = find(&mut self.socket, PROBE).map_err(kernel(PROBE, "read"))?;
-            let mut batch = Batch::default();
-            remove(&mut batch, PROBE);
-            batch
-                .commit(&mut self.socket, None)
-                .map_err(|error| kernel(PROBE, "delete")(error.into()))?;
-            let heeded = found.map_or(0, |table| table.flags & flags);
-            return Ok(*self.flags.insert(heeded));
+            let found = find(&mut self.socket, table).map_err(kernel(table, "read"))?;
+            if table == PROBE {
+                let mut batch = Batch::default();
+                remove(&mut batch, PROBE);
+                batch
+                    .commit(&mut self.socket, None)
+                    .map_err(|error| kernel(PROBE, "delete")(error.into()))?;
+            }
+            return Ok(Some(found.map_or(0, |table| table.flags & flags)));
         }
-        Ok(*self.flags.insert(0))
+        Ok(Some(0))
     }
 
     /// Adds what makes the owned table right.
@@ -222,12 +245,16 @@ impl Seal {
         }
         let right = !wanted.is_empty() && table.holds(TABLE, wanted);
         let orphan = table.flags & OWNER != 0 && table.owner == 0;
+        // As the trial of the flags left it.
+        let bare = mine && table.chains.is_empty();
         if right && (mine || flags & OWNER == 0) {
             return Ok(());
         }
         if right && orphan {
             // It was left whole: it is adopted as it is.
             new_table(batch, TABLE, flags);
+        } else if bare && table.flags == flags && !wanted.is_empty() {
+            build(batch, TABLE, flags, &[], wanted);
         } else {
             remove(batch, TABLE);
             build(batch, TABLE, flags, &table.counted(wanted), wanted);
@@ -414,6 +441,12 @@ fn build(batch: &mut Batch, table: &str, flags: u32, counted: &[u64], rules: &[N
         let packets = counted.get(place).copied().unwrap_or(0);
         batch.add(&chain(table, rule.hook), &native::encode(rule, packets));
     }
+}
+
+/// The owned table and the chain in which a rule stands.
+#[must_use]
+pub fn place(rule: &NativeRule) -> String {
+    format!("{TABLE} {}", chain_name(rule.hook))
 }
 
 const fn chain_name(hook: NativeHook) -> &'static str {

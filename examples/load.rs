@@ -1,0 +1,170 @@
+//! How the status socket bears a crowd: many requests from many clients, a thousand more that say
+//! nothing, and somebody who flushes the rules meanwhile. A real daemon in a private lab; prints
+//! figures.
+//!
+//! `make load`, or `load [REQUESTS] [FLUSHES]`.
+
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a measurement stops where it goes wrong"
+)]
+
+#[allow(dead_code, reason = "the load needs a part of what the tests need")]
+#[path = "../tests/lab/mod.rs"]
+mod lab;
+
+use std::fs;
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::tamper::Backend;
+use lab::wait::eventually;
+
+const CLIENTS: u64 = 64;
+const SILENT: usize = 1000;
+const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST: &[u8] = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
+
+fn main() {
+    let mut arguments = std::env::args()
+        .skip(1)
+        .map(|a| a.parse().expect("a number"));
+    let requests: u64 = arguments.next().unwrap_or(10_000);
+    let flushes: u64 = arguments.next().unwrap_or(100);
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    daemon.wait_for_log("keeping the rules", PATIENCE);
+    lab.get("/v1/status");
+    println!(
+        "memory before             {:>8} KiB",
+        memory(&daemon, "VmRSS")
+    );
+
+    let silent: Vec<UnixStream> = (0..SILENT).map_while(|_| lab.connect().ok()).collect();
+    println!("silent clients            {:>8}", silent.len());
+    let (times, attack) = thread::scope(|scope| {
+        let attack = scope.spawn(|| attack(&lab, &daemon, flushes));
+        (crowd(&lab, requests), attack.join().unwrap())
+    });
+    drop(silent);
+    times.print();
+    attack.print("flush until put right", flushes);
+    println!(
+        "memory at its most        {:>8} KiB",
+        memory(&daemon, "VmHWM")
+    );
+    println!(
+        "memory after              {:>8} KiB",
+        memory(&daemon, "VmRSS")
+    );
+    println!(
+        "healthz                   {:>8}",
+        lab.get("/healthz").status
+    );
+}
+
+/// Durations, and what went wrong.
+struct Times {
+    all: Vec<Duration>,
+    wall: Duration,
+    failed: u64,
+}
+
+impl Times {
+    fn print(&self) {
+        let done = self.all.len() as u64;
+        let rate = done as f64 / self.wall.as_secs_f64();
+        println!(
+            "requests answered         {done:>8}, {} not, {rate:.0} a second",
+            self.failed
+        );
+        println!("  time to answer          {}", quantiles(&self.all));
+    }
+}
+
+/// Flushes, and how long each was open.
+struct Attack(Vec<Duration>);
+
+impl Attack {
+    fn print(&self, what: &str, of: u64) {
+        println!("{what:<26}{:>8} of {of}", self.0.len());
+        println!("  time                    {}", quantiles(&self.0));
+    }
+}
+
+fn quantiles(times: &[Duration]) -> String {
+    let mut times = times.to_vec();
+    times.sort();
+    let at = |share: usize| {
+        let index = (times.len() * share / 100).min(times.len().saturating_sub(1));
+        times.get(index).map_or(0.0, |t| t.as_secs_f64() * 1000.0)
+    };
+    format!(
+        "p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
+        at(50),
+        at(99),
+        at(100)
+    )
+}
+
+fn crowd(lab: &Lab, requests: u64) -> Times {
+    let (left, failed) = (AtomicU64::new(requests), AtomicU64::new(0));
+    let started = Instant::now();
+    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
+    let client = || {
+        let mut times = Vec::new();
+        while take().is_ok() {
+            let started = Instant::now();
+            match lab.send(REQUEST) {
+                Some(reply) if reply.status == 200 && reply.body.ends_with("}\n") => {
+                    times.push(started.elapsed());
+                }
+                _ => drop(failed.fetch_add(1, Ordering::Relaxed)),
+            }
+        }
+        times
+    };
+    let all = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
+        clients
+            .into_iter()
+            .flat_map(|client| client.join().unwrap())
+            .collect()
+    });
+    Times {
+        all,
+        wall: started.elapsed(),
+        failed: failed.into_inner(),
+    }
+}
+
+fn attack(lab: &Lab, daemon: &Daemon, flushes: u64) -> Attack {
+    let tamper = lab.tamper(Backend::Nft);
+    let flush = |_| {
+        let seen = daemon.log().len();
+        tamper.flush("filter", Some("FORWARD"));
+        let started = Instant::now();
+        eventually(PATIENCE, "the flush is put right", || {
+            daemon.log()[seen..].contains("put right")
+        });
+        started.elapsed()
+    };
+    Attack((0..flushes).map(flush).collect())
+}
+
+/// A line of /proc/PID/status, in KiB.
+fn memory(daemon: &Daemon, line: &str) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
+    let line = status.lines().find_map(|l| l.strip_prefix(line));
+    let number = line.and_then(|l| l.split_whitespace().nth(1));
+    number
+        .and_then(|n| n.parse().ok())
+        .expect("a figure in KiB")
+}

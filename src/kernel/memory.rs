@@ -1,0 +1,98 @@
+//! The memory of the process, which sits on every host: what a turn needed is given back.
+//!
+//! A proof takes some megabytes for some milliseconds, and its code is not used again until
+//! something changes.
+
+use std::fs;
+use std::ptr;
+
+use nix::libc;
+
+/// From this size on a block is a mapping of its own, and so is gone when it is freed; and the most
+/// that stays at a heap's end.
+///
+/// glibc moves both limits up with every large block that is freed, unless they are set
+/// (mallopt(3), `M_MMAP_THRESHOLD`): then what one turn took would never go back.
+#[cfg(target_env = "gnu")]
+const LARGE: libc::c_int = 128 * 1024;
+
+/// Makes the allocator give back what is freed. To be called first thing in `main`.
+pub fn spare() {
+    #[cfg(target_env = "gnu")]
+    for limit in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {
+        // SAFETY: it changes a setting of the allocator and touches no block.
+        unsafe { libc::mallopt(limit, LARGE) };
+    }
+}
+
+/// Gives back what a turn does not leave in use: free pages of the heap, and the pages of code. The
+/// code stays in the page cache, and what is executed again is mapped again, 16 pages at a time
+/// (`fault_around_bytes`, mm/memory.c).
+pub fn give_back() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: it returns free pages to the kernel and leaves the blocks in use as they are.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+    // Without /proc nothing is given back, which harms nobody.
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    for (start, length) in maps.lines().filter_map(code_of_file) {
+        // SAFETY: the mapping is private, from a file, and was never writable, so that its pages
+        // are those of the file and come back from there (madvise(2), MADV_DONTNEED); no
+        // reference to anything that is written lives in it.
+        unsafe {
+            libc::madvise(
+                ptr::without_provenance_mut(start),
+                length,
+                libc::MADV_DONTNEED,
+            )
+        };
+    }
+}
+
+/// Where a line of maps tells of code that stands in a file, and how many bytes: `start-end r-xp
+/// offset device inode path` (proc_pid_maps(5)). Linkers relocate data, never code.
+fn code_of_file(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let is_code = words.next()? == "r-xp";
+    // The vdso and the like have no inode.
+    let in_file = words.nth(2)? != "0";
+    let start = usize::from_str_radix(start, 16).ok()?;
+    let end = usize::from_str_radix(end, 16).ok()?;
+    (is_code && in_file && start < end).then(|| (start, end - start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_in_files_is_given_back() {
+        let code = "55d4a8a4e000-55d4a8c1f000 r-xp 0005e000 fe:00 1311 /usr/sbin/ecs-netguard";
+        assert_eq!(code_of_file(code), Some((0x55d4_a8a4_e000, 0x1d_1000)));
+        for line in [
+            "55d4a8c1f000-55d4a8c5f000 r--p 0022f000 fe:00 1311 /usr/sbin/ecs-netguard",
+            "55d4a8c5f000-55d4a8c60000 rw-p 0026e000 fe:00 1311 /usr/sbin/ecs-netguard",
+            "55d4a8c60000-55d4a8c70000 rwxp 0026e000 fe:00 1311 /usr/sbin/ecs-netguard",
+            "7ffd1c5f2000-7ffd1c5f4000 r-xp 00000000 00:00 0 [vdso]",
+            "7f0000000000-7f0000010000 rw-p 00000000 00:00 0",
+            "",
+        ] {
+            assert_eq!(code_of_file(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_use_stays() {
+        spare();
+        let blocks: Vec<Vec<u8>> = (0..64).map(|n| vec![n; 64 * 1024]).collect();
+        let (kept, freed): (Vec<_>, Vec<_>) =
+            blocks.into_iter().partition(|b| b.first() < Some(&8));
+        drop(freed);
+        give_back();
+        for (n, block) in kept.iter().enumerate() {
+            assert!(block.iter().all(|byte| usize::from(*byte) == n));
+        }
+    }
+}

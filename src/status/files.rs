@@ -1,0 +1,22 @@
+//! Files for other programs, replaced as a whole: a reader sees the old one or the new one.
+
+use std::fs::Permissions;
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+
+/// Replaces `path` by a file with this content and mode. Whether the disk has it yet does not matter
+/// here; what must outlive a power cut is written by [`crate::state`].
+pub(super) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .ok_or_else(|| io::Error::other("it is not the path of a file in a directory"))?;
+    let mut temporary = tempfile::NamedTempFile::new_in(dir)?;
+    temporary.write_all(content)?;
+    temporary
+        .as_file()
+        .set_permissions(Permissions::from_mode(mode))?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    Ok(())
+}

@@ -1,0 +1,358 @@
+//! Figures for Prometheus, counted where things happen and written down when somebody asks.
+//!
+//! Every set of labels is bounded: guarantees, states and kinds are the program's own; of command
+//! names, which anybody can choose, only the first [`MAX_COMMANDS`] are told apart.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use prometheus_client::encoding::text;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::{Metric, Registry};
+
+use super::model::Overall;
+use super::own::Own;
+use super::published::Published;
+use crate::event::{Event, Kind};
+use crate::guarantee::Guarantee;
+use crate::posture::Decision;
+use crate::turn::Standing;
+
+/// What `/metrics` answers with.
+pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// How many names of commands are told apart; the rest is `other`.
+pub const MAX_COMMANDS: usize = 20;
+
+/// Repairs take from tens of microseconds to the seconds of a safety net; in seconds.
+const REPAIR_BUCKETS: [f64; 14] = [
+    0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0,
+    5.0,
+];
+/// A verification reads and proves everything: milliseconds to seconds.
+const VERIFICATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
+
+type Labels = Vec<(&'static str, String)>;
+type Seconds = Counter<f64, AtomicU64>;
+type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
+
+/// All of them.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Registry,
+    state: Family<Labels, Gauge>,
+    guarantee: Family<Labels, Gauge>,
+    posture: Family<Labels, Gauge>,
+    stopped: Family<Labels, Counter>,
+    traps: Gauge,
+    events: Family<Labels, Counter>,
+    drift: Family<Labels, Counter>,
+    repairs: Family<Labels, Counter>,
+    repair_duration: Histograms,
+    window: Family<Labels, Seconds>,
+    fights: Family<Labels, Counter>,
+    verifications: Counter,
+    verification_duration: Histogram,
+    last_proof: Gauge<f64, AtomicU64>,
+    cpu: Seconds,
+    memory: Gauge,
+    commands: Mutex<BTreeSet<String>>,
+    decisions: Mutex<Vec<Decision>>,
+}
+
+fn repair_histogram() -> Histogram {
+    Histogram::new(REPAIR_BUCKETS)
+}
+
+impl Metrics {
+    /// All of them, at nought.
+    #[must_use]
+    pub fn new(started: SystemTime) -> Self {
+        let mut registry = Registry::with_prefix("ecs_netguard");
+        let build = Family::<Labels, Gauge>::default();
+        let version = env!("CARGO_PKG_VERSION").to_owned();
+        build.get_or_create(&vec![("version", version)]).set(1);
+        let start = Gauge::<f64, AtomicU64>::default();
+        start.set(seconds(started));
+        let r = &mut registry;
+        put(r, "build_info", "The version of the daemon", build);
+        put(
+            r,
+            "process_start_time_seconds",
+            "When the daemon began, in seconds since 1970",
+            start,
+        );
+        let this = Self {
+            state: put(
+                r,
+                "state",
+                "1 for how the host stands as a whole, 0 for how it does not",
+                Family::default(),
+            ),
+            guarantee: put(
+                r,
+                "guarantee_state",
+                "1 for how the guarantee stands, 0 for how it does not",
+                Family::default(),
+            ),
+            posture: put(
+                r,
+                "guarantee_required",
+                "Whether the guarantee is required, and which line of which input says so",
+                Family::default(),
+            ),
+            stopped: put(
+                r,
+                "packets_stopped",
+                "Packets that the guarantee's rules stopped",
+                Family::default(),
+            ),
+            traps: put(
+                r,
+                "config_traps",
+                "Lines of the inputs that mean something else than their writer is likely to think",
+                Gauge::default(),
+            ),
+            events: put(r, "events", "Events, by kind", Family::default()),
+            drift: put(
+                r,
+                "drift",
+                "Changes of what the guard keeps, by the command that made them",
+                Family::default(),
+            ),
+            repairs: put(
+                r,
+                "repairs",
+                "Attempts to put such a change right, by how they ended",
+                Family::default(),
+            ),
+            repair_duration: put(
+                r,
+                "repair_duration_seconds",
+                "From noticing a change until it was put right",
+                Histograms::new_with_constructor(repair_histogram),
+            ),
+            window: put(
+                r,
+                "window_seconds",
+                "Time from noticing a change until it was put right, where no seal kept packets out",
+                Family::default(),
+            ),
+            fights: put(
+                r,
+                "fights",
+                "Times that another program and the guard undid each other's work",
+                Family::default(),
+            ),
+            verifications: put(
+                r,
+                "verifications",
+                "Verifications that ended with a proof or a counterexample",
+                Counter::default(),
+            ),
+            verification_duration: put(
+                r,
+                "verification_duration_seconds",
+                "How long a verification took",
+                Histogram::new(VERIFICATION_BUCKETS),
+            ),
+            last_proof: put(
+                r,
+                "last_verification_timestamp_seconds",
+                "When the last verification ended, in seconds since 1970",
+                Gauge::default(),
+            ),
+            cpu: put(
+                r,
+                "process_cpu_seconds",
+                "Processor time that the daemon used",
+                Seconds::default(),
+            ),
+            memory: put(
+                r,
+                "process_resident_memory_bytes",
+                "Memory that the daemon holds",
+                Gauge::default(),
+            ),
+            commands: Mutex::default(),
+            decisions: Mutex::default(),
+            registry,
+        };
+        this.set_overall(Overall::Undecided);
+        this.begin();
+        this
+    }
+
+    /// What can be counted of a guarantee is there from the beginning: Prometheus cannot tell that a
+    /// counter grew which was not there before.
+    fn begin(&self) {
+        for guarantee in Guarantee::ALL {
+            let of = || ("guarantee", guarantee.name().to_owned());
+            for result in ["repaired", "failed"] {
+                let labels = vec![of(), ("result", result.to_owned())];
+                drop(self.repairs.get_or_create(&labels));
+            }
+            drop(self.fights.get_or_create(&vec![of()]));
+            drop(self.window.get_or_create(&vec![of()]));
+            drop(self.repair_duration.get_or_create(&vec![of()]));
+        }
+    }
+
+    /// Counts what happened.
+    pub(super) fn count(&self, event: &Event) {
+        let one = |labels: Labels, family: &Family<Labels, Counter>| {
+            family.get_or_create(&labels).inc();
+        };
+        one(vec![("kind", event.kind.name().to_owned())], &self.events);
+        let guarantee = event.guarantee.map_or("none", |guarantee| guarantee.name());
+        let of = || ("guarantee", guarantee.to_owned());
+        match event.kind {
+            Kind::Drift | Kind::NotRepaired => {
+                let command = self.command(event.by.as_ref().map(|by| by.comm.as_str()));
+                one(vec![of(), ("command", command)], &self.drift);
+                let result = match event.kind {
+                    Kind::Drift => "repaired",
+                    _ => "failed",
+                };
+                one(vec![of(), ("result", result.to_owned())], &self.repairs);
+                if let Some(repair) = event.repair {
+                    let open = if event.sealed == Some(true) {
+                        0.0
+                    } else {
+                        repair.as_secs_f64()
+                    };
+                    self.repair_duration
+                        .get_or_create(&vec![of()])
+                        .observe(repair.as_secs_f64());
+                    self.window.get_or_create(&vec![of()]).inc_by(open);
+                }
+            }
+            Kind::Fight => one(vec![of()], &self.fights),
+            _ => {}
+        }
+    }
+
+    /// Notes what a turn found.
+    pub(super) fn note(&self, published: &Published) {
+        self.set_overall(published.overall());
+        for status in &published.guarantees {
+            let name = status.name.name();
+            for standing in Standing::ALL {
+                let labels = vec![
+                    ("guarantee", name.to_owned()),
+                    ("state", standing.name().to_owned()),
+                ];
+                let value = i64::from(standing == status.standing);
+                self.guarantee.get_or_create(&labels).set(value);
+            }
+            for stopped in &status.stopped {
+                let labels = vec![
+                    ("guarantee", name.to_owned()),
+                    ("family", stopped.family.to_string().to_lowercase()),
+                    ("interface", stopped.interface.clone()),
+                    ("layer", stopped.layer.name().to_owned()),
+                ];
+                let counter = self.stopped.get_or_create_owned(&labels);
+                counter.inner().store(stopped.packets, Ordering::Relaxed);
+            }
+        }
+        self.note_posture(&published.decisions);
+        self.traps.set(published.traps.len() as i64);
+        self.verifications.inc();
+        self.verification_duration
+            .observe(published.duration.as_secs_f64());
+        self.last_proof.set(seconds(published.at));
+    }
+
+    /// The reasons are part of the labels: those of an earlier posture go.
+    fn note_posture(&self, now: &[Decision]) {
+        let mut before = self
+            .decisions
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if before.as_slice() == now {
+            return;
+        }
+        for decision in before.iter().filter(|decision| !now.contains(decision)) {
+            self.posture.remove(&source(decision));
+        }
+        for decision in now {
+            let required = self.posture.get_or_create_owned(&source(decision));
+            required.set(i64::from(decision.required));
+        }
+        *before = now.to_vec();
+    }
+
+    /// Notes how the host stands as a whole.
+    fn set_overall(&self, now: Overall) {
+        for state in Overall::ALL {
+            let labels = vec![("state", state.name().to_owned())];
+            self.state
+                .get_or_create(&labels)
+                .set(i64::from(state == now));
+        }
+    }
+
+    /// A command's name as a label.
+    fn command(&self, comm: Option<&str>) -> String {
+        let Some(comm) = comm else {
+            return "unknown".to_owned();
+        };
+        let safe = |c: char| {
+            if c.is_ascii_alphanumeric() || "._-+:/".contains(c) {
+                c
+            } else {
+                '_'
+            }
+        };
+        // The kernel's limit is 15 bytes; what came another way is held to it too.
+        let name: String = comm.chars().take(15).map(safe).collect();
+        let mut known = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.contains(&name) || known.len() < MAX_COMMANDS {
+            known.insert(name.clone());
+            name
+        } else {
+            "other".to_owned()
+        }
+    }
+
+    /// All of them as OpenMetrics text; `overall` as it is now, which may be that nothing is known
+    /// any more.
+    #[must_use]
+    pub(super) fn text(&self, overall: Overall) -> String {
+        self.set_overall(overall);
+        if let Some(own) = Own::read() {
+            self.cpu.inner().store(own.cpu.to_bits(), Ordering::Relaxed);
+            self.memory.set(own.memory.try_into().unwrap_or(i64::MAX));
+        }
+        let mut out = String::new();
+        // Writing to a string does not fail.
+        let _infallible = text::encode(&mut out, &self.registry);
+        out
+    }
+}
+
+fn put<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
+    registry.register(name, help, metric.clone());
+    metric
+}
+
+fn source(decision: &Decision) -> Labels {
+    vec![
+        ("guarantee", decision.guarantee.name().to_owned()),
+        ("source", decision.reason.clone()),
+    ]
+}
+
+fn seconds(time: SystemTime) -> f64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    since.as_secs_f64()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,54 @@
+use std::time::Duration;
+
+use super::*;
+use crate::event::By;
+
+fn drift(comm: &str) -> Event {
+    Event {
+        by: Some(By {
+            pid: 1,
+            comm: comm.to_owned(),
+            ..By::default()
+        }),
+        repair: Some(Duration::from_millis(2)),
+        ..Event::new(Kind::Drift, "gone").about(Guarantee::ImdsBlock)
+    }
+}
+
+#[test]
+fn drift_is_counted_by_command_and_the_time_it_was_open() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    metrics.count(&drift("nft"));
+    metrics.count(&Event {
+        sealed: Some(true),
+        ..drift("nft")
+    });
+    let text = metrics.text(Overall::Protected);
+    for line in [
+        r#"ecs_netguard_drift_total{guarantee="imds-block",command="nft"} 2"#,
+        r#"ecs_netguard_repairs_total{guarantee="imds-block",result="repaired"} 2"#,
+        r#"ecs_netguard_window_seconds_total{guarantee="imds-block"} 0.002"#,
+        r#"ecs_netguard_repair_duration_seconds_count{guarantee="imds-block"} 2"#,
+        r#"ecs_netguard_state{state="protected"} 1"#,
+        r#"ecs_netguard_state{state="undecided"} 0"#,
+    ] {
+        assert!(text.contains(line), "{line}:\n{text}");
+    }
+}
+
+#[test]
+fn names_that_anybody_can_choose_are_bounded_and_harmless() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    metrics.count(&drift("a\"b\n{c}\u{202e}"));
+    for n in 0..1000 {
+        metrics.count(&drift(&format!("name{n}")));
+    }
+    let text = metrics.text(Overall::Protected);
+    let drift: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("ecs_netguard_drift_total"))
+        .collect();
+    assert_eq!(drift.len(), MAX_COMMANDS + 1, "{text}");
+    assert!(text.contains(r#"command="a_b__c__"} 1"#), "{text}");
+    assert!(text.contains(r#"command="other"} 981"#), "{text}");
+}

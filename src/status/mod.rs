@@ -1,0 +1,45 @@
+//! Asking the daemon: what it knows is put on a [`board`] by the guard, and read from there by the
+//! status socket, metrics, files for other programs, and commands.
+
+pub mod answer;
+pub mod board;
+mod body;
+pub mod client;
+mod connections;
+mod files;
+pub mod history;
+mod inventory;
+pub mod metrics;
+pub mod model;
+pub mod outputs;
+mod own;
+pub mod published;
+pub mod request;
+pub mod server;
+pub mod stopped;
+mod stream;
+pub mod textfile;
+
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+
+use self::board::Board;
+use self::server::Server;
+use crate::event::{Event, Kind};
+use crate::report;
+
+/// Starts everything that tells what is on the board, within the runtime: the status socket
+/// (`inherited` is systemd's, where it made one) and the files for other programs. That nobody can
+/// ask is no reason not to keep the rules: what fails here is said, and the daemon goes on.
+pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, board: &Arc<Board>) {
+    match Server::new(runtime_dir, inherited, Arc::clone(board)) {
+        Ok(server) => drop(tokio::spawn(server.run())),
+        Err(error) => {
+            let path = runtime_dir.join(server::SOCKET);
+            let message = format!("status socket {}: {error}; nobody can ask", path.display());
+            report::tell(board, Event::new(Kind::Warning, message));
+        }
+    }
+    tokio::spawn(outputs::run(Arc::clone(board)));
+}

@@ -1,0 +1,103 @@
+//! Files for other programs, written after a turn or an event and never else: the metrics for
+//! node_exporter's textfile collector, the inventory document for the SSM agent.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer;
+use super::board::Board;
+use super::files;
+use super::inventory::Document;
+use super::textfile;
+use crate::event::{Event, Kind};
+use crate::report;
+
+/// The least time between two writings: an attacker's hundred flushes are one or two.
+const PAUSE: Duration = Duration::from_secs(2);
+/// Other programs, of other users, read these files.
+const MODE: u32 = 0o644;
+
+/// Writes the files that config.toml names, whenever there is something new to tell.
+pub async fn run(board: Arc<Board>) {
+    let (mut turns, mut events) = (board.follow_turns(), board.follow_events());
+    let mut files = Files::default();
+    loop {
+        let alive = tokio::select! {
+            alive = turns.changed() => alive,
+            alive = events.changed() => alive,
+        };
+        if alive.is_err() {
+            return;
+        }
+        turns.mark_unchanged();
+        events.mark_unchanged();
+        // Without files there is no thread for them either, nor the memory that it would take.
+        let wanted = board
+            .published()
+            .is_some_and(|published| published.textfile.is_some() || published.inventory.is_some());
+        if !wanted {
+            continue;
+        }
+        let at_hand = Arc::clone(&board);
+        // Disks can be slow, and the socket is answered on this thread.
+        let written = tokio::task::spawn_blocking(move || {
+            files.write(&at_hand);
+            files
+        });
+        let Ok(back) = written.await else { return };
+        files = back;
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What is remembered from one writing to the next.
+#[derive(Debug, Default)]
+struct Files {
+    inventory: Vec<u8>,
+    /// What went wrong the last time: said when it is new.
+    failure: Option<String>,
+}
+
+impl Files {
+    fn write(&mut self, board: &Board) {
+        let Some(published) = board.published() else {
+            return;
+        };
+        let mut failure = None;
+        if let Some(path) = &published.textfile {
+            let text = textfile::classic(&board.metrics_text());
+            failure = failed("metrics.textfile", path, write(path, text.as_bytes()));
+        }
+        if let Some(path) = &published.inventory {
+            let document = serde_json::to_vec_pretty(&Document::new(&answer::status(board)));
+            let document = document.unwrap_or_default();
+            if document != self.inventory || !path.exists() {
+                let result = write(path, &document);
+                if result.is_ok() {
+                    self.inventory = document;
+                }
+                failure = failure.or(failed("fleet.ssm_inventory", path, result));
+            }
+        }
+        if failure != self.failure
+            && let Some(message) = &failure
+        {
+            report::tell(board, Event::new(Kind::Warning, message));
+        }
+        self.failure = failure;
+    }
+}
+
+fn write(path: &Path, content: &[u8]) -> io::Result<()> {
+    files::replace(path, content, MODE)
+}
+
+fn failed(key: &str, path: &Path, result: io::Result<()>) -> Option<String> {
+    let error = result.err()?;
+    Some(format!(
+        "{key}: write {}: {error}; make its directory, or take the key out of config.toml",
+        path.display()
+    ))
+}

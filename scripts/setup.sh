@@ -31,6 +31,8 @@ need curl curl curl-minimal
 need cc gcc gcc
 need setpriv util-linux util-linux
 need journalctl systemd systemd
+# Only to check the units: nothing of it is started.
+need systemd-analyze systemd systemd
 
 # The tests' own dockerd starts itself again without its environment, and so finds this library only
 # where the system has it.

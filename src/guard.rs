@@ -84,6 +84,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
             listener.changes.noticed(None, Instant::now());
         }
         listener.told(tell_systemd(cause, &mut guard));
+        guard.rest();
         cause = loop {
             let watchdog = systemd::watchdog_interval();
             let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));

@@ -45,7 +45,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
         let seen = daemon.log().len();
         docker.restart();
         eventually(TIME, "the daemon re-tops its rules", || {
-            daemon.log()[seen..].contains("imds-block: 3 rules displaced by iptables")
+            daemon.log()[seen..].contains("imds-block: 3 rules displaced, put right")
         });
         docker.docker(&["start", "one"]);
         assert!(blocked(&docker, "one"), "after restart {round}");

@@ -90,7 +90,7 @@ fn what_is_taken_away_is_put_back_and_reported() {
                 tamper.docker25_restart()
             }),
             ("task-credentials:", &|| tamper.flush("nat", None)),
-            ("route_localnet=1` missing; put right", &|| {
+            ("route_localnet=1` missing, put right", &|| {
                 lab.host.set_sysctl(ROUTE_LOCALNET, "0");
             }),
             ("loopback-shield:", &|| {

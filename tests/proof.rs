@@ -6,14 +6,12 @@
 mod lab;
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(20);
 
 /// Exit code and text of a command of the program.
 fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {

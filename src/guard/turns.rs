@@ -1,8 +1,8 @@
 //! Turn after turn: what is kept between them, and what the sentinel is told.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
@@ -22,7 +22,6 @@ use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
 use crate::status::published::{Published, Sealed};
-use crate::status::stopped::Tally;
 use crate::systemd;
 use crate::turn::{self, Hands, SealState, Target, Turn};
 
@@ -49,7 +48,6 @@ pub(super) struct Guard {
     seal: Option<Seal>,
     /// Whether systemd keeps a copy of its socket.
     stored: bool,
-    stopped: Tally,
     sentinel: Sentinel,
     /// What the sentinel was told to keep.
     ordered: Option<(Rules, bool)>,
@@ -106,7 +104,6 @@ impl Guard {
             reporter: Reporter::default(),
             seal,
             stored: false,
-            stopped: Tally::default(),
             sentinel,
             ordered: None,
             last_wanted: None,
@@ -132,6 +129,13 @@ impl Guard {
     /// How long the last turn took, and the generation of nf_tables that it read.
     pub(super) fn last(&self) -> (Duration, Option<u32>) {
         (self.took, self.seen.as_ref().map(|seen| seen.generation))
+    }
+
+    /// Gives back the memory that the turn needed.
+    pub(super) fn rest(&self) {
+        memory::give_back();
+        // What the sentinel runs on is mapped again before it matters.
+        self.sentinel.resume();
     }
 
     /// Gives systemd a copy of the seal's socket to keep.
@@ -206,20 +210,14 @@ impl Guard {
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
-        memory::give_back();
-        // What the sentinel runs on is mapped again before it matters.
-        self.sentinel.resume();
     }
 
     /// Puts up what the turn found, for whoever asks.
-    fn publish(&mut self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
-        let stopped = self.stopped.read(target).unwrap_or_else(|error| {
-            tracing::debug!("reading how many packets were stopped: {error}");
-            BTreeMap::new()
-        });
-        let sealed = Sealed::of(target, turn, self.stored, stopped);
+    fn publish(&self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
+        let sealed = Sealed::of(target, turn, self.stored);
         let published = Published::new(inputs, posture, target, turn, sealed);
         self.options.board.publish(published);
+        self.options.board.count(Arc::new(target.clone()));
     }
 
     /// Says that everything was looked at, and is as the last turn found it.

@@ -25,9 +25,9 @@ pub fn spare() {
     }
 }
 
-/// Gives back what a turn does not leave in use: free pages of the heap, and the pages of code. The
-/// code stays in the page cache, and what is executed again is mapped again, 16 pages at a time
-/// (`fault_around_bytes`, mm/memory.c).
+/// Gives back what a turn does not leave in use: free pages of the heap, and the pages of code and
+/// constants. Those stay in the page cache, and what is used again is mapped again, 16 pages at a
+/// time (`fault_around_bytes`, mm/memory.c).
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it returns free pages to the kernel and leaves the blocks in use as they are.
@@ -36,7 +36,7 @@ pub fn give_back() {
     };
     // Without /proc nothing is given back, which harms nobody.
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    for (start, length) in maps.lines().filter_map(code_of_file) {
+    for (start, length) in maps.lines().filter_map(of_file) {
         // SAFETY: the mapping is private, from a file, and was never writable, so that its pages
         // are those of the file and come back from there (madvise(2), MADV_DONTNEED); no
         // reference to anything that is written lives in it.
@@ -50,17 +50,19 @@ pub fn give_back() {
     }
 }
 
-/// Where a line of maps tells of code that stands in a file, and how many bytes: `start-end r-xp
-/// offset device inode path` (proc_pid_maps(5)). Linkers relocate data, never code.
-fn code_of_file(line: &str) -> Option<(usize, usize)> {
+/// Where a line of maps tells of memory that is as it stands in a file, and how many bytes:
+/// `start-end permissions offset device inode path` (proc_pid_maps(5)). That is code, and what begins
+/// a file: its headers and constants. What else is read-only may have been relocated before.
+fn of_file(line: &str) -> Option<(usize, usize)> {
     let mut words = line.split_ascii_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
-    let is_code = words.next()? == "r-xp";
+    let (permissions, offset) = (words.next()?, words.next()?);
+    let unwritten = permissions == "r-xp" || permissions == "r--p" && offset == "00000000";
     // The vdso and the like have no inode.
-    let in_file = words.nth(2)? != "0";
+    let in_file = words.nth(1)? != "0";
     let start = usize::from_str_radix(start, 16).ok()?;
     let end = usize::from_str_radix(end, 16).ok()?;
-    (is_code && in_file && start < end).then(|| (start, end - start))
+    (unwritten && in_file && start < end).then(|| (start, end - start))
 }
 
 #[cfg(test)]
@@ -68,9 +70,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_code_in_files_is_given_back() {
+    fn only_what_is_as_in_its_file_is_given_back() {
         let code = "55d4a8a4e000-55d4a8c1f000 r-xp 0005e000 fe:00 1311 /usr/sbin/ecs-netguard";
-        assert_eq!(code_of_file(code), Some((0x55d4_a8a4_e000, 0x1d_1000)));
+        assert_eq!(of_file(code), Some((0x55d4_a8a4_e000, 0x1d_1000)));
+        let head = "55d4a89f0000-55d4a8a4e000 r--p 00000000 fe:00 1311 /usr/sbin/ecs-netguard";
+        assert_eq!(of_file(head), Some((0x55d4_a89f_0000, 0x5_e000)));
         for line in [
             "55d4a8c1f000-55d4a8c5f000 r--p 0022f000 fe:00 1311 /usr/sbin/ecs-netguard",
             "55d4a8c5f000-55d4a8c60000 rw-p 0026e000 fe:00 1311 /usr/sbin/ecs-netguard",
@@ -79,7 +83,7 @@ mod tests {
             "7f0000000000-7f0000010000 rw-p 00000000 00:00 0",
             "",
         ] {
-            assert_eq!(code_of_file(line), None, "{line}");
+            assert_eq!(of_file(line), None, "{line}");
         }
     }
 

@@ -36,7 +36,7 @@ pub enum Report {
     /// Somebody else committed this generation to nf_tables.
     Changed(u32),
     /// Something of ours was displaced.
-    Displaced(Displacement),
+    Displaced(Box<Displacement>),
     /// Interfaces came or went that may carry containers.
     Links,
     /// Something that it cannot do, and what that means.

@@ -114,7 +114,7 @@ impl Orders {
                 rules.push(Replay {
                     guarantee: wish.guarantee,
                     object: wish.object(),
-                    raw,
+                    raw: raw.fresh(),
                     protocol: tied_to(wish),
                 });
             }
@@ -289,10 +289,10 @@ fn legacy(
 fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Guarded {
     let mut wanted = target.wanted.native.iter();
     let of_chain = wanted.find(|rule| rule.hook == open.hook);
-    let replay = |raw| Replay {
+    let replay = |raw: RawRule| Replay {
         guarantee: of_chain.map_or(Guarantee::ImdsBlock, |rule| rule.guarantee),
         object: format!("nftables inet {} {}", open.name.table, open.name.chain),
-        raw,
+        raw: raw.fresh(),
         protocol: None,
     };
     Guarded {

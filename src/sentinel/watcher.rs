@@ -244,7 +244,8 @@ impl Watcher {
             let by = by.map(|commit| process::who(commit.pid, &commit.comm));
             for displacement in displaced {
                 let by = by.clone();
-                (self.tell)(Report::Displaced(Displacement { by, ..displacement }));
+                let displacement = Box::new(Displacement { by, ..displacement });
+                (self.tell)(Report::Displaced(displacement));
             }
         }
         for trouble in troubles {
@@ -308,7 +309,7 @@ impl Watcher {
                 Err(error) if error.is_not_found() => continue,
                 kept => kept,
             };
-            (self.tell)(Report::Displaced(Displacement {
+            (self.tell)(Report::Displaced(Box::new(Displacement {
                 at: SystemTime::now(),
                 drifts: vec![Drift {
                     guarantee: Guarantee::TaskCredentials,
@@ -323,7 +324,7 @@ impl Watcher {
                 },
                 sealed: false,
                 pause: None,
-            }));
+            })));
         }
         for trouble in troubles {
             self.trouble(trouble);
@@ -335,7 +336,7 @@ impl Watcher {
             return;
         }
         for displacement in self.legacy.look(noticed, look) {
-            (self.tell)(Report::Displaced(displacement));
+            (self.tell)(Report::Displaced(Box::new(displacement)));
         }
         for trouble in self.legacy.troubles() {
             self.trouble(trouble);

@@ -16,9 +16,10 @@ use super::history::History;
 use super::metrics::Metrics;
 use super::model::Overall;
 use super::published::Published;
+use super::stopped::Counting;
 use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::turn::Standing;
+use crate::turn::{Standing, Target};
 
 /// How many events are kept, in memory and on disk.
 pub const RING: usize = 1000;
@@ -34,6 +35,7 @@ pub struct Board {
     begun: Instant,
     inner: Mutex<Inner>,
     history: Mutex<Option<History>>,
+    counting: Mutex<Counting>,
     /// The number of the last event, for those who wait for the next.
     last: watch::Sender<u64>,
     /// How many turns were published, for those who wait for the next.
@@ -86,6 +88,7 @@ impl Board {
                 ..Inner::default()
             }),
             history: Mutex::new(history),
+            counting: Mutex::default(),
             last: watch::Sender::new(last),
             turns: watch::Sender::new(0),
         }
@@ -118,8 +121,30 @@ impl Board {
         self.turns.send_modify(|turns| *turns += 1);
     }
 
+    /// From now on the packets that these rules stop are counted.
+    pub fn count(&self, target: Arc<Target>) {
+        lock(&self.counting).of(target);
+        self.recount();
+    }
+
+    /// Brings the number of packets stopped up to date, unless that was done a moment ago.
+    pub fn recount(&self) {
+        let Some(stopped) = lock(&self.counting).read() else {
+            return;
+        };
+        let mut inner = self.lock();
+        let Some(published) = &inner.published else {
+            return;
+        };
+        let published = Arc::new(published.counted(&stopped));
+        inner.published = Some(Arc::clone(&published));
+        drop(inner);
+        self.metrics.note_stopped(&published);
+    }
+
     /// Says that everything was looked at again, and is as it was put up last.
     pub fn still_holds(&self) {
+        self.recount();
         if let Some(published) = self.published() {
             self.publish(published.renewed());
         }
@@ -140,7 +165,7 @@ impl Board {
         drop(inner);
         self.metrics.count(&event);
         self.last.send_modify(|last| *last = event.seq.max(*last));
-        let mut history = self.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut history = lock(&self.history);
         if let Some(history) = history.as_mut() {
             history.add(&event, || self.lock().ring.iter().cloned().collect());
         }
@@ -224,8 +249,12 @@ impl Board {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // What a panicking thread left is whole: every change is one assignment or one push.
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.inner)
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

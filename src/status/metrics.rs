@@ -250,9 +250,22 @@ impl Metrics {
                 let value = i64::from(standing == status.standing);
                 self.guarantee.get_or_create(&labels).set(value);
             }
+        }
+        self.note_stopped(published);
+        self.note_posture(&published.decisions);
+        self.traps.set(published.traps.len() as i64);
+        self.verifications.inc();
+        self.verification_duration
+            .observe(published.duration.as_secs_f64());
+        self.last_proof.set(seconds(published.at));
+    }
+
+    /// Notes how many packets were stopped.
+    pub(super) fn note_stopped(&self, published: &Published) {
+        for status in &published.guarantees {
             for stopped in &status.stopped {
                 let labels = vec![
-                    ("guarantee", name.to_owned()),
+                    ("guarantee", status.name.name().to_owned()),
                     ("family", stopped.family.to_string().to_lowercase()),
                     ("interface", stopped.interface.clone()),
                     ("layer", stopped.layer.name().to_owned()),
@@ -261,12 +274,6 @@ impl Metrics {
                 counter.inner().store(stopped.packets, Ordering::Relaxed);
             }
         }
-        self.note_posture(&published.decisions);
-        self.traps.set(published.traps.len() as i64);
-        self.verifications.inc();
-        self.verification_duration
-            .observe(published.duration.as_secs_f64());
-        self.last_proof.set(seconds(published.at));
     }
 
     /// The reasons are part of the labels: those of an earlier posture go.

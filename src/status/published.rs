@@ -62,29 +62,12 @@ pub struct Sealed {
     pub visible: BTreeMap<Guarantee, Standing>,
     /// Its rules.
     pub rules: Vec<Rule>,
-    /// The packets that each guarantee's rules stopped, in both layers.
-    pub stopped: BTreeMap<Guarantee, Vec<Stopped>>,
 }
 
 impl Sealed {
-    /// What a turn found of it. `stored` says whether systemd keeps a copy of its socket; `stopped`
-    /// is what the visible rules stopped.
+    /// What a turn found of it. `stored` says whether systemd keeps a copy of its socket.
     #[must_use]
-    pub fn of(
-        target: &Target,
-        turn: &Turn,
-        stored: bool,
-        mut stopped: BTreeMap<Guarantee, Vec<Stopped>>,
-    ) -> Self {
-        for counted in &turn.seal.stopped {
-            let list = stopped.entry(counted.guarantee).or_default();
-            list.push(Stopped {
-                family: counted.family,
-                interface: counted.interface.clone(),
-                layer: Layer::Sealed,
-                packets: counted.packets,
-            });
-        }
+    pub fn of(target: &Target, turn: &Turn, stored: bool) -> Self {
         let word = |holds| {
             if holds {
                 Standing::Held
@@ -113,7 +96,6 @@ impl Sealed {
                 .collect(),
             visible: required().map(|o| (o.guarantee, word(o.visible))).collect(),
             rules: target.wanted.native.iter().map(rule).collect(),
-            stopped,
         }
     }
 }
@@ -153,7 +135,7 @@ impl Published {
         let guarantees = posture
             .decisions()
             .iter()
-            .map(|decision| guarantee(decision, turn, at, &mut sealed))
+            .map(|decision| guarantee(decision, turn, at, &sealed))
             .collect();
         let mut rules = visible_rules(target, turn);
         rules.append(&mut sealed.rules);
@@ -195,6 +177,16 @@ impl Published {
         }
     }
 
+    /// The same with these packets stopped.
+    #[must_use]
+    pub fn counted(&self, stopped: &BTreeMap<Guarantee, Vec<Stopped>>) -> Self {
+        let mut counted = self.clone();
+        for status in &mut counted.guarantees {
+            status.stopped = stopped.get(&status.name).cloned().unwrap_or_default();
+        }
+        counted
+    }
+
     /// Why this is too old to be relied on, where it is.
     #[must_use]
     pub fn stale(&self) -> Option<String> {
@@ -214,12 +206,7 @@ impl Published {
     }
 }
 
-fn guarantee(
-    decision: &Decision,
-    turn: &Turn,
-    at: SystemTime,
-    sealed: &mut Sealed,
-) -> GuaranteeStatus {
+fn guarantee(decision: &Decision, turn: &Turn, at: SystemTime, sealed: &Sealed) -> GuaranteeStatus {
     let name = decision.guarantee;
     let outcome = turn.outcomes.iter().find(|o| o.guarantee == name);
     let standing = outcome.map_or(Standing::Undecided, |outcome| outcome.standing);
@@ -234,7 +221,7 @@ fn guarantee(
             visible: sealed.visible.get(&name).copied().unwrap_or(standing),
             sealed: sealed.standings.get(&name).copied(),
         },
-        stopped: sealed.stopped.remove(&name).unwrap_or_default(),
+        stopped: Vec::new(),
     }
 }
 
@@ -301,9 +288,9 @@ mod tests {
     fn published(sealed: Sealed, interval: Duration) -> Published {
         let dir = tempfile::tempdir().unwrap();
         let paths = InputPaths {
-            cloud_init: None,
             settings: dir.path().join("config.toml"),
             ecs: EcsPaths::beside(&dir.path().join("ecs.config")),
+            cloud_init: None,
         };
         let mut inputs = Inputs::read(&paths, None).unwrap();
         inputs.settings.verify.interval = interval;
@@ -331,11 +318,11 @@ mod tests {
                 explanation: "nobody else can change it".into(),
             }),
             standings: BTreeMap::from([(Guarantee::ImdsBlock, Standing::Held)]),
-            stopped: BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]),
             ..Sealed::default()
         };
         let board = Board::new();
-        board.publish(published(sealed, Duration::from_secs(5)));
+        let stopped_by = BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]);
+        board.publish(published(sealed, Duration::from_secs(5)).counted(&stopped_by));
         let status = answer::status(&board);
         let imds = &status.guarantees[0];
         assert_eq!(imds.layers.sealed, Some(Standing::Held));

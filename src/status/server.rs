@@ -225,6 +225,9 @@ impl Service {
             Err(Refusal::BadQuery(why)) => return error(StatusCode::BAD_REQUEST, &why),
         };
         let board = &self.board;
+        if matches!(route, Route::Status | Route::Guarantees | Route::Metrics) {
+            board.recount();
+        }
         match route {
             Route::Status => json(&answer::status(board)),
             Route::Guarantees => json(&answer::guarantees(board)),

@@ -6,16 +6,69 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use super::model::{Layer, Stopped};
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule};
 use crate::kernel::iptables::Backend;
-use crate::kernel::nftables;
+use crate::kernel::nftables::{self, seal};
 use crate::ruleset::Family;
-use crate::turn::Target;
+use crate::turn::{self, Target};
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
+
+/// How often the counters are read at most, however many ask.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Counts for whoever asks, for what the last turn wanted.
+#[derive(Debug, Default)]
+pub struct Counting {
+    target: Option<Arc<Target>>,
+    tally: Tally,
+    read: Option<Instant>,
+}
+
+impl Counting {
+    /// From now on these rules are the ones that count.
+    pub fn of(&mut self, target: Arc<Target>) {
+        self.target = Some(target);
+        self.read = None;
+    }
+
+    /// The packets stopped until now, in both layers; `None` where that was read a moment ago, or
+    /// cannot be.
+    pub fn read(&mut self) -> Option<BTreeMap<Guarantee, Vec<Stopped>>> {
+        let target = self.target.clone()?;
+        if self.read.is_some_and(|read| read.elapsed() < FRESH) {
+            return None;
+        }
+        self.read = Some(Instant::now());
+        let read = self.tally.read(&target).and_then(|visible| {
+            let mut socket = nftables::Socket::open()?;
+            let seal = seal::standing(&mut socket, &target.wanted.native);
+            Ok((visible, seal.map_err(io::Error::other)?))
+        });
+        match read {
+            Ok((mut stopped, seal)) => {
+                for counted in turn::stopped(&seal) {
+                    stopped.entry(counted.guarantee).or_default().push(Stopped {
+                        family: counted.family,
+                        interface: counted.interface,
+                        layer: Layer::Sealed,
+                        packets: counted.packets,
+                    });
+                }
+                Some(stopped)
+            }
+            Err(error) => {
+                tracing::debug!("reading how many packets were stopped: {error}");
+                None
+            }
+        }
+    }
+}
 
 /// The sums since the daemon began.
 #[derive(Debug, Default)]

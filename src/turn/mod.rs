@@ -20,7 +20,7 @@ pub use self::outcome::{Outcome, Standing};
 pub use self::proof::Proof;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
-pub use self::seal::{SealReport, SealState, Stopped};
+pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
 use crate::kernel::iptables::{self, Tool};

@@ -77,21 +77,6 @@ pub struct SealReport {
     pub stopped: Vec<Stopped>,
 }
 
-impl SealReport {
-    /// Packets stopped for a guarantee, over all interfaces; `None` where the seal holds no drop of
-    /// it.
-    #[must_use]
-    pub fn packets(&self, guarantee: Guarantee) -> Option<u64> {
-        let mut of_it = self
-            .stopped
-            .iter()
-            .filter(|stopped| stopped.guarantee == guarantee)
-            .peekable();
-        of_it.peek()?;
-        Some(of_it.map(|stopped| stopped.packets).sum())
-    }
-}
-
 /// The seal as it was read.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SealReading {
@@ -156,30 +141,36 @@ impl SealReading {
             Some(Hold::Unowned) => SealState::Unowned,
             None => SealState::Missing,
         };
-        let mut stopped: Vec<Stopped> = Vec::new();
-        for (rule, packets) in &self.standing.stopped {
-            let interface = rule.iif.as_ref().map_or("+".into(), ToString::to_string);
-            let same = stopped.iter_mut().find(|known| {
-                known.interface == interface
-                    && known.family == rule.family
-                    && known.guarantee == rule.guarantee
-            });
-            match same {
-                Some(known) => known.packets += packets,
-                None => stopped.push(Stopped {
-                    guarantee: rule.guarantee,
-                    interface,
-                    family: rule.family,
-                    packets: *packets,
-                }),
-            }
-        }
         SealReport {
             state,
             why: problem.or_else(|| self.why.clone()),
-            stopped,
+            stopped: stopped(&self.standing),
         }
     }
+}
+
+/// What the seal has stopped, by interface, family and guarantee.
+#[must_use]
+pub fn stopped(standing: &Standing) -> Vec<Stopped> {
+    let mut stopped: Vec<Stopped> = Vec::new();
+    for (rule, packets) in &standing.stopped {
+        let interface = rule.iif.as_ref().map_or("+".into(), ToString::to_string);
+        let same = stopped.iter_mut().find(|known| {
+            known.interface == interface
+                && known.family == rule.family
+                && known.guarantee == rule.guarantee
+        });
+        match same {
+            Some(known) => known.packets += packets,
+            None => stopped.push(Stopped {
+                guarantee: rule.guarantee,
+                interface,
+                family: rule.family,
+                packets: *packets,
+            }),
+        }
+    }
+    stopped
 }
 
 /// Brings the seal about. Returns whether it changed, or what is wrong.

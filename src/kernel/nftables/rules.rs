@@ -65,6 +65,30 @@ impl RawRule {
         })
     }
 
+    /// The same rule, counting from nought.
+    #[must_use]
+    pub fn fresh(&self) -> Self {
+        let mut expressions = Attributes::default();
+        for (kind, expression) in each(&self.expressions) {
+            let Ok(kind) = kind else {
+                return self.clone();
+            };
+            expressions = match named(expression) {
+                // NFTA_COUNTER_BYTES, NFTA_COUNTER_PACKETS.
+                Ok((b"counter", _)) => {
+                    let nought = 0_u64.to_be_bytes();
+                    let data = Attributes::default().put(1, &nought).put(2, &nought);
+                    expressions.expression("counter", &data)
+                }
+                _ => expressions.put(kind | 0x8000, expression),
+            };
+        }
+        Self {
+            expressions: expressions.0,
+            ..self.clone()
+        }
+    }
+
     /// The same rule with its comment as the kernel's own kind of comment instead of as a match of
     /// iptables; `None` where that is not its only part that comes from xtables.
     ///

@@ -1,0 +1,87 @@
+//! The sentinel without any slow side: nobody hears what it tells, nobody gives it new orders.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use ecs_netguard::config::settings::{Seal, Settings};
+use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::posture::Posture;
+use ecs_netguard::sentinel::{Orders, Report, Sentinel};
+use ecs_netguard::turn::Target;
+
+use super::{BOTH, SOON, UNSEALED, back, rules};
+use crate::lab::Lab;
+use crate::lab::tamper::Backend;
+use crate::lab::wait::eventually;
+
+/// Starts a sentinel in the lab's host, in this process, that keeps what `apply` has put there.
+fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
+    lab.write("ecs.config", BOTH);
+    lab.write("config.toml", UNSEALED);
+    lab.netguard(["apply"]).run();
+    lab.host.run(|| {
+        let settings = Settings {
+            seal: Seal { enabled: false },
+            ..Settings::default()
+        };
+        let posture = Posture::everything("test");
+        let target = Target::resolve(&settings, None, &posture);
+        let sentinel = Sentinel::start(tell).unwrap();
+        let orders = Orders::read_back(&target, false, generation().unwrap(), |_| false).unwrap();
+        sentinel.keep(orders);
+        sentinel
+    })
+}
+
+#[test]
+fn it_repairs_though_nobody_listens() {
+    let lab = Lab::new();
+    let _sentinel = sentinel(&lab, |_| {});
+    let before = rules(&lab.tamper(Backend::Nft).save());
+    for command in ["iptables-nft -F FORWARD", "nft flush ruleset"] {
+        lab.host.sh(command);
+        back(&lab, Backend::Nft, &before, command);
+    }
+}
+
+#[test]
+fn of_thousands_of_commits_the_last_is_seen() {
+    let lab = Lab::new();
+    let (tell, told) = mpsc::channel();
+    let _sentinel = sentinel(&lab, move |report| drop(tell.send(report)));
+    let before = rules(&lab.tamper(Backend::Nft).save());
+    let mut script = String::new();
+    // One commit a line: in a file all would be one.
+    for n in 0..3000 {
+        script += &format!("add chain ip filter c{}\n", n % 500);
+    }
+    script += "flush chain ip filter FORWARD\nquit\n";
+    lab.host.command("nft").arg("-i").stdin(script).run();
+    eventually(SOON, "the rules are back after a storm", || {
+        let now = rules(&lab.tamper(Backend::Nft).save());
+        now == before
+    });
+    let changes = told
+        .try_iter()
+        .filter(|report| matches!(report, Report::Changed(_)))
+        .count();
+    assert!(changes > 0, "it heard of none");
+}
+
+#[test]
+fn it_leaves_alone_what_it_was_told_to_hold() {
+    let lab = Lab::new();
+    let sentinel = sentinel(&lab, |_| {});
+    let before = rules(&lab.tamper(Backend::Nft).save());
+    sentinel.hold(Duration::from_secs(600));
+    lab.host.sh("iptables-nft -F FORWARD");
+    lab.host
+        .sh("iptables-nft -A FORWARD -s 192.0.2.1/32 -j ACCEPT");
+    std::thread::sleep(Duration::from_millis(300));
+    let held = lab.tamper(Backend::Nft).save();
+    assert!(!held.contains("-A FORWARD -d 169.254.169.254"), "{held}");
+    lab.host
+        .sh("iptables-nft -D FORWARD -s 192.0.2.1/32 -j ACCEPT");
+    sentinel.resume();
+    back(&lab, Backend::Nft, &before, "told to go on");
+}

@@ -65,6 +65,12 @@ fn what_ecs_config_asked_for_stays_across_restarts() {
     lab.write("ecs.config", "ECS_CLUSTER=x\n");
     lab.netguard(["apply"]).run();
     assert!(!blocked(&lab), "now it says something");
+    lab.write("ecs.config", BLOCK);
+    lab.netguard(["apply"]).run();
+    lab.netguard(["release"]).run();
+    fs::remove_file(lab.dir().join("ecs.config")).unwrap();
+    lab.netguard(["apply"]).run();
+    assert!(!blocked(&lab), "who has left asks for nothing any more");
 }
 
 #[test]

@@ -65,6 +65,12 @@ fn what_ecs_config_asked_for_stays_across_restarts() {
     lab.write("ecs.config", "ECS_CLUSTER=x\n");
     lab.netguard(["apply"]).run();
     assert!(!blocked(&lab), "now it says something");
+    lab.write("ecs.config", BLOCK);
+    lab.netguard(["apply"]).run();
+    lab.netguard(["release"]).run();
+    fs::remove_file(lab.dir().join("ecs.config")).unwrap();
+    lab.netguard(["apply"]).run();
+    assert!(!blocked(&lab), "who has left asks for nothing any more");
 }
 
 #[test]
@@ -99,7 +105,7 @@ fn until_cloud_init_is_done_an_unset_wish_is_a_block() {
 /// A small file system of its own where the state is kept.
 fn small_disk(lab: &Lab) {
     lab.host
-        .sh("mount -t tmpfs -o size=16k,mode=700 none /run/lab/state");
+        .sh("mount -t tmpfs -o size=64k,mode=700 none /run/lab/state");
 }
 
 #[test]

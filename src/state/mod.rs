@@ -16,6 +16,9 @@ pub use self::file::Error;
 pub use self::store::{Store, forget};
 use crate::posture::Posture;
 
+/// The events of this host, which lie beside the state.
+pub(crate) const HISTORY: &str = "events.jsonl";
+
 /// The content of `STATE_DIR/state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -51,8 +54,8 @@ impl State {
     }
 }
 
-/// The machine's name for itself (machine-id(5)); empty where there is none.
-fn machine_id() -> String {
+/// The machine's name for itself (machine-id(5)); empty where there is none, which then equals itself.
+pub(crate) fn machine_id() -> String {
     let text = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     text.trim().to_owned()
 }

@@ -4,10 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Unusable};
-use super::{State, boot_id, machine_id};
-
-/// The events of this host.
-const HISTORY: &str = "events.jsonl";
+use super::{HISTORY, State, boot_id, machine_id};
 
 /// The state, and what of it is on the disk.
 #[derive(Debug)]

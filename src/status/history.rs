@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::board::RING;
 use crate::event::Event;
+use crate::state::{HISTORY, machine_id};
 
 /// When the file has grown to this it is written anew with the last [`RING`] events.
 const MAX_BYTES: u64 = 1024 * 1024;
@@ -45,7 +46,7 @@ impl History {
     /// Opens the history in `dir`, and reads what it holds, oldest first.
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Vec<Event>) {
-        let path = dir.join("events.jsonl");
+        let path = dir.join(HISTORY);
         let events = File::open(&path).and_then(read).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!("read {}: {error}; going on without it", path.display());
@@ -165,13 +166,6 @@ fn head() -> io::Result<Vec<u8>> {
     })?;
     line.push(b'\n');
     Ok(line)
-}
-
-/// The machine's name for itself (machine-id(5)); empty where there is none, which then equals
-/// itself.
-fn machine_id() -> String {
-    let text = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
-    text.trim().to_owned()
 }
 
 #[cfg(test)]

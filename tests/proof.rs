@@ -228,6 +228,35 @@ fn what_the_visible_rules_lack_the_seal_makes_up_for() {
 }
 
 #[test]
+fn a_table_that_sleeps_proves_nothing_and_is_woken() {
+    let lab = lab("");
+    netguard(&lab, &["apply"]);
+    let before = lab.tamper(Backend::Nft).save();
+    lab.host.sh("nft add table ip filter '{ flags dormant; }'");
+    let rules = |save: &str| {
+        let lines = save.lines().filter(|line| line.starts_with("-A"));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        rules(&lab.tamper(Backend::Nft).save()),
+        rules(&before),
+        "iptables shows no difference"
+    );
+    assert!(reaches_imds(&lab));
+    let (code, text) = netguard(&lab, &["check"]);
+    assert_ne!(code, 0, "{text}");
+    assert!(text.contains("dormant"), "{text}");
+    let (_, text) = netguard(&lab, &["apply"]);
+    assert!(text.contains("was dormant"), "{text}");
+    assert!(!reaches_imds(&lab));
+    let daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("imds-block is held", std::time::Duration::from_secs(20));
+    lab.host.sh("nft add table ip filter '{ flags dormant; }'");
+    daemon.wait_for_log("was dormant", std::time::Duration::from_secs(20));
+    assert!(!reaches_imds(&lab));
+}
+
+#[test]
 fn saved_rules_are_judged_without_root_and_without_this_host() {
     let lab = lab("");
     netguard(&lab, &["apply"]);

@@ -126,7 +126,9 @@ fn packets_that_were_stopped_are_counted_also_across_repairs() {
             |stopped: &&Value| stopped["family"] == "ipv4" && stopped["interface"] == "docker+";
         let list = status["guarantees"][0]["stopped"].as_array().cloned();
         let packets = list.iter().flatten().filter(of);
-        packets.map(|stopped| stopped["packets"].as_u64().unwrap()).sum::<u64>()
+        packets
+            .map(|stopped| stopped["packets"].as_u64().unwrap())
+            .sum::<u64>()
     };
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
     eventually(TIME, "they are counted", || stopped() > 0);

@@ -236,7 +236,9 @@ impl Guard {
     /// attack the slow side would be in the way.
     fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
         if self.sentinel.lives() && self.ordered.is_some() {
-            let turn = turn::check(target, posture, &self.store.state);
+            let woken = target.wake();
+            let mut turn = turn::check(target, posture, &self.store.state);
+            turn.notes.extend(woken);
             let left = !turn.settled() && turn.unread.is_empty();
             if !left || !may_repair {
                 return turn;

@@ -174,6 +174,13 @@ fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &m
     match inventory {
         Ok(inventory) => {
             let family = ruleset.family;
+            for (_, name) in inventory.dormant.iter().filter(|(of, _)| *of == family) {
+                if let Some(table) = ruleset.tables.get_mut(name) {
+                    let why = format!("{family} {name} is dormant: no packet meets its rules");
+                    table.shown = Shown::Unreadable(why.clone());
+                    unread.push(why);
+                }
+            }
             for rule in inventory.rules.iter().filter(|rule| rule.family == family) {
                 ruleset.distrust(&rule.table, &rule.chain, rule.index, rule.why.clone());
             }

@@ -133,6 +133,7 @@ pub fn apply(
         notes: target.notes.clone(),
         ..Changes::default()
     };
+    changes.notes.extend(target.wake());
     let sealed = seal::keep(hands.seal, target);
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());

@@ -1,10 +1,13 @@
 //! What a turn works towards, on this host as it is now.
 
+use std::collections::BTreeSet;
+
 use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
-use crate::guarantee::{Guarantee, Rules, Scope, covers};
+use crate::guarantee::{Guarantee, Rules, Scope, WantedRule, covers};
 use crate::kernel::exec::side_by_side;
 use crate::kernel::facts::Facts;
-use crate::kernel::iptables::Tool;
+use crate::kernel::iptables::{Backend, Tool};
+use crate::kernel::nftables::wake;
 use crate::posture::Posture;
 use crate::prove::Claim;
 use crate::ruleset::{Family, IfacePattern};
@@ -110,6 +113,31 @@ impl Target {
         all.into_iter()
             .filter(|target| !target.tools.is_empty())
             .collect()
+    }
+
+    /// Wakes the tables in nf_tables that the wanted rules stand in, should somebody have put them to
+    /// sleep: `nft add table ip filter '{ flags dormant; }'`. Returns what an operator should know.
+    #[must_use]
+    pub fn wake(&self) -> Vec<String> {
+        let in_nftables = |rule: &&WantedRule| {
+            let tool = self.tool(rule.family);
+            tool.is_some_and(|tool| tool.backend == Backend::Nft)
+        };
+        let rules = self.wanted.iptables.iter().filter(in_nftables);
+        let tables: BTreeSet<(Family, &str)> =
+            rules.map(|rule| (rule.family, rule.table)).collect();
+        if tables.is_empty() {
+            return Vec::new();
+        }
+        match wake(&tables) {
+            Ok(woken) => woken
+                .into_iter()
+                .map(|(family, table)| {
+                    format!("the table {family} {table} was dormant, so that no packet met its rules; woken")
+                })
+                .collect(),
+            Err(error) => vec![format!("look for dormant tables in nf_tables: {error}")],
+        }
     }
 
     pub(super) fn tool(&self, family: Family) -> Option<&Tool> {

@@ -14,6 +14,7 @@ mod socket;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
+use netlink_packet_core::NLM_F_DUMP;
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Hook as HookAttribute, HookNumber, InetHookNumber,
@@ -25,6 +26,7 @@ pub use self::commits::{Commit, Commits, Heard};
 pub use self::counters::packets;
 use self::foreign::Rule;
 pub use self::message::Proto;
+use self::message::Verb;
 pub use self::rules::{BaseHook, ChainName, Held, RawRule, exists, first_of};
 use self::socket::Answer;
 pub use self::socket::Socket;
@@ -57,6 +59,9 @@ pub struct Inventory {
     pub generation: u32,
     /// iptables' own tables that exist.
     pub tables: BTreeSet<(Family, String)>,
+    /// Those of them that sleep: their rules are there, and no packet meets them. iptables does not
+    /// show it.
+    pub dormant: BTreeSet<(Family, String)>,
     /// Rules in them that iptables cannot list truthfully.
     pub rules: Vec<ForeignRule>,
     /// Base chains that are not iptables', where packets for the host or through it pass. One that
@@ -99,6 +104,11 @@ impl Inventory {
                 });
             }
         }
+        for family in [Family::V4, Family::V6] {
+            for table in sleeping(socket, family)? {
+                inventory.dormant.insert((family, table));
+            }
+        }
         for (family, table) in &inventory.tables {
             inventory
                 .rules
@@ -106,6 +116,43 @@ impl Inventory {
         }
         Ok(inventory)
     }
+}
+
+/// `NFT_TABLE_F_DORMANT` (linux/netfilter/nf_tables.h).
+const DORMANT: u32 = 1;
+
+/// The tables of a family whose chains are not asked.
+fn sleeping(socket: &mut Socket, family: Family) -> io::Result<Vec<String>> {
+    // NFTA_TABLE_NAME, NFTA_TABLE_FLAGS.
+    let mut found = Vec::new();
+    let proto = Proto::from(family) as u8;
+    socket.ask(Verb::GetTable, NLM_F_DUMP, proto, &[], |message| {
+        let attributes = message.attributes();
+        if message.family() == proto
+            && attributes::number(attributes, 2).is_some_and(|flags| flags & DORMANT != 0)
+            && let Some(name) = attributes::text(attributes, 1)
+        {
+            found.push(String::from_utf8_lossy(name).into_owned());
+        }
+    })?;
+    Ok(found)
+}
+
+/// Wakes those of iptables' tables that sleep, of the ones named. Returns which were woken.
+pub fn wake(tables: &BTreeSet<(Family, &str)>) -> io::Result<Vec<(Family, String)>> {
+    let mut socket = Socket::open()?;
+    let mut woken = Vec::new();
+    for family in [Family::V4, Family::V6] {
+        for table in sleeping(&mut socket, family)? {
+            if tables.contains(&(family, table.as_str())) {
+                let mut batch = Batch::default();
+                batch.wake(family.into(), &table);
+                batch.commit(&mut socket, None)?;
+                woken.push((family, table));
+            }
+        }
+    }
+    Ok(woken)
 }
 
 /// The number of the last commit in this network namespace.

@@ -231,6 +231,13 @@ impl Batch {
         self.push(Verb::NewChain, NLM_F_CREATE, chain.proto, &base.0);
     }
 
+    /// Lets a table's chains be asked again.
+    pub(super) fn wake(&mut self, proto: Proto, table: &str) {
+        // NFTA_TABLE_NAME, NFTA_TABLE_FLAGS.
+        let table = Attributes::default().text(1, table).number(2, 0);
+        self.push(Verb::NewTable, 0, proto, &table.0);
+    }
+
     /// Deletes one rule.
     pub fn delete(&mut self, chain: &ChainName, handle: u64) {
         let rule = place(chain).put(HANDLE, &handle.to_be_bytes());

@@ -179,7 +179,7 @@ impl Listener {
     }
 
     fn sum_up(&mut self) {
-        if let Some(event) = self.witness.sum_up(Instant::now()) {
+        for event in self.witness.sum_up(Instant::now()) {
             report::tell(&self.board, event);
         }
     }

@@ -42,7 +42,7 @@ pub struct Drift {
 }
 
 /// How an object differs from what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriftKind {
     /// A wanted rule is not there, or a sysctl has not its value.

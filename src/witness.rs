@@ -1,47 +1,66 @@
 //! From what the sentinel tells to what people read: who it was, what it was about, how long it took.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+use crate::config::shown;
 use crate::event::{By, Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::plan::Drift;
+use crate::plan::{Drift, DriftKind};
 use crate::sentinel::Displacement;
 
-/// How many displacements by one program are told one by one.
+/// How many displacements of one kind are told one by one.
 const EACH: u32 = 10;
 
 /// For how long they are counted, and how often the rest is summed up.
 const WINDOW: Duration = Duration::from_secs(10);
 
+/// How many kinds are counted apart. A program may call itself what it likes.
+const KINDS: usize = 32;
+
+/// Displacements are of one kind if the same program did the same to the same guarantees; `None` is
+/// for those that are too many to be told apart.
+type Sort = Option<(Option<String>, BTreeSet<(Guarantee, DriftKind)>)>;
+
 /// Makes events of displacements, and sums up where there are too many to read.
 #[derive(Debug, Default)]
 pub struct Witness {
-    began: Option<Instant>,
-    told: u32,
-    /// What was not told one by one.
-    more: Option<More>,
+    streams: BTreeMap<Sort, Stream>,
 }
 
+/// Displacements of one kind within a window.
 #[derive(Debug)]
-struct More {
-    count: u32,
-    comm: Option<String>,
-    guarantees: BTreeSet<Guarantee>,
+struct Stream {
+    began: Instant,
+    told: u32,
+    /// How many were not told one by one.
+    more: u32,
     slowest: Duration,
 }
 
 impl Witness {
     /// What there is to tell of a displacement: an event for each guarantee that it touched, or
-    /// nothing where there were too many lately.
+    /// nothing where there were too many of its kind lately.
     pub fn saw(&mut self, displacement: &Displacement, now: Instant) -> Vec<Event> {
-        let mut events = Vec::from_iter(self.sum_up(now));
-        self.told += 1;
+        let mut events = self.sum_up(now);
+        let mut sort = Some(sort_of(displacement));
+        if self.streams.len() >= KINDS && !self.streams.contains_key(&sort) {
+            sort = None;
+        }
+        let stream = self.streams.entry(sort).or_insert(Stream {
+            began: now,
+            told: 0,
+            more: 0,
+            slowest: Duration::ZERO,
+        });
         let fight = displacement.pause.is_some_and(|pause| pause.first);
-        if self.told > EACH && !fight {
-            self.add(displacement);
+        if stream.told >= EACH && !fight {
+            stream.more += 1;
+            let took = displacement.repaired.clone().unwrap_or_default();
+            stream.slowest = stream.slowest.max(took);
             return events;
         }
+        stream.told += 1;
         let by = displacement.by.as_ref();
         events.extend(events_of(displacement, by));
         if fight {
@@ -50,56 +69,51 @@ impl Witness {
         events
     }
 
-    /// What was held back, once its time is over.
-    pub fn sum_up(&mut self, now: Instant) -> Option<Event> {
-        let began = *self.began.get_or_insert(now);
-        if now.saturating_duration_since(began) < WINDOW {
-            return None;
-        }
-        self.began = Some(now);
-        self.told = 0;
-        let more = self.more.take()?;
-        let names: Vec<&str> = more.guarantees.iter().map(|g| g.name()).collect();
-        let by = match &more.comm {
-            Some(comm) => format!(" by {}", crate::config::shown(comm)),
-            None => String::new(),
-        };
-        let message = format!(
-            "{}: displaced {} more times{by} and put right each time, in at most {}",
-            names.join(", "),
-            more.count,
-            spell(more.slowest)
-        );
-        Some(Event {
-            repair: Some(more.slowest),
-            ..Event::new(Kind::Drift, message)
-        })
+    /// What was held back, of those kinds whose time is over.
+    pub fn sum_up(&mut self, now: Instant) -> Vec<Event> {
+        let mut events = Vec::new();
+        self.streams.retain(|sort, stream| {
+            let goes_on = now.saturating_duration_since(stream.began) < WINDOW;
+            if !goes_on && stream.more > 0 {
+                events.push(summary(sort, stream));
+            }
+            goes_on
+        });
+        events
     }
 
     /// When [`Witness::sum_up`] will have something to say.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.more.as_ref()?;
-        Some(self.began? + WINDOW)
+        let held_back = self.streams.values().filter(|stream| stream.more > 0);
+        held_back.map(|stream| stream.began + WINDOW).min()
     }
+}
 
-    fn add(&mut self, displacement: &Displacement) {
-        let comm = displacement.by.as_ref().map(|by| by.comm.clone());
-        let more = self.more.get_or_insert(More {
-            count: 0,
-            comm: comm.clone(),
-            guarantees: BTreeSet::new(),
-            slowest: Duration::ZERO,
-        });
-        more.count += 1;
-        if more.comm != comm {
-            more.comm = None;
+fn sort_of(displacement: &Displacement) -> (Option<String>, BTreeSet<(Guarantee, DriftKind)>) {
+    let comm = displacement.by.as_ref().map(|by| by.comm.clone());
+    let drifts = displacement.drifts.iter();
+    (comm, drifts.map(|d| (d.guarantee, d.kind)).collect())
+}
+
+fn summary(sort: &Sort, stream: &Stream) -> Event {
+    let (by, what) = match sort {
+        Some((comm, drifts)) => {
+            let names: BTreeSet<&str> = drifts.iter().map(|(g, _)| g.name()).collect();
+            let names: Vec<&str> = names.into_iter().collect();
+            let by = comm.as_ref().map(|comm| format!(" by {}", shown(comm)));
+            (by.unwrap_or_default(), names.join(", "))
         }
-        let guarantees = displacement.drifts.iter().map(|drift| drift.guarantee);
-        more.guarantees.extend(guarantees);
-        if let Ok(took) = displacement.repaired {
-            more.slowest = more.slowest.max(took);
-        }
+        None => (" by several programs".to_owned(), "rules".to_owned()),
+    };
+    let message = format!(
+        "{what}: displaced {} more times{by} and put right each time, in at most {}",
+        stream.more,
+        spell(stream.slowest)
+    );
+    Event {
+        repair: Some(stream.slowest),
+        ..Event::new(Kind::Drift, message)
     }
 }
 
@@ -168,7 +182,6 @@ fn spell(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::DriftKind;
     use crate::sentinel::fight::Pause;
 
     fn displacement() -> Displacement {
@@ -202,12 +215,36 @@ mod tests {
             told += witness.saw(&displacement(), start).len();
         }
         assert_eq!(told, 10);
-        assert_eq!(witness.sum_up(start), None);
+        assert_eq!(witness.sum_up(start), []);
         let due = witness.due().unwrap();
-        let sum = witness.sum_up(due).unwrap();
+        let sums = witness.sum_up(due);
+        let [sum] = sums.as_slice() else {
+            panic!("{sums:?}");
+        };
         assert!(sum.message.contains("990 more times"), "{}", sum.message);
         assert_eq!(witness.due(), None);
         assert_eq!(witness.saw(&displacement(), due).len(), 1);
+    }
+
+    #[test]
+    fn one_kind_does_not_drown_another_and_kinds_are_bounded() {
+        let start = Instant::now();
+        let mut witness = Witness::default();
+        for _ in 0..100 {
+            witness.saw(&displacement(), start);
+        }
+        let by = |comm: String| Displacement {
+            by: Some(By {
+                comm,
+                ..By::default()
+            }),
+            ..displacement()
+        };
+        assert_eq!(witness.saw(&by("nft".into()), start).len(), 1);
+        for n in 0..1000 {
+            witness.saw(&by(format!("p{n}")), start);
+        }
+        assert!(witness.streams.len() <= KINDS + 1);
     }
 
     #[test]

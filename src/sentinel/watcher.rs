@@ -229,14 +229,17 @@ impl Watcher {
             } else {
                 None
             };
-            displaced.push(Displacement {
-                at: SystemTime::now(),
-                drifts,
-                by: None,
-                repaired,
-                sealed: chain.sealed,
-                pause,
-            });
+            gather(
+                &mut displaced,
+                Displacement {
+                    at: SystemTime::now(),
+                    drifts,
+                    by: None,
+                    repaired,
+                    sealed: chain.sealed,
+                    pause,
+                },
+            );
         }
         if !displaced.is_empty() {
             // After the repair, which does not wait for it, and at once: the process may be about to
@@ -348,6 +351,22 @@ impl Watcher {
             (self.tell)(Report::Trouble(trouble.clone()));
             self.troubles.push(trouble);
         }
+    }
+}
+
+/// What one commit displaced in several chains is one displacement, put right when the last of them
+/// was.
+fn gather(displaced: &mut Vec<Displacement>, next: Displacement) {
+    let same = displaced.iter_mut().find(|known| {
+        known.sealed == next.sealed && known.repaired.is_ok() && next.repaired.is_ok()
+    });
+    match same {
+        Some(known) => {
+            known.drifts.extend(next.drifts);
+            known.repaired = next.repaired;
+            known.pause = known.pause.or(next.pause);
+        }
+        None => displaced.push(next),
     }
 }
 

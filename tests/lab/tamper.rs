@@ -109,6 +109,12 @@ impl<'a> Tamper<'a> {
         self.iptables(&format!("-t {table} -F {}", chain.unwrap_or_default()));
     }
 
+    /// `nft flush ruleset`
+    #[track_caller]
+    pub fn flush_ruleset(&self) {
+        self.host.command("nft").args(["flush", "ruleset"]).run();
+    }
+
     /// The same for IPv6.
     #[track_caller]
     pub fn flush6(&self, table: &str, chain: Option<&str>) {

@@ -59,6 +59,11 @@ fn firewalld_with_nftables() {
             firewalld.as_mut().unwrap().terminate();
         });
         assert!(scene.is_open(CLOSED));
+        scene.undecided(
+            "another start",
+            |lab| firewalld = Some(lab.start_firewalld()),
+            chain,
+        );
         scene.leave();
     }
 }
@@ -87,6 +92,9 @@ fn firewalld_with_iptables() {
             firewalld.as_mut().unwrap().terminate();
         });
         assert!(scene.is_open(CLOSED));
+        scene.held("another start", |lab| {
+            firewalld = Some(lab.start_firewalld())
+        });
         scene.leave();
     }
 }

@@ -25,6 +25,7 @@ fn ufw_drops_input_and_credentials_still_work() {
         its_own_work();
         scene.held("disable", |lab| ufw(lab, "disable"));
         assert!(scene.is_open(CLOSED));
+        scene.held("enable again", |lab| ufw(lab, "--force enable"));
         scene.leave();
     }
 }

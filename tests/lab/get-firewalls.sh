@@ -27,17 +27,18 @@ work=$(mktemp -d "$dir.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 1' INT TERM
 
-# Of what apt would install, the names of the packages that are not there yet.
+# netfilter-persistent and ufw exclude each other where they are installed; the former needs nothing
+# else.
+wanted="firewalld python3-firewall ufw fail2ban netfilter-persistent iptables-persistent"
+# What they need and this machine has not: what apt would install newly.
 lacking() {
-    LC_ALL=C apt-get -qq --no-install-recommends --simulate install "$@" \
-        | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
+    LC_ALL=C apt-get -qq --no-install-recommends --simulate install \
+        dbus-daemon python3 firewalld ufw fail2ban | awk '$1 == "Inst" && $3 !~ /^\[/ { print $2 }'
 }
-# netfilter-persistent and ufw exclude each other where they are installed; it needs nothing else.
 download() {
-    packages=$(lacking dbus-daemon python3 firewalld ufw fail2ban) || return 1
+    packages=$( (printf '%s\n' $wanted; lacking) | sort -u)
     # As root: the sandbox user may not write here, and apt would warn about it each time.
-    (cd "$work" && apt-get -q -o APT::Sandbox::User=root download \
-        $packages netfilter-persistent iptables-persistent >&2)
+    (cd "$work" && apt-get -q -o APT::Sandbox::User=root download $packages >&2)
 }
 
 say "downloading firewalld, ufw, fail2ban and netfilter-persistent (nothing is installed) into $dir"

@@ -94,6 +94,10 @@ impl Reporter {
     /// the same, that is no alarm.
     #[must_use]
     pub fn drift(&mut self, turn: &Turn) -> Vec<Event> {
+        if turn.done.is_empty() && turn.failures.is_empty() {
+            // The turn only looked: what it saw missing nobody has put right or tried to.
+            return Vec::new();
+        }
         let repaired = turn.failures.is_empty();
         let lasting = if repaired {
             Vec::new()
@@ -232,6 +236,7 @@ mod tests {
                 kind: DriftKind::Missing,
                 object: "a rule".into(),
             }],
+            done: vec!["a step".into()],
             found: vec![outcome(found)],
             outcomes: vec![outcome(now)],
             notes: vec!["a note".into()],
@@ -258,6 +263,16 @@ mod tests {
         let events = reporter.drift(&turn(Standing::Held, Standing::Held));
         assert!(events[0].held && events[0].repair.is_none());
         assert!(events[0].message.contains("though it still held"));
+    }
+
+    #[test]
+    fn what_was_only_seen_is_not_told_as_put_right() {
+        let looked = Turn {
+            done: Vec::new(),
+            unread: vec!["the rules changed during each of 3 readings".into()],
+            ..turn(Standing::Undecided, Standing::Undecided)
+        };
+        assert_eq!(Reporter::default().drift(&looked), []);
     }
 
     #[test]

@@ -29,6 +29,7 @@ pub mod counter;
 pub mod daemon;
 pub mod docker;
 mod docker_rules;
+pub mod firewalls;
 pub mod http;
 pub mod imds;
 pub mod namespace;

@@ -3,7 +3,7 @@
 use super::scene::{CLOSED, OPEN, Scene};
 use crate::lab::tamper::Backend;
 
-/// As Debian's /etc/nftables.conf begins, with a rule of an administrator's.
+/// Debian's /etc/nftables.conf with a rule of an administrator's.
 const CONFIG: &str = "#!/usr/sbin/nft -f
 flush ruleset
 table inet filter {
@@ -18,6 +18,12 @@ fn nftables_service_flushes_the_ruleset() {
     for sealed in [true, false] {
         let scene = Scene::guarded("nftables.service", Backend::Nft, sealed);
         scene.lab.write("nftables.conf", CONFIG);
+        scene
+            .lab
+            .write("debian.conf", CONFIG.replace("tcp dport 8081 drop;", ""));
+        scene.held("start with Debian's own file", |lab| {
+            lab.host.sh("nft -f /run/lab/debian.conf");
+        });
         let start = || scene.lab.host.sh("nft -f /run/lab/nftables.conf");
         for what in ["start", "restart"] {
             scene.undecided(what, |_| drop(start()), "inet filter input");

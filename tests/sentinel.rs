@@ -189,6 +189,22 @@ fn legacy_rules_come_back_too() {
 }
 
 #[test]
+fn what_leaves_the_legacy_rules_in_place_is_looked_at_too() {
+    let lab = Lab::new();
+    lab.write(
+        "config.toml",
+        "[iptables]\nbackend = \"legacy\"\n[credentials]\nopen_input = \"never\"\n",
+    );
+    let daemon = lab.start_daemon(BOTH);
+    daemon.wait_for_log("task-credentials is held", SOON);
+    // Longer than the time after a turn in which its own use of the lock may still be told.
+    std::thread::sleep(Duration::from_millis(500));
+    lab.tamper(Backend::Legacy)
+        .iptables("-A INPUT -p tcp --dport 51679 -j DROP");
+    daemon.wait_for_log("task-credentials is NOT held", SOON);
+}
+
+#[test]
 fn in_a_fight_the_guard_holds_back_and_the_seal_holds() {
     let (lab, daemon) = guarded("");
     let before = rules(&lab.tamper(Backend::Nft).save());

@@ -163,12 +163,21 @@ impl Legacy {
         std::mem::take(&mut self.troubles)
     }
 
+    /// Whether somebody let go of the lock since the last time.
+    pub(super) fn lock_was_used(&self) -> bool {
+        !self.chains.is_empty() && self.lock.drain().unwrap_or(true)
+    }
+
     /// Looks, if there is a reason to, and puts right what it can.
-    pub(super) fn look(&mut self, noticed: Instant, anyway: bool) -> Vec<Displacement> {
+    pub(super) fn look(
+        &mut self,
+        noticed: Instant,
+        touched: bool,
+        anyway: bool,
+    ) -> Vec<Displacement> {
         if self.chains.is_empty() {
             return Vec::new();
         }
-        let touched = self.lock.drain().unwrap_or(true);
         if !touched && !anyway && self.repair.is_none() {
             return Vec::new();
         }

@@ -37,6 +37,8 @@ pub enum Report {
     Changed(u32),
     /// Something of ours was displaced.
     Displaced(Box<Displacement>),
+    /// Somebody used iptables-legacy, to read or to write.
+    LockUsed,
     /// Interfaces came or went that may carry containers.
     Links,
     /// Something that it cannot do, and what that means.

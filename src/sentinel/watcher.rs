@@ -335,10 +335,14 @@ impl Watcher {
     }
 
     fn look_at_legacy(&mut self, noticed: Instant, look: bool) {
+        let touched = self.legacy.lock_was_used();
+        if touched {
+            (self.tell)(Report::LockUsed);
+        }
         if self.held.is_some() {
             return;
         }
-        for displacement in self.legacy.look(noticed, look) {
+        for displacement in self.legacy.look(noticed, touched, look) {
             (self.tell)(Report::Displaced(Box::new(displacement)));
         }
         for trouble in self.legacy.troubles() {

@@ -73,6 +73,18 @@ pub struct Turn {
 }
 
 impl Turn {
+    /// Notes what is missing of the seal.
+    fn note_seal(mut self) -> Self {
+        if self.seal.state == SealState::Missing {
+            let why = self.seal.why.as_deref();
+            let why = why.unwrap_or("it was never made, or is not what it should be");
+            self.notes.push(format!(
+                "the seal is missing, the visible rules stand alone: {why}"
+            ));
+        }
+        self
+    }
+
     /// The worst standing of the required guarantees at the end; `Held` where none is required.
     #[must_use]
     pub fn overall(&self) -> Standing {
@@ -190,6 +202,7 @@ pub fn apply(
         repaired,
         elapsed: started.elapsed(),
     }
+    .note_seal()
 }
 
 /// What a turn changes, and what it meets on the way.
@@ -313,6 +326,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
         repaired: Duration::ZERO,
         elapsed: started.elapsed(),
     }
+    .note_seal()
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

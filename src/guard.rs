@@ -20,7 +20,7 @@ use crate::config::settings::Backend as BackendChoice;
 use crate::event::{Event, Kind};
 use crate::inputs::InputPaths;
 use crate::kernel::inherited::Inherited;
-use crate::kernel::nftables::seal::Seal;
+use crate::kernel::nftables::seal::{Lacking, Seal};
 use crate::kernel::sched::{self, Scheduling};
 use crate::kernel::watch::Watch;
 use crate::report;
@@ -47,6 +47,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// The backend, where the command line forces one.
     pub backend: Option<BackendChoice>,
+    /// What of the kernel's abilities is not to be used.
+    pub lacking: Option<Lacking>,
     /// Where what is found and what happens is put up.
     pub board: Arc<Board>,
 }
@@ -58,12 +60,18 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
     let (told, mut reports) = mpsc::channel(REPORTS);
     // A report that nobody has room for is lost; the next turn sees the last state anyway.
     let sentinel = Sentinel::start(move |report| drop(told.try_send(report)))?;
-    let seal = inherited.named(SEAL).map(|fd| Seal::open(Some(fd)));
+    let lacking = options.lacking;
+    // Where nf_tables is not to be had every turn tries again, and says so.
+    let seal = Seal::open(inherited.named(SEAL)).ok();
+    let seal = seal.map(|seal| match lacking {
+        Some(lacking) => seal.lacking(lacking),
+        None => seal,
+    });
     let mut listener = Listener::new(Arc::clone(&options.board));
     if let Some(problem) = inherited.problem() {
         listener.warn(problem);
     }
-    let mut guard = Guard::new(options, seal.transpose()?, sentinel);
+    let mut guard = Guard::new(options, seal, sentinel);
     let mut cause = Cause::Start;
     loop {
         // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes

@@ -33,9 +33,9 @@ fn usual() -> Vec<NativeRule> {
 fn sealed(lab: &Lab, rules: Vec<NativeRule>) -> Seal {
     lab.host.run(move || {
         let mut seal = Seal::open(None).unwrap();
-        assert!(seal.keep(&rules).unwrap(), "nothing was done");
+        assert!(seal.keep(&rules, &|| {}).unwrap(), "nothing was done");
         assert!(
-            !seal.keep(&rules).unwrap(),
+            !seal.keep(&rules, &|| {}).unwrap(),
             "the second time something was done"
         );
         seal
@@ -131,7 +131,7 @@ fn it_changes_in_one_step_and_goes_on_counting() {
     let wanted = fewer.clone();
     let seal = lab.host.run(move || {
         let mut seal = seal;
-        assert!(seal.keep(&wanted).unwrap());
+        assert!(seal.keep(&wanted, &|| {}).unwrap());
         seal
     });
     let after = standing(&lab, fewer.clone());
@@ -143,7 +143,7 @@ fn it_changes_in_one_step_and_goes_on_counting() {
     );
     lab.host.run(move || {
         let mut seal = seal;
-        assert!(seal.keep(&[]).unwrap());
+        assert!(seal.keep(&[], &|| {}).unwrap());
     });
     assert_eq!(list(&lab), "");
 }
@@ -176,8 +176,8 @@ fn a_copy_of_the_socket_keeps_it_owned_and_changeable() {
     assert!(error.unwrap_err().contains("Operation not permitted"));
     let _seal = lab.host.run(move || {
         let mut seal = Seal::open(Some(copy)).unwrap();
-        assert!(!seal.keep(&usual()).unwrap(), "it was whole");
-        assert!(seal.keep(&rules(&["docker+"])).unwrap());
+        assert!(!seal.keep(&usual(), &|| {}).unwrap(), "it was whole");
+        assert!(seal.keep(&rules(&["docker+"]), &|| {}).unwrap());
         seal
     });
     assert_eq!(standing(&lab, usual()).rules, []);
@@ -189,7 +189,7 @@ fn a_table_that_another_owns_is_named_and_left() {
     let _theirs = sealed(&lab, usual());
     let error = lab.host.run(|| {
         let mut mine = Seal::open(None).unwrap();
-        mine.keep(&rules(&["docker+"])).unwrap_err()
+        mine.keep(&rules(&["docker+"]), &|| {}).unwrap_err()
     });
     assert!(
         matches!(error, Error::Taken { port } if port != 0),

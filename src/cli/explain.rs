@@ -154,7 +154,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
             Destination::ThisHost => String::new(),
         }
     );
-    walk(layers.of(class.family), &host, class)
+    walk(layers.sealed(class.family), &host, class)
 }
 
 fn walk(rulesets: Vec<&Ruleset>, host: &HostView, class: &PacketClass) -> anyhow::Result<Walk> {

@@ -23,6 +23,7 @@ use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::kernel::inherited::Inherited;
+use crate::kernel::nftables::seal::Lacking;
 use crate::status::client;
 use crate::turn::Standing;
 
@@ -103,6 +104,15 @@ struct Common {
         env = "ECS_NETGUARD_CLOUD_INIT_ROOT"
     )]
     cloud_init_root: Option<PathBuf>,
+    /// Take this kernel for one that lacks something; for tests
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "WHAT",
+        env = "ECS_NETGUARD_KERNEL_LACKING"
+    )]
+    kernel_lacking: Option<Lacking>,
 }
 
 impl Common {

@@ -26,6 +26,7 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         inputs,
         state_dir: common.state_dir.clone(),
         backend: common.backend,
+        lacking: common.kernel_lacking,
         board: Arc::clone(&board),
     };
     let result = runtime.block_on(async {

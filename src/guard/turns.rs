@@ -11,6 +11,7 @@ use crate::guarantee::{Guarantee, Rules};
 use crate::inputs::Inputs;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
+use crate::kernel::iptables::Tool;
 use crate::kernel::legacy;
 use crate::kernel::memory;
 use crate::kernel::nftables::generation;
@@ -50,7 +51,7 @@ pub(super) struct Guard {
     stored: bool,
     sentinel: Sentinel,
     /// What the sentinel was told to keep.
-    ordered: Option<(Rules, bool)>,
+    ordered: Option<Wish>,
     last_wanted: Option<Rules>,
     light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
@@ -80,6 +81,14 @@ impl Light {
             other => other,
         }
     }
+}
+
+/// What the sentinel's orders were made from: other tools keep other rules.
+#[derive(Debug, PartialEq)]
+struct Wish {
+    wanted: Rules,
+    opened_input: bool,
+    tools: Vec<Tool>,
 }
 
 /// Everything that a turn reads and that no event tells of.
@@ -262,7 +271,11 @@ impl Guard {
     /// Tells the sentinel what to keep, where that is new or it was told to hold. False where
     /// somebody changed the rules before they could be read back.
     fn order(&mut self, target: &Target, turn: &Turn) -> bool {
-        let wish = (target.wanted.clone(), turn.opened_input);
+        let wish = Wish {
+            wanted: target.wanted.clone(),
+            opened_input: turn.opened_input,
+            tools: target.tools.clone(),
+        };
         let same = self.ordered.as_ref() == Some(&wish);
         if same && turn.done.is_empty() {
             // It knows what to keep, though it may hold back or be under attack now.
@@ -322,7 +335,7 @@ impl Guard {
 impl Turn {
     /// Whether nothing is left to be done, so that the same rules mean the same result.
     fn settled(&self) -> bool {
-        let seal = self.seal.state != SealState::Missing;
+        let seal = self.seal.state != SealState::Missing && !self.seal.twinless;
         self.in_place && self.failures.is_empty() && self.unread.is_empty() && seal
     }
 }

@@ -25,8 +25,9 @@ use crate::ruleset::Family;
 /// The lock of every iptables since 1.8.0 (iptables(8), XTABLES_LOCKFILE).
 const LOCK: &str = "/run/xtables.lock";
 
-/// How often a running iptables-restore is looked at, should its end not be heard.
-const PATIENCE: Duration = Duration::from_millis(50);
+/// How often a running iptables-restore is looked at. It lets go of the lock just before it ends, so
+/// that this event mostly comes too early to see the end.
+const PATIENCE: Duration = Duration::from_millis(1);
 
 /// A chain of iptables-legacy whose first rules are the guard's.
 #[derive(Debug, Clone)]

@@ -92,7 +92,7 @@ impl Sentinel {
         self.order(Order::Keep(Box::new(orders)));
     }
 
-    /// Makes it leave the visible layer alone until new orders come, but no longer than `limit`.
+    /// Makes it leave everything alone until new orders come, but no longer than `limit`.
     pub fn hold(&self, limit: Duration) {
         self.order(Order::Hold(Instant::now() + limit));
     }

@@ -20,8 +20,8 @@ use crate::turn::Target;
 pub enum Order {
     /// From now on keep this.
     Keep(Box<Orders>),
-    /// Leave the visible layer alone until then, or until there are new orders: the slow side is
-    /// about to change it.
+    /// Leave everything alone until then, or until there are new orders: the slow side is about to
+    /// change it.
     Hold(Instant),
     /// Go on, and look at everything now.
     Resume,
@@ -83,7 +83,8 @@ impl Orders {
     ) -> io::Result<Self> {
         let mut socket = Socket::open()?;
         let mut orders = Self::sysctls_of(target);
-        for open in open_chains(&mut socket).map_err(io::Error::other)? {
+        let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
+        for open in open.ok_or(io::ErrorKind::Interrupted)? {
             let rules = first_of(&mut socket, &open.name)?.rules;
             orders.chains.push(native(target, open, rules));
         }

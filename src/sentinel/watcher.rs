@@ -33,7 +33,7 @@ pub(super) struct Watcher {
     open: Vec<RouteLocalnet>,
     legacy: Legacy,
     fights: Fights<ChainName>,
-    /// Until when the slow side changes the visible layer.
+    /// Until when the slow side changes what is kept.
     held: Option<Instant>,
     /// When everything is to be looked at again though nothing happens.
     due: Option<Instant>,
@@ -197,15 +197,12 @@ impl Watcher {
 
     /// Looks at the chains and puts right what is not.
     fn look(&mut self, by: Option<&Commit>, noticed: Instant) {
-        let Some((_, hand)) = &mut self.nftables else {
+        let Some((_, hand)) = self.nftables.as_mut().filter(|_| self.held.is_none()) else {
             return;
         };
         let (mut displaced, mut troubles) = (Vec::new(), Vec::new());
         for chain in &self.orders.chains {
             let visible = !chain.whole;
-            if visible && self.held.is_some() {
-                continue;
-            }
             let paused = visible && chain.sealed && self.fights.paused(&chain.name, noticed);
             let found = match hand.keep(chain, !paused) {
                 Ok(found) => found,

@@ -83,7 +83,7 @@ impl Layers {
     }
 
     /// The rulesets of a family, in the order in which the prover is to take them.
-    pub(crate) fn of(&self, family: Family) -> Vec<&Ruleset> {
+    pub(super) fn of(&self, family: Family) -> Vec<&Ruleset> {
         let other = self.other.iter().filter(|ruleset| ruleset.family == family);
         self.own.get(&family).into_iter().chain(other).collect()
     }

@@ -122,7 +122,8 @@ pub struct Failure {
 pub struct Hands<'a> {
     /// The seal; opened by the first turn that needs it.
     pub seal: &'a mut Option<Seal>,
-    /// Called before the visible layer is changed: nobody else who keeps it should step in.
+    /// Called before anything in nf_tables or iptables is changed: nobody else who keeps it should
+    /// step in.
     pub before_change: &'a dyn Fn(),
     /// Whether it matters how the guarantees stood before the change: a proof of its own.
     pub prove_found: bool,
@@ -146,7 +147,7 @@ pub fn apply(
         ..Changes::default()
     };
     changes.notes.extend(target.wake());
-    let sealed = seal::keep(hands.seal, target);
+    let sealed = seal::keep(hands.seal, target, hands.before_change);
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());
     }

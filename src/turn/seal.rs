@@ -73,6 +73,9 @@ pub struct SealReport {
     /// Why it is no better, where there is a reason.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
+    /// Whether nothing would stay of it if the daemon ended now.
+    #[serde(skip)]
+    pub twinless: bool,
     /// What it has stopped.
     pub stopped: Vec<Stopped>,
 }
@@ -144,6 +147,7 @@ impl SealReading {
         SealReport {
             state,
             why: problem.or_else(|| self.why.clone()),
+            twinless: self.standing.twinless,
             stopped: stopped(&self.standing),
         }
     }
@@ -174,7 +178,11 @@ pub fn stopped(standing: &Standing) -> Vec<Stopped> {
 }
 
 /// Brings the seal about. Returns whether it changed, or what is wrong.
-pub(super) fn keep(slot: &mut Option<Seal>, target: &Target) -> Result<bool, String> {
+pub(super) fn keep(
+    slot: &mut Option<Seal>,
+    target: &Target,
+    before_change: &dyn Fn(),
+) -> Result<bool, String> {
     let seal = match slot {
         Some(seal) => seal,
         // What was never needed is not opened only to be empty; but an earlier run may have left one.
@@ -185,7 +193,7 @@ pub(super) fn keep(slot: &mut Option<Seal>, target: &Target) -> Result<bool, Str
         }
     };
     let changed = seal
-        .keep(&target.wanted.native)
+        .keep(&target.wanted.native, before_change)
         .map_err(|error| error.to_string())?;
     match seal.without_nat() {
         Some(why) if target.wanted.native.iter().any(|rule| rule.hook.is_nat()) => Err(format!(

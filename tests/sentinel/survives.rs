@@ -6,6 +6,7 @@ use crate::lab::daemon::Daemon;
 use crate::lab::imds::{IMDS, IMDS6};
 use crate::lab::systemd::FdStore;
 use crate::lab::tamper::Backend;
+use crate::lab::wait::eventually;
 
 #[track_caller]
 fn nothing_gets_through(lab: &Lab, what: &str) {
@@ -68,7 +69,7 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
     }
     // Another wish is another table: only its owner can do that.
     lab.write("config.toml", "[imds]\ninterfaces = [\"docker0\"]\n");
-    crate::lab::wait::eventually(SOON, "the table follows the wish", || {
+    eventually(SOON, "the table follows the wish", || {
         let table = lab.host.sh("nft list table inet ecs_netguard");
         table.contains("\"docker0\"") && !table.contains("br-*")
     });
@@ -82,4 +83,52 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
         "{released}"
     );
     assert_eq!(lab.host.sh("nft list tables inet"), "");
+}
+
+/// As on kernels before 6.9 and before 5.12, where a table of nobody's is what stays, or all there
+/// is.
+#[test]
+fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
+    for (lacking, table) in [("persist", "ecs_netguard_twin"), ("owner", "ecs_netguard")] {
+        let lab = Lab::new();
+        lab.write("ecs.config", BOTH);
+        let run = lab
+            .netguard(["run"])
+            .env("ECS_NETGUARD_KERNEL_LACKING", lacking);
+        let mut daemon = Daemon::start(run);
+        daemon.wait_for_log("imds-block is held", SOON);
+        let list = || lab.host.try_run(&format!("nft list table inet {table}"));
+        let drops = || list().map_or(0, |text| text.matches(" drop").count());
+        assert_eq!(drops(), 12, "{lacking}: {:?}", list());
+        for tampering in ["flush chain inet T forward", "delete table inet T"] {
+            lab.host
+                .sh(&format!("nft {}", tampering.replace('T', table)));
+            eventually(SOON, tampering, || drops() == 12);
+            nothing_gets_through(&lab, tampering);
+        }
+        lab.write(
+            "config.toml",
+            "[imds]\ninterfaces = [\"docker0\", \"br-+\"]\n",
+        );
+        eventually(SOON, "the table follows the wish", || drops() == 8);
+        lab.host
+            .sh(&format!("nft flush chain inet {table} forward"));
+        eventually(SOON, "what is new is guarded", || drops() == 8);
+        lab.write("config.toml", "");
+        eventually(SOON, "and again", || drops() == 12);
+        daemon.kill();
+        assert_eq!(drops(), 12, "{lacking}: after the daemon");
+        lab.tamper(Backend::Nft).docker25_restart();
+        nothing_gets_through(&lab, "Docker restarted without a daemon");
+        let run = lab
+            .netguard(["run"])
+            .env("ECS_NETGUARD_KERNEL_LACKING", lacking);
+        let again = Daemon::start(run);
+        again.wait_for_log("imds-block is held", SOON);
+        lab.write("config.toml", "[imds]\nblock = \"never\"\n");
+        eventually(SOON, "nothing is wanted any more", || drops() == 0);
+        eventually(SOON, "and nothing is blocked", || {
+            lab.docker.role_credentials_v1(IMDS).is_ok()
+        });
+    }
 }

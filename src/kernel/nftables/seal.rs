@@ -49,6 +49,15 @@ pub enum Hold {
     Unowned,
 }
 
+/// What an older kernel lacks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Lacking {
+    /// Before 6.9: an owned table goes with its socket.
+    Persist,
+    /// Before 5.12: nobody can own a table.
+    Owner,
+}
+
 /// Why the seal is not as it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -97,6 +106,9 @@ pub struct Standing {
     pub rules: Vec<NativeRule>,
     /// Who may change it; `None` where it is not there, or not whole.
     pub hold: Option<Hold>,
+    /// Whether an owned table would leave nothing when its socket closes: the twin is not there, or
+    /// not whole.
+    pub twinless: bool,
     /// The port of the socket that owns it; 0 where none does.
     pub owner: u32,
     /// Packets stopped so far, for each drop.
@@ -133,9 +145,25 @@ impl Seal {
         self.no_nat.as_deref()
     }
 
+    /// The same seal as on a kernel that lacks this: to see on a newer one what happens there.
+    #[must_use]
+    pub fn lacking(self, lacking: Lacking) -> Self {
+        let flags = match lacking {
+            Lacking::Persist => OWNER,
+            Lacking::Owner => 0,
+        };
+        Self {
+            flags: Some(flags),
+            ..self
+        }
+    }
+
     /// Sees to it that the tables hold exactly `rules`, in one transaction; without rules there are
     /// none. Returns whether anything had to be done. Packets counted so far stay counted.
-    pub fn keep(&mut self, rules: &[NativeRule]) -> Result<bool, Error> {
+    ///
+    /// `before_change` is called before anything is changed: the sentinel guards tables that nobody
+    /// owns, and must not take this for somebody else's doing.
+    pub fn keep(&mut self, rules: &[NativeRule], before_change: &dyn Fn()) -> Result<bool, Error> {
         let mut changed = false;
         let flags = match rules {
             [] => 0,
@@ -155,6 +183,7 @@ impl Seal {
             if batch.is_empty() {
                 return Ok(changed);
             }
+            before_change();
             match batch.commit(&mut self.socket, Some(generation)) {
                 // What was taken is read back: a kernel may have taken it and not heeded it.
                 Ok(()) => changed = true,
@@ -283,9 +312,13 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
         })
         .map_err(kernel(TABLE, "read"))?;
     let drops = drops(wanted);
-    let mut standing = Standing::default();
+    let mut standing = Standing {
+        twinless: true,
+        ..Standing::default()
+    };
     if let Some(twin) = twin.filter(|twin| !drops.is_empty() && twin.holds(TWIN, &drops)) {
         standing.rules.clone_from(&drops);
+        standing.twinless = false;
         standing.hold = Some(Hold::Unowned);
         standing.stopped = twin.stopped(wanted);
     }
@@ -315,6 +348,8 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
             _ => Hold::Owned,
         });
     }
+    // Only an owned table that does not persist needs one.
+    standing.twinless &= standing.hold == Some(Hold::Owned) && !drops.is_empty();
     Ok(standing)
 }
 
@@ -329,31 +364,36 @@ pub struct OpenChain {
     pub base: BaseHook,
 }
 
-/// The chains of tables that anybody may change: what the sentinel has to guard.
-pub fn open_chains(socket: &mut Socket) -> Result<Vec<OpenChain>, Error> {
+/// The chains of tables that anybody may change: what the sentinel has to guard. `None` where one of
+/// them does not hold what is `wanted`, so that it is nothing to be kept.
+pub fn open_chains(
+    socket: &mut Socket,
+    wanted: &[NativeRule],
+) -> Result<Option<Vec<OpenChain>>, Error> {
     let mut open = Vec::new();
     for table in [TABLE, TWIN] {
         let Some(found) = find(socket, table).map_err(kernel(table, "read"))? else {
             continue;
         };
-        if found.flags & OWNER == 0 {
-            let there = |hook: &NativeHook| {
-                let name = chain_name(*hook);
-                found.chains.iter().any(|chain| chain.name == name)
-            };
-            open.extend(
-                NativeHook::ALL
-                    .into_iter()
-                    .filter(there)
-                    .map(|hook| OpenChain {
-                        name: chain(table, hook),
-                        hook,
-                        base: base_hook(table, hook),
-                    }),
-            );
+        if found.flags & OWNER != 0 {
+            continue;
         }
+        let drops = drops(wanted);
+        if !found.holds(table, wanted) && !found.holds(table, &drops) {
+            return Ok(None);
+        }
+        let there = |hook: &NativeHook| {
+            let name = chain_name(*hook);
+            found.chains.iter().any(|chain| chain.name == name)
+        };
+        let hooks = NativeHook::ALL.into_iter().filter(there);
+        open.extend(hooks.map(|hook| OpenChain {
+            name: chain(table, hook),
+            hook,
+            base: base_hook(table, hook),
+        }));
     }
-    Ok(open)
+    Ok(Some(open))
 }
 
 /// Takes both tables out. Tables that are not there are no error. Returns what was removed.

@@ -6,18 +6,20 @@
 //! vanishes, so that a second table, owned by nobody, holds the same drops; without the `owner` flag
 //! (before 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
+mod found;
+
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_DUMP};
+use netlink_packet_core::NLM_F_CREATE;
 use nix::errno::Errno;
 use serde::Serialize;
 
-use super::attributes::{number, text, value};
+use self::found::{Found, find};
 use super::batch::{Batch, Refused};
 use super::message::{Attributes, Proto, Verb};
 use super::native;
-use super::rules::{BaseHook, ChainName, RawRule};
+use super::rules::{BaseHook, ChainName};
 use super::socket::Socket;
 use crate::guarantee::{NativeHook, NativeRule};
 
@@ -80,22 +82,6 @@ pub enum Error {
         /// The owner's port.
         port: u32,
     },
-}
-
-/// A table as it is.
-#[derive(Debug, Default)]
-struct Found {
-    flags: u32,
-    owner: u32,
-    chains: Vec<FoundChain>,
-}
-
-#[derive(Debug, Default)]
-struct FoundChain {
-    name: String,
-    hook: Option<(u32, i32)>,
-    accepts: bool,
-    rules: Vec<RawRule>,
 }
 
 /// What a look at the seal found.
@@ -518,107 +504,5 @@ fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
         kind,
         number,
         priority: priority + i32::from(table == TWIN),
-    }
-}
-
-impl Found {
-    /// Whether the table holds exactly these rules, in order, in chains that are hooked in right.
-    fn holds(&self, table: &str, wanted: &[NativeRule]) -> bool {
-        let hooks: Vec<NativeHook> = NativeHook::ALL
-            .into_iter()
-            .filter(|hook| wanted.iter().any(|rule| rule.hook == *hook))
-            .collect();
-        let whole = |hook: &NativeHook| {
-            let right = base_hook(table, *hook);
-            let in_order = |held: &[RawRule]| {
-                let mut rules = wanted.iter().filter(|rule| rule.hook == *hook);
-                held.iter()
-                    .all(|raw| rules.next().is_some_and(|rule| native::is(raw, rule)))
-                    && rules.next().is_none()
-            };
-            self.chains.iter().any(|chain| {
-                chain.name == chain_name(*hook)
-                    && chain.accepts
-                    && chain.hook == Some((right.number, right.priority))
-                    && in_order(&chain.rules)
-            })
-        };
-        self.flags & DORMANT == 0 && self.chains.len() == hooks.len() && hooks.iter().all(whole)
-    }
-
-    /// The rule of the table that is this one.
-    fn find(&self, wanted: &NativeRule) -> Option<&RawRule> {
-        let chains = self.chains.iter();
-        chains
-            .filter(|chain| chain.name == chain_name(wanted.hook))
-            .flat_map(|chain| &chain.rules)
-            .find(|raw| native::is(raw, wanted))
-    }
-
-    /// What the rules have counted, in their order.
-    fn counted(&self, wanted: &[NativeRule]) -> Vec<u64> {
-        let packets = |rule| self.find(rule).map_or(0, native::packets);
-        wanted.iter().map(packets).collect()
-    }
-
-    fn stopped(&self, wanted: &[NativeRule]) -> Vec<(NativeRule, u64)> {
-        let drops = drops(wanted).into_iter();
-        drops
-            .filter_map(|rule| {
-                let packets = native::packets(self.find(&rule)?);
-                Some((rule, packets))
-            })
-            .collect()
-    }
-}
-
-/// Reads a table of the family inet; `None` where there is none of that name.
-fn find(socket: &mut Socket, table: &str) -> io::Result<Option<Found>> {
-    let family = Proto::Inet as u8;
-    let get = Attributes::default().text(1, table);
-    let mut found = Found::default();
-    let asked = socket.ask(Verb::GetTable, 0, family, &get.0, |message| {
-        found.flags = number(message.attributes(), 2).unwrap_or_default();
-        // NFTA_TABLE_OWNER.
-        found.owner = number(message.attributes(), 7).unwrap_or_default();
-    });
-    match asked {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        other => other?,
-    }
-    socket.ask(Verb::GetChain, NLM_F_DUMP, family, &[], |message| {
-        let attributes = message.attributes();
-        if message.family() != family || text(attributes, 1) != Some(table.as_bytes()) {
-            return;
-        }
-        // NFTA_CHAIN_NAME, _HOOK, _POLICY; NFTA_HOOK_HOOKNUM, _PRIORITY. NF_ACCEPT is 1.
-        let hook = value(attributes, 4)
-            .and_then(|hook| Some((number(hook, 1)?, number(hook, 2)?.cast_signed())));
-        found.chains.push(FoundChain {
-            name: String::from_utf8_lossy(text(attributes, 3).unwrap_or_default()).into_owned(),
-            hook,
-            accepts: number(attributes, 5).is_none_or(|policy| policy == 1),
-            rules: Vec::new(),
-        });
-    })?;
-    let mut bad = None;
-    socket.ask(Verb::GetRule, NLM_F_DUMP, family, &get.0, |message| {
-        let name = text(message.attributes(), 2).unwrap_or_default();
-        let chain = found
-            .chains
-            .iter_mut()
-            .find(|chain| chain.name.as_bytes() == name);
-        match (chain, RawRule::read(message.attributes())) {
-            (Some(chain), Ok(rule)) => chain.rules.push(rule),
-            (None, _) => {}
-            (_, Err(error)) => bad = Some(error),
-        }
-    })?;
-    match bad {
-        Some(error) => Err(io::Error::new(
-            io::ErrorKind::InvalidData,
-            error.to_string(),
-        )),
-        None => Ok(Some(found)),
     }
 }

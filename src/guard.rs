@@ -79,10 +79,11 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
         let may_repair = listener.may_repair(Instant::now());
         listener.own_use = None;
         let mut turn = tokio::task::spawn_blocking(move || {
-            guard.turn(cause, may_repair);
-            guard
+            let taken = guard.turn(cause, may_repair);
+            (guard, taken)
         });
-        guard = loop {
+        let taken;
+        (guard, taken) = loop {
             tokio::select! {
                 done = &mut turn => break done.map_err(io::Error::other)?,
                 Some(report) = reports.recv() => listener.hear(report),
@@ -90,12 +91,13 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
         };
         // What is told of iptables-legacy's lock until then may be the turn's own doing.
         listener.own_use = Some(Instant::now() + OWN_USE);
-        let (took, generation) = guard.last();
-        listener
-            .changes
-            .turn_ended(Instant::now(), took, generation);
-        if guard.again {
-            listener.changes.noticed(None, Instant::now());
+        if taken {
+            let (took, generation) = guard.last();
+            let now = Instant::now();
+            listener.changes.turn_ended(now, took, generation);
+            if guard.again {
+                listener.changes.noticed(None, now);
+            }
         }
         listener.told(tell_systemd(cause, &mut guard));
         guard.rest();
@@ -130,15 +132,13 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
 
 /// Readiness is told after the first proof, the watchdog fed after each.
 fn tell_systemd(cause: Cause, guard: &mut Guard) -> io::Result<()> {
-    match cause {
-        Cause::Start => {
-            guard.store_seal(SEAL)?;
-            systemd::ready()?;
-        }
-        Cause::Hangup => systemd::ready()?,
-        _ => {}
+    // A socket that is not stored is no reason to be taken for not ready.
+    let stored = guard.store_seal(SEAL);
+    if matches!(cause, Cause::Start | Cause::Hangup) {
+        systemd::ready()?;
     }
-    systemd::watchdog()
+    systemd::watchdog()?;
+    stored
 }
 
 async fn until(time: Option<Instant>) {

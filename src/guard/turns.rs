@@ -147,9 +147,9 @@ impl Guard {
         self.sentinel.resume();
     }
 
-    /// Gives systemd a copy of the seal's socket to keep.
+    /// Gives systemd a copy of the seal's socket to keep, once there is one.
     pub(super) fn store_seal(&mut self, name: &str) -> io::Result<()> {
-        if let Some(seal) = &self.seal {
+        if let Some(seal) = self.seal.as_ref().filter(|_| !self.stored) {
             systemd::store(seal.as_fd(), name)?;
             self.stored = systemd::listens();
         }
@@ -182,11 +182,12 @@ impl Guard {
         }
     }
 
-    /// Takes a turn. `may_repair` is false while somebody fights over the visible layer.
-    pub(super) fn turn(&mut self, cause: Cause, may_repair: bool) {
+    /// Takes a turn, unless it would be for inputs that say what they said before; false then: nothing
+    /// was looked at. `may_repair` is false while somebody fights over the visible layer.
+    pub(super) fn turn(&mut self, cause: Cause, may_repair: bool) -> bool {
         let inputs = self.read_inputs();
         if cause == Cause::Inputs && self.inputs.as_ref() == Some(&inputs) {
-            return;
+            return false;
         }
         let posture = inputs.posture();
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
@@ -219,6 +220,7 @@ impl Guard {
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+        true
     }
 
     /// Puts up what the turn found, for whoever asks.

@@ -290,8 +290,9 @@ impl Guard {
         };
         let read = match turn.generation.filter(|_| turn.in_place) {
             Some(generation) => self.read_back(target, turn.opened_input, generation, sealed),
-            None => Orders::without_nftables(target, turn.in_place, turn.opened_input, sealed)
+            None if turn.in_place => Orders::without_nftables(target, turn.opened_input, sealed)
                 .map(|orders| (orders, true)),
+            None => Ok((Orders::default(), true)),
         };
         match read {
             Ok((orders, settled)) => {

@@ -86,19 +86,15 @@ impl Orders {
         let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
         for open in open.ok_or(io::ErrorKind::Interrupted)? {
             let rules = first_of(&mut socket, &open.name)?.rules;
-            orders.chains.push(native(target, open, rules));
+            orders.chains.extend(native(target, open, rules));
         }
+        orders.legacy = legacy_chains(target, open_input, &sealed)?;
         let opened = opened(open_input);
-        for (place, wanted) in chains(target, &opened) {
-            let tool = target.tools.iter().find(|tool| tool.family == place.family);
-            let Some((tool, (kind, hook, priority))) = tool.zip(place.base_hook()) else {
+        for (place, wanted) in chains(target, &opened, Backend::Nft) {
+            let Some((kind, hook, priority)) = place.base_hook() else {
                 continue;
             };
             let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
-            if tool.backend == Backend::Legacy {
-                orders.legacy.push(legacy(tool, hook, &wanted, sealed)?);
-                continue;
-            }
             let name = ChainName {
                 proto: Proto::from(place.family),
                 table: place.table.to_owned(),
@@ -170,26 +166,16 @@ impl Orders {
         }
     }
 
-    /// The same where this kernel has no nf_tables: what iptables-legacy keeps, if all of it is
-    /// known to be `in_place`.
+    /// The same where this kernel has no nf_tables: what iptables-legacy keeps.
     pub fn without_nftables(
         target: &Target,
-        in_place: bool,
         open_input: bool,
         sealed: impl Fn(Guarantee) -> bool,
     ) -> io::Result<Self> {
-        let mut orders = Self::sysctls_of(target);
-        if !in_place {
-            return Ok(Self::default());
-        }
-        for (place, wanted) in chains(target, &opened(open_input)) {
-            let tool = target.tools.iter().find(|tool| tool.family == place.family);
-            let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
-            if let Some((tool, (_, hook, _))) = tool.zip(place.base_hook()) {
-                orders.legacy.push(legacy(tool, hook, &wanted, sealed)?);
-            }
-        }
-        Ok(orders)
+        Ok(Self {
+            legacy: legacy_chains(target, open_input, &sealed)?,
+            ..Self::sysctls_of(target)
+        })
     }
 
     fn sysctls_of(target: &Target) -> Self {
@@ -233,13 +219,18 @@ impl Place {
     }
 }
 
-/// The chains that hold wanted rules, FORWARD before the others.
+/// The chains of a backend that hold wanted rules, FORWARD before the others.
 fn chains<'a>(
     target: &'a Target,
     open_input: &'a [WantedRule],
+    backend: Backend,
 ) -> Vec<(Place, Vec<&'a WantedRule>)> {
     let mut chains: Vec<(Place, Vec<&WantedRule>)> = Vec::new();
-    for wish in target.wanted.iptables.iter().chain(open_input) {
+    let wanted = target.wanted.iptables.iter().chain(open_input);
+    for wish in wanted.filter(|wish| {
+        let tool = target.tool(wish.family);
+        tool.is_some_and(|tool| tool.backend == backend)
+    }) {
         let place = Place {
             family: wish.family,
             table: wish.table,
@@ -251,6 +242,21 @@ fn chains<'a>(
         }
     }
     chains
+}
+
+fn legacy_chains(
+    target: &Target,
+    open_input: bool,
+    sealed: &impl Fn(Guarantee) -> bool,
+) -> io::Result<Vec<LegacyChain>> {
+    let mut found = Vec::new();
+    for (place, wanted) in chains(target, &opened(open_input), Backend::Legacy) {
+        let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
+        if let Some((tool, (_, hook, _))) = target.tool(place.family).zip(place.base_hook()) {
+            found.push(legacy(tool, hook, &wanted, sealed)?);
+        }
+    }
+    Ok(found)
 }
 
 fn legacy(
@@ -286,23 +292,23 @@ fn legacy(
     })
 }
 
-/// A chain of a native table that anybody may change.
-fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Guarded {
+/// A chain of a native table that anybody may change; `None` for one that nothing is wanted in.
+fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Option<Guarded> {
     let mut wanted = target.wanted.native.iter();
-    let of_chain = wanted.find(|rule| rule.hook == open.hook);
+    let guarantee = wanted.find(|rule| rule.hook == open.hook)?.guarantee;
     let replay = |raw: RawRule| Replay {
-        guarantee: of_chain.map_or(Guarantee::ImdsBlock, |rule| rule.guarantee),
+        guarantee,
         object: format!("nftables inet {} {}", open.name.table, open.name.chain),
         raw: raw.fresh(),
         protocol: None,
     };
-    Guarded {
+    Some(Guarded {
         rules: rules.into_iter().map(replay).collect(),
         name: open.name.clone(),
         hook: open.base,
         whole: true,
         sealed: false,
-    }
+    })
 }
 
 /// iptables ties `-m tcp` to the protocol where it keeps it as a compat match.

@@ -140,7 +140,9 @@ impl Target {
         }
     }
 
-    pub(super) fn tool(&self, family: Family) -> Option<&Tool> {
+    /// The tool of a family, where there is one.
+    #[must_use]
+    pub fn tool(&self, family: Family) -> Option<&Tool> {
         self.tools.iter().find(|tool| tool.family == family)
     }
 

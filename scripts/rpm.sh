@@ -64,6 +64,9 @@ archive() {
         --numeric-owner --mode=u+rw,go=rX --transform "$transform" --create "$@" | gzip -n -6 >"$file"
 }
 
+if ! git diff --quiet HEAD; then
+    echo "rpm.sh: with changes that are not committed" >&2
+fi
 git ls-files >"$work/tracked"
 transform="s|^|ecs-netguard-$version/|"
 archive "$work/SOURCES/ecs-netguard-$version.tar.gz" . --no-recursion --files-from "$work/tracked"
@@ -79,10 +82,15 @@ if [ -n "$prebuilt" ]; then
     cp "$prebuilt" "$made/ecs-netguard"
     set -- "$@" --with prebuilt --define "prebuilt_dir $made" -bb
 else
+    RUST_FLAGS=
+    if [ "$arch" != "$(uname -m)" ]; then
+        assignments=$(scripts/cross.sh "$arch" "$work/cross")
+        eval "$assignments"
+    fi
     scripts/vendor.sh "$work/vendored"
     transform='s|^\./||'
     archive "$work/SOURCES/ecs-netguard-$version-vendor.tar.gz" "$work/vendored" .cargo vendor
-    set -- "$@" -ba
+    set -- "$@" --define "rust_flags $RUST_FLAGS" -ba
 fi
 
 log=$work/rpmbuild.log

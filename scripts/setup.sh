@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
-# is silent and does nothing where nothing is missing. With `rpm`,
-# `rpmlint` or the name of an architecture also what packaging, its check and that one need.
+# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint` or the name of an
+# architecture also what packaging, its check and building for that one need.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it

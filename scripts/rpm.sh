@@ -90,7 +90,10 @@ else
     scripts/vendor.sh "$work/vendored"
     transform='s|^\./||'
     archive "$work/SOURCES/ecs-netguard-$version-vendor.tar.gz" "$work/vendored" .cargo vendor
-    set -- "$@" --define "rust_flags $RUST_FLAGS" -ba
+    if [ -n "$RUST_FLAGS" ]; then
+        set -- "$@" --define "rust_flags $RUST_FLAGS"
+    fi
+    set -- "$@" -ba
 fi
 
 log=$work/rpmbuild.log
@@ -103,7 +106,12 @@ fi
 
 find "$work/RPMS" "$work/SRPMS" -name '*.rpm' 2>/dev/null | LC_ALL=C sort | while read -r package; do
     if [ -n "$key" ]; then
-        rpmsign --define "_gpg_name $key" --addsign "$package" >/dev/null
+        # Debian's rpm looks for gpg2, which is called gpg there.
+        rpmsign --define "_gpg_name $key" --define "__gpg $(command -v gpg)" --addsign "$package" >"$work/sign" 2>&1 || {
+            cat "$work/sign" >&2
+            echo "rpm.sh: $package could not be signed with $key; is it in 'gpg --list-secret-keys'?" >&2
+            exit 1
+        }
     fi
     cp "$package" "$out/"
     echo "$out/${package##*/}"

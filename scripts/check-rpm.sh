@@ -30,7 +30,7 @@ has() {
 }
 
 scriptlets() {
-    on='if [ -d /run/systemd/system ] && ! systemd-detect-virt --quiet --chroot; then'
+    on='if [ -d /run/systemd/system ] && [ /proc/1/root -ef / ]; then'
     for name in post preun postun; do
         script=$work/$name
         case $name in post) tag=POSTIN ;; preun) tag=PREUN ;; postun) tag=POSTUN ;; esac

@@ -71,8 +71,14 @@ git ls-files >"$work/tracked"
 transform="s|^|ecs-netguard-$version/|"
 archive "$work/SOURCES/ecs-netguard-$version.tar.gz" . --no-recursion --files-from "$work/tracked"
 
-set -- --define "_topdir $work" --define "_tmppath $work" --define "package_version $version" \
-    --define "package_release $release" --target "$arch-linux" --nodeps
+# What is told here stands in the spec of the source package: `rpmbuild --rebuild` needs to be told nothing.
+{
+    echo "%global package_version $version"
+    echo "%global package_release $release"
+    echo "%{lua: posix.setenv(\"SOURCE_DATE_EPOCH\", \"$SOURCE_DATE_EPOCH\")}"
+    cat packaging/rpm/ecs-netguard.spec
+} >"$work/ecs-netguard.spec"
+set -- --define "_topdir $work" --define "_tmppath $work" --target "$arch-linux" --nodeps
 if [ -n "$prebuilt" ]; then
     made=$work/made
     mkdir -p "$made"
@@ -98,7 +104,7 @@ fi
 
 log=$work/rpmbuild.log
 # --nodeps above: where rpm is not the system's own, its database knows of no compiler.
-if ! rpmbuild "$@" packaging/rpm/ecs-netguard.spec >"$log" 2>&1; then
+if ! rpmbuild "$@" "$work/ecs-netguard.spec" >"$log" 2>&1; then
     cat "$log" >&2
     echo "rpm.sh: rpmbuild failed; its own words are above" >&2
     exit 1

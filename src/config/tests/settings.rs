@@ -179,3 +179,32 @@ proptest! {
         prop_assert_eq!(settings.verify.interval, Duration::from_secs(seconds));
     }
 }
+
+/// The file that the package installs: it changes nothing, and names every key with its default.
+#[test]
+fn the_packaged_file_is_the_defaults() {
+    let packaged = include_str!("../../../packaging/config.toml");
+    assert_eq!(parse(packaged), Ok(Settings::default()));
+
+    // A default stands behind a # alone; an explanation has a blank after it.
+    let uncommented: String = packaged
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| rest.starts_with(char::is_alphabetic))
+                .unwrap_or(line)
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(parse(&uncommented), Ok(Settings::default()));
+    let keys = |table: &toml::Table| -> Vec<String> {
+        let inner = table
+            .iter()
+            .filter_map(|(name, keys)| Some((name, keys.as_table()?)));
+        inner
+            .flat_map(|(name, keys)| keys.keys().map(move |key| format!("{name}.{key}")))
+            .collect()
+    };
+    let all = toml::Table::try_from(Settings::default()).unwrap();
+    assert_eq!(keys(&toml::from_str(&uncommented).unwrap()), keys(&all));
+}

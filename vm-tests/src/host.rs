@@ -27,6 +27,15 @@ const PLACE: &str = "/var/lib/ecs-test";
 /// The containers that `ecs-tasks.sh` starts.
 pub(crate) const TASKS: [&str; 3] = ["one", "two", "three"];
 
+/// When what happened in a boot, from the start of systemd.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Boot {
+    /// The guard's first proof was done.
+    pub(crate) ready: Duration,
+    /// Docker was started.
+    pub(crate) docker: Duration,
+}
+
 /// A machine under test.
 pub(crate) struct Host<'a> {
     machine: &'a mut dyn Machine,
@@ -157,9 +166,18 @@ impl<'a> Host<'a> {
         self.machine.power_cut()
     }
 
+    /// As [`Host::count_from_here`], from the start of this boot.
+    pub(crate) fn count_this_boot(&mut self) {
+        self.since = 0;
+        self.arrived = 0;
+    }
+
     /// Waits until the running daemon says PROTECTED.
     pub(crate) fn wait_protected(&self) -> Result<()> {
-        self.wait_for("PROTECTED", "ecs-netguard status")?;
+        self.wait_for(
+            "PROTECTED",
+            "ecs-netguard status | grep ^PROTECTED || { ecs-netguard status; false; }",
+        )?;
         Ok(())
     }
 
@@ -197,7 +215,9 @@ impl<'a> Host<'a> {
             };
             self.wait_for(
                 "a task gets its credentials",
-                &format!("{who} {wget} http://169.254.170.2/v2/credentials/1 | grep -q of-the-task"),
+                &format!(
+                    "{who} {wget} http://169.254.170.2/v2/credentials/1 | grep -q of-the-task"
+                ),
             )?;
         }
         Ok(())
@@ -211,7 +231,9 @@ impl<'a> Host<'a> {
         self.sh("ecs-netguard check")?;
         self.wait_credentials()?;
         // The host itself is not kept out.
-        self.sh("curl -sf -m 20 http://169.254.169.254/latest/meta-data/iam/security-credentials/")?;
+        self.sh(
+            "curl -sf -m 20 http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+        )?;
         let sent = self.sent()?;
         self.wait_for(
             "containers go on sending",
@@ -233,6 +255,24 @@ impl<'a> Host<'a> {
             bail!("{arrived} packets of containers arrived at the metadata service {when}:\n{who}");
         }
         Ok(())
+    }
+
+    /// How this boot went, by systemd's own clock.
+    pub(crate) fn boot_times(&self) -> Result<Boot> {
+        Ok(Boot {
+            ready: self.became_active("ecs-netguard.service", "ActiveEnterTimestampMonotonic")?,
+            docker: self.became_active("docker.service", "InactiveExitTimestampMonotonic")?,
+        })
+    }
+
+    /// A time of a unit since the machine's systemd began.
+    fn became_active(&self, unit: &str, property: &str) -> Result<Duration> {
+        let micros = |text: String| text.trim().parse::<u64>().context("a time of systemd's");
+        let at = micros(self.sh(&format!("systemctl show -P {property} {unit}"))?)?;
+        // In a virtual machine the clock begins with the kernel; in namespaces it is the machine's own.
+        let start = micros(self.sh("systemctl show -P UserspaceTimestampMonotonic")?)?;
+        ensure!(at > start, "{unit}: {property} is {at} µs, before the boot");
+        Ok(Duration::from_micros(at - start))
     }
 
     /// As [`machine::sh`].

@@ -144,7 +144,8 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
         ),
         (
             "docker.txt",
-            "timeout 20 docker ps -a; timeout 20 docker network ls",
+            "timeout 20 docker ps -a; timeout 20 docker network ls; \
+             for c in $(timeout 20 docker ps -aq); do timeout 20 docker logs --tail 20 $c; done",
         ),
         ("up.rules", "ip netns exec up nft list ruleset"),
     ] {

@@ -52,7 +52,7 @@ echo "tree.sh: making the root tree of $suite (a few minutes)" >&2
 if ! mmdebstrap --mode=root --variant=minbase --include="$packages" --skip=output/dev \
     --aptopt="$dir/apt.conf" \
     --aptopt='Apt::Install-Recommends "false"' \
-    --dpkgopt='path-exclude=/usr/share/doc/*' \
+    --dpkgopt='force-unsafe-io' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/man/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' \
     --dpkgopt='path-exclude=/usr/share/info/*' \

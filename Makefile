@@ -28,7 +28,7 @@ kill-test: setup ## Kill the daemon N times at random instants, and look at what
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	@scripts/check-units.sh
 
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)

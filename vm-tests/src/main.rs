@@ -3,6 +3,8 @@
 //! `make vm-test` runs it. Every scenario (`scenarios/`) is written once, against [`machine::Machine`],
 //! and gets a fresh machine of each kind: tier 1 is systemd in namespaces, tier 2 a virtual machine.
 
+mod cgroup;
+mod janitor;
 mod machine;
 mod report;
 mod scenarios;
@@ -52,9 +54,19 @@ enum Set {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(0) => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+    let arguments = Arguments::parse();
+    let result = if arguments.list {
+        list(&arguments).map(|()| ExitCode::SUCCESS)
+    } else {
+        match janitor::watch(&arguments.out) {
+            // This process does the work.
+            Ok(None) => run(&arguments),
+            Ok(Some(code)) => Ok(code),
+            Err(error) => Err(error),
+        }
+    };
+    match result {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("vm-tests: {error:#}");
             ExitCode::FAILURE
@@ -62,34 +74,44 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs what was chosen; how many scenarios failed.
-fn run(arguments: &Arguments) -> Result<usize> {
-    let kinds: Vec<Box<dyn Kind>> = machine::kinds(&arguments.images)
+/// The machines that were chosen.
+fn kinds(arguments: &Arguments) -> Vec<Box<dyn Kind>> {
+    machine::kinds(&arguments.images)
         .into_iter()
         .filter(|kind| arguments.tier.is_none_or(|tier| kind.tier() == tier))
         .filter(|kind| arguments.suite.as_deref().is_none_or(|s| kind.suite() == s))
-        .collect();
-    let scenarios: Vec<&Scenario> = scenarios::ALL
+        .collect()
+}
+
+/// The scenarios that were chosen.
+fn chosen(arguments: &Arguments) -> Vec<&'static Scenario> {
+    scenarios::ALL
         .iter()
         .filter(|scenario| arguments.set == Set::All || scenario.core)
         .filter(|scenario| {
             arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name)
         })
-        .collect();
-    if arguments.list {
-        for kind in &kinds {
-            println!(
-                "machine   {} (tier {}, {})",
-                kind.name(),
-                kind.tier(),
-                kind.suite()
-            );
-        }
-        for scenario in &scenarios {
-            println!("scenario  {:20} {}", scenario.name, scenario.about);
-        }
-        return Ok(0);
+        .collect()
+}
+
+fn list(arguments: &Arguments) -> Result<()> {
+    for kind in kinds(arguments) {
+        println!(
+            "machine   {} (tier {}, {})",
+            kind.name(),
+            kind.tier(),
+            kind.suite()
+        );
     }
+    for scenario in chosen(arguments) {
+        println!("scenario  {:20} {}", scenario.name, scenario.about);
+    }
+    Ok(())
+}
+
+/// Runs what was chosen.
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (kinds, scenarios) = (kinds(arguments), chosen(arguments));
     anyhow::ensure!(
         !kinds.is_empty(),
         "no such machine: `make vm-image` makes them, `--list` names them"
@@ -98,8 +120,6 @@ fn run(arguments: &Arguments) -> Result<usize> {
         !scenarios.is_empty(),
         "no such scenario: `--list` names them"
     );
-    fs::create_dir_all(&arguments.out)
-        .with_context(|| format!("making {}", arguments.out.display()))?;
 
     let mut table = Table::default();
     for kind in &kinds {
@@ -115,7 +135,11 @@ fn run(arguments: &Arguments) -> Result<usize> {
     }
     table.print();
     table.write(&arguments.out.join("report.json"))?;
-    Ok(table.failed())
+    Ok(if table.failed() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// One scenario on a fresh machine of one kind.
@@ -136,7 +160,7 @@ fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
     // Those of the run before.
     let _ = fs::remove_dir_all(&logs);
     let scratch = tempfile::Builder::new()
-        .prefix("machine-")
+        .prefix(janitor::MACHINE)
         .tempdir_in(out)
         .context("making a directory for the machine")?;
     match kind.start(scratch.path()) {

@@ -1,9 +1,13 @@
 //! What a scenario sees of a machine, whatever that machine is.
 
+mod namespaces;
+
 use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
+
+use self::namespaces::Namespaces;
 
 /// A running machine with systemd as its first process, and Docker.
 pub(crate) trait Machine {
@@ -154,8 +158,15 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
     machine.logs(into);
 }
 
+/// The suites of which trees are made (`images/tree.sh`).
+const SUITES: [&str; 2] = ["bookworm", "sid"];
+
 /// The kinds of machine whose trees or images are below `images`.
 pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
-    let _ = images;
-    Vec::new()
+    let trees = SUITES.into_iter().filter_map(|suite| {
+        let tree = images.join(suite).join("root");
+        let kind = || -> Box<dyn Kind> { Box::new(Namespaces::new(suite, &tree)) };
+        tree.is_dir().then(kind)
+    });
+    trees.collect()
 }

@@ -1,52 +1,72 @@
 #!/bin/sh
-# Makes what QEMU boots from a root tree: `disk.sh TREE OUT` writes OUT/vmlinuz, OUT/initrd.img and
-# OUT/root.ext4. No loop device and no mount: `mke2fs -d` copies the tree into the file system.
+# Makes what QEMU boots from a root tree that tree.sh made, beside it: TREE/../qemu-<hash>/ with vmlinuz,
+# initrd.img, root.ext4 and kernel (the kernel's release). Prints that directory. The hash is that of
+# this file and initrd-init.sh, so an image that is there is used again; the
+# link TREE/../qemu is the last one made. No loop device and no mount:
+# `mke2fs -d` copies the tree into the file system.
+#
+#   disk.sh TREE
 set -eu
-tree=$1
-out=$2
-here=$(dirname "$0")
+
+tree=$(cd "$1" && pwd -P)
+here=$(cd "$(dirname "$0")" && pwd)
+hash=$(cat "$here/disk.sh" "$here/initrd-init.sh" | sha256sum | cut -c1-12)
+out=$(dirname "$tree")/qemu-$hash
+PATH=$PATH:/usr/sbin:/sbin
 
 fail() {
     echo "disk.sh: $*" >&2
     exit 1
 }
 
-for program in mke2fs cpio busybox gzip; do
-    PATH="$PATH:/usr/sbin:/sbin" command -v $program >/dev/null || fail "$program is missing: run 'scripts/setup.sh vm'"
+# One builder at a time; whoever waited finds it done.
+exec 9>"$out.lock"
+flock 9
+done_with() {
+    ln -sfn "qemu-$hash" "$(dirname "$tree")/qemu"
+    echo "$out"
+}
+if [ -e "$out/kernel" ]; then
+    done_with
+    exit
+fi
+for program in mke2fs cpio busybox gzip xz; do
+    command -v $program >/dev/null || fail "$program is missing: run 'scripts/setup.sh vm'"
 done
-PATH="$PATH:/usr/sbin:/sbin"
-
+for old in "$(dirname "$tree")"/qemu-*/; do
+    rm -rf "$old"
+done
 set -- "$tree"/lib/modules/*
-[ $# = 1 ] && [ -d "$1" ] || fail "$tree has not exactly one kernel in lib/modules"
+if [ $# != 1 ] || [ ! -d "$1" ]; then
+    fail "there is not exactly one kernel in $tree/lib/modules"
+fi
 kernel=$(basename "$1")
-mkdir -p "$out"
+work=$out/initrd
+mkdir -p "$work/bin" "$work/modules" "$work/proc" "$work/sys" "$work/dev" "$work/root"
 cp "$tree/boot/vmlinuz-$kernel" "$out/vmlinuz"
 
 # The initial RAM disk: busybox, and the modules that stand between the kernel and its root.
-work=$(mktemp -d "$out/.initrd.XXXXXX")
-trap 'rm -rf "$work"' EXIT
-mkdir -p "$work/bin" "$work/modules" "$work/proc" "$work/sys" "$work/dev" "$work/root"
 cp "$(command -v busybox)" "$work/bin/busybox"
-cp "$here/initrd-init.sh" "$work/init"
-chmod 755 "$work/init"
-n=10
-# A checksum that a kernel has built in, or does not have any more, is no fault.
+install -m 755 "$here/initrd-init.sh" "$work/init"
+# What a kernel has built in is not listed; what it does not know (a checksum that has become part of
+# another module) is no fault.
 for wanted in virtio_pci virtio_blk crc32c_generic ext4; do
-    chroot "$tree" modprobe --set-version "$kernel" --show-depends $wanted 2>/dev/null || true
-done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$work/list"
+    chroot "$tree" modprobe --set-version "$kernel" --show-depends "$wanted" 2>/dev/null || :
+done | awk '$1 == "insmod" && !seen[$2]++ { print $2 }' >"$out/modules"
+order=100
 while read -r module; do
-    name=$(basename "$module")
-    case $name in
-        *.ko) cp "$tree$module" "$work/modules/$n-$name" ;;
-        *.ko.xz) xz -dc "$tree$module" >"$work/modules/$n-${name%.xz}" ;;
-        *.ko.zst) zstd -qdc "$tree$module" >"$work/modules/$n-${name%.zst}" ;;
-        *) fail "$module is packed in a way not known here" ;;
+    to=$work/modules/$order-$(basename "$module")
+    case $module in
+        *.ko) cp "$tree$module" "$to" ;;
+        *.ko.xz) xz -dc "$tree$module" >"${to%.xz}" ;;
+        *) fail "$module: packed in a way that is not known here" ;;
     esac
-    n=$((n + 1))
-done <"$work/list"
-rm "$work/list"
+    order=$((order + 1))
+done <"$out/modules"
 (cd "$work" && find . | cpio --quiet -o -H newc) | gzip -1 >"$out/initrd.img"
+rm -r "$work" "$out/modules"
 
 # With its journal: a power cut is one of the things tried.
-rm -f "$out/root.ext4"
-mke2fs -q -t ext4 -m 0 -E lazy_itable_init=1,lazy_journal_init=1 -L root -d "$tree" "$out/root.ext4" "${DISK_SIZE:-4G}"
+mke2fs -q -t ext4 -m 0 -L root -d "$tree" "$out/root.ext4" 4G >/dev/null
+echo "$kernel" >"$out/kernel"
+done_with

@@ -1,6 +1,7 @@
 //! What a scenario sees of a machine, whatever that machine is.
 
 mod namespaces;
+mod qemu;
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use self::namespaces::Namespaces;
+use self::qemu::Qemu;
 
 /// A running machine with systemd as its first process, and Docker.
 pub(crate) trait Machine {
@@ -161,6 +163,9 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
 /// The suites of which trees are made (`images/tree.sh`).
 const SUITES: [&str; 2] = ["bookworm", "sid"];
 
+/// The suites whose kernels are run (`images/disk.sh`): 6.1 and 6.12.
+const KERNELS: [&str; 2] = ["bookworm", "trixie"];
+
 /// The kinds of machine whose trees or images are below `images`.
 pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
     let trees = SUITES.into_iter().filter_map(|suite| {
@@ -168,5 +173,9 @@ pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
         let kind = || -> Box<dyn Kind> { Box::new(Namespaces::new(suite, &tree)) };
         tree.is_dir().then(kind)
     });
-    trees.collect()
+    let disks = KERNELS.into_iter().filter_map(|suite| {
+        let kind = Qemu::new(suite, &images.join(suite).join("qemu"))?;
+        Some(Box::new(kind) as Box<dyn Kind>)
+    });
+    trees.chain(disks).collect()
 }

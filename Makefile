@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,11 @@ load: build ## Crowd the status socket while somebody flushes the rules; REQUEST
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target
+
+rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=… sign; packaging/rpm/README.md)
+	@scripts/setup.sh rpm
+	@scripts/rpm.sh $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) \
+	    $(if $(RELEASE),--release $(RELEASE)) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -17,7 +17,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 
-use crate::machine::{Kind, keep_logs};
+use crate::machine::{Kind, Started, keep_logs};
 use crate::report::{Line, Outcome, Table};
 use crate::scenarios::Scenario;
 
@@ -163,8 +163,8 @@ fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
         .prefix(janitor::MACHINE)
         .tempdir_in(out)
         .context("making a directory for the machine")?;
-    match kind.start(scratch.path()) {
-        Ok(mut machine) => {
+    match kind.start(scratch.path(), &[]) {
+        Ok(Started { mut machine, .. }) => {
             if !scenario.needs.iter().all(|need| machine.can(*need)) {
                 line.outcome = Outcome::Skipped;
                 return Ok(line);

@@ -70,10 +70,28 @@ pub(crate) trait Kind {
     /// 1: namespaces; 2: a virtual machine.
     fn tier(&self) -> u8;
 
-    /// Starts one; returns when systemd answers and Docker is there. What it writes goes to `scratch`,
-    /// an empty directory that the caller removes when the machine has been dropped. Dropping the
-    /// machine ends it.
-    fn start(&self, scratch: &Path) -> Result<Box<dyn Machine>>;
+    /// Starts one; returns when systemd answers and Docker is there. Where machines can be kept as they
+    /// are, these steps are behind it, done once for all. What it writes goes to `scratch`, an empty
+    /// directory that the caller removes when the machine has been dropped. Dropping the machine ends
+    /// it.
+    fn start(&self, scratch: &Path, steps: &[Step<'_>]) -> Result<Started>;
+}
+
+/// Something that is done to a machine before a scenario, and is the same for many.
+pub(crate) struct Step<'a> {
+    /// What it does, for errors: "installing the package".
+    pub(crate) name: &'static str,
+    /// Stands for all that goes into it.
+    pub(crate) digest: u64,
+    /// Does it.
+    pub(crate) run: &'a dyn Fn(&mut dyn Machine) -> Result<()>,
+}
+
+/// A machine that a scenario gets.
+pub(crate) struct Started {
+    pub(crate) machine: Box<dyn Machine>,
+    /// How many of the steps are behind it.
+    pub(crate) done: usize,
 }
 
 /// How long a command may take on a slow, busy machine.

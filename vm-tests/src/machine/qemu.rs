@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, bail};
 use self::agent::Agent;
 use self::golden::BOOT;
 use self::process::{Boot, Process};
-use super::{Ability, Kind, LIMIT, Machine, Output, sh};
+use super::{Ability, Kind, LIMIT, Machine, Output, Started, Step, sh};
 
 /// What a flush of the guest is to QEMU: what was written and not flushed may be lost with it.
 const CACHE: &str = "writeback";
@@ -29,7 +29,7 @@ const CACHE: &str = "writeback";
 const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
 
 /// Machines with one image.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Qemu {
     suite: String,
     name: String,
@@ -64,22 +64,24 @@ impl Kind for Qemu {
         2
     }
 
-    fn start(&self, scratch: &Path) -> Result<Box<dyn Machine>> {
-        let disk = scratch.join("disk.qcow2");
-        fs::copy(golden::disk(&self.image)?, &disk).context("copying the golden snapshot")?;
-        let machine = InQemu::start(&self.name, &self.image, disk, scratch)?;
-        Ok(Box::new(machine))
+    fn start(&self, scratch: &Path, steps: &[Step<'_>]) -> Result<Started> {
+        let golden = golden::disk(self, steps)?;
+        let machine = InQemu::go_on(self, &golden, CACHE, scratch)?;
+        Ok(Started {
+            machine: Box::new(machine),
+            done: steps.len(),
+        })
     }
 }
 
 /// A running machine.
 #[derive(Debug)]
 struct InQemu {
-    name: String,
-    image: PathBuf,
+    kind: Qemu,
     disk: PathBuf,
+    cache: &'static str,
     scratch: PathBuf,
-    /// `None` only while it is being started again.
+    /// `None` only while it is off.
     running: Option<Running>,
 }
 
@@ -90,15 +92,22 @@ struct Running {
 }
 
 impl InQemu {
-    /// Goes on from the snapshot.
-    fn start(name: &str, image: &Path, disk: PathBuf, scratch: &Path) -> Result<Self> {
-        let mut machine = Self {
-            name: name.to_owned(),
-            image: image.to_owned(),
+    /// A machine with this disk; it is off.
+    fn new(kind: &Qemu, disk: PathBuf, cache: &'static str, scratch: &Path) -> Self {
+        Self {
+            kind: kind.clone(),
             disk,
+            cache,
             scratch: scratch.to_owned(),
             running: None,
-        };
+        }
+    }
+
+    /// Goes on from a snapshot, with a copy of its disk.
+    fn go_on(kind: &Qemu, golden: &Path, cache: &'static str, scratch: &Path) -> Result<Self> {
+        let disk = scratch.join("disk.qcow2");
+        fs::copy(golden, &disk).with_context(|| format!("copying {}", golden.display()))?;
+        let mut machine = Self::new(kind, disk, cache, scratch);
         machine.power_on(Some(golden::NAME))?;
         // Its clock stands at the time at which it was saved.
         let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
@@ -108,9 +117,9 @@ impl InQemu {
 
     fn power_on(&mut self, snapshot: Option<&str>) -> Result<()> {
         let process = Process::start(&Boot {
-            image: &self.image,
+            image: &self.kind.image,
             disk: &self.disk,
-            cache: CACHE,
+            cache: self.cache,
             snapshot,
             scratch: &self.scratch,
         })?;
@@ -122,12 +131,23 @@ impl InQemu {
         self.wait()
     }
 
+    /// Saves it into its disk's file, and ends it.
+    fn save(mut self) -> Result<()> {
+        // Less to write, and less to read at each start.
+        sh(&self, "sync && echo 3 >/proc/sys/vm/drop_caches")?;
+        let running = self.running.take().context("the machine is off")?;
+        let mut qmp = running.process.qmp()?;
+        qmp.save(golden::NAME)?;
+        qmp.quit()?;
+        running.process.ended()
+    }
+
     /// Waits until the agent answers.
     fn wait(&self) -> Result<()> {
         let running = self.running()?;
         running.agent.borrow_mut().wait(BOOT).with_context(|| {
             let console = running.process.logs().map(|(_, said)| said).concat();
-            format!("{}: its console:\n{console}", self.name)
+            format!("{}: its console:\n{console}", self.kind.name)
         })
     }
 
@@ -138,7 +158,7 @@ impl InQemu {
 
 impl Machine for InQemu {
     fn name(&self) -> String {
-        self.name.clone()
+        self.kind.name.clone()
     }
 
     fn run(&self, script: &str, limit: Duration) -> Result<Output> {
@@ -146,7 +166,7 @@ impl Machine for InQemu {
             .agent
             .borrow_mut()
             .run(script, limit)
-            .with_context(|| self.name.clone())
+            .with_context(|| self.kind.name.clone())
     }
 
     fn put(&self, local: &Path, remote: &str) -> Result<()> {
@@ -154,7 +174,13 @@ impl Machine for InQemu {
             .agent
             .borrow_mut()
             .put(local, remote)
-            .with_context(|| format!("{}: copying {} to {remote}", self.name, local.display()))
+            .with_context(|| {
+                format!(
+                    "{}: copying {} to {remote}",
+                    self.kind.name,
+                    local.display()
+                )
+            })
     }
 
     fn reboot(&mut self) -> Result<()> {
@@ -173,7 +199,7 @@ impl Machine for InQemu {
             }
             std::thread::sleep(Duration::from_millis(200));
         }
-        bail!("{}: no reboot within {} s", self.name, BOOT.as_secs())
+        bail!("{}: no reboot within {} s", self.kind.name, BOOT.as_secs())
     }
 
     fn power_cut(&mut self) -> Result<()> {

@@ -62,7 +62,10 @@ impl Agent {
                 }
             }
         }
-        bail!("the guest agent does not answer within {} s", limit.as_secs())
+        bail!(
+            "the guest agent does not answer within {} s",
+            limit.as_secs()
+        )
     }
 
     /// Runs a script as [`crate::machine::Machine::run`] does.
@@ -96,7 +99,11 @@ impl Agent {
             stderr: decoded(&status["err-data"])?,
         };
         if since.elapsed() >= limit && output.code == 137 {
-            bail!("no end within {seconds} s\n{}{}", output.stdout, output.stderr);
+            bail!(
+                "no end within {seconds} s\n{}{}",
+                output.stdout,
+                output.stderr
+            );
         }
         Ok(output)
     }
@@ -130,7 +137,10 @@ impl Agent {
         self.channel
             .send(&json!({"execute": command, "arguments": arguments}))?;
         let Some(mut answer) = self.channel.receive(ANSWER)? else {
-            bail!("{command}: no answer of the guest agent within {} s", ANSWER.as_secs());
+            bail!(
+                "{command}: no answer of the guest agent within {} s",
+                ANSWER.as_secs()
+            );
         };
         self.in_step = true;
         if !answer["error"].is_null() {

@@ -1,10 +1,11 @@
 //! What happens to the machines, written once for all of them.
 
-mod boots;
+mod first_boot;
 
 use anyhow::Result;
 
-use crate::machine::{Ability, Machine};
+use crate::host::Host;
+use crate::machine::Ability;
 
 /// Something that happens to a host with the guard on it, and what must be so afterwards.
 pub(crate) struct Scenario {
@@ -17,7 +18,7 @@ pub(crate) struct Scenario {
     /// What a machine must be able to do; others skip it.
     pub(crate) needs: &'static [Ability],
     /// Does it. An error is a failure.
-    pub(crate) run: fn(&mut dyn Machine) -> Result<Report>,
+    pub(crate) run: fn(&mut Host<'_>) -> Result<Report>,
 }
 
 /// What a scenario found.
@@ -30,4 +31,4 @@ pub(crate) struct Report {
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const ALL: &[Scenario] = &[boots::SCENARIO];
+pub(crate) const ALL: &[Scenario] = &[first_boot::SCENARIO];

@@ -292,6 +292,13 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
+    /// The seal's table as the kernel knows it: another table of that name has another handle.
+    pub(crate) fn seal(&self) -> Result<String> {
+        self.sh(
+            "nft -j list tables | jq -e '.nftables[].table | select(.name? == \"ecs_netguard\") | .handle'",
+        )
+    }
+
     /// How this boot went, by systemd's own clock.
     pub(crate) fn boot_times(&self) -> Result<Boot> {
         Ok(Boot {

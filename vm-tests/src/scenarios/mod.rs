@@ -1,6 +1,14 @@
 //! What happens to the machines, written once for all of them.
 
+mod crash;
+mod docker;
+mod ecs_config;
 mod first_boot;
+mod flush;
+mod legacy;
+mod power;
+mod strict;
+mod upgrade;
 
 use anyhow::Result;
 
@@ -31,4 +39,14 @@ pub(crate) struct Report {
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const ALL: &[Scenario] = &[first_boot::SCENARIO];
+pub(crate) const ALL: &[Scenario] = &[
+    first_boot::SCENARIO,
+    docker::SCENARIO,
+    flush::SCENARIO,
+    crash::SCENARIO,
+    upgrade::SCENARIO,
+    power::SCENARIO,
+    ecs_config::SCENARIO,
+    strict::SCENARIO,
+    legacy::SCENARIO,
+];

@@ -140,10 +140,15 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// Installs the package as an operator does, waits until the guard says PROTECTED, and begins to
-    /// count. How long that took.
+    /// Installs the package as an operator does where it is not there yet, waits until the guard says
+    /// PROTECTED, and begins to count. How long that took.
     pub(crate) fn install(&mut self) -> Result<Duration> {
         let begin = Instant::now();
+        if self.run("rpm -q ecs-netguard")?.code == 0 {
+            self.wait_protected()?;
+            self.count_from_here()?;
+            return Ok(begin.elapsed());
+        }
         self.dnf(&format!("install {PLACE}/base.rpm {PLACE}/guard.rpm"))?;
         self.wait_protected()?;
         let took = begin.elapsed();

@@ -183,12 +183,21 @@ fn one(kind: &dyn Kind, scenario: &Scenario, payload: &Payload, out: &Path) -> R
         .prefix(janitor::MACHINE)
         .tempdir_in(out)
         .context("making a directory for the machine")?;
+    let digest = payload.digest()?;
     let surroundings = |machine: &mut dyn Machine| Host::new(machine, payload).prepare();
-    let steps = [Step {
+    let installed = |machine: &mut dyn Machine| Host::new(machine, payload).install().map(drop);
+    let mut steps = vec![Step {
         name: "putting up what is around the guard",
-        digest: payload.digest()?,
+        digest,
         run: &surroundings,
     }];
+    if !scenario.bare {
+        steps.push(Step {
+            name: "installing the package",
+            digest,
+            run: &installed,
+        });
+    }
     match kind.start(scratch.path(), &steps) {
         Ok(Started { mut machine, done }) => {
             if !scenario.needs.iter().all(|need| machine.can(*need)) {

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 
 use crate::host::{Host, Payload};
-use crate::machine::{Kind, Machine, keep_logs};
+use crate::machine::{Kind, Machine, Started, Step, keep_logs};
 use crate::report::{Line, Outcome, Table};
 use crate::scenarios::{Report, Scenario};
 
@@ -183,13 +183,28 @@ fn one(kind: &dyn Kind, scenario: &Scenario, payload: &Payload, out: &Path) -> R
         .prefix(janitor::MACHINE)
         .tempdir_in(out)
         .context("making a directory for the machine")?;
-    match kind.start(scratch.path()) {
-        Ok(mut machine) => {
+    let digest = payload.digest()?;
+    let surroundings = |machine: &mut dyn Machine| Host::new(machine, payload).prepare();
+    let installed = |machine: &mut dyn Machine| Host::new(machine, payload).install().map(drop);
+    let mut steps = vec![Step {
+        name: "putting up what is around the guard",
+        digest,
+        run: &surroundings,
+    }];
+    if !scenario.bare {
+        steps.push(Step {
+            name: "installing the package",
+            digest,
+            run: &installed,
+        });
+    }
+    match kind.start(scratch.path(), &steps) {
+        Ok(Started { mut machine, done }) => {
             if !scenario.needs.iter().all(|need| machine.can(*need)) {
                 line.outcome = Outcome::Skipped;
                 return Ok(line);
             }
-            match on(machine.as_mut(), scenario, payload) {
+            match on(machine.as_mut(), &steps[done..], scenario, payload) {
                 Ok(report) => {
                     line.packets = report.packets;
                     line.measured = report.measured;
@@ -213,6 +228,14 @@ fn one(kind: &dyn Kind, scenario: &Scenario, payload: &Payload, out: &Path) -> R
     Ok(line)
 }
 
-fn on(machine: &mut dyn Machine, scenario: &Scenario, payload: &Payload) -> Result<Report> {
-    (scenario.run)(&mut Host::prepare(machine, payload)?)
+fn on(
+    machine: &mut dyn Machine,
+    steps: &[Step<'_>],
+    scenario: &Scenario,
+    payload: &Payload,
+) -> Result<Report> {
+    for step in steps {
+        (step.run)(machine).context(step.name)?;
+    }
+    (scenario.run)(&mut Host::new(machine, payload))
 }

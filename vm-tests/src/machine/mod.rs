@@ -1,6 +1,7 @@
 //! What a scenario sees of a machine, whatever that machine is.
 
 mod namespaces;
+mod qemu;
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use self::namespaces::Namespaces;
+use self::qemu::Qemu;
 
 /// A running machine with systemd as its first process, and Docker.
 pub(crate) trait Machine {
@@ -68,10 +70,28 @@ pub(crate) trait Kind {
     /// 1: namespaces; 2: a virtual machine.
     fn tier(&self) -> u8;
 
-    /// Starts one; returns when systemd answers and Docker is there. What it writes goes to `scratch`,
-    /// an empty directory that the caller removes when the machine has been dropped. Dropping the
-    /// machine ends it.
-    fn start(&self, scratch: &Path) -> Result<Box<dyn Machine>>;
+    /// Starts one; returns when systemd answers and Docker is there. Where machines can be kept as they
+    /// are, these steps are behind it, done once for all. What it writes goes to `scratch`, an empty
+    /// directory that the caller removes when the machine has been dropped. Dropping the machine ends
+    /// it.
+    fn start(&self, scratch: &Path, steps: &[Step<'_>]) -> Result<Started>;
+}
+
+/// Something that is done to a machine before a scenario, and is the same for many.
+pub(crate) struct Step<'a> {
+    /// What it does, for errors: "installing the package".
+    pub(crate) name: &'static str,
+    /// Stands for all that goes into it.
+    pub(crate) digest: u64,
+    /// Does it.
+    pub(crate) run: &'a dyn Fn(&mut dyn Machine) -> Result<()>,
+}
+
+/// A machine that a scenario gets.
+pub(crate) struct Started {
+    pub(crate) machine: Box<dyn Machine>,
+    /// How many of the steps are behind it.
+    pub(crate) done: usize,
 }
 
 /// How long a command may take on a slow, busy machine.
@@ -162,6 +182,9 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
 /// The suites of which trees are made (`images/tree.sh`).
 const SUITES: [&str; 2] = ["bookworm", "sid"];
 
+/// The suites whose kernels are run (`images/disk.sh`): 6.1 and 6.12.
+const KERNELS: [&str; 2] = ["bookworm", "trixie"];
+
 /// The kinds of machine whose trees or images are below `images`.
 pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
     let trees = SUITES.into_iter().filter_map(|suite| {
@@ -169,5 +192,9 @@ pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
         let kind = || -> Box<dyn Kind> { Box::new(Namespaces::new(suite, &tree)) };
         tree.is_dir().then(kind)
     });
-    trees.collect()
+    let disks = KERNELS.into_iter().filter_map(|suite| {
+        let kind = Qemu::new(suite, images)?;
+        Some(Box::new(kind) as Box<dyn Kind>)
+    });
+    trees.chain(disks).collect()
 }

@@ -17,7 +17,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{Ability, Kind, Machine, Output};
+use super::{Ability, Kind, Machine, Output, Started, Step};
 use crate::cgroup::Cgroup;
 
 /// How long systemd may take to come up or to go down.
@@ -53,10 +53,13 @@ impl Kind for Namespaces {
         1
     }
 
-    fn start(&self, scratch: &Path) -> Result<Box<dyn Machine>> {
+    fn start(&self, scratch: &Path, _: &[Step<'_>]) -> Result<Started> {
         let mut machine = InNamespaces::new(self.name(), &self.tree, scratch)?;
         machine.power_on()?;
-        Ok(Box::new(machine))
+        Ok(Started {
+            machine: Box::new(machine),
+            done: 0,
+        })
     }
 }
 

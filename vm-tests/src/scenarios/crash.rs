@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "crash",
     about: "kill -9, restart, a crash loop, the watchdog",
     core: true,
+    bare: false,
     needs: &[],
     run,
 };

@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "docker",
     about: "Docker restarted, stopped and started; a new network, published ports, the rest of the network",
     core: true,
+    bare: false,
     needs: &[],
     run,
 };

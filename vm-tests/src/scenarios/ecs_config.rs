@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "ecs-config",
     about: "ecs.config edited by append, by sed -i, by rename; unreadable; gone; in quotes",
     core: false,
+    bare: false,
     needs: &[],
     run,
 };

@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "first-boot",
     about: "no ecs.config; user data writes it when containers have long been running",
     core: true,
+    bare: true,
     needs: &[],
     run,
 };

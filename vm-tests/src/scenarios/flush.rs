@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "flush",
     about: "iptables -F, -X, -t nat -F, nft flush ruleset, a stale snapshot restored, firewalld",
     core: true,
+    bare: true,
     needs: &[],
     run,
 };

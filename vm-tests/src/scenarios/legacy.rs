@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "legacy",
     about: "iptables-legacy is the system's alternative; Docker and ecs-init use it too",
     core: false,
+    bare: true,
     needs: &[],
     run,
 };

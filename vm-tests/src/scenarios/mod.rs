@@ -23,6 +23,8 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     /// Whether it is one of those that every change has to pass (`--set core`).
     pub(crate) core: bool,
+    /// Whether it begins without the guard; on others the package may already be there.
+    pub(crate) bare: bool,
     /// What a machine must be able to do; others skip it.
     pub(crate) needs: &'static [Ability],
     /// Does it. An error is a failure.

@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "power",
     about: "a reboot, and ten hard power-offs in the middle of a state write",
     core: false,
+    bare: false,
     needs: &[],
     run,
 };

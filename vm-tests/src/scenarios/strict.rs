@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "strict",
     about: "with ecs-netguard-strict Docker stays down while a guarantee is not proved",
     core: false,
+    bare: false,
     needs: &[],
     run,
 };

@@ -9,6 +9,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     name: "upgrade",
     about: "the package upgraded, downgraded, reinstalled, removed and installed again",
     core: true,
+    bare: false,
     needs: &[],
     run,
 };

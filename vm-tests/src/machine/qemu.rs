@@ -161,10 +161,6 @@ impl InQemu {
 }
 
 impl Machine for InQemu {
-    fn name(&self) -> String {
-        self.kind.name.clone()
-    }
-
     fn run(&self, script: &str, limit: Duration) -> Result<Output> {
         self.running()?
             .agent
@@ -214,7 +210,7 @@ impl Machine for InQemu {
 
     fn can(&self, ability: Ability) -> bool {
         match ability {
-            Ability::OwnKernel | Ability::PowerLoss | Ability::MemoryLimit => true,
+            Ability::MemoryLimit => true,
         }
     }
 

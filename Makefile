@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,7 +28,7 @@ kill-test: setup ## Kill the daemon N times at random instants, and look at what
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --locked --all-targets -- -D warnings
+	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	@scripts/check-units.sh
 
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
@@ -39,6 +39,11 @@ load: build ## Crowd the status socket while somebody flushes the rules; REQUEST
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target
+
+rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=… sign; packaging/rpm/README.md)
+	@scripts/setup.sh rpm
+	@scripts/rpm.sh $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) \
+	    $(if $(RELEASE),--release $(RELEASE)) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
 
 clean: ## Remove what was built
 	$(CARGO) clean

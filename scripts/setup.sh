@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
-# is silent and does nothing where nothing is missing.
+# is silent and does nothing where nothing is missing. `setup.sh rpm` also installs what packaging needs.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
@@ -33,6 +33,21 @@ need setpriv util-linux util-linux
 need journalctl systemd systemd
 # Only to check the units: nothing of it is started.
 need systemd-analyze systemd systemd
+
+for what in "$@"; do
+    case $what in
+        rpm)
+            need rpmbuild rpm rpm-build
+            need rpmsign rpm rpm-sign
+            need cpio cpio cpio
+            need git git git
+            ;;
+        *)
+            echo "setup: $what is not known; rpm is" >&2
+            exit 2
+            ;;
+    esac
+done
 
 # The tests' own dockerd starts itself again without its environment, and so finds this library only
 # where the system has it.

@@ -1,0 +1,102 @@
+#!/bin/sh
+# Builds the packages by packaging/rpm/ecs-netguard.spec, from the files that git tracks, into
+# target/rpm (or --out), and prints their paths. Byte-identical from the same commit.
+#
+#   --arch ARCH        x86_64 or aarch64; this machine's own unless told
+#   --version VERSION  the package's version, and
+#   --release RELEASE  its release, for tests of upgrades; the binary keeps its own version
+#   --prebuilt BINARY  package this binary instead of building one: seconds
+#   --out DIR          where the packages go
+#   --work DIR         where they are built; a temporary directory unless told, removed afterwards
+#   --sign KEY         sign the packages with this key of gpg's (GNUPGHOME)
+set -eu
+
+cd "$(dirname "$0")/.."
+
+arch=$(uname -m)
+version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
+release=1
+prebuilt=
+out=${CARGO_TARGET_DIR:-target}/rpm
+work=
+key=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --arch | --version | --release | --prebuilt | --out | --work | --sign)
+            [ $# -gt 1 ] || { echo "rpm.sh: $1 asks for a value" >&2; exit 2; }
+            ;;
+        *) echo "rpm.sh: $1 is not known; its head says what is" >&2; exit 2 ;;
+    esac
+    case $1 in
+        --arch) arch=$2 ;;
+        --version) version=$2 ;;
+        --release) release=$2 ;;
+        --prebuilt) prebuilt=$(realpath "$2") ;;
+        --out) out=$2 ;;
+        --work) work=$2 ;;
+        --sign) key=$2 ;;
+    esac
+    shift 2
+done
+case $arch in
+    x86_64 | aarch64) ;;
+    *) echo "rpm.sh: --arch is x86_64 or aarch64, not $arch" >&2; exit 2 ;;
+esac
+
+mkdir -p "$out"
+out=$(realpath "$out")
+if [ -z "$work" ]; then
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+fi
+mkdir -p "$work/SOURCES"
+work=$(realpath "$work")
+
+# The time of everything in the packages.
+SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+export SOURCE_DATE_EPOCH
+
+# archive FILE DIRECTORY NAME…: as many bytes, and the same, for whoever makes it, and wherever.
+archive() {
+    file=$1 directory=$2
+    shift 2
+    tar --directory "$directory" --sort=name --format=gnu --mtime="@$SOURCE_DATE_EPOCH" --owner=0 --group=0 \
+        --numeric-owner --mode=u+rw,go=rX --transform "$transform" --create "$@" | gzip -n -6 >"$file"
+}
+
+git ls-files >"$work/tracked"
+transform="s|^|ecs-netguard-$version/|"
+archive "$work/SOURCES/ecs-netguard-$version.tar.gz" . --no-recursion --files-from "$work/tracked"
+
+set -- --define "_topdir $work" --define "_tmppath $work" --define "package_version $version" \
+    --define "package_release $release" --target "$arch-linux" --nodeps
+if [ -n "$prebuilt" ]; then
+    made=$work/made
+    mkdir -p "$made"
+    ${CARGO:-cargo} run --locked --quiet -p ecs-netguard --example man -- "$made"
+    for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do :; done
+    scripts/licences.sh "$arch-unknown-linux-gnu" "$crates" >"$made/THIRD-PARTY.txt"
+    cp "$prebuilt" "$made/ecs-netguard"
+    set -- "$@" --with prebuilt --define "prebuilt_dir $made" -bb
+else
+    scripts/vendor.sh "$work/vendored"
+    transform='s|^\./||'
+    archive "$work/SOURCES/ecs-netguard-$version-vendor.tar.gz" "$work/vendored" .cargo vendor
+    set -- "$@" -ba
+fi
+
+log=$work/rpmbuild.log
+# --nodeps above: where rpm is not the system's own, its database knows of no compiler.
+if ! rpmbuild "$@" packaging/rpm/ecs-netguard.spec >"$log" 2>&1; then
+    cat "$log" >&2
+    echo "rpm.sh: rpmbuild failed; its own words are above" >&2
+    exit 1
+fi
+
+find "$work/RPMS" "$work/SRPMS" -name '*.rpm' 2>/dev/null | LC_ALL=C sort | while read -r package; do
+    if [ -n "$key" ]; then
+        rpmsign --define "_gpg_name $key" --addsign "$package" >/dev/null
+    fi
+    cp "$package" "$out/"
+    echo "$out/${package##*/}"
+done

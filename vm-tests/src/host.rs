@@ -1,0 +1,257 @@
+//! A machine as an ECS host: what is around the guard, and the questions that every scenario asks.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+
+use crate::machine::{self, Machine, Output};
+
+/// What scenarios put into machines.
+#[derive(Debug, Clone)]
+pub(crate) struct Payload {
+    /// The guard's package.
+    pub(crate) package: PathBuf,
+    /// The same with a higher version.
+    pub(crate) newer: PathBuf,
+    /// A package that provides by name what the guard's requires and Debian has by other names.
+    pub(crate) base: PathBuf,
+    /// `vm-tests/surroundings`.
+    pub(crate) surroundings: PathBuf,
+}
+
+/// Where the files of [`Payload`] lie in a machine.
+const PLACE: &str = "/var/lib/ecs-test";
+
+/// The containers that `ecs-tasks.sh` starts.
+pub(crate) const TASKS: [&str; 3] = ["one", "two", "three"];
+
+/// A machine under test.
+pub(crate) struct Host<'a> {
+    machine: &'a mut dyn Machine,
+    payload: &'a Payload,
+    /// Packets of containers that arrived at the metadata service in the boots before this one.
+    arrived: u64,
+    /// What the counter showed when counting began in this boot.
+    since: u64,
+}
+
+impl<'a> Host<'a> {
+    /// The machine with an ECS host's surroundings and without the guard. Its containers run, and
+    /// reach the metadata service: from here on that would be counted.
+    pub(crate) fn prepare(machine: &'a mut dyn Machine, payload: &'a Payload) -> Result<Self> {
+        let mut host = Self {
+            machine,
+            payload,
+            arrived: 0,
+            since: 0,
+        };
+        host.wait_for("Docker answers", "docker info >/dev/null")?;
+        host.sh(&format!("mkdir -p {PLACE}/surroundings"))?;
+        host.put_surroundings()?;
+        for (file, name) in [
+            (&payload.package, "guard.rpm"),
+            (&payload.newer, "newer.rpm"),
+            (&payload.base, "base.rpm"),
+        ] {
+            host.machine.put(file, &format!("{PLACE}/{name}"))?;
+        }
+        host.sh(&format!("{PLACE}/surroundings/install.sh"))?;
+        host.user_data("echo ECS_CLUSTER=test >>/etc/ecs/ecs.config; echo ECS_AWSVPC_BLOCK_IMDS=true >>/etc/ecs/ecs.config")?;
+        host.sh("systemctl start cloud-final ecs && /usr/lib/ecs-test/ecs-tasks.sh")?;
+        // Where nothing is in the way, it arrives: what is counted below is not always 0.
+        host.wait_for(
+            "without the guard containers reach the metadata service by IPv4 and IPv6",
+            "docker exec two wget -q -O - http://169.254.169.254/latest/meta-data/iam/security-credentials/the-role | grep -q of-the-instance && \
+             docker exec two wget -q -O - 'http://[fd00:ec2::254]/latest/meta-data/iam/security-credentials/the-role' | grep -q of-the-instance",
+        )?;
+        ensure!(
+            host.counter()? > 0,
+            "packets that arrived at the metadata service were not counted"
+        );
+        Ok(host)
+    }
+
+    fn put_surroundings(&self) -> Result<()> {
+        let tar = tempfile::NamedTempFile::new()?;
+        let status = Command::new("tar")
+            .arg("-C")
+            .arg(&self.payload.surroundings)
+            .arg("-cf")
+            .arg(tar.path())
+            .arg(".")
+            .status()
+            .context("starting tar")?;
+        ensure!(
+            status.success(),
+            "packing {} failed",
+            self.payload.surroundings.display()
+        );
+        self.machine
+            .put(tar.path(), &format!("{PLACE}/surroundings.tar"))?;
+        self.sh(&format!(
+            "tar -C {PLACE}/surroundings -xf {PLACE}/surroundings.tar"
+        ))?;
+        Ok(())
+    }
+
+    /// Installs the package as an operator does, waits until the guard says PROTECTED, and begins to
+    /// count. How long that took.
+    pub(crate) fn install(&mut self) -> Result<Duration> {
+        let begin = Instant::now();
+        self.dnf(&format!("install {PLACE}/base.rpm {PLACE}/guard.rpm"))?;
+        self.wait_protected()?;
+        let took = begin.elapsed();
+        self.count_from_here()?;
+        Ok(took)
+    }
+
+    /// Runs dnf without any repository.
+    pub(crate) fn dnf(&self, arguments: &str) -> Result<String> {
+        self.sh(&format!("dnf -y -q --disablerepo='*' {arguments} 2>&1"))
+    }
+
+    /// What the machine's user data is: a shell script.
+    pub(crate) fn user_data(&self, script: &str) -> Result<()> {
+        self.sh(&format!(
+            "cat >{PLACE}/user-data <<'END'\n#!/bin/sh\n{script}\nEND\nchmod 0755 {PLACE}/user-data"
+        ))?;
+        Ok(())
+    }
+
+    /// What arrives from now on is counted; what came before was before the guard.
+    pub(crate) fn count_from_here(&mut self) -> Result<()> {
+        self.since = self.counter()?;
+        self.arrived = 0;
+        Ok(())
+    }
+
+    /// Packets of containers that arrived at the metadata service since counting began.
+    pub(crate) fn arrived(&self) -> Result<u64> {
+        Ok(self.arrived + self.counter()?.saturating_sub(self.since))
+    }
+
+    fn counter(&self) -> Result<u64> {
+        let text = self.sh("ip netns exec up nft list counter inet arrived containers")?;
+        // "… packets 12 bytes 720 …"
+        let mut words = text.split_whitespace();
+        words
+            .find(|word| *word == "packets")
+            .and_then(|_| words.next())
+            .and_then(|count| count.parse().ok())
+            .with_context(|| format!("a counter without packets: {text}"))
+    }
+
+    /// Reboots in order. What was counted before is kept, but for the moments of going down.
+    pub(crate) fn reboot(&mut self) -> Result<()> {
+        self.arrived = self.arrived()?;
+        self.since = 0;
+        self.machine.reboot()
+    }
+
+    /// Takes the power away, and starts it again.
+    pub(crate) fn power_cut(&mut self) -> Result<()> {
+        self.arrived = self.arrived()?;
+        self.since = 0;
+        self.machine.power_cut()
+    }
+
+    /// Waits until the running daemon says PROTECTED.
+    pub(crate) fn wait_protected(&self) -> Result<()> {
+        self.wait_for("PROTECTED", "ecs-netguard status")?;
+        Ok(())
+    }
+
+    /// Waits until the tasks' containers run and have sent something.
+    pub(crate) fn wait_tasks(&self) -> Result<()> {
+        for task in TASKS {
+            self.wait_for(
+                &format!("container {task} sends"),
+                &format!("test \"$(docker exec {task} cat /sys/class/net/eth0/statistics/tx_packets)\" -gt 20"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// How many packets the containers that run now have sent.
+    pub(crate) fn sent(&self) -> Result<u64> {
+        let mut sent = 0;
+        for task in TASKS {
+            let text = self.sh(&format!(
+                "docker exec {task} cat /sys/class/net/eth0/statistics/tx_packets"
+            ))?;
+            let count: u64 = text.trim().parse().context("tx_packets")?;
+            sent += count;
+        }
+        Ok(sent)
+    }
+
+    /// Waits until credentials are served, to containers and to the host.
+    pub(crate) fn wait_credentials(&self) -> Result<()> {
+        for who in ["docker exec one", "docker exec two", ""] {
+            let wget = if who.is_empty() {
+                "curl -sf -m 5"
+            } else {
+                "timeout 5 wget -q -O -"
+            };
+            self.wait_for(
+                "a task gets its credentials",
+                &format!("{who} {wget} http://169.254.170.2/v2/credentials/1 | grep -q of-the-task"),
+            )?;
+        }
+        Ok(())
+    }
+
+    /// What must be so at the end of every scenario: nothing arrived though containers sent, the proof
+    /// says held, and credentials are served. Returns the packets that arrived: 0.
+    pub(crate) fn finish(&self) -> Result<u64> {
+        self.wait_tasks()?;
+        self.wait_protected()?;
+        self.sh("ecs-netguard check")?;
+        self.wait_credentials()?;
+        // The host itself is not kept out.
+        self.sh("curl -sf -m 20 http://169.254.169.254/latest/meta-data/iam/security-credentials/")?;
+        let sent = self.sent()?;
+        self.wait_for(
+            "containers go on sending",
+            &format!(
+                "sum=0; for task in {}; do sum=$((sum + $(docker exec $task cat /sys/class/net/eth0/statistics/tx_packets))); done; test $sum -gt {}",
+                TASKS.join(" "),
+                sent + 50
+            ),
+        )?;
+        self.none_arrived("in the end")?;
+        self.arrived()
+    }
+
+    /// Fails where a packet has arrived.
+    pub(crate) fn none_arrived(&self, when: &str) -> Result<()> {
+        let arrived = self.arrived()?;
+        if arrived > 0 {
+            let who = self.sh("ip netns exec up nft list set inet arrived senders")?;
+            bail!("{arrived} packets of containers arrived at the metadata service {when}:\n{who}");
+        }
+        Ok(())
+    }
+
+    /// As [`machine::sh`].
+    pub(crate) fn sh(&self, script: &str) -> Result<String> {
+        machine::sh(self.machine, script)
+    }
+
+    /// Runs a script however it ends.
+    pub(crate) fn run(&self, script: &str) -> Result<Output> {
+        self.machine.run(script, machine::LIMIT)
+    }
+
+    /// As [`machine::wait_for`].
+    pub(crate) fn wait_for(&self, what: &str, script: &str) -> Result<String> {
+        machine::wait_for(self.machine, what, script)
+    }
+
+    /// Puts a local file into the machine.
+    pub(crate) fn put(&self, local: &Path, remote: &str) -> Result<()> {
+        self.machine.put(local, remote)
+    }
+}

@@ -1,0 +1,194 @@
+//! Runs scenarios on whole machines, one after another, and prints what came of them.
+//!
+//! `make vm-test` runs it. Every scenario (`scenarios/`) is written once, against [`machine::Machine`],
+//! and gets a fresh machine of each kind: tier 1 is systemd in namespaces, tier 2 a virtual machine.
+
+mod cgroup;
+mod janitor;
+mod machine;
+mod report;
+mod scenarios;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, ValueEnum};
+
+use crate::machine::{Kind, Started, keep_logs};
+use crate::report::{Line, Outcome, Table};
+use crate::scenarios::Scenario;
+
+/// Run ecs-netguard on whole machines: systemd, Docker, reboots, attacks.
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// Which scenarios: those that every change has to pass, or all
+    #[arg(long, value_enum, default_value_t = Set::All)]
+    set: Set,
+    /// Only machines of this tier: 1 (namespaces) or 2 (virtual machines)
+    #[arg(long)]
+    tier: Option<u8>,
+    /// Only machines of this suite
+    #[arg(long)]
+    suite: Option<String>,
+    /// Only scenarios with these names
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+    /// Say what there is, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Where the trees and images are (`make vm-image`)
+    #[arg(long, default_value = "target/vm")]
+    images: PathBuf,
+    /// Where logs and the report are written
+    #[arg(long, default_value = "target/vm-tests")]
+    out: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Set {
+    Core,
+    All,
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = if arguments.list {
+        list(&arguments).map(|()| ExitCode::SUCCESS)
+    } else {
+        match janitor::watch(&arguments.out) {
+            // This process does the work.
+            Ok(None) => run(&arguments),
+            Ok(Some(code)) => Ok(code),
+            Err(error) => Err(error),
+        }
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("vm-tests: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The machines that were chosen.
+fn kinds(arguments: &Arguments) -> Vec<Box<dyn Kind>> {
+    machine::kinds(&arguments.images)
+        .into_iter()
+        .filter(|kind| arguments.tier.is_none_or(|tier| kind.tier() == tier))
+        .filter(|kind| arguments.suite.as_deref().is_none_or(|s| kind.suite() == s))
+        .collect()
+}
+
+/// The scenarios that were chosen.
+fn chosen(arguments: &Arguments) -> Vec<&'static Scenario> {
+    scenarios::ALL
+        .iter()
+        .filter(|scenario| arguments.set == Set::All || scenario.core)
+        .filter(|scenario| {
+            arguments.only.is_empty() || arguments.only.iter().any(|name| name == scenario.name)
+        })
+        .collect()
+}
+
+fn list(arguments: &Arguments) -> Result<()> {
+    for kind in kinds(arguments) {
+        println!(
+            "machine   {} (tier {}, {})",
+            kind.name(),
+            kind.tier(),
+            kind.suite()
+        );
+    }
+    for scenario in chosen(arguments) {
+        println!("scenario  {:20} {}", scenario.name, scenario.about);
+    }
+    Ok(())
+}
+
+/// Runs what was chosen.
+fn run(arguments: &Arguments) -> Result<ExitCode> {
+    let (kinds, scenarios) = (kinds(arguments), chosen(arguments));
+    anyhow::ensure!(
+        !kinds.is_empty(),
+        "no such machine: `make vm-image` makes them, `--list` names them"
+    );
+    anyhow::ensure!(
+        !scenarios.is_empty(),
+        "no such scenario: `--list` names them"
+    );
+
+    let mut table = Table::default();
+    for kind in &kinds {
+        println!("\n{}", kind.name());
+        for scenario in &scenarios {
+            let line = one(kind.as_ref(), scenario, &arguments.out)?;
+            println!("scenario {:20} {}", scenario.name, line.told());
+            if let Some(error) = &line.error {
+                println!("    {error}");
+            }
+            table.lines.push(line);
+        }
+    }
+    table.print();
+    table.write(&arguments.out.join("report.json"))?;
+    Ok(if table.failed() == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+/// One scenario on a fresh machine of one kind.
+fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
+    let start = Instant::now();
+    let mut line = Line {
+        machine: kind.name(),
+        tier: kind.tier(),
+        scenario: scenario.name,
+        outcome: Outcome::Ok,
+        seconds: 0.0,
+        packets: None,
+        measured: Vec::new(),
+        error: None,
+        logs: None,
+    };
+    let logs = out.join(kind.name().replace(' ', "-")).join(scenario.name);
+    // Those of the run before.
+    let _ = fs::remove_dir_all(&logs);
+    let scratch = tempfile::Builder::new()
+        .prefix(janitor::MACHINE)
+        .tempdir_in(out)
+        .context("making a directory for the machine")?;
+    match kind.start(scratch.path(), &[]) {
+        Ok(Started { mut machine, .. }) => {
+            if !scenario.needs.iter().all(|need| machine.can(*need)) {
+                line.outcome = Outcome::Skipped;
+                return Ok(line);
+            }
+            match (scenario.run)(machine.as_mut()) {
+                Ok(report) => {
+                    line.packets = report.packets;
+                    line.measured = report.measured;
+                }
+                Err(error) => {
+                    line.error = Some(format!("{error:#}"));
+                    line.outcome = Outcome::Failed;
+                    fs::create_dir_all(&logs)
+                        .with_context(|| format!("making {}", logs.display()))?;
+                    keep_logs(machine.as_ref(), &logs);
+                    line.logs = Some(logs);
+                }
+            }
+        }
+        Err(error) => {
+            line.error = Some(format!("starting the machine: {error:#}"));
+            line.outcome = Outcome::Failed;
+        }
+    }
+    line.seconds = start.elapsed().as_secs_f64();
+    Ok(line)
+}

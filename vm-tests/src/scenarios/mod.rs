@@ -1,0 +1,33 @@
+//! What happens to the machines, written once for all of them.
+
+mod boots;
+
+use anyhow::Result;
+
+use crate::machine::{Ability, Machine};
+
+/// Something that happens to a host with the guard on it, and what must be so afterwards.
+pub(crate) struct Scenario {
+    /// Its name, as `--only` takes it.
+    pub(crate) name: &'static str,
+    /// What it shows, in a few words.
+    pub(crate) about: &'static str,
+    /// Whether it is one of those that every change has to pass (`--set core`).
+    pub(crate) core: bool,
+    /// What a machine must be able to do; others skip it.
+    pub(crate) needs: &'static [Ability],
+    /// Does it. An error is a failure.
+    pub(crate) run: fn(&mut dyn Machine) -> Result<Report>,
+}
+
+/// What a scenario found.
+#[derive(Debug, Default)]
+pub(crate) struct Report {
+    /// Packets of containers that arrived at the metadata service; `None` where none was sent.
+    pub(crate) packets: Option<u64>,
+    /// What was measured: a name and a value with its unit.
+    pub(crate) measured: Vec<(String, String)>,
+}
+
+/// All scenarios, in the order in which they run.
+pub(crate) const ALL: &[Scenario] = &[boots::SCENARIO];

@@ -3,10 +3,10 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm packer-validate packer-test clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing to build and test (says what; nothing where nothing is)
 	@scripts/setup.sh
@@ -44,6 +44,12 @@ rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=… sign; pac
 	@scripts/setup.sh rpm
 	@scripts/rpm.sh $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) \
 	    $(if $(RELEASE),--release $(RELEASE)) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
+
+packer-validate: ## Validate the Packer templates, offline and without an account
+	@scripts/check-packer.sh
+
+packer-test: build ## Bake a virtual machine with Packer, and start two from the image (as root, some five minutes)
+	@packaging/packer/qemu/test.sh target/release/ecs-netguard
 
 clean: ## Remove what was built
 	$(CARGO) clean

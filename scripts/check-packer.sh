@@ -5,7 +5,7 @@
 set -eu
 
 cd "$(dirname "$0")/.."
-:
+scripts/setup.sh packer
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
@@ -14,6 +14,13 @@ export CHECKPOINT_DISABLE=1 PACKER_NO_COLOR=1 PACKER_CONFIG_DIR="$work" PACKER_C
 : >"$work/ecs-netguard.rpm"
 mkdir "$work/amazon-ebs"
 cp -R packaging/packer/scripts packaging/packer/config.toml "$work/amazon-ebs/"
+
+for template in packaging/packer/*.pkr.hcl packaging/packer/qemu/*.pkr.hcl; do
+    packer fmt -check "$template" >/dev/null || {
+        echo "check-packer: $template is not formatted: run 'packer fmt $template'" >&2
+        exit 1
+    }
+done
 
 # validate TEMPLATE-DIRECTORY [OPTION…]
 validate() {

@@ -42,8 +42,12 @@ for what in "$@"; do
             need cpio cpio cpio
             need git git git
             ;;
+        packer)
+            need packer packer packer
+            need ssh openssh-client openssh-clients
+            ;;
         *)
-            echo "setup: $what is not known; rpm is" >&2
+            echo "setup: $what is not known; rpm and packer are" >&2
             exit 2
             ;;
     esac

@@ -130,8 +130,8 @@ source "amazon-ebs" "ecs-al2023" {
   }
 
   # >> packer 1.7
-  # IMDSv2 only, on the build machine and on every instance of the image. One hop: the answer to a
-  # container's request dies on its way.
+  # IMDSv2 only, on the build machine and on every instance of the image. The one hop is the build
+  # machine's: instances get two, unless their launch says otherwise.
   imds_support = "v2.0"
   metadata_options {
     http_endpoint               = "enabled"

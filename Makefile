@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm packer-validate packer-test clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,16 +34,21 @@ lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
 
-load: build ## Crowd the status socket while somebody flushes the rules; REQUESTS=10000 FLUSHES=100
-	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),100)
+load: build ## Crowd the status socket while somebody flushes the rules; REQUESTS=10000 FLUSHES=10
+	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),10)
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target
 
-rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=… sign; packaging/rpm/README.md)
-	@scripts/setup.sh rpm
-	@scripts/rpm.sh $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) \
-	    $(if $(RELEASE),--release $(RELEASE)) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
+RPM_OPTIONS = $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) $(if $(RELEASE),--release $(RELEASE))
+
+rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=...: packaging/rpm/README.md)
+	@scripts/setup.sh rpm $(ARCH)
+	@scripts/rpm.sh $(RPM_OPTIONS) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
+
+rpm-check: ## Build them twice, compare the bytes, and look at what is in them
+	@scripts/setup.sh rpm rpmlint $(ARCH)
+	@scripts/rpm-twice.sh $(RPM_OPTIONS)
 
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh

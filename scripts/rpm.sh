@@ -64,12 +64,21 @@ archive() {
         --numeric-owner --mode=u+rw,go=rX --transform "$transform" --create "$@" | gzip -n -6 >"$file"
 }
 
+if ! git diff --quiet HEAD; then
+    echo "rpm.sh: with changes that are not committed" >&2
+fi
 git ls-files >"$work/tracked"
 transform="s|^|ecs-netguard-$version/|"
 archive "$work/SOURCES/ecs-netguard-$version.tar.gz" . --no-recursion --files-from "$work/tracked"
 
-set -- --define "_topdir $work" --define "_tmppath $work" --define "package_version $version" \
-    --define "package_release $release" --target "$arch-linux" --nodeps
+# What is told here stands in the spec of the source package: `rpmbuild --rebuild` needs to be told nothing.
+{
+    echo "%global package_version $version"
+    echo "%global package_release $release"
+    echo "%{lua: posix.setenv(\"SOURCE_DATE_EPOCH\", \"$SOURCE_DATE_EPOCH\")}"
+    cat packaging/rpm/ecs-netguard.spec
+} >"$work/ecs-netguard.spec"
+set -- --define "_topdir $work" --define "_tmppath $work" --target "$arch-linux" --nodeps
 if [ -n "$prebuilt" ]; then
     made=$work/made
     mkdir -p "$made"
@@ -79,15 +88,23 @@ if [ -n "$prebuilt" ]; then
     cp "$prebuilt" "$made/ecs-netguard"
     set -- "$@" --with prebuilt --define "prebuilt_dir $made" -bb
 else
+    RUST_FLAGS=
+    if [ "$arch" != "$(uname -m)" ]; then
+        assignments=$(scripts/cross.sh "$arch" "$work/cross")
+        eval "$assignments"
+    fi
     scripts/vendor.sh "$work/vendored"
     transform='s|^\./||'
     archive "$work/SOURCES/ecs-netguard-$version-vendor.tar.gz" "$work/vendored" .cargo vendor
+    if [ -n "$RUST_FLAGS" ]; then
+        set -- "$@" --define "rust_flags $RUST_FLAGS"
+    fi
     set -- "$@" -ba
 fi
 
 log=$work/rpmbuild.log
 # --nodeps above: where rpm is not the system's own, its database knows of no compiler.
-if ! rpmbuild "$@" packaging/rpm/ecs-netguard.spec >"$log" 2>&1; then
+if ! rpmbuild "$@" "$work/ecs-netguard.spec" >"$log" 2>&1; then
     cat "$log" >&2
     echo "rpm.sh: rpmbuild failed; its own words are above" >&2
     exit 1
@@ -95,7 +112,12 @@ fi
 
 find "$work/RPMS" "$work/SRPMS" -name '*.rpm' 2>/dev/null | LC_ALL=C sort | while read -r package; do
     if [ -n "$key" ]; then
-        rpmsign --define "_gpg_name $key" --addsign "$package" >/dev/null
+        # Debian's rpm looks for gpg2, which is called gpg there.
+        rpmsign --define "_gpg_name $key" --define "__gpg $(command -v gpg)" --addsign "$package" >"$work/sign" 2>&1 || {
+            cat "$work/sign" >&2
+            echo "rpm.sh: $package could not be signed with $key; is it in 'gpg --list-secret-keys'?" >&2
+            exit 1
+        }
     fi
     cp "$package" "$out/"
     echo "$out/${package##*/}"

@@ -1,6 +1,8 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
-# is silent and does nothing where nothing is missing. `setup.sh rpm` also installs what packaging needs.
+# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint`, `vm`, `packer` or
+# the name of an architecture also what packaging, its check, whole machines, Packer and building for
+# that architecture need.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
@@ -34,20 +36,46 @@ need journalctl systemd systemd
 # Only to check the units: nothing of it is started.
 need systemd-analyze systemd systemd
 
+# Debian's rustc and a linker for another architecture, and what starts its programs.
+need_cross() {
+    [ "$1" != "$(uname -m)" ] || return 0
+    need "$1-linux-gnu-gcc" "gcc-$(echo "$1" | tr _ -)-linux-gnu libc6-dev-$2-cross" "gcc-$1-linux-gnu"
+    need "qemu-$1-static" qemu-user-static "qemu-user-static-$1"
+    if [ "$manager" = apt ] && [ ! -d "$(rustc --print sysroot 2>/dev/null)/lib/rustlib/$1-unknown-linux-gnu/lib" ] &&
+        ! { dpkg -s libstd-rust-web-dev && dpkg -s cargo-web; } >/dev/null 2>&1; then
+        missing="$missing rustc-web cargo-web"
+    fi
+}
+
 for what in "$@"; do
     case $what in
         rpm)
             need rpmbuild rpm rpm-build
             need rpmsign rpm rpm-sign
-            need cpio cpio cpio
             need git git git
+            ;;
+        rpmlint)
+            need rpmlint rpmlint rpmlint
+            need rpm2cpio rpm2cpio rpm
+            need cpio cpio cpio
+            ;;
+        vm)
+            need mmdebstrap mmdebstrap mmdebstrap
+            need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
+            need qemu-img qemu-utils qemu-img
+            need mke2fs e2fsprogs e2fsprogs
+            need busybox busybox-static busybox
+            need cpio cpio cpio
+            need xz xz-utils xz
             ;;
         packer)
             need packer packer packer
             need ssh openssh-client openssh-clients
             ;;
+        aarch64) need_cross aarch64 arm64 ;;
+        x86_64) need_cross x86_64 amd64 ;;
         *)
-            echo "setup: $what is not known; rpm and packer are" >&2
+            echo "setup: $what is not known; rpm, rpmlint, vm, packer, aarch64 and x86_64 are" >&2
             exit 2
             ;;
     esac

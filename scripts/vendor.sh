@@ -16,10 +16,12 @@ replace-with = "vendored-sources"
 directory = "vendor"
 END
 
-# Crates for Windows are most of it by size and are never built here. Cargo wants to read what each is,
+# Crates for Windows are most of it by size and are never built here. Cargo reads what each of them is,
 # so that stays.
 for crate in "$dir"/vendor/windows* "$dir"/vendor/winapi*; do
-    find "$crate" -mindepth 1 ! -name Cargo.toml ! -name .cargo-checksum.json -delete 2>/dev/null || :
+    [ -d "$crate" ] || continue
+    find "$crate" -type f ! -name Cargo.toml ! -name .cargo-checksum.json -delete
+    find "$crate" -mindepth 1 -type d -empty -delete
     mkdir -p "$crate/src"
     : >"$crate/src/lib.rs"
     sed -i 's/"files":{[^}]*}/"files":{}/' "$crate/.cargo-checksum.json"

@@ -73,6 +73,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
     }
     let mut guard = Guard::new(options, seal, sentinel);
     let mut cause = Cause::Start;
+    let mut tasks = None;
     loop {
         // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes
         // it tells of are still there.
@@ -101,6 +102,11 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
         }
         listener.told(tell_systemd(cause, &mut guard));
         guard.rest();
+        if let Err(error) = watch_tasks(&mut tasks, &guard) {
+            listener.warn(error.to_string());
+        }
+        // Before it was watched, or during the turn.
+        let moved = guard.tasks_moved();
         cause = loop {
             let watchdog = systemd::watchdog_interval();
             let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));
@@ -114,6 +120,12 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
                     Wish::ReadAgain => break Cause::Hangup,
                     Wish::SlowDown => listener.slow_down(),
                 },
+                () = std::future::ready(()), if moved => break Cause::Tasks,
+                () = changed(tasks.as_ref()) => {
+                    if guard.tasks_moved() {
+                        break Cause::Tasks;
+                    }
+                }
                 Some(report) = reports.recv() => listener.hear(report),
                 () = watch.changed() => break Cause::Inputs,
                 () = until(listener.changes.settles()) => break Cause::Changes,
@@ -127,6 +139,23 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
                 }
             }
         };
+    }
+}
+
+/// Watches for the cgroup of the tasks to come and go, where that matters.
+fn watch_tasks(watch: &mut Option<Watch>, guard: &Guard) -> io::Result<()> {
+    let directory = guard.tasks_directory();
+    let watched = watch.as_ref().and_then(|watch| watch.files().first());
+    if watched != directory.as_ref() {
+        *watch = directory.map(Watch::of_directory).transpose()?;
+    }
+    Ok(())
+}
+
+async fn changed(watch: Option<&Watch>) {
+    match watch {
+        Some(watch) => watch.changed().await,
+        None => std::future::pending().await,
     }
 }
 

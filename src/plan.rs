@@ -41,6 +41,18 @@ pub struct Drift {
     pub object: String,
 }
 
+impl Drift {
+    /// `route_localnet` of an interface, which is not at `value`.
+    pub(crate) fn route_localnet(kind: DriftKind, interface: &str, value: &str) -> Self {
+        Self {
+            // The only guarantee that needs a sysctl.
+            guarantee: Guarantee::TaskCredentials,
+            kind,
+            object: format!("net.ipv4.conf.{interface}.route_localnet={value}"),
+        }
+    }
+}
+
 /// How an object differs from what it should be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -293,11 +305,7 @@ fn rebuild(input: &mut String, name: &str, want: &[&WantedRule], chain: &Chain) 
 
 fn sysctls(wanted: &Rules, actual: &Snapshot, drifts: &mut Vec<Drift>) -> (Vec<Step>, Vec<Step>) {
     let mut drift = |kind, interface: &str, value: &str| {
-        drifts.push(Drift {
-            guarantee: Guarantee::TaskCredentials,
-            kind,
-            object: format!("net.ipv4.conf.{interface}.route_localnet={value}"),
-        });
+        drifts.push(Drift::route_localnet(kind, interface, value));
     };
     let step = |interface: &str, value: &str, undo| Step::RouteLocalnet {
         interface: interface.to_owned(),

@@ -25,6 +25,9 @@ pub struct Decision {
     pub required: bool,
     /// Which input, which line: `ECS_AWSVPC_BLOCK_IMDS=true (/etc/ecs/ecs.config:3)`.
     pub reason: String,
+    /// Why it cannot be brought about, whatever the guard does: another input says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impossible: Option<String>,
 }
 
 impl Posture {
@@ -39,25 +42,36 @@ impl Posture {
                     Guarantee::TaskCredentials => task_credentials(settings, ecs),
                     Guarantee::LoopbackShield => loopback_shield(settings, ecs),
                     Guarantee::IntrospectionShield => introspection_shield(ecs),
+                    Guarantee::HostImdsBlock => host_imds_block(settings),
                 };
                 Decision {
                     guarantee,
                     required,
                     reason,
+                    impossible: impossible(guarantee, ecs),
                 }
             })
             .collect();
         Self { decisions }
     }
 
-    /// Every guarantee, whatever the inputs say: for judging rules of a host whose inputs are not
-    /// here.
+    /// Every guarantee but those that somebody has to ask for in config.toml, whatever the inputs say:
+    /// for judging rules of a host whose inputs are not here.
     #[must_use]
     pub fn everything(reason: &str) -> Self {
-        let decision = |guarantee| Decision {
-            guarantee,
-            required: true,
-            reason: reason.to_owned(),
+        let decision = |guarantee| match guarantee {
+            Guarantee::HostImdsBlock => Decision {
+                guarantee,
+                required: false,
+                reason: HOST_TASKS_OFF.to_owned(),
+                impossible: None,
+            },
+            _ => Decision {
+                guarantee,
+                required: true,
+                reason: reason.to_owned(),
+                impossible: None,
+            },
         };
         Self {
             decisions: Guarantee::ALL.map(decision).into(),
@@ -73,6 +87,7 @@ impl Posture {
             let Some(earlier) = asked(decision.guarantee) else {
                 continue;
             };
+            decision.impossible.clone_from(&earlier.impossible);
             let by_inputs = match decision.guarantee {
                 Guarantee::ImdsBlock => settings.imds.block == Mode::Auto,
                 Guarantee::TaskCredentials => settings.credentials.endpoint == Mode::Auto,
@@ -83,6 +98,7 @@ impl Posture {
                     Mode::Never => false,
                 },
                 Guarantee::IntrospectionShield => true,
+                Guarantee::HostImdsBlock => false,
             };
             if by_inputs {
                 decision.required = earlier.required;
@@ -101,6 +117,17 @@ impl Posture {
             decision.required = true;
             decision.reason = reason.to_owned();
         }
+    }
+
+    /// The same with what config.toml alone decides taken from there.
+    #[must_use]
+    pub fn opted(mut self, settings: &Settings) -> Self {
+        for decision in &mut self.decisions {
+            if decision.guarantee == Guarantee::HostImdsBlock {
+                (decision.required, decision.reason) = host_imds_block(settings);
+            }
+        }
+        self
     }
 
     /// The decisions, one a guarantee.
@@ -172,6 +199,33 @@ fn loopback_shield(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
         (true, reason) => (true, format!("route_localnet is needed: {reason}")),
         (false, reason) => (false, format!("route_localnet is not needed: {reason}")),
     }
+}
+
+/// Why `host-imds-block` is not required where nobody asked for it.
+const HOST_TASKS_OFF: &str = "host_tasks = false under [imds] in config.toml";
+
+/// Asked for by itself: tasks on the host's network may need the metadata service, whatever is said of
+/// containers.
+fn host_imds_block(settings: &Settings) -> (bool, String) {
+    if settings.imds.host_tasks {
+        let reason = "host_tasks = true under [imds] in config.toml";
+        (true, reason.to_owned())
+    } else {
+        (false, HOST_TASKS_OFF.to_owned())
+    }
+}
+
+/// Without cgroups of their own, tasks on the host's network are like any other process of the host.
+fn impossible(guarantee: Guarantee, ecs: &EcsConfig) -> Option<String> {
+    let limit = &ecs.task_cpu_mem_limit;
+    let without = guarantee == Guarantee::HostImdsBlock && !limit.effective;
+    without.then(|| {
+        format!(
+            "{}: the ECS agent makes no cgroups for tasks, so that a task on the host's network is \
+             like any other process",
+            describe(limit)
+        )
+    })
 }
 
 fn introspection_shield(ecs: &EcsConfig) -> (bool, String) {

@@ -231,7 +231,7 @@ fn host() -> HostView {
         ]
         .into(),
         route_localnet: true,
-        foreign: Vec::new(),
+        ..HostView::default()
     }
 }
 

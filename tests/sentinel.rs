@@ -216,9 +216,10 @@ fn in_a_fight_the_guard_holds_back_and_the_seal_holds() {
     back(&lab, Backend::Nft, &before, "when the pause is over");
     let log = daemon.log();
     assert_eq!(log.matches("again and again").count(), 1, "{log}");
-    // Ten one by one, the one that made it a fight, and the repair at the end of the pause.
+    // Ten in ten seconds one by one, the one that made it a fight, and the repair at the end of the
+    // pause: a dozen, or two where sixty commands take longer than ten seconds.
     let told = log.matches("imds-block: 3 rules missing").count();
-    assert!(told <= 12, "{told} lines for one fight:\n{log}");
+    assert!(told <= 24, "{told} lines for one fight:\n{log}");
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn host() -> HostView {
             ("docker0".to_owned(), iface(&["172.17.0.1", "fd00:17::1"])),
         ]),
         route_localnet: true,
-        foreign: Vec::new(),
+        ..HostView::default()
     }
 }
 

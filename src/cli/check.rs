@@ -11,7 +11,7 @@ use crate::kernel::facts::Facts;
 use crate::posture::Posture;
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
-use crate::turn::{self, Outcome, Target};
+use crate::turn::{self, Outcome, Proof, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -66,6 +66,11 @@ fn judge(
         ipv6: has(Family::V6),
         bridges: BTreeMap::new(),
         default_bridge: Some("docker0".to_owned()),
+        task_cgroup: inputs
+            .settings
+            .imds
+            .host_tasks
+            .then(|| saved::tasks(&inputs.settings)),
         problems: Vec::new(),
     };
     let mut scope = turn::scope(&inputs.settings, &facts);
@@ -81,7 +86,8 @@ fn judge(
         let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
         (of_family.collect(), Vec::new())
     };
-    let proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
+    let mut proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
+    proofs.extend(target.undecidable.iter().map(Proof::impossible));
     let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs, &BTreeMap::new());
     if arguments.json {
         print_json(&outcomes)?;

@@ -23,6 +23,9 @@ pub(super) struct Arguments {
     /// The interface by which the packet comes in; left out, this host sends it
     #[arg(long, value_name = "NAME")]
     iif: Option<String>,
+    /// Sent by a process of this host in this cgroup, a path from the root of the cgroup2 hierarchy
+    #[arg(long, value_name = "PATH", conflicts_with = "iif")]
+    cgroup: Option<String>,
     /// The interface by which routing sends it out; any, if left out
     #[arg(long, value_name = "NAME")]
     oif: Option<String>,
@@ -106,9 +109,10 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
             .map(Ifaces::from)
             .with_context(|| format!("{option} {name}: no interface has such a name"))
     };
-    let from = match &arguments.iif {
-        Some(name) => Origin::Interface(interface("--iif", name)?),
-        None => Origin::Host,
+    let from = match (&arguments.iif, &arguments.cgroup) {
+        (Some(name), _) => Origin::Interface(interface("--iif", name)?),
+        (None, Some(path)) => Origin::Cgroup(path.trim_matches('/').to_owned()),
+        (None, None) => Origin::Host,
     };
     let out = arguments
         .oif
@@ -138,16 +142,16 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
 /// The rules that the kernel holds, whatever is required on this host.
 fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     let inputs = Inputs::read(&common.inputs(), None)?;
-    let posture = Posture::everything("explain");
+    let posture = Posture::everything("explain").opted(&inputs.settings);
     let target = Target::resolve(&inputs.settings, common.backend, &posture);
     let layers = Layers::read(&target);
     for why in &layers.unread {
         let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
     }
-    let (mut host, _) = host_view();
+    let (mut host, _) = host_view(target.task_cgroup.as_ref());
     host.foreign.clone_from(&layers.foreign);
     anyhow::ensure!(
-        class.family == Family::V4 || Facts::read().ipv6,
+        class.family == Family::V4 || Facts::read(&inputs.settings).ipv6,
         "this host has no IPv6, so no packet goes to {}",
         match class.dst {
             Destination::Net(net) => net.to_string(),

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::config::settings::Settings;
+use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
 use crate::ruleset::{Family, Ruleset, parse_save};
 
@@ -63,6 +65,15 @@ pub(super) fn host(interfaces: &[String]) -> HostView {
     HostView {
         interfaces,
         route_localnet: true,
-        foreign: Vec::new(),
+        ..HostView::default()
+    }
+}
+
+/// Rules for a cgroup are of the one that was there when they were made.
+pub(super) fn tasks(settings: &Settings) -> TaskCgroup {
+    TaskCgroup::Useless {
+        path: settings.imds.host_tasks_cgroup.clone(),
+        why: "saved rules do not tell whether the cgroup they were made for is still there"
+            .to_owned(),
     }
 }

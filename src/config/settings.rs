@@ -3,6 +3,7 @@
 //! A setting that is misspelt must not silently be a default: unknown keys, wrong types and impossible values
 //! are errors that name the file, the line and the key, and say what to write.
 
+mod cgroup;
 mod document;
 mod pattern;
 
@@ -71,6 +72,10 @@ pub struct Imds {
     pub interfaces: Vec<String>,
     /// Whether to block fd00:ec2::254 too; `auto` wherever the kernel has IPv6.
     pub ipv6: Mode,
+    /// Whether tasks on the host's own network are kept away too.
+    pub host_tasks: bool,
+    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy.
+    pub host_tasks_cgroup: String,
 }
 
 impl Default for Imds {
@@ -83,6 +88,9 @@ impl Default for Imds {
                 .map(str::to_owned)
                 .to_vec(),
             ipv6: Mode::Auto,
+            host_tasks: false,
+            // The ECS agent's own on cgroup v2 (agent/taskresource/cgroup/control, `ecstasks.slice`).
+            host_tasks_cgroup: "ecstasks.slice".to_owned(),
         }
     }
 }
@@ -343,6 +351,14 @@ impl Settings {
                     .to_owned(),
             ));
         }
+        let cgroup = &self.imds.host_tasks_cgroup;
+        cgroup::check(cgroup).map_err(|problem| {
+            let shown = shown(cgroup);
+            (
+                "imds.host_tasks_cgroup",
+                format!("is \"{shown}\", which {problem}"),
+            )
+        })?;
         let mut seen = HashSet::new();
         for name in patterns {
             pattern::check(name).map_err(|problem| {

@@ -39,6 +39,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
                     hook,
                     family,
                     iif: IfacePattern::parse(interface),
+                    cgroup: None,
                     dst: address(family),
                     tcp_port: None,
                     verdict: NativeVerdict::Drop,

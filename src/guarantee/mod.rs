@@ -3,6 +3,7 @@
 //! One file a guarantee. Everything here is a value computed from [`Scope`]; nothing outside this
 //! folder knows what the instance metadata service is.
 
+pub mod host_imds_block;
 pub mod imds_block;
 pub mod introspection_shield;
 pub mod loopback_shield;
@@ -14,10 +15,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use self::host_imds_block::{Cgroup, TaskCgroup};
 pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern, Net};
+use crate::ruleset::{Family, IfacePattern, Net, cgroup_noted};
 
 /// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
@@ -34,13 +36,16 @@ pub enum Guarantee {
     IntrospectionShield,
     /// Tasks reach the agent's credentials endpoint.
     TaskCredentials,
+    /// Tasks on the host's own network cannot reach the instance metadata service.
+    HostImdsBlock,
 }
 
 impl Guarantee {
     /// All guarantees, in the order in which their rules stand in a shared chain: what blocks comes
     /// before what lets through.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::ImdsBlock,
+        Self::HostImdsBlock,
         Self::LoopbackShield,
         Self::IntrospectionShield,
         Self::TaskCredentials,
@@ -54,13 +59,19 @@ impl Guarantee {
             Self::LoopbackShield => "loopback-shield",
             Self::IntrospectionShield => "introspection-shield",
             Self::TaskCredentials => "task-credentials",
+            Self::HostImdsBlock => "host-imds-block",
         }
     }
 
     /// The guarantee whose tag this rule comment is; `None` for a comment that is not a tag of ours.
     #[must_use]
     pub fn from_tag(comment: &str) -> Option<Self> {
-        let name = comment.strip_prefix(TAG_PREFIX)?;
+        let tag = comment.strip_prefix(TAG_PREFIX)?;
+        // It may note the cgroup that its rule was made for.
+        let name = match tag.split_once(" (cgroup ") {
+            Some((name, _)) if cgroup_noted(comment).is_some() => name,
+            _ => tag,
+        };
         Self::ALL
             .into_iter()
             .find(|guarantee| guarantee.name() == name)
@@ -74,6 +85,7 @@ impl Guarantee {
             Self::LoopbackShield => loopback_shield::claims(),
             Self::IntrospectionShield => introspection_shield::claims(scope),
             Self::TaskCredentials => task_credentials::claims(scope),
+            Self::HostImdsBlock => host_imds_block::claims(scope),
         }
     }
 
@@ -85,6 +97,7 @@ impl Guarantee {
             Self::LoopbackShield => loopback_shield::rules(scope),
             Self::IntrospectionShield => introspection_shield::rules(scope),
             Self::TaskCredentials => task_credentials::rules(scope),
+            Self::HostImdsBlock => host_imds_block::rules(scope),
         }
     }
 }
@@ -108,6 +121,8 @@ pub struct Scope {
     pub bridges: BTreeMap<String, Vec<Net>>,
     /// Where `route_localnet` is set.
     pub route_localnet: RouteLocalnet,
+    /// The cgroup of the tasks, where those on the host's network are to be told apart.
+    pub host_tasks: Option<TaskCgroup>,
 }
 
 impl Scope {
@@ -239,8 +254,19 @@ impl Rules {
         (table, chain): (&'static str, &'static str),
         (matches, verdict): (&str, &str),
     ) {
-        let spec =
-            format!("{matches} -m comment --comment \"{TAG_PREFIX}{guarantee}\" -j {verdict}");
+        let tag = guarantee.name();
+        self.add_tagged(guarantee, family, (table, chain), (matches, tag, verdict));
+    }
+
+    /// The same where the tag says more than the guarantee's name.
+    fn add_tagged(
+        &mut self,
+        guarantee: Guarantee,
+        family: Family,
+        (table, chain): (&'static str, &'static str),
+        (matches, tag, verdict): (&str, &str, &str),
+    ) {
+        let spec = format!("{matches} -m comment --comment \"{TAG_PREFIX}{tag}\" -j {verdict}");
         self.iptables.push(WantedRule {
             guarantee,
             family,

@@ -2,13 +2,13 @@
 //!
 //! A drop there is final whatever iptables' chains say. Of every block there are two: at prerouting
 //! −300, before anything else, and at forward −10, which sees the address that somebody's DNAT put
-//! in. Credentials are redirected at −101, before iptables' own NAT chains at −100.
+//! in; packets of the host's own processes meet the like of them at output. Credentials are redirected at −101, before iptables' own NAT chains at −100.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use super::Guarantee;
+use super::{Cgroup, Guarantee};
 use crate::ruleset::{Chain, Family, IfacePattern, Policy, Ruleset, parse_rule};
 
 /// Where in the kernel a native rule is asked.
@@ -18,6 +18,10 @@ pub enum NativeHook {
     Prerouting,
     /// Every packet that passes through (priority −10).
     Forward,
+    /// Every packet of this host, before everything else (priority −300).
+    Output,
+    /// Every packet of this host, once NAT has turned it elsewhere (priority −10).
+    OutputTurned,
     /// The first packet of a connection that comes in (NAT, priority −101).
     NatPrerouting,
     /// The first packet of a connection of this host (NAT, priority −101).
@@ -26,9 +30,11 @@ pub enum NativeHook {
 
 impl NativeHook {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 6] = [
         Self::Prerouting,
         Self::Forward,
+        Self::Output,
+        Self::OutputTurned,
         Self::NatPrerouting,
         Self::NatOutput,
     ];
@@ -44,6 +50,8 @@ impl NativeHook {
         match self {
             Self::Prerouting => ("raw", "PREROUTING"),
             Self::Forward => ("filter", "FORWARD"),
+            Self::Output => ("raw", "OUTPUT"),
+            Self::OutputTurned => ("filter", "OUTPUT"),
             Self::NatPrerouting => ("nat", "PREROUTING"),
             Self::NatOutput => ("nat", "OUTPUT"),
         }
@@ -72,6 +80,8 @@ pub struct NativeRule {
     pub family: Family,
     /// From which interfaces; from all where there is none.
     pub iif: Option<IfacePattern>,
+    /// Of which cgroup's processes; of all where there is none.
+    pub cgroup: Option<Cgroup>,
     /// To which address.
     pub dst: IpAddr,
     /// To which TCP port; every protocol where there is none.
@@ -90,10 +100,12 @@ impl NativeRule {
         if let Some(port) = self.tcp_port {
             words += &format!(" -p tcp -m tcp --dport {port}");
         }
-        words += &format!(
-            " -m comment --comment \"the seal: {}\"",
-            self.guarantee.name()
-        );
+        let mut comment = format!("the seal: {}", self.guarantee.name());
+        if let Some(Cgroup { path, id }) = &self.cgroup {
+            words += &format!(" -m cgroup --path {path}");
+            comment += &format!(" (cgroup {id})");
+        }
+        words += &format!(" -m comment --comment \"{comment}\"");
         words
             + &match self.verdict {
                 NativeVerdict::Drop => " -j DROP".to_owned(),
@@ -112,6 +124,10 @@ impl fmt::Display for NativeRule {
             Some(IfacePattern::Exact(name)) => write!(f, "iifname \"{name}\" ")?,
             Some(IfacePattern::Prefix(prefix)) => write!(f, "iifname \"{prefix}*\" ")?,
             None => {}
+        }
+        if let Some(cgroup) = &self.cgroup {
+            let (level, path) = (cgroup.level(), &cgroup.path);
+            write!(f, "socket cgroupv2 level {level} \"{path}\" ")?;
         }
         let family = match self.family {
             Family::V4 => "ip",
@@ -164,6 +180,7 @@ mod tests {
             hook: NativeHook::Forward,
             family: Family::V4,
             iif: IfacePattern::parse("br-+"),
+            cgroup: None,
             dst: IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)),
             tcp_port: Some(80),
             verdict,
@@ -180,6 +197,19 @@ mod tests {
         drop.iif = None;
         drop.tcp_port = None;
         assert_eq!(drop.to_string(), "ip daddr 169.254.169.254 drop");
+        drop.cgroup = Some(Cgroup {
+            path: "a.slice/b".to_owned(),
+            id: 4711,
+        });
+        assert_eq!(
+            drop.to_string(),
+            r#"socket cgroupv2 level 2 "a.slice/b" ip daddr 169.254.169.254 drop"#
+        );
+        assert_eq!(
+            drop.spec(),
+            "-d 169.254.169.254 -m cgroup --path a.slice/b \
+             -m comment --comment \"the seal: imds-block (cgroup 4711)\" -j DROP"
+        );
     }
 
     #[test]

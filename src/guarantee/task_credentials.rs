@@ -49,6 +49,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
             hook,
             family: Family::V4,
             iif: None,
+            cgroup: None,
             dst: ENDPOINT,
             tcp_port: Some(ENDPOINT_PORT.low),
             verdict,

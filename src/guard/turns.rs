@@ -2,13 +2,16 @@
 
 use std::io;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
+use crate::config::settings::Settings;
 use crate::event::{Event, Kind};
-use crate::guarantee::{Guarantee, Rules};
+use crate::guarantee::{Guarantee, Rules, TaskCgroup};
 use crate::inputs::Inputs;
+use crate::kernel::cgroup;
 use crate::kernel::exec::LIMIT;
 use crate::kernel::facts::{Facts, host_view};
 use crate::kernel::iptables::Tool;
@@ -36,6 +39,8 @@ pub(super) enum Cause {
     Interval,
     Inputs,
     Hangup,
+    /// The cgroup of the tasks came or went.
+    Tasks,
     /// Somebody changed something; the sentinel has put right what was displaced.
     Changes,
 }
@@ -53,6 +58,8 @@ pub(super) struct Guard {
     /// What the sentinel was told to keep.
     ordered: Option<Wish>,
     last_wanted: Option<Rules>,
+    /// The cgroup of the tasks as the last turn found it.
+    tasks: Option<TaskCgroup>,
     light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
@@ -116,6 +123,7 @@ impl Guard {
             sentinel,
             ordered: None,
             last_wanted: None,
+            tasks: None,
             light: Light::Untried,
             seen: None,
             took: Duration::ZERO,
@@ -174,11 +182,13 @@ impl Guard {
     }
 
     fn look(&self, generation: u32) -> Seen {
+        let inputs = self.read_inputs();
+        let facts = Facts::read(&inputs.settings);
         Seen {
             generation,
-            inputs: self.read_inputs(),
-            facts: Facts::read(),
-            host: host_view().0,
+            host: host_view(facts.task_cgroup.as_ref()).0,
+            inputs,
+            facts,
         }
     }
 
@@ -190,6 +200,9 @@ impl Guard {
             return false;
         }
         let posture = inputs.posture();
+        if cause == Cause::Tasks {
+            self.seal_at_once(&inputs.settings, &posture);
+        }
         let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
@@ -220,7 +233,32 @@ impl Guard {
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+        self.tasks = target.task_cgroup;
         true
+    }
+
+    /// Covers a new cgroup before anything else is looked at: its first process is about to begin.
+    fn seal_at_once(&mut self, settings: &Settings, posture: &Posture) {
+        let facts = Facts::read(settings);
+        let target = Target::of(settings, posture, &turn::scope(settings, &facts));
+        let sentinel = &self.sentinel;
+        let hands = &mut Hands {
+            seal: &mut self.seal,
+            before_change: &|| sentinel.hold(LIMIT * 2),
+            prove_found: false,
+        };
+        turn::seal_at_once(&target, hands);
+    }
+
+    /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.
+    pub(super) fn tasks_directory(&self) -> Option<PathBuf> {
+        cgroup::directory(self.tasks.as_ref()?.path())
+    }
+
+    /// Whether the cgroup of the tasks is another one than the last turn found.
+    pub(super) fn tasks_moved(&self) -> bool {
+        let tasks = self.tasks.as_ref();
+        tasks.is_some_and(|found| cgroup::tasks(found.path()) != *found)
     }
 
     /// Puts up what the turn found, for whoever asks.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::sysctl;
+use super::{cgroup, sysctl};
+use crate::config::settings::Settings;
+use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
@@ -17,6 +19,8 @@ pub struct Facts {
     pub bridges: BTreeMap<String, Vec<Net>>,
     /// The default Docker bridge's name, `None` where Docker was told to have none.
     pub default_bridge: Option<String>,
+    /// The cgroup below which all tasks are, where the settings ask for it.
+    pub task_cgroup: Option<TaskCgroup>,
     /// What of this could not be read, ready for a person.
     pub problems: Vec<String>,
 }
@@ -24,7 +28,7 @@ pub struct Facts {
 impl Facts {
     /// Reads them.
     #[must_use]
-    pub fn read() -> Self {
+    pub fn read(settings: &Settings) -> Self {
         let mut problems = Vec::new();
         let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
         Self {
@@ -32,15 +36,22 @@ impl Facts {
             ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
             bridges: bridges(),
             default_bridge,
+            task_cgroup: task_cgroup(settings),
             problems,
         }
     }
 }
 
-/// What proofs need to know of the interfaces: addresses and `route_localnet`. The second value
-/// names what could not be read.
+/// The cgroup that the settings name; nobody asks where they do not want to know.
+fn task_cgroup(settings: &Settings) -> Option<TaskCgroup> {
+    let path = &settings.imds.host_tasks_cgroup;
+    settings.imds.host_tasks.then(|| cgroup::tasks(path))
+}
+
+/// What proofs need to know of the interfaces: addresses and `route_localnet`; and which cgroup
+/// `task_cgroup` is. The second value names what could not be read.
 #[must_use]
-pub fn host_view() -> (HostView, Vec<String>) {
+pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     let mut problems = Vec::new();
     let mut is_on = |interface: &str| match sysctl::route_localnet(interface) {
         Ok(value) => value.as_deref() == Some("1"),
@@ -77,6 +88,10 @@ pub fn host_view() -> (HostView, Vec<String>) {
         interfaces,
         route_localnet: everywhere,
         foreign: Vec::new(),
+        cgroups: task_cgroup
+            .and_then(TaskCgroup::known)
+            .into_iter()
+            .collect(),
     };
     (view, problems)
 }

@@ -2,6 +2,7 @@
 //! says exactly what failed.
 
 mod attributes;
+pub mod cgroup;
 pub mod environment;
 pub mod exec;
 pub mod facts;

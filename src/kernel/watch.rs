@@ -3,6 +3,9 @@
 //! The directories are watched, not the files: editors and `sed -i` replace a file by rename, and
 //! user data may create it late. Where a directory does not exist yet its nearest existing ancestor
 //! is watched. A notification only says that it is worth reading the inputs again.
+//!
+//! A cgroup is waited for in the same way, but it comes and goes at one stroke, so nothing is waited
+//! for once it did.
 
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
@@ -27,23 +30,62 @@ impl AsRawFd for Queue {
     }
 }
 
-/// Notifications about a set of files.
+/// Notifications about a set of files, or about a directory.
 #[derive(Debug)]
 pub struct Watch {
     inotify: AsyncFd<Queue>,
     files: Vec<PathBuf>,
+    events: AddWatchFlags,
+    quiet: Option<Duration>,
 }
+
+/// That something by some name comes or goes.
+const NAMES: AddWatchFlags = AddWatchFlags::IN_CREATE
+    .union(AddWatchFlags::IN_MOVE)
+    .union(AddWatchFlags::IN_DELETE)
+    .union(AddWatchFlags::IN_DELETE_SELF)
+    .union(AddWatchFlags::IN_MOVE_SELF)
+    .union(AddWatchFlags::IN_ONLYDIR);
+
+/// And that something is written.
+const CONTENTS: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
+    .union(AddWatchFlags::IN_MODIFY)
+    .union(AddWatchFlags::IN_ATTRIB);
 
 impl Watch {
     /// Watches the directories of `files`.
     pub fn new(files: Vec<PathBuf>) -> io::Result<Self> {
+        Self::start(files, NAMES.union(CONTENTS), Some(QUIET))
+    }
+
+    /// Waits for one directory to come or go.
+    pub fn of_directory(directory: PathBuf) -> io::Result<Self> {
+        Self::start(vec![directory], NAMES, None)
+    }
+
+    /// The files or the directory that are watched.
+    #[must_use]
+    pub fn files(&self) -> &[PathBuf] {
+        &self.files
+    }
+
+    fn start(
+        files: Vec<PathBuf>,
+        events: AddWatchFlags,
+        quiet: Option<Duration>,
+    ) -> io::Result<Self> {
         let queue = Queue(Inotify::init(
             InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK,
         )?);
         // SAFETY: the queue owns its descriptor, gives out no other, and closes it only when it is
         // dropped, which the AsyncFd that owns it does last.
         let inotify = unsafe { AsyncFd::register(queue) }.map_err(io::Error::from)?;
-        let watch = Self { inotify, files };
+        let watch = Self {
+            inotify,
+            files,
+            events,
+            quiet,
+        };
         watch.add_all();
         Ok(watch)
     }
@@ -51,7 +93,9 @@ impl Watch {
     /// Waits until something happened in one of the directories and they have been quiet since.
     pub async fn changed(&self) {
         self.drained().await;
-        while tokio::time::timeout(QUIET, self.drained()).await.is_ok() {}
+        if let Some(quiet) = self.quiet {
+            while tokio::time::timeout(quiet, self.drained()).await.is_ok() {}
+        }
         // Directories may have come or gone; adding a watch again is harmless (inotify(7)).
         self.add_all();
     }
@@ -78,17 +122,8 @@ impl Watch {
     }
 
     fn add_all(&self) {
-        let events = AddWatchFlags::IN_CREATE
-            | AddWatchFlags::IN_CLOSE_WRITE
-            | AddWatchFlags::IN_MODIFY
-            | AddWatchFlags::IN_MOVE
-            | AddWatchFlags::IN_DELETE
-            | AddWatchFlags::IN_ATTRIB
-            | AddWatchFlags::IN_DELETE_SELF
-            | AddWatchFlags::IN_MOVE_SELF
-            | AddWatchFlags::IN_ONLYDIR;
         for directory in self.files.iter().filter_map(|file| existing_ancestor(file)) {
-            if let Err(errno) = self.inotify.get_ref().0.add_watch(directory, events) {
+            if let Err(errno) = self.inotify.get_ref().0.add_watch(directory, self.events) {
                 tracing::warn!(
                     "watch {}: {errno}; changes there will be seen at the next verification",
                     directory.display()

@@ -10,6 +10,7 @@ fn scope() -> Scope {
         default_bridge: Some("docker0".into()),
         bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
         route_localnet: RouteLocalnet::All,
+        host_tasks: None,
     }
 }
 
@@ -64,7 +65,7 @@ fn steps(plan: &Plan) -> String {
 }
 
 const BLOCK: [Guarantee; 1] = [Guarantee::ImdsBlock];
-const ALL: [Guarantee; 4] = Guarantee::ALL;
+const ALL: [Guarantee; 5] = Guarantee::ALL;
 
 #[test]
 fn on_the_way_in_the_sysctl_comes_last() {

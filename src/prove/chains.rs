@@ -16,6 +16,10 @@ pub(super) struct At<'r> {
     names: Vec<&'r str>,
 }
 
+/// What is to be said of a rule for a cgroup that is no more.
+const DEAD: &str =
+    "dead: its cgroup was deleted, or made again since; this rule matches nobody any more";
+
 /// How deep chains may call each other: far more than nf_tables' 16, and a bound for ourselves.
 const DEPTH: usize = 64;
 
@@ -332,7 +336,7 @@ impl<'r> Engine<'r> {
             all if all == set => "taken as applying",
             _ => "it may apply or not",
         };
-        let (outcome, note) = match (hit.unknown, hit.either, &rule.target) {
+        let (outcome, note) = match (hit.unknown.as_deref(), hit.either, &rule.target) {
             (Some(text), ..) => (
                 Outcome::Unknown(text.to_owned()),
                 format!("`{text}` cannot be known; {applies}"),
@@ -348,6 +352,7 @@ impl<'r> Engine<'r> {
                     format!("`{text}` depends on the moment; {applies}"),
                 )
             }
+            (None, None, _) if hit.dead => (Outcome::NotMatched, DEAD.to_owned()),
             (None, None, _) if hit.set.is_empty() => (
                 Outcome::NotMatched,
                 hit.missed

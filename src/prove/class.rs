@@ -94,6 +94,16 @@ pub enum Origin {
     Interface(Ifaces),
     /// From a process of this host: OUTPUT.
     Host,
+    /// From a process of this host in this cgroup, or in one below it: a path without a `/` at either
+    /// end.
+    Cgroup(String),
+}
+
+impl Origin {
+    /// Whether this host sends the packets.
+    pub const fn is_host(&self) -> bool {
+        matches!(self, Self::Host | Self::Cgroup(_))
+    }
 }
 
 /// Where packets are addressed.
@@ -152,6 +162,7 @@ impl fmt::Display for PacketClass {
         match &self.from {
             Origin::Interface(ifaces) => write!(f, " from {ifaces}")?,
             Origin::Host => f.write_str(" from this host")?,
+            Origin::Cgroup(path) => write!(f, " from processes in cgroup {path}")?,
         }
         if !self.src.is_every() {
             write!(f, ", source {}", self.src)?;
@@ -214,6 +225,9 @@ pub struct HostView {
     pub route_localnet: bool,
     /// Native chains of others.
     pub foreign: Vec<ForeignChain>,
+    /// The number that each of these cgroups has now, `None` where it is not there. Of others nothing
+    /// is known.
+    pub cgroups: BTreeMap<String, Option<u64>>,
 }
 
 /// A packet as an example of a class.
@@ -249,6 +263,9 @@ pub struct Packet {
     /// The group id of the sending process, if this host sends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub gid: Option<u32>,
+    /// The cgroup of the sending process, if that is what it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<String>,
     /// What is out of the ordinary about it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub odd: Option<&'static str>,
@@ -277,6 +294,9 @@ impl fmt::Display for Packet {
         }
         if let Some(uid) = self.uid {
             write!(f, " uid {uid}")?;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            write!(f, " cgroup {cgroup}")?;
         }
         self.odd.map_or(Ok(()), |odd| write!(f, " ({odd})"))
     }

@@ -1,6 +1,9 @@
 //! Each match as the set of packets that meet it.
 
+use std::borrow::Cow;
+
 use super::bdd::Set;
+use super::cgroup::Membership;
 use super::engine::{Answer, Engine};
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
@@ -24,8 +27,10 @@ pub(super) struct Hit<'r> {
     pub(super) set: Set,
     /// The condition that none of them meets, if it is one alone.
     pub(super) missed: Option<&'r Match>,
+    /// Whether that is one on a cgroup that is no more.
+    pub(super) dead: bool,
     /// The condition that is not understood, if the others are met.
-    pub(super) unknown: Option<&'r str>,
+    pub(super) unknown: Option<Cow<'r, str>>,
     /// The condition that depends on the moment, if the others are met.
     pub(super) either: Option<&'r str>,
 }
@@ -62,10 +67,11 @@ impl<'r> Engine<'r> {
 
     /// Which of the packets meet every condition of a rule.
     pub(super) fn hit(&mut self, rule: &'r Rule, set: Set) -> Hit<'r> {
-        let nothing = |missed| Hit {
+        let nothing = |missed, dead| Hit {
             condition: Set::EMPTY,
             set: Set::EMPTY,
             missed,
+            dead,
             unknown: None,
             either: None,
         };
@@ -74,13 +80,19 @@ impl<'r> Engine<'r> {
         for m in &rule.matches {
             match m {
                 Match::Comment(_) | Match::Either(Chance::Always, _) => {}
-                Match::Unknown(text) => unknown = unknown.or(Some(text.as_str())),
+                Match::Unknown(text) => unknown = unknown.or(Some(text.into())),
                 Match::Either(Chance::Both, text) => either = either.or(Some(text.as_str())),
                 // One of the answers may never come.
-                Match::Either(_, text) => unknown = unknown.or(Some(text.as_str())),
+                Match::Either(_, text) => unknown = unknown.or(Some(text.into())),
+                Match::Cgroup(test) => match self.membership(rule, test) {
+                    Membership::Member => {}
+                    Membership::Stranger => return nothing(Some(m), false),
+                    Membership::Dead => return nothing(Some(m), true),
+                    Membership::Unknown => unknown = unknown.or(Some(m.to_string().into())),
+                },
                 _ => match self.known_answer(&self.known, m) {
                     Some(true) => {}
-                    Some(false) => return nothing(Some(m)),
+                    Some(false) => return nothing(Some(m), false),
                     None => {
                         let meets = self.meets(m);
                         condition = self.bdd.and(condition, meets);
@@ -91,17 +103,18 @@ impl<'r> Engine<'r> {
         let mut met = self.bdd.and(set, condition);
         if met.is_empty() {
             let recording = self.walk.is_some();
-            return nothing(
-                rule.matches
-                    .iter()
-                    .find(|m| recording && self.none_meet(m, set)),
-            );
+            let mut matches = rule.matches.iter();
+            let missed = matches.find(|m| recording && self.none_meet(m, set));
+            return nothing(missed, false);
         }
         // Only now: a question nobody comes to is not asked.
         for m in &rule.matches {
             let answered = match m {
                 Match::Unknown(_) => self.ask(Answer::Unknown),
                 Match::Either(chance, _) => self.chance(*chance),
+                Match::Cgroup(test) if self.membership(rule, test) == Membership::Unknown => {
+                    self.ask(Answer::Unknown)
+                }
                 _ => continue,
             };
             condition = self.bdd.and(condition, answered);
@@ -111,13 +124,17 @@ impl<'r> Engine<'r> {
             condition,
             set: met,
             missed: None,
+            dead: false,
             unknown,
             either,
         }
     }
 
     fn none_meet(&mut self, m: &Match, set: Set) -> bool {
-        let open = matches!(m, Match::Unknown(_) | Match::Either(..) | Match::Comment(_));
+        let open = matches!(
+            m,
+            Match::Unknown(_) | Match::Either(..) | Match::Comment(_) | Match::Cgroup(_)
+        );
         !open && {
             let meets = self.meets(m);
             self.bdd.and(set, meets).is_empty()
@@ -255,7 +272,10 @@ impl<'r> Engine<'r> {
             }
             Match::Uid(test) => self.ids(layout.uid, test),
             Match::Gid(test) => self.ids(layout.gid, test),
-            Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => Set::ALL,
+            // Not a set of packets: who sent them is the same for all of a class.
+            Match::Cgroup(_) | Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => {
+                Set::ALL
+            }
         }
     }
 

@@ -49,6 +49,8 @@ pub(super) struct Engine<'r> {
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
     pub(super) local_dst: Set,
+    /// The cgroup of the processes that send the packets, where that is what they are known by.
+    pub(super) cgroup: Option<String>,
     /// The interfaces packets may leave by.
     pub(super) out: Set,
     /// What is the same for every packet of the chain at hand.
@@ -105,6 +107,7 @@ impl<'r> Engine<'r> {
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
+            cgroup: None,
             out: Set::ALL,
             known: Known::default(),
             sample: Known::default(),

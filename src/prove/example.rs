@@ -57,7 +57,7 @@ impl Chosen {
         let out = layout.output.equals(&mut engine.bdd, value(layout.output));
         // How it leaves is part of a packet that this host sends, and chosen by routing for others.
         match class.from {
-            Origin::Host => fields.push(layout.output),
+            Origin::Host | Origin::Cgroup(_) => fields.push(layout.output),
             Origin::Interface(_) => {
                 fields.push(layout.input);
                 if value(layout.output) != engine.names.nowhere() as u128 {
@@ -134,7 +134,7 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
         Family::V6 => protocol == protocol::ICMPV6,
     };
     let icmp = number(layout.icmp);
-    let from_host = class.from == Origin::Host;
+    let from_host = class.from.is_host();
     let id = |field: Field| {
         from_host
             .then(|| u32::try_from(number(field)).ok())
@@ -153,6 +153,10 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
             .then(|| u8::try_from(number(layout.flags)).unwrap_or_default()),
         uid: id(layout.uid),
         gid: id(layout.gid),
+        cgroup: match &class.from {
+            Origin::Cgroup(path) => Some(path.clone()),
+            Origin::Host | Origin::Interface(_) => None,
+        },
         odd: Odd::describe(odd),
     }
 }

@@ -35,7 +35,7 @@ impl Engine<'_> {
         let set = match (&class.from, follow) {
             (_, Follow::TurnedAtMost) => self.turned_at_most(start),
             (Origin::Interface(_), _) => self.prerouting(start),
-            (Origin::Host, _) => {
+            (Origin::Host | Origin::Cgroup(_), _) => {
                 let set = self.past_foreign(Hook::Output, start);
                 self.through(Hook::Output, &["raw", "mangle", "nat"], set)
             }
@@ -49,17 +49,17 @@ impl Engine<'_> {
             let either = self.bdd.or(turned, tainted);
             set = self.bdd.and(set, either);
         }
-        if class.from == Origin::Host {
+        if class.from.is_host() {
             set = self.through(Hook::Output, &["filter", "security"], set);
         }
         let (local, beyond) = self.route(class, set);
         let arrived = match class.from {
             Origin::Interface(_) => self.input(local),
-            Origin::Host => self.by_loopback(local),
+            Origin::Host | Origin::Cgroup(_) => self.by_loopback(local),
         };
         let left = match class.from {
             Origin::Interface(_) => self.forward(beyond),
-            Origin::Host => self.postrouting(beyond, &["mangle"]),
+            Origin::Host | Origin::Cgroup(_) => self.postrouting(beyond, &["mangle"]),
         };
         // What a target not understood did on the way may have turned packets elsewhere again.
         for passed in [arrived, left] {
@@ -75,7 +75,7 @@ impl Engine<'_> {
         self.end(End::Elsewhere, beyond);
         let arrived = match class.from {
             Origin::Interface(_) => self.input(local),
-            Origin::Host => self.by_loopback(local),
+            Origin::Host | Origin::Cgroup(_) => self.by_loopback(local),
         };
         let good = self.bdd.and(arrived, wanted);
         let bad = self.bdd.less(arrived, wanted);
@@ -89,7 +89,7 @@ impl Engine<'_> {
         let (local, beyond) = self.route(class, set);
         let (arrived, left) = match class.from {
             Origin::Interface(_) => (self.input(local), self.forward(beyond)),
-            Origin::Host => (
+            Origin::Host | Origin::Cgroup(_) => (
                 self.by_loopback(local),
                 self.postrouting(beyond, &["mangle"]),
             ),
@@ -101,7 +101,7 @@ impl Engine<'_> {
     fn before_routing(&mut self, class: &PacketClass, start: Set) -> Set {
         match &class.from {
             Origin::Interface(_) => self.prerouting(start),
-            Origin::Host => {
+            Origin::Host | Origin::Cgroup(_) => {
                 let set = self.past_foreign(Hook::Output, start);
                 self.through(Hook::Output, Hook::Output.tables(), set)
             }
@@ -119,7 +119,7 @@ impl Engine<'_> {
         let layout = self.layout;
         let local = self.bdd.and(set, self.local_dst);
         let beyond = self.bdd.less(set, self.local_dst);
-        if matches!(class.from, Origin::Host) {
+        if class.from.is_host() {
             return (local, beyond);
         }
         let loopback = self.in_nets(Side::Dst, &[Net::loopback(layout.family)], &[]);
@@ -278,7 +278,7 @@ impl Engine<'_> {
     pub(super) fn foreign_nat(&self, class: &PacketClass) -> bool {
         let hook = match class.from {
             Origin::Interface(_) => Hook::Prerouting,
-            Origin::Host => Hook::Output,
+            Origin::Host | Origin::Cgroup(_) => Hook::Output,
         };
         self.host.foreign.iter().any(|chain| {
             chain.nat && chain.hook == hook && chain.family.is_none_or(|f| f == class.family)

@@ -122,6 +122,10 @@ impl Engine<'_> {
     /// The packets with the class's way in and, while routing has not been asked, way out.
     fn origin(&mut self, class: &PacketClass) -> Set {
         let layout = self.layout;
+        self.cgroup = match &class.from {
+            Origin::Cgroup(path) => Some(path.clone()),
+            Origin::Host | Origin::Interface(_) => None,
+        };
         self.out = match &class.out {
             Some(ifaces) => self.among(ifaces, layout.output),
             None => self.names.some(&mut self.bdd, layout.output),
@@ -138,7 +142,7 @@ impl Engine<'_> {
                 }
                 set
             }
-            Origin::Host => {
+            Origin::Host | Origin::Cgroup(_) => {
                 let no_input = self.names.none(&mut self.bdd, layout.input);
                 self.bdd.and(no_input, self.out)
             }
@@ -208,7 +212,7 @@ impl Engine<'_> {
                 let unlikely = self.unlikely_sources();
                 self.bdd.less(set, unlikely)
             }
-            Origin::Host => {
+            Origin::Host | Origin::Cgroup(_) => {
                 let own = if self.knows_addresses() {
                     self.local_src
                 } else {
@@ -266,7 +270,8 @@ impl Engine<'_> {
                 let unlikely = self.unlikely_sources();
                 self.bdd.and(set, unlikely)
             }
-            Odd::Socketless if !outside => {
+            // What is sent without a socket is sent by no process, and of no cgroup.
+            Odd::Socketless if class.from == Origin::Host => {
                 let set = self.set(set, layout.uid, NOBODY);
                 self.set(set, layout.gid, NOBODY)
             }

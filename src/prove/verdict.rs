@@ -117,7 +117,7 @@ impl<'r> Prover<'r> {
         let mut patterns = self.patterns.clone();
         let ifaces = match &class.from {
             Origin::Interface(ifaces) => Some(ifaces),
-            Origin::Host => None,
+            Origin::Host | Origin::Cgroup(_) => None,
         };
         for ifaces in ifaces.into_iter().chain(&class.out) {
             patterns.insert(ifaces.pattern.clone());

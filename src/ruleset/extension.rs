@@ -69,6 +69,7 @@ pub(super) fn parse<'w>(
         "connmark" if options.len() == 1 => read(connmark)?,
         "addrtype" if !options.is_empty() => read(addrtype)?,
         "iprange" if !options.is_empty() => read(iprange)?,
+        "cgroup" if options.len() == 1 => read(cgroup)?,
         "owner" if !options.is_empty() => read(owner)?,
         "limit" | "hashlimit" | "statistic" | "recent" | "rt" | "time" => {
             vec![Match::Either(chance(name, &options)?, String::new())]
@@ -107,6 +108,7 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         "mark" | "connmark" => &[("--mark", 1)],
         "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
         "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
+        "cgroup" => &[("--path", 1)],
         "owner" => &[("--uid-owner", 1), ("--gid-owner", 1)],
         "limit" => &[("--limit", 1), ("--limit-burst", 1)],
         "hashlimit" => &[
@@ -243,6 +245,13 @@ fn ports(_: Family, option: &Opt<'_>) -> Option<Match> {
         side,
         option.test(vec![port_range(option.operand()?)?]),
     ))
+}
+
+/// The kernel passes over empty names in a path (kernfs_walk_ns() in fs/kernfs/dir.c).
+fn cgroup(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let names = option.operand()?.split('/');
+    let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
+    Some(Match::Cgroup(option.test(names.join("/"))))
 }
 
 fn multiport(_: Family, option: &Opt<'_>) -> Option<Match> {

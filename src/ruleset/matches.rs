@@ -168,6 +168,10 @@ pub enum Match {
     Uid(Test<(u32, u32)>),
     /// `-m owner --gid-owner`: an inclusive range of group ids.
     Gid(Test<(u32, u32)>),
+    /// `-m cgroup --path`: the cgroup in which the socket was made, or one above it; the path without
+    /// a `/` at either end. The kernel looked the path up when the rule was made, and keeps to that
+    /// cgroup also after it was deleted, and another made under its name.
+    Cgroup(Test<String>),
     /// A match understood, but whose answer no ruleset can tell; with its text.
     Either(Chance, String),
     /// `-m comment`.

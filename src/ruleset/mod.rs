@@ -179,6 +179,11 @@ impl Rule {
         })
     }
 
+    /// The cgroup that the rule was made for, where its comment notes one.
+    pub fn cgroup_noted(&self) -> Option<u64> {
+        self.comment().and_then(cgroup_noted)
+    }
+
     /// Whether two rules mean the same, however a tool ordered or spelled them: `/32` or bare,
     /// matches in any order, `-m tcp` spelled out or implied by `-p tcp`.
     ///
@@ -197,4 +202,10 @@ impl Rule {
         all.dedup();
         all
     }
+}
+
+/// The number of the cgroup that a comment notes at its end: `… (cgroup 4711)`.
+pub(crate) fn cgroup_noted(comment: &str) -> Option<u64> {
+    let (_, noted) = comment.rsplit_once(" (cgroup ")?;
+    noted.strip_suffix(')')?.parse().ok()
 }

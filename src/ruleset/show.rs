@@ -97,6 +97,10 @@ impl fmt::Display for Match {
             Self::Connmark(test) => option(f, "-m connmark --mark", test, &test.value),
             Self::Uid(test) => option(f, "--uid-owner", test, &ids(test.value)),
             Self::Gid(test) => option(f, "--gid-owner", test, &ids(test.value)),
+            Self::Cgroup(test) => {
+                let not = if test.negated { "! " } else { "" };
+                write!(f, "-m cgroup {not}--path {}", test.value)
+            }
             Self::Comment(text) => write!(f, "--comment {text:?}"),
             Self::Either(_, text) | Self::Unknown(text) => f.write_str(text),
         }

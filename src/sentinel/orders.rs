@@ -211,6 +211,7 @@ impl Place {
     fn base_hook(&self) -> Option<(&'static str, Hook, i32)> {
         match (self.table, self.chain) {
             ("filter", "INPUT") => Some(("filter", Hook::Input, 0)),
+            ("filter", "OUTPUT") => Some(("filter", Hook::Output, 0)),
             ("filter", "FORWARD") => Some(("filter", Hook::Forward, 0)),
             ("nat", "PREROUTING") => Some(("nat", Hook::Prerouting, -100)),
             ("nat", "OUTPUT") => Some(("nat", Hook::Output, -100)),

@@ -9,7 +9,6 @@ use super::fight::Fights;
 use super::legacy::Legacy;
 use super::orders::{Order, Orders};
 use super::{Displacement, Report};
-use crate::guarantee::Guarantee;
 use crate::kernel::links::{Link, LinkChange, Links};
 use crate::kernel::nftables::{ChainName, Commit, Commits};
 use crate::kernel::sysctl::RouteLocalnet;
@@ -311,11 +310,11 @@ impl Watcher {
             };
             (self.tell)(Report::Displaced(Box::new(Displacement {
                 at: SystemTime::now(),
-                drifts: vec![Drift {
-                    guarantee: Guarantee::TaskCredentials,
-                    kind: DriftKind::Missing,
-                    object: format!("net.ipv4.conf.{}.route_localnet=1", open.interface),
-                }],
+                drifts: vec![Drift::route_localnet(
+                    DriftKind::Missing,
+                    &open.interface,
+                    "1",
+                )],
                 // The kernel does not tell who writes to a sysctl.
                 by: None,
                 repaired: match kept {

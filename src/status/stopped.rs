@@ -89,7 +89,7 @@ impl Tally {
     pub fn read(&mut self, target: &Target) -> io::Result<BTreeMap<Guarantee, Vec<Stopped>>> {
         for tool in target.tools.iter().filter(|t| t.backend == Backend::Nft) {
             let wanted = &target.wanted.iptables;
-            for chain in ["FORWARD", "INPUT"] {
+            for chain in ["FORWARD", "INPUT", "OUTPUT"] {
                 let in_chain = |rule: &&WantedRule| {
                     (rule.family, rule.table, rule.chain) == (tool.family, "filter", chain)
                 };
@@ -144,6 +144,9 @@ fn stops(spec: &str) -> Option<String> {
     if !spec.ends_with("-j DROP") {
         return None;
     }
+    if words.contains(&"cgroup") {
+        return Some(turn::HOST_TASKS.to_owned());
+    }
     let Some(at) = words.iter().position(|word| *word == "-i") else {
         return Some("any".to_owned());
     };
@@ -194,6 +197,7 @@ mod tests {
         let of = |spec| stops(spec).unwrap();
         assert_eq!(of("! -i lo -p tcp -j DROP"), "! lo");
         assert_eq!(of("-d 127.0.0.0/8 -j DROP"), "any");
+        assert_eq!(of("-d x -m cgroup --path a.slice -j DROP"), "host tasks");
         assert_eq!(stops("-i docker0 -j ACCEPT"), None);
     }
 }

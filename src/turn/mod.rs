@@ -3,6 +3,7 @@
 //! Level-triggered: a turn knows nothing of what happened before it, only what is wanted and what
 //! the kernel holds now.
 
+mod dead;
 mod layers;
 mod outcome;
 mod proof;
@@ -20,6 +21,7 @@ pub use self::outcome::{Outcome, Standing};
 pub use self::proof::Proof;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
+pub(crate) use self::seal::HOST_TASKS;
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
@@ -129,6 +131,12 @@ pub struct Hands<'a> {
     pub prove_found: bool,
 }
 
+/// Brings the seal alone about, where that cannot wait for a whole turn. What is wrong with it the turn
+/// says that follows.
+pub(crate) fn seal_at_once(target: &Target, hands: &mut Hands<'_>) {
+    drop(seal::keep(hands.seal, target, hands.before_change));
+}
+
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
 /// proved from what the kernel then holds, not from what was done.
 ///
@@ -181,6 +189,7 @@ pub fn apply(
     }
     let reading = last.unwrap_or(first);
     changes.notes.extend(reading.forget_undone(target, memory));
+    changes.notes.extend(reading.dead(target));
     let Changes {
         drifts,
         done,
@@ -311,6 +320,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
     let open_input = reading.needs_open_input(target, &proofs);
     let drifts = reading.plan(target, open_input).drifts;
+    let notes = target.notes.iter().cloned().chain(reading.dead(target));
     Turn {
         tools: target.tools.clone(),
         opened_input: open_input,
@@ -323,7 +333,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
         unread: reading.unread,
         found: outcomes.clone(),
         outcomes,
-        notes: target.notes.clone(),
+        notes: notes.collect(),
         repaired: Duration::ZERO,
         elapsed: started.elapsed(),
     }

@@ -93,6 +93,7 @@ pub(crate) fn outcomes(
                        guarantee,
                        required,
                        reason,
+                       ..
                    }: &Decision| {
         let of_it = |proof: &&Proof| *required && proof.guarantee == *guarantee;
         let claims: Vec<Proof> = proofs.iter().filter(of_it).cloned().collect();

@@ -24,6 +24,19 @@ pub struct Proof {
 }
 
 impl Proof {
+    /// A claim in words that nobody can know to be true, and why.
+    pub(crate) fn impossible((guarantee, claim, why): &(Guarantee, String, String)) -> Self {
+        Self {
+            guarantee: *guarantee,
+            claim: claim.clone(),
+            verdict: Verdict::Undecided {
+                why: why.clone(),
+                walk: Walk::default(),
+            },
+            visible: false,
+        }
+    }
+
     /// What keeps the claim from being held: the cause, to tell equal ones by, and one line with
     /// the claim, the packet, and the rule that decided.
     #[must_use]

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use super::dead::dead;
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
 use super::{SealReport, Target};
-use crate::guarantee::{Guarantee, task_credentials};
+use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
 use crate::kernel::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
 use crate::prove::{HostView, Verdict};
@@ -24,7 +25,7 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn take(target: &Target, state: &State) -> Self {
         let layers = Layers::read(target);
-        let (mut host, mut unread) = facts::host_view();
+        let (mut host, mut unread) = facts::host_view(target.task_cgroup.as_ref());
         host.foreign.clone_from(&layers.foreign);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
@@ -64,7 +65,17 @@ impl Reading {
     /// Each claim with its verdict.
     pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
-        prove(&target.claims, of, &self.host)
+        let mut proofs = prove(&target.claims, of, &self.host);
+        proofs.extend(target.undecidable.iter().map(Proof::impossible));
+        proofs
+    }
+
+    /// What is to be said of rules for a cgroup that is no more.
+    pub(super) fn dead(&self, target: &Target) -> Vec<String> {
+        let known = target.task_cgroup.as_ref().and_then(TaskCgroup::known);
+        known.map_or_else(Vec::new, |(path, now)| {
+            dead(self.snapshot.rulesets.values(), &path, now)
+        })
     }
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.

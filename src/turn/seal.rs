@@ -6,7 +6,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::Target;
-use crate::guarantee::{Guarantee, as_rulesets};
+use crate::guarantee::{Guarantee, NativeRule, as_rulesets};
 use crate::kernel::nftables::seal::{Hold, Seal, Standing, standing};
 use crate::kernel::nftables::{Socket, seal};
 use crate::ruleset::{Family, Ruleset};
@@ -57,7 +57,7 @@ impl fmt::Display for SealState {
 pub struct Stopped {
     /// Whose drops.
     pub guarantee: Guarantee,
-    /// The interface or pattern, as iptables writes it.
+    /// The interface or pattern, as iptables writes it; `host tasks` for tasks on the host's network.
     pub interface: String,
     /// The family.
     pub family: Family,
@@ -85,6 +85,8 @@ pub struct SealReport {
 pub(crate) struct SealReading {
     standing: Standing,
     why: Option<String>,
+    /// Whether some of its rules are for a cgroup that is no more.
+    dead: bool,
     /// The rules in force, as a layer for the proof.
     rulesets: BTreeMap<Family, Ruleset>,
 }
@@ -97,13 +99,18 @@ impl SealReading {
         let read = Socket::open()
             .map_err(|error| format!("nf_tables is not to be had: {error}"))
             .and_then(|mut socket| {
-                standing(&mut socket, &target.wanted.native).map_err(|error| error.to_string())
+                look(&mut socket, &target.wanted.native).map_err(|error| error.to_string())
             });
         match read {
-            Ok(standing) => Self {
+            Ok((standing, dead)) => Self {
                 rulesets: as_rulesets(&standing.rules),
                 standing,
-                why: None,
+                why: dead.then(|| {
+                    "some of its rules are for a cgroup that was deleted, and made again since; they \
+                     match nobody"
+                        .to_owned()
+                }),
+                dead,
             },
             Err(why) => Self {
                 why: Some(why),
@@ -139,6 +146,7 @@ impl SealReading {
         let state = match self.standing.hold {
             _ if !target.sealed => SealState::Off,
             _ if target.wanted.native.is_empty() => SealState::NotNeeded,
+            _ if self.dead => SealState::Missing,
             Some(Hold::OwnedPersistent) => SealState::OwnedPersistent,
             Some(Hold::Owned) => SealState::Owned,
             Some(Hold::Unowned) => SealState::Unowned,
@@ -153,12 +161,34 @@ impl SealReading {
     }
 }
 
+/// How the seal stands; where it is not what is wanted, how it stands as it was made, and whether
+/// that was for a cgroup that is no more.
+fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<(Standing, bool), seal::Error> {
+    let now = standing(socket, wanted)?;
+    if now.hold.is_none()
+        && let Some(made) = seal::as_made(socket, wanted)?
+    {
+        let then = standing(socket, &made)?;
+        if then.hold.is_some() {
+            return Ok((then, true));
+        }
+    }
+    Ok((now, false))
+}
+
+/// What stands in the place of an interface for tasks that have none of their own.
+pub(crate) const HOST_TASKS: &str = "host tasks";
+
 /// What the seal has stopped, by interface, family and guarantee.
 #[must_use]
 pub fn stopped(standing: &Standing) -> Vec<Stopped> {
     let mut stopped: Vec<Stopped> = Vec::new();
     for (rule, packets) in &standing.stopped {
-        let interface = rule.iif.as_ref().map_or("+".into(), ToString::to_string);
+        let interface = match (&rule.iif, &rule.cgroup) {
+            (Some(interface), _) => interface.to_string(),
+            (None, Some(_)) => HOST_TASKS.to_owned(),
+            (None, None) => "+".to_owned(),
+        };
         let same = stopped.iter_mut().find(|known| {
             known.interface == interface
                 && known.family == rule.family
@@ -199,6 +229,20 @@ pub(super) fn keep(
         Some(why) if target.wanted.native.iter().any(|rule| rule.hook.is_nat()) => Err(format!(
             "this kernel does not redirect credentials natively ({why}); the visible rules do"
         )),
-        _ => Ok(changed),
+        _ => match seal.without_cgroup() {
+            Some(why)
+                if target
+                    .wanted
+                    .native
+                    .iter()
+                    .any(|rule| rule.cgroup.is_some()) =>
+            {
+                Err(format!(
+                    "this kernel's nf_tables cannot tell the cgroup of a socket ({why}); tasks on the \
+                     host's network are stopped by the visible rules alone"
+                ))
+            }
+            _ => Ok(changed),
+        },
     }
 }

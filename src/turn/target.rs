@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 
 use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
-use crate::guarantee::{Guarantee, Rules, Scope, WantedRule, covers};
+use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, WantedRule, covers};
 use crate::kernel::exec::side_by_side;
 use crate::kernel::facts::Facts;
 use crate::kernel::iptables::{Backend, Tool};
-use crate::kernel::nftables::wake;
-use crate::posture::Posture;
+use crate::kernel::nftables::{generation, wake};
+use crate::posture::{Decision, Posture};
 use crate::prove::Claim;
 use crate::ruleset::{Family, IfacePattern};
 
@@ -19,6 +19,10 @@ pub struct Target {
     pub wanted: Rules,
     /// What should be true of packets then.
     pub claims: Vec<(Guarantee, Claim)>,
+    /// What nobody can know, and why: a claim in words.
+    pub undecidable: Vec<(Guarantee, String, String)>,
+    /// The cgroup below which all tasks are, where the settings ask for it.
+    pub task_cgroup: Option<TaskCgroup>,
     /// Whether an ACCEPT may be added where INPUT drops what goes to the agent.
     pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
@@ -39,11 +43,12 @@ impl Target {
     /// What `posture` means on this host. `backend`, from the command line, wins over the settings.
     #[must_use]
     pub fn resolve(settings: &Settings, backend: Option<BackendChoice>, posture: &Posture) -> Self {
-        let facts = Facts::read();
+        let facts = Facts::read(settings);
         let scope = scope(settings, &facts);
         let choice = backend.unwrap_or(settings.iptables.backend);
         let mut target = Self {
             notes: facts.problems,
+            task_cgroup: facts.task_cgroup,
             sysctls: true,
             ..Self::of(settings, posture, &scope)
         };
@@ -54,7 +59,30 @@ impl Target {
                 Err(error) => target.toolless.push((*family, error.to_string())),
             }
         }
+        target.spare_legacy();
+        if posture.required().contains(&Guarantee::HostImdsBlock) {
+            let note = target.task_cgroup.as_ref().and_then(TaskCgroup::note);
+            target.notes.extend(note);
+        }
         target
+    }
+
+    /// Leaves rules for a cgroup out of iptables-legacy where the seal holds their like.
+    ///
+    /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup anew:
+    /// once that is gone nobody, Docker included, can change anything in the table any more (EINVAL)
+    /// before the rule is out.
+    fn spare_legacy(&mut self) {
+        if !self.sealed || generation().is_err() {
+            return;
+        }
+        let mut rules = std::mem::take(&mut self.wanted.iptables);
+        rules.retain(|rule| {
+            let tool = self.tool(rule.family);
+            rule.guarantee != Guarantee::HostImdsBlock
+                || tool.is_none_or(|tool| tool.backend != Backend::Legacy)
+        });
+        self.wanted.iptables = rules;
     }
 
     /// What `posture` means in a scope, without any host.
@@ -87,6 +115,7 @@ impl Target {
             wanted,
             new_bridges,
             claims,
+            undecidable: undecidable(posture, scope),
             sealed: settings.seal.enabled,
             may_open_input: settings.credentials.open_input == OpenInput::WhenNeeded,
             ..Self::default()
@@ -160,6 +189,24 @@ impl Target {
     }
 }
 
+/// The required guarantees that nobody can know to hold, and why.
+fn undecidable(posture: &Posture, scope: &Scope) -> Vec<(Guarantee, String, String)> {
+    let Some(cgroup) = &scope.host_tasks else {
+        return Vec::new();
+    };
+    let why = |decision: &Decision| {
+        let useless = match cgroup {
+            TaskCgroup::Useless { why, .. } => Some(why.clone()),
+            TaskCgroup::Present(_) | TaskCgroup::Absent { .. } => None,
+        };
+        let why = decision.impossible.clone().or(useless)?;
+        Some((decision.guarantee, cgroup.to_string(), why))
+    };
+    let mut decisions = posture.decisions().iter();
+    let asked = decisions.find(|d| d.required && d.guarantee == Guarantee::HostImdsBlock);
+    asked.and_then(why).into_iter().collect()
+}
+
 /// What of a host the guarantees depend on.
 pub(crate) fn scope(settings: &Settings, facts: &Facts) -> Scope {
     let mut interfaces = settings.imds.interfaces.clone();
@@ -186,5 +233,6 @@ pub(crate) fn scope(settings: &Settings, facts: &Facts) -> Scope {
         default_bridge: facts.default_bridge.clone(),
         bridges,
         route_localnet: settings.credentials.route_localnet,
+        host_tasks: facts.task_cgroup.clone(),
     }
 }

@@ -25,6 +25,7 @@
     reason = "`pub` is what tests may use; a test crate exports nothing"
 )]
 
+pub mod cgroup;
 pub mod counter;
 pub mod daemon;
 pub mod docker;

@@ -135,25 +135,6 @@ fn nothing_is_left_after_a_panic() {
     traces.unwrap().vanish();
 }
 
-/// The children of the next tests: labs that are killed in the middle of their work.
-#[test]
-#[ignore = "run by nothing_is_left_after_a_kill"]
-fn a_lab_to_be_killed() {
-    let (lab, daemon) = busy_lab();
-    Traces::of(&lab, &[&daemon]).tell_and_wait();
-}
-
-#[test]
-#[ignore = "run by nothing_is_left_of_docker_after_a_kill"]
-fn a_docker_to_be_killed() {
-    let programs = Programs::get().unwrap();
-    let lab = Lab::builder().without_docker0().build();
-    let docker = lab.start_docker(&programs);
-    docker.container("one", "bridge");
-    println!("cgroup {}", docker.cgroup());
-    docker_traces(&lab, &docker, "one").tell_and_wait();
-}
-
 impl Traces {
     fn tell_and_wait(&self) {
         for name in &self.namespaces {
@@ -167,10 +148,20 @@ impl Traces {
     }
 }
 
-/// Runs one of these in a process of its own and kills it: what it left, and its last cgroup.
+/// Set in the process that is to be killed.
+const TO_BE_KILLED: &str = "LAB_TO_BE_KILLED";
+
+/// Whether this process is the one that a test below kills.
+fn is_to_be_killed() -> bool {
+    std::env::var_os(TO_BE_KILLED).is_some()
+}
+
+/// Runs the test that asks, once more in a process of its own, and kills that in the middle of its
+/// work: what it left, and its last cgroup.
 fn kill_in_the_middle(test: &str) -> (Traces, Option<String>) {
     let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
+        .args(["--exact", test, "--nocapture"])
+        .env(TO_BE_KILLED, "1")
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -202,7 +193,11 @@ fn kill_in_the_middle(test: &str) -> (Traces, Option<String>) {
 
 #[test]
 fn nothing_is_left_after_a_kill() {
-    let (traces, _) = kill_in_the_middle("leaves_nothing::a_lab_to_be_killed");
+    if is_to_be_killed() {
+        let (lab, daemon) = busy_lab();
+        return Traces::of(&lab, &[&daemon]).tell_and_wait();
+    }
+    let (traces, _) = kill_in_the_middle("leaves_nothing::nothing_is_left_after_a_kill");
     assert_eq!(traces.pids.len(), 2);
     traces.vanish();
 }
@@ -210,7 +205,15 @@ fn nothing_is_left_after_a_kill() {
 #[test]
 fn nothing_is_left_of_docker_after_a_kill() {
     let programs = Programs::get().unwrap();
-    let (traces, cgroup) = kill_in_the_middle("leaves_nothing::a_docker_to_be_killed");
+    if is_to_be_killed() {
+        let lab = Lab::builder().without_docker0().build();
+        let docker = lab.start_docker(&programs);
+        docker.container("one", "bridge");
+        println!("cgroup {}", docker.cgroup());
+        return docker_traces(&lab, &docker, "one").tell_and_wait();
+    }
+    let (traces, cgroup) =
+        kill_in_the_middle("leaves_nothing::nothing_is_left_of_docker_after_a_kill");
     assert_eq!(traces.namespaces.len(), 15);
     traces.vanish();
     // But for empty cgroups, which the next one sweeps up.

@@ -63,7 +63,7 @@ pub(crate) fn host_view(localnet: Localnet) -> HostView {
     HostView {
         interfaces,
         route_localnet: localnet == Localnet::All,
-        foreign: Vec::new(),
+        ..HostView::default()
     }
 }
 

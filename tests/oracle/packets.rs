@@ -47,6 +47,7 @@ pub(crate) fn plain(src: IpAddr, dst: IpAddr, number: u8, ports: (u16, u16)) -> 
         flags: (number == protocol::TCP).then_some(2),
         uid: None,
         gid: None,
+        cgroup: None,
         odd: None,
     }
 }

@@ -1,5 +1,7 @@
 //! A machine as an ECS host: what is around the guard, and the questions that every scenario asks.
 
+use std::fs;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -21,11 +23,48 @@ pub(crate) struct Payload {
     pub(crate) surroundings: PathBuf,
 }
 
+impl Payload {
+    /// Stands for all of it, and for what [`Host::prepare`] does with it.
+    pub(crate) fn digest(&self) -> Result<u64> {
+        let mut hasher = DefaultHasher::new();
+        include_str!("host.rs").hash(&mut hasher);
+        let mut left = vec![
+            self.package.clone(),
+            self.newer.clone(),
+            self.base.clone(),
+            self.surroundings.clone(),
+        ];
+        while let Some(path) = left.pop() {
+            if path.is_dir() {
+                let mut inside: Vec<PathBuf> = fs::read_dir(&path)?
+                    .map(|entry| entry.map(|entry| entry.path()))
+                    .collect::<std::io::Result<_>>()?;
+                inside.sort();
+                left.extend(inside);
+            } else {
+                let content =
+                    fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
+                (path.file_name(), content).hash(&mut hasher);
+            }
+        }
+        Ok(hasher.finish())
+    }
+}
+
 /// Where the files of [`Payload`] lie in a machine.
 const PLACE: &str = "/var/lib/ecs-test";
 
 /// The containers that `ecs-tasks.sh` starts.
 pub(crate) const TASKS: [&str; 3] = ["one", "two", "three"];
+
+/// When what happened in a boot, from the start of systemd.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Boot {
+    /// The guard's first proof was done.
+    pub(crate) ready: Duration,
+    /// Docker was started.
+    pub(crate) docker: Duration,
+}
 
 /// A machine under test.
 pub(crate) struct Host<'a> {
@@ -38,22 +77,27 @@ pub(crate) struct Host<'a> {
 }
 
 impl<'a> Host<'a> {
-    /// The machine with an ECS host's surroundings and without the guard. Its containers run, and
-    /// reach the metadata service: from here on that would be counted.
-    pub(crate) fn prepare(machine: &'a mut dyn Machine, payload: &'a Payload) -> Result<Self> {
-        let mut host = Self {
+    /// The machine as it is.
+    pub(crate) fn new(machine: &'a mut dyn Machine, payload: &'a Payload) -> Self {
+        Self {
             machine,
             payload,
             arrived: 0,
             since: 0,
-        };
+        }
+    }
+
+    /// Puts up an ECS host's surroundings, without the guard. Its containers run, and reach the
+    /// metadata service: from here on that would be counted.
+    pub(crate) fn prepare(self) -> Result<()> {
+        let host = self;
         host.wait_for("Docker answers", "docker info >/dev/null")?;
         host.sh(&format!("mkdir -p {PLACE}/surroundings"))?;
         host.put_surroundings()?;
         for (file, name) in [
-            (&payload.package, "guard.rpm"),
-            (&payload.newer, "newer.rpm"),
-            (&payload.base, "base.rpm"),
+            (&host.payload.package, "guard.rpm"),
+            (&host.payload.newer, "newer.rpm"),
+            (&host.payload.base, "base.rpm"),
         ] {
             host.machine.put(file, &format!("{PLACE}/{name}"))?;
         }
@@ -70,7 +114,7 @@ impl<'a> Host<'a> {
             host.counter()? > 0,
             "packets that arrived at the metadata service were not counted"
         );
-        Ok(host)
+        Ok(())
     }
 
     fn put_surroundings(&self) -> Result<()> {
@@ -96,10 +140,15 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
-    /// Installs the package as an operator does, waits until the guard says PROTECTED, and begins to
-    /// count. How long that took.
+    /// Installs the package as an operator does where it is not there yet, waits until the guard says
+    /// PROTECTED, and begins to count. How long that took.
     pub(crate) fn install(&mut self) -> Result<Duration> {
         let begin = Instant::now();
+        if self.run("rpm -q ecs-netguard")?.code == 0 {
+            self.wait_protected()?;
+            self.count_from_here()?;
+            return Ok(begin.elapsed());
+        }
         self.dnf(&format!("install {PLACE}/base.rpm {PLACE}/guard.rpm"))?;
         self.wait_protected()?;
         let took = begin.elapsed();
@@ -157,9 +206,18 @@ impl<'a> Host<'a> {
         self.machine.power_cut()
     }
 
+    /// As [`Host::count_from_here`], from the start of this boot.
+    pub(crate) fn count_this_boot(&mut self) {
+        self.since = 0;
+        self.arrived = 0;
+    }
+
     /// Waits until the running daemon says PROTECTED.
     pub(crate) fn wait_protected(&self) -> Result<()> {
-        self.wait_for("PROTECTED", "ecs-netguard status")?;
+        self.wait_for(
+            "PROTECTED",
+            "ecs-netguard status | grep ^PROTECTED || { ecs-netguard status; false; }",
+        )?;
         Ok(())
     }
 
@@ -197,7 +255,9 @@ impl<'a> Host<'a> {
             };
             self.wait_for(
                 "a task gets its credentials",
-                &format!("{who} {wget} http://169.254.170.2/v2/credentials/1 | grep -q of-the-task"),
+                &format!(
+                    "{who} {wget} http://169.254.170.2/v2/credentials/1 | grep -q of-the-task"
+                ),
             )?;
         }
         Ok(())
@@ -211,7 +271,9 @@ impl<'a> Host<'a> {
         self.sh("ecs-netguard check")?;
         self.wait_credentials()?;
         // The host itself is not kept out.
-        self.sh("curl -sf -m 20 http://169.254.169.254/latest/meta-data/iam/security-credentials/")?;
+        self.sh(
+            "curl -sf -m 20 http://169.254.169.254/latest/meta-data/iam/security-credentials/",
+        )?;
         let sent = self.sent()?;
         self.wait_for(
             "containers go on sending",
@@ -233,6 +295,31 @@ impl<'a> Host<'a> {
             bail!("{arrived} packets of containers arrived at the metadata service {when}:\n{who}");
         }
         Ok(())
+    }
+
+    /// The seal's table as the kernel knows it: another table of that name has another handle.
+    pub(crate) fn seal(&self) -> Result<String> {
+        self.sh(
+            "nft -j list tables | jq -e '.nftables[].table | select(.name? == \"ecs_netguard\") | .handle'",
+        )
+    }
+
+    /// How this boot went, by systemd's own clock.
+    pub(crate) fn boot_times(&self) -> Result<Boot> {
+        Ok(Boot {
+            ready: self.became_active("ecs-netguard.service", "ActiveEnterTimestampMonotonic")?,
+            docker: self.became_active("docker.service", "InactiveExitTimestampMonotonic")?,
+        })
+    }
+
+    /// A time of a unit since the machine's systemd began.
+    fn became_active(&self, unit: &str, property: &str) -> Result<Duration> {
+        let micros = |text: String| text.trim().parse::<u64>().context("a time of systemd's");
+        let at = micros(self.sh(&format!("systemctl show -P {property} {unit}"))?)?;
+        // In a virtual machine the clock begins with the kernel; in namespaces it is the machine's own.
+        let start = micros(self.sh("systemctl show -P UserspaceTimestampMonotonic")?)?;
+        ensure!(at > start, "{unit}: {property} is {at} µs, before the boot");
+        Ok(Duration::from_micros(at - start))
     }
 
     /// As [`machine::sh`].

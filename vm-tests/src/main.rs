@@ -4,6 +4,7 @@
 //! and gets a fresh machine of each kind: tier 1 is systemd in namespaces, tier 2 a virtual machine.
 
 mod cgroup;
+mod host;
 mod janitor;
 mod machine;
 mod report;
@@ -17,9 +18,10 @@ use std::time::Instant;
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
 
-use crate::machine::{Kind, Started, keep_logs};
+use crate::host::{Host, Payload};
+use crate::machine::{Kind, Machine, Started, Step, keep_logs};
 use crate::report::{Line, Outcome, Table};
-use crate::scenarios::Scenario;
+use crate::scenarios::{Report, Scenario};
 
 /// Run ecs-netguard on whole machines: systemd, Docker, reboots, attacks.
 #[derive(Debug, Parser)]
@@ -42,6 +44,12 @@ struct Arguments {
     /// Where the trees and images are (`make vm-image`)
     #[arg(long, default_value = "target/vm")]
     images: PathBuf,
+    /// Where the packages are (`vm-tests/images/packages.sh`)
+    #[arg(long, default_value = "target/vm/packages")]
+    packages: PathBuf,
+    /// What is put around the guard
+    #[arg(long, default_value = "vm-tests/surroundings")]
+    surroundings: PathBuf,
     /// Where logs and the report are written
     #[arg(long, default_value = "target/vm-tests")]
     out: PathBuf,
@@ -121,11 +129,23 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         "no such scenario: `--list` names them"
     );
 
+    let payload = Payload {
+        package: arguments.packages.join("guard.rpm"),
+        newer: arguments.packages.join("newer.rpm"),
+        base: arguments.packages.join("base.rpm"),
+        surroundings: arguments.surroundings.clone(),
+    };
+    anyhow::ensure!(
+        payload.package.exists(),
+        "{} is not there: `make vm-test` makes it",
+        payload.package.display()
+    );
+
     let mut table = Table::default();
     for kind in &kinds {
         println!("\n{}", kind.name());
         for scenario in &scenarios {
-            let line = one(kind.as_ref(), scenario, &arguments.out)?;
+            let line = one(kind.as_ref(), scenario, &payload, &arguments.out)?;
             println!("scenario {:20} {}", scenario.name, line.told());
             if let Some(error) = &line.error {
                 println!("    {error}");
@@ -143,7 +163,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
 }
 
 /// One scenario on a fresh machine of one kind.
-fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
+fn one(kind: &dyn Kind, scenario: &Scenario, payload: &Payload, out: &Path) -> Result<Line> {
     let start = Instant::now();
     let mut line = Line {
         machine: kind.name(),
@@ -163,13 +183,28 @@ fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
         .prefix(janitor::MACHINE)
         .tempdir_in(out)
         .context("making a directory for the machine")?;
-    match kind.start(scratch.path(), &[]) {
-        Ok(Started { mut machine, .. }) => {
+    let digest = payload.digest()?;
+    let surroundings = |machine: &mut dyn Machine| Host::new(machine, payload).prepare();
+    let installed = |machine: &mut dyn Machine| Host::new(machine, payload).install().map(drop);
+    let mut steps = vec![Step {
+        name: "putting up what is around the guard",
+        digest,
+        run: &surroundings,
+    }];
+    if !scenario.bare {
+        steps.push(Step {
+            name: "installing the package",
+            digest,
+            run: &installed,
+        });
+    }
+    match kind.start(scratch.path(), &steps) {
+        Ok(Started { mut machine, done }) => {
             if !scenario.needs.iter().all(|need| machine.can(*need)) {
                 line.outcome = Outcome::Skipped;
                 return Ok(line);
             }
-            match (scenario.run)(machine.as_mut()) {
+            match on(machine.as_mut(), &steps[done..], scenario, payload) {
                 Ok(report) => {
                     line.packets = report.packets;
                     line.measured = report.measured;
@@ -191,4 +226,16 @@ fn one(kind: &dyn Kind, scenario: &Scenario, out: &Path) -> Result<Line> {
     }
     line.seconds = start.elapsed().as_secs_f64();
     Ok(line)
+}
+
+fn on(
+    machine: &mut dyn Machine,
+    steps: &[Step<'_>],
+    scenario: &Scenario,
+    payload: &Payload,
+) -> Result<Report> {
+    for step in steps {
+        (step.run)(machine).context(step.name)?;
+    }
+    (scenario.run)(&mut Host::new(machine, payload))
 }

@@ -16,12 +16,13 @@ systemctl start test-network test-imds
 # The image holds one static program.
 image=$(mktemp -d)
 mkdir "$image/bin" "$image/www"
-cp /bin/busybox "$image/bin/busybox"
 cp probe.sh "$image/probe.sh"
 chmod 0755 "$image/probe.sh"
 echo published >"$image/www/index.html"
-for applet in $("$image/bin/busybox" --list); do
-    ln -sf busybox "$image/bin/$applet"
+for applet in $(busybox --list); do
+    ln -s busybox "$image/bin/$applet"
 done
+rm -f "$image/bin/busybox"
+cp /bin/busybox "$image/bin/busybox"
 tar -C "$image" -c . | docker import - probe >/dev/null
 rm -rf "$image"

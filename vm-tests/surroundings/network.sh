@@ -8,15 +8,15 @@
 set -eu
 
 ip netns add up
-ip link add wan0 type veth peer name down netns up
+ip link add wan0 type veth peer name host0 netns up
 ip addr add 10.0.0.10/24 dev wan0
 ip -6 addr add fd00:10::10/64 dev wan0 nodad
 ip link set wan0 up
 
 ip -n up link set lo up
-ip -n up addr add 10.0.0.1/24 dev down
-ip -n up -6 addr add fd00:10::1/64 dev down nodad
-ip -n up link set down up
+ip -n up addr add 10.0.0.1/24 dev host0
+ip -n up -6 addr add fd00:10::1/64 dev host0 nodad
+ip -n up link set host0 up
 ip -n up addr add 169.254.169.254/32 dev lo
 ip -n up -6 addr add fd00:ec2::254/128 dev lo nodad
 # Where nobody masquerades, answers find their way too.

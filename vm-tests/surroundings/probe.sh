@@ -7,7 +7,7 @@ forever() {
     while :; do
         "$@" >/dev/null 2>&1
         # What cannot be sent at all must not take the processor.
-        sleep 0.05
+        sleep "${PAUSE:-0.05}"
     done
 }
 

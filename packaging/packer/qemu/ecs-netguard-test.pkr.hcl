@@ -8,7 +8,7 @@ variable "rpm" {
 
 variable "base_rpm" {
   type        = string
-  description = "A package that provides what the RPM requires: base-rpm.sh makes it."
+  description = "A package that provides what the RPM requires, which Debian has installed without dnf's knowledge."
 }
 
 variable "image" {

@@ -1,5 +1,5 @@
 #!/bin/sh
-# `make packer-test RPM=…`: bakes the test machine with Packer's qemu builder and the scripts that bake an AMI,
+# `make packer-test`, or `test.sh BINARY`: bakes the test machine with Packer's qemu builder and the scripts that bake an AMI,
 # looks at the disk that comes out, starts two machines from it, and has the gate refuse what it must.
 # As root: it makes a root tree, and a network namespace of its own with nothing in it but loopback.
 # What it made, and what machines and Packer said, stays in target/packer.
@@ -19,13 +19,14 @@ fail() {
 }
 
 if [ "${1:-}" != isolated ]; then
-    rpm=$(readlink -e "$1") || fail "there is no RPM $1: run 'make rpm'"
+    binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
     "$root/scripts/setup.sh" packer vm rpm
+    "$root/vm-tests/images/packages.sh" "$binary" "$work-rpm"
     tree=$("$root/vm-tests/images/tree.sh" bookworm)
     image=$("$root/vm-tests/images/disk.sh" "$tree")
-    exec unshare --net "$0" isolated "$rpm" "$image"
+    exec unshare --net "$0" isolated "$work-rpm" "$image"
 fi
-rpm=$2
+packages=$2
 image=$3
 started=$(date +%s)
 ip link set lo up
@@ -48,7 +49,6 @@ ExecStartPre=/usr/bin/ssh-keygen -A
 ExecStartPre=/usr/sbin/sshd -t
 END
 echo ECS_ENABLE_TASK_IAM_ROLE=true >overlay/ecs.config
-"$here/base-rpm.sh" "$rpm" base.rpm
 cp --sparse=always "$image/root.ext4" base.ext4
 # Written without a mount. root.ext4 is of a tree, so what is made here is not there yet.
 cat >overlay/commands <<'END'
@@ -71,7 +71,7 @@ bake() {
     name=$1
     build=$2
     shift 2
-    timeout 1200 packer build -only="$build.*" "$@" -var rpm="$rpm" -var base_rpm="$work/base.rpm" -var image="$work/base.ext4" \
+    timeout 1200 packer build -only="$build.*" "$@" -var rpm="$packages/guard.rpm" -var base_rpm="$packages/base.rpm" -var image="$work/base.ext4" \
         -var kernel="$image/vmlinuz" -var initrd="$image/initrd.img" \
         -var key="$work/key" -var output="$work/$name" "$here" >"$name.log" 2>&1
 }

@@ -27,6 +27,8 @@ fn the_defaults_are_the_documented_ones() {
     block = "auto"
     interfaces = ["docker+", "br-+", "ecs-bridge"]
     ipv6 = "auto"
+    host_tasks = false
+    host_tasks_cgroup = "ecstasks.slice"
 
     [credentials]
     endpoint = "auto"
@@ -57,7 +59,7 @@ fn the_defaults_are_the_documented_ones() {
 #[test]
 fn every_key_is_read() {
     let settings = parse(
-        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\n\
+        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nhost_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
          [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
@@ -68,6 +70,8 @@ fn every_key_is_read() {
             block: Mode::Always,
             interfaces: vec!["docker0".into()],
             ipv6: Mode::Never,
+            host_tasks: true,
+            host_tasks_cgroup: "a/b.slice".into(),
         },
         credentials: Credentials {
             endpoint: Mode::Never,
@@ -127,6 +131,9 @@ fn errors_say_where_what_and_how() {
         "[imds]\ninterfaces = [\"!docker0\"]",
         "[imds]\ninterfaces = [\"\"]",
         "[imds]\ninterfaces = [\"a\\u001b[2J\"]",
+        "[imds]\nhost_tasks = \"yes\"",
+        "[imds]\nhost_tasks_cgroup = \"/ecstasks.slice\"",
+        "[imds]\nhost_tasks_cgroup = \"a b\"",
         "[verify]\ninterval = 5",
         "[verify]\ninterval = \"5\"",
         "[verify]\ninterval = \"soon\"",
@@ -178,4 +185,33 @@ proptest! {
         let settings = parse(&format!("[verify]\ninterval = \"{seconds}s\"")).unwrap();
         prop_assert_eq!(settings.verify.interval, Duration::from_secs(seconds));
     }
+}
+
+/// The file that the package installs: it changes nothing, and names every key with its default.
+#[test]
+fn the_packaged_file_is_the_defaults() {
+    let packaged = include_str!("../../../packaging/config.toml");
+    assert_eq!(parse(packaged), Ok(Settings::default()));
+
+    // A default stands behind a # alone; an explanation has a blank after it.
+    let uncommented: String = packaged
+        .lines()
+        .map(|line| {
+            line.strip_prefix('#')
+                .filter(|rest| rest.starts_with(char::is_alphabetic))
+                .unwrap_or(line)
+        })
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert_eq!(parse(&uncommented), Ok(Settings::default()));
+    let keys = |table: &toml::Table| -> Vec<String> {
+        let inner = table
+            .iter()
+            .filter_map(|(name, keys)| Some((name, keys.as_table()?)));
+        inner
+            .flat_map(|(name, keys)| keys.keys().map(move |key| format!("{name}.{key}")))
+            .collect()
+    };
+    let all = toml::Table::try_from(Settings::default()).unwrap();
+    assert_eq!(keys(&toml::from_str(&uncommented).unwrap()), keys(&all));
 }

@@ -1,7 +1,7 @@
 //! The seal's rules in the kernel's own terms, and back: are these the ones that are wanted?
 //!
-//! The few expressions that the seal needs, written by hand: meta, payload, cmp, immediate, counter,
-//! nat and redir, with the numbers of linux/netfilter/nf_tables.h.
+//! The few expressions that the seal needs, written by hand: meta, payload, socket, cmp, immediate,
+//! counter, nat and redir, with the numbers of linux/netfilter/nf_tables.h.
 
 use netlink_packet_core::DecodeError;
 
@@ -25,6 +25,9 @@ const L4PROTO: u32 = 16;
 /// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
+
+/// `NFT_SOCKET_CGROUPV2`, a key of the socket expression since Linux 5.13.
+const CGROUPV2: u32 = 3;
 
 /// The length of an interface's name in the kernel (`IFNAMSIZ`, linux/if.h).
 const NAME_LENGTH: usize = 16;
@@ -56,6 +59,10 @@ pub(super) fn encode(rule: &NativeRule, packets: u64) -> Attributes {
             list.payload(NETWORK, offset, 16).equals(&address.octets())
         }
     };
+    if let Some(cgroup) = &rule.cgroup {
+        // A number in the host's own order (nft_sock_get_eval_cgroupv2() in net/netfilter/nft_socket.c).
+        list = list.cgroup(cgroup.level()).equals(&cgroup.id.to_ne_bytes());
+    }
     if let Some(port) = rule.tcp_port {
         list = list.meta(L4PROTO).equals(&[protocol::TCP]);
         list = list.payload(TRANSPORT, 2, 2).equals(&port.to_be_bytes());
@@ -97,6 +104,16 @@ impl Expressions {
             .number(3, offset)
             .number(4, length);
         self.with("payload", &data)
+    }
+
+    /// The number of the cgroup at that level above, or of, the one in which the socket was made.
+    fn cgroup(self, level: u32) -> Self {
+        // NFTA_SOCKET_KEY, _DREG, _LEVEL.
+        let data = Attributes::default()
+            .number(1, CGROUPV2)
+            .number(2, FIRST)
+            .number(3, level);
+        self.with("socket", &data)
     }
 
     fn equals(self, bytes: &[u8]) -> Self {
@@ -155,6 +172,27 @@ impl Expressions {
 pub(super) fn is(held: &RawRule, wanted: &NativeRule) -> bool {
     let held = leaves(held.expressions());
     held.is_ok() && held == leaves(&encode(wanted, 0).0)
+}
+
+/// The number of the cgroup that a rule of the kernel's asks for.
+pub(super) fn cgroup_of(held: &RawRule) -> Option<u64> {
+    let mut expressions = each(held.expressions())
+        .filter_map(|(_, expression)| named(expression).ok())
+        .skip_while(|(name, _)| *name != b"socket");
+    expressions.next()?;
+    let (name, data) = expressions.next()?;
+    // NFTA_CMP_DATA, NFTA_DATA_VALUE.
+    let number = value(value(data, 3).filter(|_| name == b"cmp")?, 1)?;
+    Some(u64::from_ne_bytes(number.try_into().ok()?))
+}
+
+/// Whether a rule of the kernel's is this one, also if it was made for an earlier cgroup of that name.
+pub(super) fn was(held: &RawRule, wanted: &NativeRule) -> bool {
+    let mut before = wanted.clone();
+    if let (Some(cgroup), Some(id)) = (&mut before.cgroup, cgroup_of(held)) {
+        cgroup.id = id;
+    }
+    is(held, &before)
 }
 
 /// How many packets a rule has counted.

@@ -109,6 +109,8 @@ pub struct Seal {
     flags: Option<u32>,
     /// Why credentials are not redirected natively, where this kernel cannot.
     no_nat: Option<String>,
+    /// Why the cgroup of a socket is not asked for, where this kernel cannot.
+    no_cgroup: Option<String>,
 }
 
 impl Seal {
@@ -122,6 +124,7 @@ impl Seal {
             socket,
             flags: None,
             no_nat: None,
+            no_cgroup: None,
         })
     }
 
@@ -129,6 +132,12 @@ impl Seal {
     #[must_use]
     pub fn without_nat(&self) -> Option<&str> {
         self.no_nat.as_deref()
+    }
+
+    /// Why the cgroup of a socket is not asked for, where this kernel cannot (before 5.13).
+    #[must_use]
+    pub fn without_cgroup(&self) -> Option<&str> {
+        self.no_cgroup.as_deref()
     }
 
     /// The same seal as on a kernel that lacks this: to see on a newer one what happens there.
@@ -178,6 +187,11 @@ impl Seal {
                 Err(Refused::Kernel(error)) if wanted.iter().any(|rule| rule.hook.is_nat()) => {
                     self.no_nat = Some(error.to_string());
                 }
+                // It was not NAT, then: one that knows nothing of a socket's cgroup.
+                Err(Refused::Kernel(error)) if wanted.iter().any(|rule| rule.cgroup.is_some()) => {
+                    self.no_cgroup = Some(error.to_string());
+                    self.no_nat = None;
+                }
                 Err(Refused::Kernel(error)) => return Err(kernel(TABLE, "write")(error)),
             }
         }
@@ -186,7 +200,10 @@ impl Seal {
     }
 
     fn possible(&self, rules: &[NativeRule]) -> Vec<NativeRule> {
-        let possible = |rule: &&NativeRule| self.no_nat.is_none() || !rule.hook.is_nat();
+        let possible = |rule: &&NativeRule| {
+            (self.no_nat.is_none() || !rule.hook.is_nat())
+                && (self.no_cgroup.is_none() || rule.cgroup.is_none())
+        };
         rules.iter().filter(possible).cloned().collect()
     }
 
@@ -297,13 +314,15 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
             Ok((find(socket, TABLE)?, find(socket, TWIN)?))
         })
         .map_err(kernel(TABLE, "read"))?;
-    let drops = drops(wanted);
     let mut standing = Standing {
         twinless: true,
         ..Standing::default()
     };
-    if let Some(twin) = twin.filter(|twin| !drops.is_empty() && twin.holds(TWIN, &drops)) {
-        standing.rules.clone_from(&drops);
+    let drops = possible_on_older(&drops(wanted));
+    if let Some(twin) = twin
+        && let Some(held) = drops.iter().find(|rules| twin.holds(TWIN, rules))
+    {
+        standing.rules.clone_from(held);
         standing.twinless = false;
         standing.hold = Some(Hold::Unowned);
         standing.stopped = twin.stopped(wanted);
@@ -322,11 +341,9 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
         }
     }
     // On a kernel that cannot redirect natively the drops are all there is.
-    let held = [wanted, &drops]
-        .into_iter()
-        .find(|rules| !rules.is_empty() && own.holds(TABLE, rules));
-    if let Some(rules) = held {
-        standing.rules = rules.to_vec();
+    let held = possible_on_older(wanted).into_iter().chain(drops.clone());
+    if let Some(rules) = { held }.find(|rules| own.holds(TABLE, rules)) {
+        standing.rules = rules;
         standing.owner = own.owner;
         standing.hold = Some(match own.flags & (OWNER | PERSIST) {
             _ if own.owner == 0 => Hold::Unowned,
@@ -337,6 +354,26 @@ pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, 
     // Only an owned table that does not persist needs one.
     standing.twinless &= standing.hold == Some(Hold::Owned) && !drops.is_empty();
     Ok(standing)
+}
+
+/// What is wanted, for the cgroup that the rules were made for that are there; `None` where that is the
+/// one that is wanted, or none.
+pub fn as_made(
+    socket: &mut Socket,
+    wanted: &[NativeRule],
+) -> Result<Option<Vec<NativeRule>>, Error> {
+    for table in [TABLE, TWIN] {
+        let found = find(socket, table).map_err(kernel(table, "read"))?;
+        let Some(id) = found.as_ref().and_then(Found::cgroup) else {
+            continue;
+        };
+        let mut made = wanted.to_vec();
+        for cgroup in made.iter_mut().filter_map(|rule| rule.cgroup.as_mut()) {
+            cgroup.id = id;
+        }
+        return Ok((made != wanted).then_some(made));
+    }
+    Ok(None)
 }
 
 /// A chain of a table that anybody may change.
@@ -364,8 +401,9 @@ pub fn open_chains(
         if found.flags & OWNER != 0 {
             continue;
         }
-        let drops = drops(wanted);
-        if !found.holds(table, wanted) && !found.holds(table, &drops) {
+        let mut right = possible_on_older(wanted);
+        right.extend(possible_on_older(&drops(wanted)));
+        if !right.iter().any(|rules| found.holds(table, rules)) {
             return Ok(None);
         }
         let there = |hook: &NativeHook| {
@@ -426,6 +464,16 @@ fn drops(rules: &[NativeRule]) -> Vec<NativeRule> {
     drops.cloned().collect()
 }
 
+/// The rules, and what of them is to be had where the kernel knows nothing of a socket's cgroup. Of
+/// no rules nothing.
+fn possible_on_older(rules: &[NativeRule]) -> Vec<Vec<NativeRule>> {
+    let without = rules.iter().filter(|rule| rule.cgroup.is_none());
+    let mut possible = vec![rules.to_vec(), without.cloned().collect()];
+    possible.dedup();
+    possible.retain(|rules| !rules.is_empty());
+    possible
+}
+
 /// The twin is there only where an owned table would vanish with its socket.
 fn plan_twin(batch: &mut Batch, found: Option<&Found>, flags: u32, wanted: &[NativeRule]) {
     let needed = flags & OWNER != 0 && flags & PERSIST == 0;
@@ -479,6 +527,8 @@ const fn chain_name(hook: NativeHook) -> &'static str {
     match hook {
         NativeHook::Prerouting => "prerouting",
         NativeHook::Forward => "forward",
+        NativeHook::Output => "output",
+        NativeHook::OutputTurned => "output_turned",
         NativeHook::NatPrerouting => "nat_prerouting",
         NativeHook::NatOutput => "nat_output",
     }
@@ -497,6 +547,8 @@ fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
     let (kind, number, priority) = match hook {
         NativeHook::Prerouting => ("filter", 0, -300),
         NativeHook::Forward => ("filter", 2, -10),
+        NativeHook::Output => ("filter", 3, -300),
+        NativeHook::OutputTurned => ("filter", 3, -10),
         NativeHook::NatPrerouting => ("nat", 0, -101),
         NativeHook::NatOutput => ("nat", 3, -101),
     };

@@ -4,6 +4,7 @@ use super::*;
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, parse_save};
 
 mod blocks;
+mod cgroups;
 mod concrete;
 mod deliveries;
 mod generate;
@@ -109,7 +110,7 @@ fn host() -> HostView {
         ]
         .into(),
         route_localnet: true,
-        foreign: Vec::new(),
+        ..HostView::default()
     }
 }
 

@@ -344,3 +344,30 @@ fn comments_are_quoted_and_escaped() {
     let tagged = rule("-m comment --comment \"ecs-netguard: imds-block\" -j DROP");
     assert!(!tagged.same_as(&rule("-j DROP")));
 }
+
+#[test]
+fn cgroups_by_path() {
+    let path = |path: &str| path.to_owned();
+    assert_eq!(
+        only("-m cgroup --path \"ecstasks.slice\""),
+        Match::Cgroup(test(path("ecstasks.slice")))
+    );
+    assert_eq!(
+        only("-m cgroup ! --path \"/a//b.slice/\""),
+        Match::Cgroup(not(path("a/b.slice")))
+    );
+    assert_eq!(only("-m cgroup --path \"\""), Match::Cgroup(test(path(""))));
+    assert!(
+        unknown("-m cgroup --cgroup 5 -j DROP"),
+        "net_cls, of version 1"
+    );
+    assert!(unknown("-m cgroup -j DROP"));
+    assert!(unknown("-m cgroup --path a b -j DROP"));
+    assert!(unknown("-m cgroup --path a --cgroup 5 -j DROP"));
+    let noted = rule("-m cgroup --path a -m comment --comment \"x (cgroup 4711)\" -j DROP");
+    assert_eq!(noted.cgroup_noted(), Some(4711));
+    for comment in ["x", "x (cgroup )", "x (cgroup 4711) y", "x (cgroup -1)"] {
+        let rule = rule(&format!("-m comment --comment \"{comment}\" -j DROP"));
+        assert_eq!(rule.cgroup_noted(), None, "{comment}");
+    }
+}

@@ -164,7 +164,8 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
         ),
         (
             "docker.txt",
-            "timeout 20 docker ps -a; timeout 20 docker network ls",
+            "timeout 20 docker ps -a; timeout 20 docker network ls; \
+             for c in $(timeout 20 docker ps -aq); do timeout 20 docker logs --tail 20 $c; done",
         ),
         ("up.rules", "ip netns exec up nft list ruleset"),
     ] {
@@ -192,7 +193,7 @@ pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {
         tree.is_dir().then(kind)
     });
     let disks = KERNELS.into_iter().filter_map(|suite| {
-        let kind = Qemu::new(suite, &images.join(suite).join("qemu"))?;
+        let kind = Qemu::new(suite, images)?;
         Some(Box::new(kind) as Box<dyn Kind>)
     });
     trees.chain(disks).collect()

@@ -19,7 +19,7 @@ use anyhow::{Context as _, Result, bail};
 
 use self::agent::Agent;
 use self::golden::BOOT;
-use self::process::{Boot, Process};
+use self::process::{Boot, Emulator, Process};
 use super::{Ability, Kind, LIMIT, Machine, Output, Started, Step, sh};
 
 /// What a flush of the guest is to QEMU: what was written and not flushed may be lost with it.
@@ -35,18 +35,21 @@ pub(crate) struct Qemu {
     name: String,
     /// Made by `images/disk.sh`.
     image: PathBuf,
+    emulator: Emulator,
 }
 
 impl Qemu {
-    /// Machines that boot `image`; `None` where it is not there.
-    pub(crate) fn new(suite: &str, image: &Path) -> Option<Self> {
+    /// Machines that boot the image of `suite` below `images`; `None` where it is not there.
+    pub(crate) fn new(suite: &str, images: &Path) -> Option<Self> {
+        let image = images.join(suite).join("qemu");
         // Written last.
         let release = fs::read_to_string(image.join("kernel")).ok()?;
         let version: Vec<&str> = release.trim().splitn(3, '.').take(2).collect();
         Some(Self {
             suite: suite.to_owned(),
             name: format!("kernel {} in qemu", version.join(".")),
-            image: image.to_owned(),
+            image,
+            emulator: Emulator::find(images),
         })
     }
 }
@@ -117,6 +120,7 @@ impl InQemu {
 
     fn power_on(&mut self, snapshot: Option<&str>) -> Result<()> {
         let process = Process::start(&Boot {
+            emulator: &self.kind.emulator,
             image: &self.kind.image,
             disk: &self.disk,
             cache: self.cache,

@@ -1,10 +1,19 @@
 //! What happens to the machines, written once for all of them.
 
-mod boots;
+mod crash;
+mod docker;
+mod ecs_config;
+mod first_boot;
+mod flush;
+mod legacy;
+mod power;
+mod strict;
+mod upgrade;
 
 use anyhow::Result;
 
-use crate::machine::{Ability, Machine};
+use crate::host::Host;
+use crate::machine::Ability;
 
 /// Something that happens to a host with the guard on it, and what must be so afterwards.
 pub(crate) struct Scenario {
@@ -14,10 +23,12 @@ pub(crate) struct Scenario {
     pub(crate) about: &'static str,
     /// Whether it is one of those that every change has to pass (`--set core`).
     pub(crate) core: bool,
+    /// Whether it begins without the guard; on others the package may already be there.
+    pub(crate) bare: bool,
     /// What a machine must be able to do; others skip it.
     pub(crate) needs: &'static [Ability],
     /// Does it. An error is a failure.
-    pub(crate) run: fn(&mut dyn Machine) -> Result<Report>,
+    pub(crate) run: fn(&mut Host<'_>) -> Result<Report>,
 }
 
 /// What a scenario found.
@@ -30,4 +41,14 @@ pub(crate) struct Report {
 }
 
 /// All scenarios, in the order in which they run.
-pub(crate) const ALL: &[Scenario] = &[boots::SCENARIO];
+pub(crate) const ALL: &[Scenario] = &[
+    first_boot::SCENARIO,
+    docker::SCENARIO,
+    flush::SCENARIO,
+    crash::SCENARIO,
+    upgrade::SCENARIO,
+    power::SCENARIO,
+    ecs_config::SCENARIO,
+    strict::SCENARIO,
+    legacy::SCENARIO,
+];

@@ -53,13 +53,19 @@ impl Found {
         self.flags & DORMANT == 0 && self.chains.len() == hooks.len() && hooks.iter().all(whole)
     }
 
-    /// The rule of the table that is this one.
+    /// The rule of the table that is this one, or was before its cgroup was made again.
     fn find(&self, wanted: &NativeRule) -> Option<&RawRule> {
         let chains = self.chains.iter();
         chains
             .filter(|chain| chain.name == chain_name(wanted.hook))
             .flat_map(|chain| &chain.rules)
-            .find(|raw| native::is(raw, wanted))
+            .find(|raw| native::was(raw, wanted))
+    }
+
+    /// The number of the cgroup that its rules ask for.
+    pub(super) fn cgroup(&self) -> Option<u64> {
+        let mut rules = self.chains.iter().flat_map(|chain| &chain.rules);
+        rules.find_map(native::cgroup_of)
     }
 
     /// What the rules have counted, in their order.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 
-use super::process::{HARDWARE, QEMU};
+use super::process::HARDWARE;
 use super::{InQemu, Qemu};
 use crate::machine::{Step, keep_logs, sh};
 
@@ -32,7 +32,7 @@ pub(super) fn disk(kind: &Qemu, steps: &[Step<'_>]) -> Result<PathBuf> {
         .with_context(|| format!("making a lock in {}", image.display()))?;
     lock.lock().context("waiting for the snapshots' lock")?;
     let mut hasher = DefaultHasher::new();
-    emulator()?.hash(&mut hasher);
+    emulator(kind)?.hash(&mut hasher);
     let mut disk = snapshot(image, 0, &hasher);
     if !disk.exists() {
         make(image, 0, &disk, |scratch| boot(kind, scratch))
@@ -53,11 +53,12 @@ pub(super) fn disk(kind: &Qemu, steps: &[Step<'_>]) -> Result<PathBuf> {
 }
 
 /// What stands for this emulator and the machine that it makes.
-fn emulator() -> Result<impl std::hash::Hash> {
-    let version = Command::new(QEMU)
+fn emulator(kind: &Qemu) -> Result<impl std::hash::Hash> {
+    let command_line = kind.emulator.command_line();
+    let version = Command::new(&command_line[0])
         .arg("--version")
         .output()
-        .with_context(|| format!("{QEMU} is missing: run `scripts/setup.sh vm`"))?;
+        .with_context(|| format!("{} is missing: run `scripts/setup.sh vm`", command_line[0]))?;
     Ok((version.stdout, HARDWARE))
 }
 

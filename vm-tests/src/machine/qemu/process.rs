@@ -10,8 +10,39 @@ use anyhow::{Context as _, Result, bail};
 use super::agent::Agent;
 use super::qmp::Qmp;
 
-/// The emulator. Not KVM: it is not everywhere, and nested it may be there and not work.
-pub(super) const QEMU: &str = "qemu-system-x86_64";
+const QEMU: &str = "qemu-system-x86_64";
+
+/// An emulator. Not KVM: it is not everywhere, and nested it may be there and not work.
+#[derive(Debug, Clone)]
+pub(super) struct Emulator {
+    /// Where `images/emulator.sh` unpacked it; `None` where this machine's own is new enough.
+    unpacked: Option<PathBuf>,
+}
+
+impl Emulator {
+    /// The one below `images`, or this machine's own.
+    pub(super) fn find(images: &Path) -> Self {
+        let unpacked = images.join("emulator");
+        Self {
+            unpacked: unpacked.is_dir().then_some(unpacked),
+        }
+    }
+
+    /// The program, and where it finds its firmware.
+    pub(super) fn command_line(&self) -> Vec<String> {
+        let Some(unpacked) = &self.unpacked else {
+            return vec![QEMU.to_owned()];
+        };
+        let at = |path: &str| unpacked.join(path).display().to_string();
+        vec![
+            at(&format!("usr/bin/{QEMU}")),
+            "-L".to_owned(),
+            at("usr/share/seabios"),
+            "-L".to_owned(),
+            at("usr/share/qemu"),
+        ]
+    }
+}
 
 /// What the machine is. A snapshot fits only the machine from which it was taken.
 pub(super) const HARDWARE: &[&str] = &[
@@ -45,6 +76,7 @@ const START: Duration = Duration::from_secs(60);
 /// What to start.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Boot<'a> {
+    pub(super) emulator: &'a Emulator,
     /// Holds `vmlinuz` and `initrd.img`.
     pub(super) image: &'a Path,
     /// The disk, in qcow2.
@@ -77,7 +109,8 @@ impl Process {
             .open(at("qemu.log"))?;
         let mut command = Command::new("nice");
         // Tied to this process: killed with it.
-        command.args(["-n", "10", "setpriv", "--pdeathsig", "KILL", "--", QEMU]);
+        command.args(["-n", "10", "setpriv", "--pdeathsig", "KILL", "--"]);
+        command.args(boot.emulator.command_line());
         command.args(HARDWARE);
         command.arg("-kernel").arg(boot.image.join("vmlinuz"));
         command.arg("-initrd").arg(boot.image.join("initrd.img"));

@@ -1,0 +1,151 @@
+//! `host-imds-block`: what tasks on the host's own network send to the instance metadata service is
+//! dropped, what the ECS agent and the host's own programs send is not.
+//!
+//! Such a task's packets look like any other of the host; what tells them apart is the cgroup in which
+//! their socket was made. The ECS agent keeps all tasks below one cgroup, and itself outside.
+//!
+//! The kernel knows a cgroup by a number that is never given again. A rule asks for the number that
+//! its path had when the rule was made: once the cgroup is deleted, and made again under the same
+//! name, the rule matches nobody and looks as before. So the tag of the visible rule notes the number,
+//! and a rule with another one is not the rule that is wanted.
+
+use std::fmt;
+
+use super::{
+    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, imds_block, packets,
+};
+use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
+use crate::ruleset::Net;
+
+/// A cgroup of the second version that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cgroup {
+    /// Its path from the hierarchy's root, without a `/` at either end.
+    pub path: String,
+    /// The kernel's number for it.
+    pub id: u64,
+}
+
+impl Cgroup {
+    /// How far below the root it is: 1 for the root's children.
+    #[must_use]
+    pub fn level(&self) -> u32 {
+        let deeper = self.path.bytes().filter(|&byte| byte == b'/').count();
+        u32::try_from(deeper).unwrap_or(u32::MAX).saturating_add(1)
+    }
+}
+
+/// The cgroup below which all tasks are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TaskCgroup {
+    /// It is there.
+    Present(Cgroup),
+    /// It is not there: no task runs.
+    Absent {
+        /// Where it will be.
+        path: String,
+    },
+    /// Tasks cannot be told apart by it on this host.
+    Useless {
+        /// The one that was asked for.
+        path: String,
+        /// Why not, as a clause.
+        why: String,
+    },
+}
+
+impl TaskCgroup {
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Present(cgroup) => &cgroup.path,
+            Self::Absent { path } | Self::Useless { path, .. } => path,
+        }
+    }
+
+    /// Its path with its number, or with none where it is not there; `None` where that is not known.
+    #[must_use]
+    pub fn known(&self) -> Option<(String, Option<u64>)> {
+        match self {
+            Self::Present(Cgroup { path, id }) => Some((path.clone(), Some(*id))),
+            Self::Absent { path } => Some((path.clone(), None)),
+            Self::Useless { .. } => None,
+        }
+    }
+
+    /// What an operator should know of it, although nothing is wrong.
+    #[must_use]
+    pub fn note(&self) -> Option<String> {
+        let Self::Absent { path } = self else {
+            return None;
+        };
+        Some(format!(
+            "{}: there is no cgroup {path} now, so there is nothing to stop; it is covered when it \
+             appears",
+            Guarantee::HostImdsBlock
+        ))
+    }
+}
+
+impl fmt::Display for TaskCgroup {
+    /// The claim as a whole, where it cannot be asked packet by packet.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "what processes in cgroup {} send to the instance metadata service is dropped",
+            self.path()
+        )
+    }
+}
+
+/// The rules.
+pub(super) fn rules(scope: &Scope) -> Rules {
+    let mut rules = Rules::default();
+    let Some(TaskCgroup::Present(cgroup)) = &scope.host_tasks else {
+        // iptables refuses a rule for a cgroup that is not there.
+        return rules;
+    };
+    for &family in &scope.families {
+        let address = imds_block::address(family);
+        let service = Net::host(address);
+        let (prefix, path) = (service.prefix(), &cgroup.path);
+        let matches = format!("-d {service}/{prefix} -m cgroup --path {path}");
+        let tag = format!("{} (cgroup {})", Guarantee::HostImdsBlock, cgroup.id);
+        rules.add_tagged(
+            Guarantee::HostImdsBlock,
+            family,
+            ("filter", "OUTPUT"),
+            (&matches, &tag, "DROP"),
+        );
+        for hook in [NativeHook::Output, NativeHook::OutputTurned] {
+            rules.native.push(NativeRule {
+                guarantee: Guarantee::HostImdsBlock,
+                hook,
+                family,
+                iif: None,
+                cgroup: Some(cgroup.clone()),
+                dst: address,
+                tcp_port: None,
+                verdict: NativeVerdict::Drop,
+            });
+        }
+    }
+    rules
+}
+
+/// Every protocol, both families; also packets that somebody's DNAT turns towards the service.
+pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
+    let Some(TaskCgroup::Present(cgroup)) = &scope.host_tasks else {
+        return Vec::new();
+    };
+    let claim = |family| {
+        let dst = Destination::Net(Net::host(imds_block::address(family)));
+        let class = PacketClass {
+            turned: true,
+            ..packets(family, Origin::Cgroup(cgroup.path.clone()), dst)
+        };
+        claim(Guarantee::HostImdsBlock, class, Expect::Dropped)
+    };
+    scope.families.iter().copied().map(claim).collect()
+}

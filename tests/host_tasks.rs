@@ -1,0 +1,342 @@
+//! Tasks on the host's own network: kept from the metadata service by their cgroup, while the ECS agent
+//! and the host's own programs reach it.
+
+#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
+
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::time::Duration;
+
+use lab::cgroup::{MOUNT, TaskSlice, asks, bash, sends};
+use lab::daemon::Daemon;
+use lab::imds::{IMDS, IMDS6, ROLE};
+use lab::tamper::Backend;
+use lab::wait::eventually;
+use lab::{HOST, Lab};
+
+const SOON: Duration = Duration::from_secs(20);
+const UNSEALED: &str = "[seal]\nenabled = false\n";
+const LEGACY: &str = "[iptables]\nbackend = \"legacy\"\n";
+const HELD: &str = "host-imds-block is held";
+
+/// config.toml for a slice, with what stands after it.
+fn settings(slice: &TaskSlice, more: &str) -> String {
+    let name = &slice.name;
+    format!("[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{name}\"\n{more}")
+}
+
+fn guarded(slice: &TaskSlice, more: &str) -> (Lab, Daemon) {
+    let lab = Lab::new();
+    lab.write("config.toml", settings(slice, more));
+    let daemon = lab.start_daemon("");
+    (lab, daemon)
+}
+
+/// Nothing that a task sends gets there, on any protocol; the agent is answered.
+#[track_caller]
+fn tasks_are_blocked_and_the_agent_is_not(lab: &Lab, slice: &TaskSlice, what: &str) {
+    lab.counter().reset();
+    for imds in [IMDS, IMDS6] {
+        assert_eq!(slice.run(&lab.host, &asks(imds)), None, "{what}: {imds}");
+        slice.run(&lab.host, &sends(imds));
+    }
+    let arrived = lab.counter().arrived();
+    assert_eq!(arrived.total(), 0, "{what}: {arrived:?}");
+    for imds in [IMDS, IMDS6] {
+        let answer = bash(&lab.host, &asks(imds));
+        assert!(
+            answer.is_some_and(|text| text.ends_with(ROLE)),
+            "{what}: the agent asks {imds}"
+        );
+    }
+    assert!(lab.counter().arrived().from(HOST) > 0);
+}
+
+/// Exit code and text of `check`.
+fn check(lab: &Lab) -> (i32, String) {
+    let output = lab.netguard(["check"]).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+/// The guard's rules in OUTPUT of filter, IPv4 and IPv6.
+fn visible(lab: &Lab, backend: Backend) -> Vec<String> {
+    let list = |tool: String| lab.host.sh(&format!("{tool} -S OUTPUT"));
+    let both = list(backend.iptables()) + &list(backend.ip6tables());
+    let rules = both
+        .lines()
+        .filter(|line| line.contains("ecs-netguard: host-imds-block"));
+    rules.map(str::to_owned).collect()
+}
+
+/// Whether both rules are for the slice as it is now.
+fn up_to_date(lab: &Lab, slice: &TaskSlice, backend: Backend) -> bool {
+    let noted = slice.id().map(|id| format!("(cgroup {id})"));
+    let rules = visible(lab, backend);
+    let of_now = |rule: &String| noted.as_ref().is_some_and(|noted| rule.contains(noted));
+    rules.len() == 2 && rules.iter().all(of_now)
+}
+
+#[test]
+fn without_the_guard_a_task_reaches_it() {
+    let (lab, slice) = (Lab::new(), TaskSlice::new());
+    for imds in [IMDS, IMDS6] {
+        let answer = slice.run(&lab.host, &asks(imds)).unwrap();
+        assert!(answer.ends_with(ROLE), "{answer}");
+        slice.run(&lab.host, &sends(imds));
+    }
+    let arrived = lab.counter().arrived();
+    assert!(arrived.from(HOST) > 0 && arrived.v6() > 0, "{arrived:?}");
+    assert!(arrived.proto(17) >= 2, "{arrived:?}");
+}
+
+#[test]
+fn tasks_are_blocked_by_either_layer_alone_and_the_agent_is_not() {
+    for (more, visible_rules) in [
+        ("", 2),
+        // iptables-legacy is spared such rules where the seal has them.
+        (LEGACY, 0),
+        (UNSEALED, 2),
+        (&format!("{LEGACY}{UNSEALED}"), 2),
+    ] {
+        let slice = TaskSlice::new();
+        let (lab, daemon) = guarded(&slice, more);
+        daemon.wait_for_log(HELD, SOON);
+        let backend = if more.contains(LEGACY) {
+            Backend::Legacy
+        } else {
+            Backend::Nft
+        };
+        assert_eq!(visible(&lab, backend).len(), visible_rules, "{more}");
+        tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
+        let (code, text) = check(&lab);
+        assert_eq!(code, 0, "{more}: {text}");
+        for layer in ["visible", "sealed"] {
+            let counts = if layer == "visible" {
+                visible_rules == 2 && backend == Backend::Nft
+            } else {
+                !more.contains(UNSEALED)
+            };
+            let stopped = eventually(SOON, "the counters are read", || stopped(&lab, layer));
+            let packets: u64 = stopped.iter().sum();
+            // The seal drops what the visible rules would have dropped.
+            let sees = counts && (layer == "sealed" || more.contains(UNSEALED));
+            assert_eq!(stopped.len() == 2, counts, "{more}: {layer}: {stopped:?}");
+            assert_eq!(packets >= 4, sees, "{more}: {layer}: {stopped:?}");
+        }
+    }
+}
+
+/// How many packets of tasks a layer stopped, by family, as `status` tells.
+fn stopped(lab: &Lab, layer: &str) -> Option<Vec<u64>> {
+    let text = lab.netguard(["status", "--json"]).run();
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut guarantees = status["guarantees"].as_array()?.iter();
+    let block = guarantees.find(|entry| entry["name"] == "host-imds-block")?;
+    let counted = block["stopped"].as_array().into_iter().flatten();
+    let of_layer =
+        counted.filter(|entry| entry["layer"] == layer && entry["interface"] == "host tasks");
+    Some(
+        of_layer
+            .map(|entry| entry["packets"].as_u64().unwrap())
+            .collect(),
+    )
+}
+
+#[test]
+fn a_slice_that_comes_and_goes_is_covered_each_time() {
+    for (more, times) in [("", 100), (UNSEALED, 20)] {
+        let slice = TaskSlice::new();
+        let (lab, daemon) = guarded(&slice, more);
+        daemon.wait_for_log(HELD, SOON);
+        let mut ids = vec![slice.id()];
+        for _ in 0..times {
+            slice.remove();
+            slice.make();
+            eventually(SOON, "the rules are for the new slice", || {
+                up_to_date(&lab, &slice, Backend::Nft)
+            });
+            for imds in [IMDS, IMDS6] {
+                slice.run(&lab.host, &sends(imds));
+            }
+            ids.push(slice.id());
+        }
+        let arrived = lab.counter().arrived();
+        assert_eq!(arrived.total(), 0, "{more}: {arrived:?}");
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), times + 1, "each was another cgroup");
+        tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
+        let (code, text) = check(&lab);
+        assert_eq!((code, text.contains("dead rule")), (0, false), "{text}");
+    }
+}
+
+#[test]
+fn a_dead_match_is_called_so_while_no_daemon_runs() {
+    for more in ["", UNSEALED] {
+        let slice = TaskSlice::new();
+        let (lab, mut daemon) = guarded(&slice, more);
+        daemon.wait_for_log(HELD, SOON);
+        daemon.terminate();
+        assert_eq!(check(&lab).0, 0);
+        tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
+        slice.remove();
+        slice.make();
+        assert_eq!(visible(&lab, Backend::Nft).len(), 2, "it looks alive");
+        let answer = slice.run(&lab.host, &asks(IMDS));
+        assert!(answer.is_some(), "{more}: and matches nobody");
+        let (code, text) = check(&lab);
+        assert_eq!(code, 1, "{more}: {text}");
+        for words in ["dead rule: the cgroup", "host-imds-block       VIOLATED"] {
+            assert!(text.contains(words), "{more}: {words}: {text}");
+        }
+        assert_eq!(text.contains("match nobody"), more.is_empty(), "{text}");
+        let walk = lab
+            .netguard([
+                "explain",
+                "--dst",
+                "169.254.169.254",
+                "--cgroup",
+                &slice.name,
+            ])
+            .output()
+            .unwrap();
+        let walk = String::from_utf8_lossy(&walk.stdout).into_owned();
+        assert!(walk.contains("no       -d 169.254.169.254/32"), "{walk}");
+        assert!(walk.contains("(dead: its cgroup was deleted"), "{walk}");
+        // A daemon that starts mends it.
+        let _daemon = lab.start_daemon("");
+        eventually(SOON, "the rules are for the new slice", || {
+            up_to_date(&lab, &slice, Backend::Nft)
+        });
+        tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
+        // No rule is left over for a slice that is gone.
+        slice.remove();
+        eventually(SOON, "the rules are gone", || {
+            visible(&lab, Backend::Nft).is_empty()
+        });
+        let (code, text) = check(&lab);
+        assert_eq!(code, 3, "version 2 stands beside version 1 here: {text}");
+    }
+}
+
+#[test]
+fn what_is_flushed_comes_back_alive() {
+    let slice = TaskSlice::new();
+    let (lab, daemon) = guarded(&slice, UNSEALED);
+    daemon.wait_for_log(HELD, SOON);
+    for command in [
+        "iptables-nft -F OUTPUT; ip6tables-nft -F OUTPUT",
+        "nft flush ruleset",
+    ] {
+        lab.host.sh(command);
+        eventually(SOON, command, || up_to_date(&lab, &slice, Backend::Nft));
+        tasks_are_blocked_and_the_agent_is_not(&lab, &slice, command);
+    }
+    let log = daemon.wait_for_log("put right in", SOON);
+    assert!(log.contains("host-imds-block"), "{log}");
+}
+
+#[test]
+fn iptables_legacy_works_for_others_once_the_slice_is_gone() {
+    let slice = TaskSlice::new();
+    let (lab, daemon) = guarded(&slice, &format!("{LEGACY}{UNSEALED}"));
+    daemon.wait_for_log(HELD, SOON);
+    slice.remove();
+    // Until the rule is out the kernel refuses every change of the table.
+    eventually(SOON, "another program changes a rule", || {
+        let command =
+            "iptables-legacy -w -A INPUT -j ACCEPT && ip6tables-legacy -w -A INPUT -j ACCEPT";
+        lab.host.try_run(command).is_ok()
+    });
+    assert_eq!(visible(&lab, Backend::Legacy), Vec::<String>::new());
+}
+
+#[test]
+fn without_cgroups_for_tasks_it_is_undecided_and_says_why() {
+    let slice = TaskSlice::new();
+    let lab = Lab::new();
+    lab.write("config.toml", settings(&slice, ""));
+    lab.write("ecs.config", "ECS_ENABLE_TASK_CPU_MEM_LIMIT=false\n");
+    let applied = lab.netguard(["apply"]).status().unwrap();
+    assert_eq!(applied.code(), Some(3));
+    let (code, text) = check(&lab);
+    assert_eq!(code, 3, "{text}");
+    for words in [
+        "host-imds-block       undecided",
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT=false",
+        "makes no cgroups for tasks",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
+fn beside_version_1_a_slice_that_is_not_there_tells_nobody_apart() {
+    let slice = TaskSlice::named();
+    let lab = Lab::new();
+    lab.host.sh(&format!(
+        "mkdir /run/cgroup2; mount -t cgroup2 none /run/cgroup2; umount -l -R {MOUNT}; \
+         mkdir /run/v1; mount --bind /run/v1 {MOUNT}; mkdir -p {MOUNT}/memory/ecs"
+    ));
+    lab.write("config.toml", settings(&slice, ""));
+    let applied = lab.netguard(["apply"]).status().unwrap();
+    assert_eq!(applied.code(), Some(3));
+    let (code, text) = check(&lab);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("cgroups are of version 1 on this host"),
+        "{text}"
+    );
+    assert!(text.contains("(/sys/fs/cgroup/memory/ecs)"), "{text}");
+    lab.host.sh("umount /run/cgroup2");
+    let (code, text) = check(&lab);
+    assert_eq!(code, 3, "{text}");
+    assert!(
+        text.contains("this host has no cgroup hierarchy of version 2"),
+        "{text}"
+    );
+}
+
+#[test]
+fn where_all_is_version_2_no_slice_is_nothing_to_stop() {
+    let slice = TaskSlice::named();
+    let lab = Lab::new();
+    lab.host.sh(&format!("mount -t cgroup2 none {MOUNT}"));
+    lab.write("config.toml", settings(&slice, ""));
+    let daemon = lab.start_daemon("");
+    daemon.wait_for_log(HELD, SOON);
+    let (code, text) = check(&lab);
+    assert_eq!(code, 0, "{text}");
+    let note = format!("there is no cgroup {} now", slice.name);
+    assert!(text.contains(&note), "{text}");
+    slice.make();
+    eventually(SOON, "the rules are for the slice", || {
+        up_to_date(&lab, &slice, Backend::Nft)
+    });
+    // The script goes by the machine's mount, which the lab's hides.
+    lab.host.sh(&format!("umount {MOUNT}"));
+    tasks_are_blocked_and_the_agent_is_not(&lab, &slice, "version 2");
+}
+
+#[test]
+fn when_it_is_turned_off_the_rules_go() {
+    let slice = TaskSlice::new();
+    let (lab, daemon) = guarded(&slice, "");
+    daemon.wait_for_log(HELD, SOON);
+    lab.write("config.toml", "");
+    eventually(SOON, "the rules are gone", || {
+        visible(&lab, Backend::Nft).is_empty()
+    });
+    assert!(slice.run(&lab.host, &asks(IMDS)).is_some());
+    let text = check(&lab).1;
+    assert!(
+        text.contains("host-imds-block       not required"),
+        "{text}"
+    );
+}

@@ -1,0 +1,126 @@
+//! Cgroups as the ECS agent makes them for tasks, under names of the test's own: the hierarchy is the
+//! machine's, since there is but one.
+
+use std::fs;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::namespace::Namespace;
+
+/// Where cgroups are mounted.
+pub const MOUNT: &str = "/sys/fs/cgroup";
+
+/// A slice for tasks, which goes with the value.
+#[derive(Debug)]
+pub struct TaskSlice {
+    /// Its name, which is its path from the root of the hierarchy.
+    pub name: String,
+    directory: PathBuf,
+}
+
+impl TaskSlice {
+    /// A name that nobody else has; the slice is not there yet.
+    pub fn named() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("netguard-lab{}x{number}.slice", std::process::id());
+        Self {
+            directory: hierarchy().join(&name),
+            name,
+        }
+    }
+
+    /// The slice, and in it that of one task with a scope for its container.
+    pub fn new() -> Self {
+        let slice = Self::named();
+        slice.make();
+        slice
+    }
+
+    /// Makes it, as it is when the first task starts.
+    #[track_caller]
+    pub fn make(&self) {
+        fs::create_dir_all(self.container()).expect("a cgroup can be made");
+    }
+
+    /// Takes it away, as it is after the last task.
+    #[track_caller]
+    pub fn remove(&self) {
+        remove(&self.directory).expect("the cgroup can be removed");
+    }
+
+    /// The kernel's number for it; `None` where it is not there.
+    pub fn id(&self) -> Option<u64> {
+        fs::metadata(&self.directory).map(|found| found.ino()).ok()
+    }
+
+    /// The cgroup of the task's container.
+    fn container(&self) -> PathBuf {
+        let task = self.name.replace(".slice", "-0f.slice");
+        self.directory.join(task).join("docker-0f.scope")
+    }
+
+    /// What a container on the host's network prints that runs this script of bash; `None` where it fails.
+    pub fn run(&self, host: &Namespace, script: &str) -> Option<String> {
+        let enter = self.container().join("cgroup.procs");
+        let script = format!("echo 0 > {}\n{script}", enter.display());
+        bash(host, &script)
+    }
+}
+
+impl Drop for TaskSlice {
+    fn drop(&mut self) {
+        let _ = remove(&self.directory);
+    }
+}
+
+/// Runs a script of bash as a program of the host's own, such as the ECS agent.
+pub fn bash(host: &Namespace, script: &str) -> Option<String> {
+    let output = host.command("bash").arg("-ec").arg(script).output();
+    let output = output.expect("bash starts");
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+    output.status.success().then_some(printed)
+}
+
+/// A script that asks `imds` for the name of the instance's role, and prints the answer. Packets that are
+/// dropped are not waited for.
+pub fn asks(imds: IpAddr) -> String {
+    let (path, to) = (super::imds::ROLES_PATH, shell(SocketAddr::new(imds, 80)));
+    format!(
+        "timeout 1 bash -c 'exec 3<>/dev/tcp/{to}; printf \"GET {path} HTTP/1.0\\r\\n\\r\\n\" >&3; cat <&3'"
+    )
+}
+
+/// A script that sends one UDP packet; that it is dropped it cannot tell, or is told by an error.
+pub fn sends(to: IpAddr) -> String {
+    let to = shell(SocketAddr::new(to, 9));
+    format!("echo lab > /dev/udp/{to} || true")
+}
+
+/// An address as bash's `/dev/tcp` takes it.
+fn shell(to: SocketAddr) -> String {
+    format!("{}/{}", to.ip(), to.port())
+}
+
+/// Where the hierarchy of version 2 is mounted: alone, or beside those of version 1.
+fn hierarchy() -> PathBuf {
+    let mount = Path::new(MOUNT);
+    if mount.join("cgroup.controllers").exists() {
+        mount.to_owned()
+    } else {
+        mount.join("unified")
+    }
+}
+
+/// Only directories can be removed in a cgroup, the innermost first.
+fn remove(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)?.flatten() {
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(directory)
+}

@@ -1,0 +1,96 @@
+//! However the daemon ends, the seal stays: systemd keeps its socket.
+
+use anyhow::{Result, ensure};
+
+use super::{Report, Scenario};
+use crate::host::Host;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "crash",
+    about: "kill -9, restart, a crash loop, the watchdog",
+    core: true,
+    bare: false,
+    needs: &[],
+    run,
+};
+
+const PID: &str = "$(systemctl show -P MainPID ecs-netguard)";
+
+fn run(host: &mut Host<'_>) -> Result<Report> {
+    host.install()?;
+    host.wait_tasks()?;
+    let table = host.seal()?;
+
+    host.sh(&format!("kill -9 {PID}"))?;
+    // Dead or already back: nobody else may touch it.
+    cannot_be_deleted(host)?;
+    flush(host)?;
+    host.none_arrived("while the daemon was dead")?;
+    host.wait_for(
+        "it is started again",
+        "test \"$(systemctl show -P NRestarts ecs-netguard)\" = 1",
+    )?;
+    host.wait_protected()?;
+
+    host.sh("systemctl restart ecs-netguard")?;
+    cannot_be_deleted(host)?;
+
+    for _ in 0..5 {
+        host.sh(&format!("kill -9 {PID}"))?;
+        flush(host)?;
+        host.wait_for("it runs again", "systemctl is-active -q ecs-netguard")?;
+        cannot_be_deleted(host)?;
+    }
+    host.none_arrived("in the crash loop")?;
+    host.wait_protected()?;
+
+    // Stopped, it neither repairs nor feeds the watchdog; the seal needs neither.
+    host.sh(
+        "mkdir -p /run/systemd/system/ecs-netguard.service.d && \
+         printf '[Service]\\nWatchdogSec=4s\\n' >/run/systemd/system/ecs-netguard.service.d/watchdog.conf && \
+         systemctl daemon-reload && systemctl restart ecs-netguard",
+    )?;
+    let before = restarts(host)?;
+    host.sh(&format!("kill -STOP {PID}"))?;
+    flush(host)?;
+    host.sh("nft flush ruleset")?;
+    host.wait_for(
+        "the watchdog starts it again",
+        &format!("test \"$(systemctl show -P NRestarts ecs-netguard)\" -gt {before}"),
+    )?;
+    host.none_arrived("while the daemon was stopped")?;
+    host.wait_protected()?;
+    cannot_be_deleted(host)?;
+    ensure!(
+        host.seal()? == table,
+        "the seal is not the table that it was at the start"
+    );
+    host.sh("systemctl restart docker")?;
+    Ok(Report {
+        packets: Some(host.finish()?),
+        ..Report::default()
+    })
+}
+
+fn flush(host: &Host<'_>) -> Result<()> {
+    host.sh("iptables -P FORWARD ACCEPT; iptables -F FORWARD; ip6tables -F FORWARD")?;
+    Ok(())
+}
+
+fn cannot_be_deleted(host: &Host<'_>) -> Result<()> {
+    let tried = host.run("nft delete table inet ecs_netguard")?;
+    ensure!(
+        tried.code != 0 && tried.stderr.contains("Operation not permitted"),
+        "nft deleted the seal, or failed in another way: exit code {}, {}",
+        tried.code,
+        tried.stderr
+    );
+    Ok(())
+}
+
+fn restarts(host: &Host<'_>) -> Result<u32> {
+    Ok(host
+        .sh("systemctl show -P NRestarts ecs-netguard")?
+        .trim()
+        .parse()?)
+}

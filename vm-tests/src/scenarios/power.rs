@@ -1,0 +1,58 @@
+//! Reboots, and power that goes while the guard writes its state.
+
+use anyhow::Result;
+
+use super::{Report, Scenario};
+use crate::host::Host;
+
+pub(super) const SCENARIO: Scenario = Scenario {
+    name: "power",
+    about: "a reboot, and ten hard power-offs in the middle of a state write",
+    core: false,
+    bare: false,
+    needs: &[],
+    run,
+};
+
+fn run(host: &mut Host<'_>) -> Result<Report> {
+    host.install()?;
+    host.user_data(":")?;
+    host.reboot()?;
+    came_back(host)?;
+    // What is remembered of ecs.config changes with every round, so the state is written all the time.
+    host.sh("cat >/var/lib/ecs-test/writes.sh <<'END'\n\
+         while :; do for word in 1 t true TRUE; do\n\
+         printf 'ECS_AWSVPC_BLOCK_IMDS=%s\\n' $word >/etc/ecs/.new\n\
+         mv /etc/ecs/.new /etc/ecs/ecs.config\n\
+         done; done\n\
+         END")?;
+    for round in 0..10_u32 {
+        let before = host.sh("stat -c %i /var/lib/ecs-netguard/state.json")?;
+        host.sh("systemd-run -q sh /var/lib/ecs-test/writes.sh")?;
+        host.wait_for(
+            "the state is written",
+            &format!(
+                "test \"$(stat -c %i /var/lib/ecs-netguard/state.json)\" != {}",
+                before.trim()
+            ),
+        )?;
+        // At another point of the writing each time.
+        host.sh(&format!("sleep 0.{:03}", (round * 137) % 500))?;
+        host.none_arrived("before the power went")?;
+        host.power_cut()?;
+        came_back(host)?;
+    }
+    Ok(Report {
+        packets: Some(host.finish()?),
+        ..Report::default()
+    })
+}
+
+/// The guard stands before Docker does, and remembers; nothing of the state was damaged.
+fn came_back(host: &Host<'_>) -> Result<()> {
+    host.wait_tasks()?;
+    host.wait_protected()?;
+    host.none_arrived("in the boot")?;
+    host.sh("test ! -e /var/lib/ecs-netguard/state.json.aside && jq -e . /var/lib/ecs-netguard/state.json >/dev/null")?;
+    Ok(())
+}

@@ -21,10 +21,10 @@ fail() {
 if [ "${1:-}" != isolated ]; then
     binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
     "$root/scripts/setup.sh" packer vm rpm
-    "$root/vm-tests/images/packages.sh" "$binary" "$work-rpm"
+    "$root/vm-tests/images/packages.sh" "$binary" "$root/target/packer-rpm"
     tree=$("$root/vm-tests/images/tree.sh" bookworm)
     image=$("$root/vm-tests/images/disk.sh" "$tree")
-    exec unshare --net "$0" isolated "$work-rpm" "$image"
+    exec unshare --net "$0" isolated "$root/target/packer-rpm" "$image"
 fi
 packages=$2
 image=$3

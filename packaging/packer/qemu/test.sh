@@ -20,7 +20,7 @@ fail() {
 
 if [ "${1:-}" != isolated ]; then
     binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
-    "$root/scripts/setup.sh" packer vm rpm
+    "$root/scripts/setup.sh" packer vm qemu rpm
     "$root/vm-tests/images/packages.sh" "$binary" "$root/target/packer-rpm"
     tree=$("$root/vm-tests/images/tree.sh" bookworm)
     image=$("$root/vm-tests/images/disk.sh" "$tree")

@@ -12,6 +12,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+# The modes of the sources come into their package, and its checksum into the others.
+umask 022
 
 arch=$(uname -m)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)

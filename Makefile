@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,21 @@ rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=...: packagin
 rpm-check: ## Build them twice, compare the bytes, and look at what is in them
 	@scripts/setup.sh rpm rpmlint $(ARCH)
 	@scripts/rpm-twice.sh $(RPM_OPTIONS)
+
+# Namespaces need the one tree alone; every change can afford that, and no release build.
+VM_DIR = $(or $(CARGO_TARGET_DIR),target)/vm
+VM_CORE = $(filter core,$(SET))
+
+vm-image: setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
+	@scripts/setup.sh rpm vm $(if $(VM_CORE),,qemu)
+	@vm-tests/images/all.sh $(or $(SET),all) $(VM_DIR)
+
+vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
+	@$(CARGO) build --locked --quiet $(if $(VM_CORE),,--release)
+	@vm-tests/images/packages.sh $(VM_DIR)/../$(if $(VM_CORE),debug,release)/ecs-netguard $(VM_DIR)/packages
+	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
+	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
+	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -58,10 +58,21 @@ for what in "$@"; do
             need rpm2cpio rpm2cpio rpm
             need cpio cpio cpio
             ;;
+        vm)
+            need mmdebstrap mmdebstrap mmdebstrap
+            need busybox busybox-static busybox
+            ;;
+        qemu)
+            need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
+            need qemu-img qemu-utils qemu-img
+            need mke2fs e2fsprogs e2fsprogs
+            need cpio cpio cpio
+            need xz xz-utils xz
+            ;;
         aarch64) need_cross aarch64 arm64 ;;
         x86_64) need_cross x86_64 amd64 ;;
         *)
-            echo "setup: $what is not known; rpm, rpmlint, aarch64 and x86_64 are" >&2
+            echo "setup: $what is not known; rpm, rpmlint, vm, qemu, aarch64 and x86_64 are" >&2
             exit 2
             ;;
     esac

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -334,10 +334,5 @@ impl<'a> Host<'a> {
     /// As [`machine::wait_for`].
     pub(crate) fn wait_for(&self, what: &str, script: &str) -> Result<String> {
         machine::wait_for(self.machine, what, script)
-    }
-
-    /// Puts a local file into the machine.
-    pub(crate) fn put(&self, local: &Path, remote: &str) -> Result<()> {
-        self.machine.put(local, remote)
     }
 }

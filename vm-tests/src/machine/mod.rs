@@ -13,9 +13,6 @@ use self::qemu::Qemu;
 
 /// A running machine with systemd as its first process, and Docker.
 pub(crate) trait Machine {
-    /// What it is called in reports: "bookworm in namespaces", "kernel 6.1 in qemu".
-    fn name(&self) -> String;
-
     /// Runs `sh -c script` as root in the machine. An error is a machine that does not answer, or a
     /// script that took longer than `limit`; how the script ended is in the output.
     fn run(&self, script: &str, limit: Duration) -> Result<Output>;
@@ -40,10 +37,6 @@ pub(crate) trait Machine {
 /// What not every machine can do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ability {
-    /// It boots a kernel of its own, with its own modules and boot_id.
-    OwnKernel,
-    /// A power cut loses what was not yet written to the disk.
-    PowerLoss,
     /// A unit's memory can be limited (`MemoryMax=`), so that the kernel kills it.
     MemoryLimit,
 }
@@ -61,7 +54,7 @@ pub(crate) struct Output {
 
 /// A kind of machine, of which every scenario gets a fresh one.
 pub(crate) trait Kind {
-    /// As [`Machine::name`].
+    /// What its machines are called in reports: "bookworm in namespaces", "kernel 6.1 in qemu".
     fn name(&self) -> String;
 
     /// The word by which `--suite` chooses it: "bookworm", "sid".
@@ -111,11 +104,6 @@ pub(crate) fn sh(machine: &dyn Machine, script: &str) -> Result<String> {
         );
     }
     Ok(output.stdout)
-}
-
-/// Whether a script succeeds.
-pub(crate) fn succeeds(machine: &dyn Machine, script: &str) -> Result<bool> {
-    Ok(machine.run(script, LIMIT)?.code == 0)
 }
 
 /// Waits until a script succeeds; the error says what was waited for and what came last.

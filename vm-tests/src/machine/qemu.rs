@@ -185,10 +185,6 @@ impl InQemu {
 }
 
 impl Machine for InQemu {
-    fn name(&self) -> String {
-        self.kind.name.clone()
-    }
-
     fn run(&self, script: &str, limit: Duration) -> Result<Output> {
         let begin = Instant::now();
         let result = self
@@ -242,7 +238,7 @@ impl Machine for InQemu {
 
     fn can(&self, ability: Ability) -> bool {
         match ability {
-            Ability::OwnKernel | Ability::PowerLoss | Ability::MemoryLimit => true,
+            Ability::MemoryLimit => true,
         }
     }
 

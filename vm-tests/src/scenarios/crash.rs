@@ -4,6 +4,7 @@ use anyhow::{Result, ensure};
 
 use super::{Report, Scenario};
 use crate::host::Host;
+use crate::machine::Ability;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "crash",
@@ -12,6 +13,15 @@ pub(super) const SCENARIO: Scenario = Scenario {
     bare: false,
     needs: &[],
     run,
+};
+
+pub(super) const OUT_OF_MEMORY: Scenario = Scenario {
+    name: "out-of-memory",
+    about: "the kernel kills the daemon because its memory is used up",
+    core: false,
+    bare: false,
+    needs: &[Ability::MemoryLimit],
+    run: out_of_memory,
 };
 
 const PID: &str = "$(systemctl show -P MainPID ecs-netguard)";
@@ -61,6 +71,33 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.none_arrived("while the daemon was stopped")?;
     host.wait_protected()?;
     cannot_be_deleted(host)?;
+    ensure!(
+        host.seal()? == table,
+        "the seal is not the table that it was at the start"
+    );
+    host.sh("systemctl restart docker")?;
+    Ok(Report {
+        packets: Some(host.finish()?),
+        ..Report::default()
+    })
+}
+
+fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
+    host.install()?;
+    host.wait_tasks()?;
+    let table = host.seal()?;
+    // What it has in use already is more than that, and there is nothing to write it out to.
+    host.sh("systemctl set-property --runtime ecs-netguard MemoryMax=1M MemorySwapMax=0")?;
+    host.wait_for(
+        "the kernel kills it",
+        "journalctl --no-pager -u ecs-netguard | grep -q oom-kill",
+    )?;
+    flush(host)?;
+    cannot_be_deleted(host)?;
+    host.none_arrived("while the daemon had no memory")?;
+    host.sh("systemctl set-property --runtime ecs-netguard MemoryMax=infinity")?;
+    host.wait_for("it runs again", "systemctl is-active -q ecs-netguard")?;
+    host.wait_protected()?;
     ensure!(
         host.seal()? == table,
         "the seal is not the table that it was at the start"

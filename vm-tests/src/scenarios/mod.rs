@@ -5,6 +5,7 @@ mod docker;
 mod ecs_config;
 mod first_boot;
 mod flush;
+mod image;
 mod legacy;
 mod power;
 mod strict;
@@ -51,4 +52,6 @@ pub(crate) const ALL: &[Scenario] = &[
     ecs_config::SCENARIO,
     strict::SCENARIO,
     legacy::SCENARIO,
+    image::SCENARIO,
+    crash::OUT_OF_MEMORY,
 ];

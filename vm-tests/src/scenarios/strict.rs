@@ -22,7 +22,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
 
     // Credentials cannot be delivered, and the guard may not mend it.
     host.sh(
-        "printf '[credentials]\\nopen_input = \"never\"\\n' >>/etc/ecs-netguard/config.toml && \
+        "sed -i 's/^#open_input = .*/open_input = \"never\"/' /etc/ecs-netguard/config.toml && \
          systemctl reload ecs-netguard && iptables -P INPUT DROP",
     )?;
     host.wait_for(

@@ -1,0 +1,26 @@
+#!/bin/sh
+# Makes what machines are started from, below DIR, and nothing that is there already.
+#
+#   all.sh core|all [DIR]      core: what `--set core` runs on, one tree; DIR: target/vm
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+out=${2:-$here/../../target/vm}
+
+case $1 in
+    core) "$here/tree.sh" bookworm "$out" >/dev/null ;;
+    all)
+        for suite in bookworm sid trixie; do
+            "$here/tree.sh" $suite "$out" >/dev/null
+        done
+        # The kernels of Amazon Linux 2023: 6.1 and 6.12.
+        for suite in bookworm trixie; do
+            "$here/disk.sh" "$out/$suite/root" >/dev/null
+        done
+        "$here/emulator.sh" "$out"
+        ;;
+    *)
+        echo "all.sh: core or all, not $1" >&2
+        exit 2
+        ;;
+esac

@@ -64,7 +64,8 @@ for what in "$@"; do
             need busybox busybox-static busybox
             ;;
         qemu)
-            need qemu-system-x86_64 qemu-system-x86 qemu-system-x86-core
+            # In one go: alone, the first may take away a qemu-utils of another version.
+            need qemu-system-x86_64 'qemu-system-x86 qemu-utils' qemu-system-x86-core
             need qemu-img qemu-utils qemu-img
             need mke2fs e2fsprogs e2fsprogs
             need cpio cpio cpio

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Sees to an emulator that runs newer kernels: QEMU 7.2 (Debian 12) leaves garbage in the flags register
-# now and then (seen: one of seven boots of Linux 6.12 ends in a panic, with 10.0 and the same kernel
+# now and then (seen: 10 of 78 boots of Linux 6.12 ended in a panic, with 10.0 and the same kernel
 # none of 25). Where this machine's QEMU is older than 9, the one of Debian's backports is unpacked, not
 # installed, to DIR/emulator, where the harness finds it; the libraries are those of the older one.
 #

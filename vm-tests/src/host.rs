@@ -308,9 +308,8 @@ impl<'a> Host<'a> {
 
     /// The seal's table as the kernel knows it: another table of that name has another handle.
     pub(crate) fn seal(&self) -> Result<String> {
-        self.sh(
-            "nft -j list tables | jq -e '.nftables[].table | select(.name? == \"ecs_netguard\") | .handle'",
-        )
+        // Not as JSON: nft 1.0.6 breaks off at a table's owner flag.
+        self.sh("nft -a list table inet ecs_netguard | grep -m 1 -o 'handle [0-9]*'")
     }
 
     /// How this boot went, by systemd's own clock.

@@ -11,7 +11,8 @@ mod process;
 mod qmp;
 
 use std::cell::RefCell;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -27,6 +28,9 @@ const CACHE: &str = "writeback";
 
 /// Another one after each boot.
 const BOOT_ID: &str = "cat /proc/sys/kernel/random/boot_id";
+
+/// What was run: seconds since the start, seconds that it took, exit code, script.
+const RUN_LOG: &str = "run.log";
 
 /// Machines with one image.
 #[derive(Debug, Clone)]
@@ -84,6 +88,8 @@ struct InQemu {
     disk: PathBuf,
     cache: &'static str,
     scratch: PathBuf,
+    /// When it was started for the first time.
+    since: Instant,
     /// `None` only while it is off.
     running: Option<Running>,
 }
@@ -102,6 +108,7 @@ impl InQemu {
             disk,
             cache,
             scratch: scratch.to_owned(),
+            since: Instant::now(),
             running: None,
         }
     }
@@ -155,6 +162,23 @@ impl InQemu {
         })
     }
 
+    /// Writes down what was run, and how long it took.
+    fn note(&self, begin: Instant, script: &str, result: &Result<Output>) -> Result<()> {
+        let code = result.as_ref().map_or(-1, |output| output.code);
+        let mut log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.scratch.join(RUN_LOG))?;
+        writeln!(
+            log,
+            "{:8.1} s {:6.1} s  {code:3}  {}",
+            self.since.elapsed().as_secs_f64(),
+            begin.elapsed().as_secs_f64(),
+            script.replace('\n', " ")
+        )?;
+        Ok(())
+    }
+
     fn running(&self) -> Result<&Running> {
         self.running.as_ref().context("the machine is off")
     }
@@ -162,11 +186,15 @@ impl InQemu {
 
 impl Machine for InQemu {
     fn run(&self, script: &str, limit: Duration) -> Result<Output> {
-        self.running()?
+        let begin = Instant::now();
+        let result = self
+            .running()?
             .agent
             .borrow_mut()
             .run(script, limit)
-            .with_context(|| self.kind.name.clone())
+            .with_context(|| self.kind.name.clone());
+        self.note(begin, script, &result)?;
+        result
     }
 
     fn put(&self, local: &Path, remote: &str) -> Result<()> {
@@ -215,6 +243,7 @@ impl Machine for InQemu {
     }
 
     fn logs(&self, into: &Path) {
+        let _ = fs::copy(self.scratch.join(RUN_LOG), into.join(RUN_LOG));
         if let Ok(running) = self.running() {
             for (name, said) in running.process.logs() {
                 let _ = fs::write(into.join(name), said);

@@ -3,10 +3,10 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test clean
+.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing to build and test (says what; nothing where nothing is)
 	@scripts/setup.sh
@@ -64,6 +64,12 @@ vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,cra
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
 	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)
+
+packer-validate: ## Validate the Packer templates, offline and without an account
+	@scripts/check-packer.sh
+
+packer-test: build ## Bake a virtual machine with Packer, and start two from the image (as root, some five minutes)
+	@packaging/packer/qemu/test.sh target/release/ecs-netguard
 
 clean: ## Remove what was built
 	$(CARGO) clean

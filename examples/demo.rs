@@ -20,6 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::Lab;
+use lab::cgroup::{TaskSlice, asks, bash};
 use lab::daemon::Daemon;
 use lab::http::Request;
 use lab::imds::{CREDENTIALS_ID, IMDS, ROLE as ROLE_NAME, ROLES_PATH};
@@ -105,6 +106,9 @@ fn main() {
     daemon.wait_for_log("keeping the rules", PATIENCE);
     screen.text(&format!("{} tagged rules", tagged(&tamper)));
 
+    screen.chapter("A task on the host's own network is told apart by its cgroup");
+    host_task(&screen, &lab, &daemon);
+
     screen.chapter("Somebody edits ecs.config: the rules follow");
     lab.write(
         "ecs.config",
@@ -132,6 +136,50 @@ fn main() {
     screen.text(&format!("after release: {} tagged rules", tagged(&tamper)));
 
     screen.closing(&table, started);
+}
+
+/// A task and the ECS agent, both on the host's network, ask for the role.
+fn host_task(screen: &Screen, lab: &Lab, daemon: &Daemon) {
+    let slice = match TaskSlice::try_new() {
+        Ok(slice) => slice,
+        Err(error) => {
+            screen.text(&format!(
+                "no cgroup of version 2 to show it with here: {error}"
+            ));
+            return;
+        }
+    };
+    let ask = |asked_for: &str| {
+        let (task, agent) = (
+            slice.run(&lab.host, &asks(IMDS)),
+            bash(&lab.host, &asks(IMDS)),
+        );
+        let word = |answer: Option<String>| match answer {
+            Some(answer) if answer.ends_with(ROLE_NAME) => "gets the role's name",
+            _ => "gets no answer",
+        };
+        screen.text(&format!(
+            "host_tasks = {asked_for}: the task {}, the agent {}",
+            word(task),
+            word(agent)
+        ));
+    };
+    ask("false");
+    let name = &slice.name;
+    let settings = format!("[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{name}\"\n");
+    lab.write("config.toml", settings);
+    daemon.wait_for_log("host-imds-block is held", PATIENCE);
+    ask("true");
+    lab.write("config.toml", "");
+    let off = "host-imds-block is not required";
+    let told = || {
+        daemon
+            .log()
+            .rsplit("host-imds-block is held")
+            .next()
+            .is_some_and(|log| log.contains(off))
+    };
+    eventually(PATIENCE, "it is turned off", told);
 }
 
 /// Something that takes the rules away.

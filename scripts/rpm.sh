@@ -12,6 +12,8 @@
 set -eu
 
 cd "$(dirname "$0")/.."
+# The modes of the sources come into their package, and its checksum into the others.
+umask 022
 
 arch=$(uname -m)
 version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
@@ -86,19 +88,17 @@ if [ -n "$prebuilt" ]; then
     for crates in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do :; done
     scripts/licences.sh "$arch-unknown-linux-gnu" "$crates" >"$made/THIRD-PARTY.txt"
     cp "$prebuilt" "$made/ecs-netguard"
-    set -- "$@" --with prebuilt --define "prebuilt_dir $made" -bb
+    export PREBUILT_DIR="$made"
+    set -- "$@" --with prebuilt -bb
 else
-    RUST_FLAGS=
     if [ "$arch" != "$(uname -m)" ]; then
         assignments=$(scripts/cross.sh "$arch" "$work/cross")
         eval "$assignments"
+        export RUST_FLAGS
     fi
     scripts/vendor.sh "$work/vendored"
     transform='s|^\./||'
     archive "$work/SOURCES/ecs-netguard-$version-vendor.tar.gz" "$work/vendored" .cargo vendor
-    if [ -n "$RUST_FLAGS" ]; then
-        set -- "$@" --define "rust_flags $RUST_FLAGS"
-    fi
     set -- "$@" -ba
 fi
 

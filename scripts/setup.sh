@@ -1,7 +1,8 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
-# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint` or the name of an
-# architecture also what packaging, its check and building for that one need.
+# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint`, `vm`, `packer` or
+# the name of an architecture also what packaging, its check, whole machines, Packer and building for
+# that architecture need.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
@@ -70,10 +71,14 @@ for what in "$@"; do
             need cpio cpio cpio
             need xz xz-utils xz
             ;;
+        packer)
+            need packer packer packer
+            need ssh openssh-client openssh-clients
+            ;;
         aarch64) need_cross aarch64 arm64 ;;
         x86_64) need_cross x86_64 amd64 ;;
         *)
-            echo "setup: $what is not known; rpm, rpmlint, vm, qemu, aarch64 and x86_64 are" >&2
+            echo "setup: $what is not known; rpm, rpmlint, vm, qemu, packer, aarch64 and x86_64 are" >&2
             exit 2
             ;;
     esac

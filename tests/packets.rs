@@ -194,3 +194,31 @@ fn a_default_bridge_of_another_name_is_covered() {
             .tcp_connects(SocketAddr::new(ip("172.17.0.1"), 51678))
     );
 }
+
+#[test]
+fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
+    let lab = Lab::new();
+    lab.host.sh("ip link set docker0 down && ip link set docker0 name apps0 && ip link set apps0 up && ip route replace 172.17.0.0/16 dev apps0");
+    apply(&lab, Backend::Nft, BLOCK);
+    let told = || {
+        let output = lab.netguard(["check"]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let words = told();
+    assert!(
+        words.contains("not covered by imds-block") && words.contains("fits: apps0;"),
+        "{words}"
+    );
+    assert!(
+        reaches_imds(&lab.docker),
+        "nobody said that it is a container bridge"
+    );
+    lab.write(
+        "config.toml",
+        "[imds]\ninterfaces = [\"docker+\", \"br-+\", \"ecs-bridge\", \"apps0\"]\n",
+    );
+    apply(&lab, Backend::Nft, BLOCK);
+    assert!(!reaches_imds(&lab.docker));
+    let words = told();
+    assert!(!words.contains("not covered"), "{words}");
+}

@@ -9,6 +9,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::Lab;
+use lab::cgroup::TaskSlice;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
 use lab::wait::eventually;
@@ -42,14 +43,26 @@ fn the_units_capabilities_are_enough() {
     for backend in Backend::ALL {
         let lab = Lab::new();
         lab.tamper(backend).make_default().unwrap();
-        lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+        let slice = TaskSlice::new();
+        lab.write(
+            "config.toml",
+            format!(
+                "[verify]\ninterval = \"1s\"\n[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{}\"\n",
+                slice.name
+            ),
+        );
         lab.write(
             "ecs.config",
             "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n",
         );
         let daemon = start_with_the_units_rights(&lab);
         let log = daemon.wait_for_log("keeping the rules", TIME);
-        for guarantee in ["imds-block", "loopback-shield", "task-credentials"] {
+        for guarantee in [
+            "imds-block",
+            "host-imds-block",
+            "loopback-shield",
+            "task-credentials",
+        ] {
             assert!(log.contains(&format!("{guarantee} is held")), "{log}");
         }
         assert!(log.contains(&backend.iptables()), "{log}");

@@ -149,3 +149,79 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     };
     scope.families.iter().copied().map(claim).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::Family;
+
+    fn scope(host_tasks: Option<TaskCgroup>) -> Scope {
+        Scope {
+            families: vec![Family::V4, Family::V6],
+            host_tasks,
+            ..Scope::default()
+        }
+    }
+
+    fn slice(id: u64) -> TaskCgroup {
+        TaskCgroup::Present(Cgroup {
+            path: "ecstasks.slice".to_owned(),
+            id,
+        })
+    }
+
+    #[test]
+    fn a_rule_says_which_cgroup_it_is_for_and_whose_it_is() {
+        let rules = rules(&scope(Some(slice(4711))));
+        let specs: Vec<&str> = rules
+            .iptables
+            .iter()
+            .map(|rule| rule.spec.as_str())
+            .collect();
+        let rest = "-m cgroup --path ecstasks.slice -m comment \
+                    --comment \"ecs-netguard: host-imds-block (cgroup 4711)\" -j DROP";
+        assert_eq!(
+            specs,
+            [
+                format!("-d 169.254.169.254/32 {rest}"),
+                format!("-d fd00:ec2::254/128 {rest}")
+            ]
+        );
+        assert_eq!(rules.native.len(), 4);
+        let whose = Guarantee::from_tag;
+        let own = Some(Guarantee::HostImdsBlock);
+        assert_eq!(whose("ecs-netguard: host-imds-block (cgroup 4711)"), own);
+        assert_eq!(whose("ecs-netguard: host-imds-block"), own);
+        for other in [
+            "ecs-netguard: host-imds-block (cgroup x)",
+            "ecs-netguard: host-imds-block (cgroup 1) more",
+            "host-imds-block (cgroup 4711)",
+        ] {
+            assert_eq!(whose(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn without_a_cgroup_there_is_nothing_to_stop() {
+        let path = "ecstasks.slice".to_owned();
+        let why = "of version 1".to_owned();
+        for tasks in [
+            None,
+            Some(TaskCgroup::Absent { path: path.clone() }),
+            Some(TaskCgroup::Useless { path, why }),
+        ] {
+            let scope = scope(tasks);
+            assert_eq!(rules(&scope), Rules::default());
+            assert_eq!(claims(&scope), []);
+        }
+    }
+
+    #[test]
+    fn levels_are_counted_from_the_root() {
+        let level = |path: &str| {
+            let path = path.to_owned();
+            Cgroup { path, id: 1 }.level()
+        };
+        assert_eq!((level("a.slice"), level("a/b/c")), (1, 3));
+    }
+}

@@ -190,3 +190,27 @@ fn what_the_steps_leave_needs_no_steps() {
         .insert("filter".into(), table("filter", &text));
     assert_eq!(plan(&wanted(&BLOCK), &snapshot), Plan::default());
 }
+
+#[test]
+fn a_rule_for_an_earlier_cgroup_is_replaced() {
+    let of = |id| {
+        let path = "ecstasks.slice".to_owned();
+        let cgroup = crate::guarantee::Cgroup { path, id };
+        let scope = Scope {
+            host_tasks: Some(crate::guarantee::TaskCgroup::Present(cgroup)),
+            ..scope()
+        };
+        Rules::of(&[Guarantee::HostImdsBlock], &scope)
+    };
+    let held = format!("-A OUTPUT {}\n", of(7).iptables[0].spec);
+    let snapshot = host(&held, "", "0");
+    assert_eq!(plan(&of(7), &snapshot), Plan::default());
+    let plan = plan(&of(8), &snapshot);
+    assert_eq!(kinds(&plan), [DriftKind::Missing, DriftKind::Stray]);
+    let steps = steps(&plan);
+    assert!(steps.contains("-D OUTPUT") && steps.contains("-I OUTPUT 1"));
+    assert!(
+        steps.contains("(cgroup 7)") && steps.contains("(cgroup 8)"),
+        "{steps}"
+    );
+}

@@ -147,3 +147,36 @@ fn of_a_guarantee_that_an_earlier_program_did_not_know_nothing_is_kept() {
     posture.keep(&Posture::default(), &Settings::default());
     assert_eq!(posture, before);
 }
+
+#[test]
+fn tasks_on_the_hosts_network_are_asked_for_by_themselves() {
+    let on = "[imds]\nhost_tasks = true\nblock = \"never\"";
+    assert!(required(on, "").contains(&"host-imds-block"));
+    assert!(!required("", "ECS_AWSVPC_BLOCK_IMDS=true").contains(&"host-imds-block"));
+    let posture = Posture::everything("test");
+    assert!(!posture.required().contains(&Guarantee::HostImdsBlock));
+    let opted = posture.opted(&settings(on));
+    assert!(opted.required().contains(&Guarantee::HostImdsBlock));
+}
+
+#[test]
+fn without_cgroups_for_tasks_they_cannot_be_told_apart() {
+    let impossible = |posture: &Posture| {
+        let mut decisions = posture.decisions().iter();
+        let block = decisions.find(|d| d.guarantee == Guarantee::HostImdsBlock);
+        assert!(decisions.all(|d| d.impossible.is_none()));
+        block.and_then(|d| d.impossible.clone())
+    };
+    let on = settings("[imds]\nhost_tasks = true");
+    let posture = |text: &str| Posture::resolve(&on, &ecs(text, true));
+    assert_eq!(impossible(&posture("")), None);
+    // The agent cannot read that, and takes it as unset.
+    let quoted = posture("ECS_ENABLE_TASK_CPU_MEM_LIMIT=\"false\"\n");
+    assert_eq!(impossible(&quoted), None);
+    let off = posture("ECS_ENABLE_TASK_CPU_MEM_LIMIT=false\n");
+    let why = impossible(&off).unwrap();
+    assert!(why.contains("ECS_ENABLE_TASK_CPU_MEM_LIMIT=false (/etc/ecs/ecs.config:1)"));
+    let mut kept = posture("");
+    kept.keep(&off, &on);
+    assert_eq!(impossible(&kept), Some(why));
+}

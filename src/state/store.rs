@@ -17,19 +17,23 @@ pub struct Store {
 
 impl Store {
     /// Reads the state in `dir`; the second value says what was wrong with it. A file that cannot be
-    /// used is set aside, and its previous copy taken.
+    /// used is set aside, and its previous copy taken; another machine's files are removed.
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Option<String>) {
-        Self::read(dir, set_aside)
+        Self::read(dir, set_aside, discard)
     }
 
     /// Like [`Self::open`], but changes nothing.
     #[must_use]
     pub fn peek(dir: &Path) -> (Self, Option<String>) {
-        Self::read(dir, |_| String::new())
+        Self::read(dir, |_| String::new(), |_| "it is not used".to_owned())
     }
 
-    fn read(dir: &Path, unusable: fn(&Path) -> String) -> (Self, Option<String>) {
+    fn read(
+        dir: &Path,
+        unusable: fn(&Path) -> String,
+        anothers: fn(&Path) -> String,
+    ) -> (Self, Option<String>) {
         let (current, previous) = (dir.join(file::CURRENT), dir.join(file::PREVIOUS));
         let (read, warning) = match file::read(&current) {
             Ok(state) => (Some(state), None),
@@ -56,8 +60,9 @@ impl Store {
         // A machine that does not know its own name cannot know that this is another's.
         if !machine.is_empty() && state.machine_id != machine {
             let warning = format!(
-                "{} is of another machine, from which this one was made as an image; it is discarded",
-                current.display()
+                "{} is of another machine, from which this one was made as an image; {}",
+                current.display(),
+                anothers(dir)
             );
             return (Self::unwritten(dir, State::empty()), Some(warning));
         }
@@ -126,6 +131,17 @@ pub fn forget(dir: &Path) -> io::Result<Vec<PathBuf>> {
         }
     }
     Ok(removed)
+}
+
+/// Removes all that another machine's guard kept in `dir`, previous copies too. A clause that says so.
+fn discard(dir: &Path) -> String {
+    let removed: io::Result<()> = file::NAMES
+        .into_iter()
+        .try_for_each(|name| file::remove(&dir.join(name)));
+    match removed {
+        Ok(()) => "it is discarded".to_owned(),
+        Err(error) => format!("it is not used, and could not be removed: {error}"),
+    }
 }
 
 /// Moves a file away that cannot be used. A clause that says so.

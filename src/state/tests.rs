@@ -70,14 +70,21 @@ fn of_another_machine_everything_is_discarded() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = sample("0");
     state.machine_id = "another".into();
-    save(dir.path(), state);
-    let (store, warning) = Store::open(dir.path());
+    for name in [CURRENT, PREVIOUS, ASIDE] {
+        fs::write(dir.path().join(name), file::print(&state, SCHEMA).unwrap()).unwrap();
+    }
+    let (peeked, _) = Store::peek(dir.path());
+    assert_eq!(peeked.state, State::empty());
+    assert_eq!(names(dir.path()).len(), 3, "a look changes nothing");
+    let (mut store, warning) = Store::open(dir.path());
     assert_eq!(store.state, State::empty());
     let warning = warning.unwrap();
     assert!(
         warning.contains("of another machine") && warning.contains(CURRENT),
         "{warning}"
     );
+    assert_eq!(store.save(), None);
+    assert_eq!(names(dir.path()), [CURRENT], "nothing of the other is left");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! What a turn works towards, on this host as it is now.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, WantedRule, covers};
@@ -10,7 +10,7 @@ use crate::kernel::iptables::{Backend, Tool};
 use crate::kernel::nftables::{generation, wake};
 use crate::posture::{Decision, Posture};
 use crate::prove::Claim;
-use crate::ruleset::{Family, IfacePattern};
+use crate::ruleset::{Family, IfacePattern, Net};
 
 /// The rules that are wanted, what they are to prove, and the tools to bring them about.
 #[derive(Debug, Clone, Default)]
@@ -60,6 +60,9 @@ impl Target {
             }
         }
         target.spare_legacy();
+        if posture.required().contains(&Guarantee::ImdsBlock) {
+            target.notes.extend(uncovered(&facts.bridges, &scope));
+        }
         if posture.required().contains(&Guarantee::HostImdsBlock) {
             let note = target.task_cgroup.as_ref().and_then(TaskCgroup::note);
             target.notes.extend(note);
@@ -205,6 +208,22 @@ fn undecidable(posture: &Posture, scope: &Scope) -> Vec<(Guarantee, String, Stri
     let mut decisions = posture.decisions().iter();
     let asked = decisions.find(|d| d.required && d.guarantee == Guarantee::HostImdsBlock);
     asked.and_then(why).into_iter().collect()
+}
+
+/// The bridges that may carry containers and that nobody told the guard to cover.
+fn uncovered(bridges: &BTreeMap<String, Vec<Net>>, scope: &Scope) -> Option<String> {
+    let names = bridges.keys().map(String::as_str);
+    let left: Vec<&str> = names
+        .filter(|name| !covers(&scope.interfaces, name))
+        .collect();
+    if left.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "not covered by imds-block, since no name or pattern in [imds] interfaces fits: {}; if \
+         containers are on it, add it there",
+        left.join(", ")
+    ))
 }
 
 /// What of a host the guarantees depend on.

@@ -34,10 +34,18 @@ impl TaskSlice {
     }
 
     /// The slice, and in it that of one task with a scope for its container.
+    #[track_caller]
     pub fn new() -> Self {
         let slice = Self::named();
         slice.make();
         slice
+    }
+
+    /// The same where this machine may have no cgroups of version 2.
+    pub fn try_new() -> io::Result<Self> {
+        let slice = Self::named();
+        fs::create_dir_all(slice.container())?;
+        Ok(slice)
     }
 
     /// Makes it, as it is when the first task starts.

@@ -235,7 +235,9 @@ fn fire(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> Result<u32, String
 fn send(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> std::io::Result<u32> {
     let sender = match &class.from {
         // The oracle makes no claims about cgroups: it sends from one process, which is in one of them.
-        Origin::Host | Origin::Cgroup(_) => Sender::Host(shot.packet.uid.unwrap_or(0), shot.packet.gid.unwrap_or(0)),
+        Origin::Host | Origin::Cgroup(_) => {
+            Sender::Host(shot.packet.uid.unwrap_or(0), shot.packet.gid.unwrap_or(0))
+        }
         Origin::Interface(ifaces) => {
             let bridge = BRIDGES
                 .iter()

@@ -15,8 +15,8 @@ mask systemd-networkd-wait-online.service systemd-timesyncd.service systemd-hwdb
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer \
     e2scrub_reap.service fstrim.timer systemd-tmpfiles-clean.timer man-db.timer dnf-makecache.timer
 
-# A scenario starts it.
-systemctl --root="$root" --quiet disable firewalld.service nftables.service
+# A scenario starts it; sshd is what Packer comes in by.
+systemctl --root="$root" --quiet disable firewalld.service nftables.service ssh.service
 
 # The journal is what is looked at when a test failed.
 mkdir -p "$root/var/log/journal" "$root/etc/systemd/journald.conf.d"

@@ -42,7 +42,7 @@ apt-config dump Acquire | grep -E '::(Proxy|Retries|Check-Valid-Until|Check-Date
 packages=systemd,systemd-sysv,dbus,udev,kmod,procps,util-linux,e2fsprogs
 packages=$packages,docker.io,iptables,nftables,firewalld,iproute2,conntrack,curl,socat,jq
 packages=$packages,python3-minimal,busybox-static,rpm,dnf
-packages=$packages,linux-image-cloud-amd64,qemu-guest-agent
+packages=$packages,linux-image-cloud-amd64,qemu-guest-agent,openssh-server
 case $suite in
     bookworm) ;;
     *) packages=$packages,docker-cli ;;

@@ -54,6 +54,9 @@ impl Payload {
 /// Where the files of [`Payload`] lie in a machine.
 const PLACE: &str = "/var/lib/ecs-test";
 
+/// systemd counts Docker's starts and refuses too many of them in a minute; a test has its reasons.
+pub(crate) const RESTART_DOCKER: &str = "systemctl reset-failed docker; systemctl restart docker";
+
 /// The containers that `ecs-tasks.sh` starts.
 pub(crate) const TASKS: [&str; 3] = ["one", "two", "three"];
 
@@ -294,6 +297,12 @@ impl<'a> Host<'a> {
             let who = self.sh("ip netns exec up nft list set inet arrived senders")?;
             bail!("{arrived} packets of containers arrived at the metadata service {when}:\n{who}");
         }
+        Ok(())
+    }
+
+    /// Restarts Docker.
+    pub(crate) fn restart_docker(&self) -> Result<()> {
+        self.sh(RESTART_DOCKER)?;
         Ok(())
     }
 

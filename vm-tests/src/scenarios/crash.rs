@@ -75,7 +75,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.seal()? == table,
         "the seal is not the table that it was at the start"
     );
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()
@@ -102,7 +102,7 @@ fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
         host.seal()? == table,
         "the seal is not the table that it was at the start"
     );
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()

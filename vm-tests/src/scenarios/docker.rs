@@ -17,7 +17,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
 fn run(host: &mut Host<'_>) -> Result<Report> {
     host.install()?;
     host.wait_tasks()?;
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     host.none_arrived("at Docker's restart")?;
     // Docker's stop stops ecs-init with it, and only a restart brings that back.
     host.wait_credentials()?;

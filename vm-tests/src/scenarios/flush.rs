@@ -60,7 +60,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         ensure!(host.sent()? > before, "nothing was sent during {what}");
     }
     // Docker's own rules are gone too; it brings them at its start.
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()

@@ -25,7 +25,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.wait_tasks()?;
     host.sh("iptables-legacy-save | grep -q 'ecs-netguard: imds-block'")?;
     for script in [
-        "systemctl restart docker",
+        crate::host::RESTART_DOCKER,
         "iptables -P FORWARD ACCEPT; iptables -F; iptables -t nat -F; ip6tables -F",
         "nft flush ruleset",
         "kill -9 $(systemctl show -P MainPID ecs-netguard); iptables -F FORWARD",
@@ -38,7 +38,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         )?;
         host.none_arrived(&format!("after {script}"))?;
     }
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()

@@ -17,7 +17,8 @@ pub(super) const SCENARIO: Scenario = Scenario {
 fn run(host: &mut Host<'_>) -> Result<Report> {
     host.install()?;
     host.wait_tasks()?;
-    host.sh("systemctl enable -q ecs-netguard-strict && systemctl restart docker")?;
+    host.sh("systemctl enable -q ecs-netguard-strict")?;
+    host.restart_docker()?;
     host.wait_tasks()?;
 
     // Credentials cannot be delivered, and the guard may not mend it.

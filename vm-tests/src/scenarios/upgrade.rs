@@ -40,14 +40,18 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     }
     let packets = host.finish()?;
 
-    host.dnf("remove ecs-netguard")?;
+    let said = host.dnf("remove ecs-netguard")?;
     let left = host.run(
         "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
          nft list tables | grep ecs_netguard; \
          ls -d /var/lib/ecs-netguard /run/ecs-netguard /usr/sbin/ecs-netguard 2>/dev/null; \
          systemctl list-unit-files 'ecs-netguard*' --no-legend",
     )?;
-    ensure!(left.stdout.is_empty(), "dnf remove left:\n{}", left.stdout);
+    ensure!(
+        left.stdout.is_empty(),
+        "dnf remove said {said:?} and left:\n{}",
+        left.stdout
+    );
     // Also what is counted above would have been seen.
     host.wait_for(
         "without the guard packets arrive again",

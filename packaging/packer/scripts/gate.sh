@@ -1,0 +1,45 @@
+#!/bin/sh
+# On the build machine, as root: fails, and with it the build, unless the installed daemon starts and
+# every required guarantee is proved from this machine's own kernel, iptables and Docker rules.
+#
+# REQUIRED_GUARANTEES, separated by blanks: these must be among the required ones. Without that a
+# configuration that asks for nothing would pass.
+set -eu
+
+fail() {
+    echo "gate: $*: this image is not to be used" >&2
+    exit 1
+}
+
+# Without a pager, and all of what it says.
+log() {
+    journalctl --no-pager --boot --unit ecs-netguard.service >&2 || true
+}
+
+# A machine that still boots starts Docker, which changes rules while they are proved. What state it comes
+# to is not this script's concern.
+timeout 300 systemctl is-system-running --wait || true
+
+systemctl is-enabled --quiet ecs-netguard.service ||
+    fail "ecs-netguard.service is not enabled, so it would not start at boot"
+
+# With the configuration that there is now. It returns after the first proof, or fails.
+if ! systemctl restart ecs-netguard.service; then
+    log
+    fail "ecs-netguard.service does not start"
+fi
+ecs-netguard config
+ecs-netguard status || true
+
+code=0
+verdict=$(ecs-netguard check) || code=$?
+printf '%s\n' "$verdict"
+if [ $code -ne 0 ]; then
+    log
+    fail "ecs-netguard check exits with $code (1: violated, 2: configuration error, 3: undecided)"
+fi
+for guarantee in ${REQUIRED_GUARANTEES:-}; do
+    printf '%s\n' "$verdict" | grep -q "^  $guarantee  *held " ||
+        fail "$guarantee is not required here, so nothing keeps it: ask for it in config.toml or ecs.config"
+done
+echo "gate: passed"

@@ -40,7 +40,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.none_arrived(&format!("at its start (round {round})"))?;
         host.wait_protected()?;
     }
-    host.sh("systemctl restart docker")?;
+    host.restart_docker()?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()

@@ -8,6 +8,7 @@ mod flush;
 mod image;
 mod legacy;
 mod power;
+mod stop;
 mod strict;
 mod upgrade;
 
@@ -47,6 +48,7 @@ pub(crate) const ALL: &[Scenario] = &[
     docker::SCENARIO,
     flush::SCENARIO,
     crash::SCENARIO,
+    stop::SCENARIO,
     upgrade::SCENARIO,
     power::SCENARIO,
     ecs_config::SCENARIO,

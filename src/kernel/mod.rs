@@ -11,6 +11,7 @@ pub mod legacy;
 pub mod links;
 pub mod lock;
 pub mod memory;
+mod netlink;
 pub mod nftables;
 pub mod privilege;
 pub mod process;

@@ -18,6 +18,9 @@ pub enum NativeHook {
     Prerouting,
     /// Every packet that passes through (priority −10).
     Forward,
+    /// Every packet that leaves, after all routing and NAT (priority 300); in a task's own network
+    /// namespace.
+    Postrouting,
     /// The first packet of a connection that comes in (NAT, priority −101).
     NatPrerouting,
     /// The first packet of a connection of this host (NAT, priority −101).
@@ -26,9 +29,10 @@ pub enum NativeHook {
 
 impl NativeHook {
     /// All of them.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::Prerouting,
         Self::Forward,
+        Self::Postrouting,
         Self::NatPrerouting,
         Self::NatOutput,
     ];
@@ -44,6 +48,7 @@ impl NativeHook {
         match self {
             Self::Prerouting => ("raw", "PREROUTING"),
             Self::Forward => ("filter", "FORWARD"),
+            Self::Postrouting => ("mangle", "POSTROUTING"),
             Self::NatPrerouting => ("nat", "PREROUTING"),
             Self::NatOutput => ("nat", "OUTPUT"),
         }

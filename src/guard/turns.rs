@@ -24,6 +24,7 @@ use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
 use crate::status::published::{Published, Sealed};
 use crate::systemd;
+use crate::tasks::{self, Tasks, child::Keeper};
 use crate::turn::{self, Hands, SealState, Target, Turn};
 
 /// How often is tried again what could not be done, or not be read.
@@ -53,6 +54,8 @@ pub(super) struct Guard {
     /// What the sentinel was told to keep.
     ordered: Option<Wish>,
     last_wanted: Option<Rules>,
+    /// The tasks that the last turn knew of.
+    tasks: Tasks,
     light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
@@ -116,6 +119,7 @@ impl Guard {
             sentinel,
             ordered: None,
             last_wanted: None,
+            tasks: Tasks::default(),
             light: Light::Untried,
             seen: None,
             took: Duration::ZERO,
@@ -158,7 +162,12 @@ impl Guard {
 
     /// Whether a turn now would find what the last one found, all of it held. nf_tables numbers its
     /// commits, so that the same number means the same rules; iptables-legacy numbers nothing.
-    pub(super) fn unchanged(&self) -> bool {
+    pub(super) fn unchanged(&mut self) -> bool {
+        // What it finds is heard as news.
+        let tasks = self.options.keeper.as_mut().and_then(Keeper::nudge);
+        if tasks.is_some_and(|tasks| tasks != self.tasks) {
+            return false;
+        }
         let Some(seen) = self.seen.as_ref().filter(|_| self.sentinel.lives()) else {
             return false;
         };
@@ -190,7 +199,8 @@ impl Guard {
             return false;
         }
         let posture = inputs.posture();
-        let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
+        let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
+        target.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
         self.store.state.asked = inputs.asked();
@@ -220,7 +230,31 @@ impl Guard {
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
+        self.tasks = target.tasks;
         true
+    }
+
+    /// The tasks, made right where that is new or due.
+    fn look_at_tasks(&mut self, inputs: &Inputs, posture: &Posture, cause: Cause) -> Tasks {
+        let wish = tasks::wish(&inputs.settings, posture);
+        let look = matches!(cause, Cause::Interval | Cause::Hangup);
+        let found = self
+            .options
+            .keeper
+            .as_mut()
+            .map(|keeper| keeper.want(wish, look));
+        match found {
+            _ if !posture.requires(Guarantee::AwsvpcImdsBlock) => Tasks::default(),
+            Some(tasks) => tasks,
+            None => Tasks {
+                running: Vec::new(),
+                unknown: vec![
+                    "the daemon was started with awsvpc = \"never\" and has no power over tasks: \
+                     `systemctl restart ecs-netguard`"
+                        .to_owned(),
+                ],
+            },
+        }
     }
 
     /// Puts up what the turn found, for whoever asks.

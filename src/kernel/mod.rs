@@ -2,6 +2,10 @@
 //! says exactly what failed.
 
 mod attributes;
+pub mod capabilities;
+pub mod channel;
+pub mod confine;
+pub mod elsewhere;
 pub mod environment;
 pub mod exec;
 pub mod facts;
@@ -12,11 +16,15 @@ pub mod links;
 pub mod lock;
 pub mod memory;
 mod netlink;
+pub mod netns;
 pub mod nftables;
+pub mod nsid;
 pub mod privilege;
 pub mod process;
+pub mod routes;
 pub mod sched;
 pub mod sysctl;
+pub mod table;
 pub mod touched;
 pub mod wait;
 pub mod watch;

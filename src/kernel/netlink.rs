@@ -2,14 +2,15 @@
 //!
 //! Numbers are those of linux/netlink.h.
 
-use std::io;
+use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{Emitable as _, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader};
 use nix::errno::Errno;
+use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
-    recv, send, setsockopt, socket, sockopt,
+    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
+    bind, getsockname, recv, recvmsg, send, setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
 
@@ -163,6 +164,67 @@ pub(super) fn hear<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> io::Result<N
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+    }
+}
+
+/// Lets a socket hear the groups that it joined in every network namespace for which its own has a
+/// number. Needs CAP_NET_BROADCAST.
+pub(super) fn listen_everywhere(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, which the kernel copies.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_LISTEN_ALL_NSID,
+            std::ptr::from_ref(&on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// As [`hear`], with the number (nsid) of the namespace that it came from; `None` is the socket's
+/// own.
+pub(super) fn hear_from<'a>(
+    fd: BorrowedFd<'_>,
+    buffer: &'a mut [u8],
+) -> io::Result<(Next<'a>, Option<i32>)> {
+    let mut space = nix::cmsg_space!(libc::c_int);
+    let length = {
+        let mut into = [IoSliceMut::new(buffer)];
+        let (fd, flags) = (fd.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let received = loop {
+            match recvmsg::<NetlinkAddr>(fd, &mut into, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match received {
+            Ok(message) => {
+                let number = message.cmsgs()?.find_map(|message| match message {
+                    ControlMessageOwned::Unknown(message)
+                        if message.cmsg_header.cmsg_level == libc::SOL_NETLINK
+                            && message.cmsg_header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID =>
+                    {
+                        message.data_bytes.first_chunk().copied()
+                    }
+                    _ => None,
+                });
+                Ok((message.bytes, number.map(i32::from_ne_bytes)))
+            }
+            Err(errno) => Err(errno),
+        }
+    };
+    match length {
+        Ok((length, from)) => {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            Ok((Next::Datagram(bytes), from))
+        }
+        Err(Errno::EAGAIN) => Ok((Next::Nothing, None)),
+        Err(Errno::ENOBUFS) => Ok((Next::Lost, None)),
+        Err(errno) => Err(errno.into()),
     }
 }
 

@@ -30,6 +30,7 @@ use crate::plan::{Drift, Step};
 use crate::posture::Posture;
 use crate::ruleset::Family;
 use crate::state::{State, Store};
+use crate::tasks::Task;
 
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
@@ -51,6 +52,8 @@ pub struct Turn {
     pub found: Vec<Outcome>,
     /// How they stand at its end.
     pub outcomes: Vec<Outcome>,
+    /// The tasks and how they stand.
+    pub tasks: Vec<Task>,
     /// How the seal stands at its end.
     pub seal: SealReport,
     /// The generation of nf_tables that was read last; `None` where that is not to be had.
@@ -196,6 +199,7 @@ pub fn apply(
         failures,
         found,
         outcomes: outcomes(posture, &proofs, &reading.sealed(target)),
+        tasks: target.tasks.running.clone(),
         seal: reading.seal_report(target, sealed.err()),
         generation: reading.generation(),
         unread: reading.unread,
@@ -323,6 +327,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
         unread: reading.unread,
         found: outcomes.clone(),
         outcomes,
+        tasks: target.tasks.running.clone(),
         notes: target.notes.clone(),
         repaired: Duration::ZERO,
         elapsed: started.elapsed(),

@@ -64,7 +64,9 @@ impl Reading {
     /// Each claim with its verdict.
     pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
-        prove(&target.claims, of, &self.host)
+        let mut proofs = prove(&target.claims, of, &self.host);
+        proofs.extend(target.tasks.proofs());
+        proofs
     }
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.

@@ -11,6 +11,7 @@ use crate::kernel::nftables::wake;
 use crate::posture::Posture;
 use crate::prove::Claim;
 use crate::ruleset::{Family, IfacePattern};
+use crate::tasks::Tasks;
 
 /// The rules that are wanted, what they are to prove, and the tools to bring them about.
 #[derive(Debug, Clone, Default)]
@@ -27,6 +28,8 @@ pub struct Target {
     pub new_bridges: Vec<IfacePattern>,
     /// Whether the settings ask for the seal.
     pub sealed: bool,
+    /// The tasks, as they were found in their own network namespaces.
+    pub tasks: Tasks,
     /// iptables, and ip6tables where IPv6 is covered.
     pub tools: Vec<Tool>,
     /// The families without a tool, and why.

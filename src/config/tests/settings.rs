@@ -27,6 +27,7 @@ fn the_defaults_are_the_documented_ones() {
     block = "auto"
     interfaces = ["docker+", "br-+", "ecs-bridge"]
     ipv6 = "auto"
+    awsvpc = "auto"
 
     [credentials]
     endpoint = "auto"
@@ -57,7 +58,7 @@ fn the_defaults_are_the_documented_ones() {
 #[test]
 fn every_key_is_read() {
     let settings = parse(
-        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\n\
+        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nawsvpc='audit'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
          [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
@@ -68,6 +69,7 @@ fn every_key_is_read() {
             block: Mode::Always,
             interfaces: vec!["docker0".into()],
             ipv6: Mode::Never,
+            awsvpc: Awsvpc::Audit,
         },
         credentials: Credentials {
             endpoint: Mode::Never,

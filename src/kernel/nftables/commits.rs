@@ -58,6 +58,35 @@ impl Commits {
         })
     }
 
+    /// Begins to listen also in every other network namespace for which this one has a number.
+    pub fn listen_everywhere() -> io::Result<Self> {
+        let commits = Self::listen()?;
+        netlink::listen_everywhere(commits.fd.as_fd())?;
+        Ok(commits)
+    }
+
+    /// The commits in other namespaces that are waiting, each with the namespace's number; `None`
+    /// where some were lost.
+    pub fn drain_everywhere(&mut self) -> io::Result<Vec<(i32, Option<Commit>)>> {
+        let mut heard = Vec::new();
+        loop {
+            match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
+                (Next::Datagram(bytes), Some(nsid)) => {
+                    for message in netlink::split(bytes) {
+                        let message = message?;
+                        if message.kind == Verb::NewGen.kind() {
+                            let commit = commit(message.port, message.attributes());
+                            heard.push((nsid, Some(commit)));
+                        }
+                    }
+                }
+                (Next::Datagram(_), None) => {}
+                (Next::Lost, _) => heard.push((-1, None)),
+                (Next::Nothing, _) => return Ok(heard),
+            }
+        }
+    }
+
     /// Everything that is waiting; empty where nothing is.
     pub fn drain(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();

@@ -7,6 +7,7 @@
 //! (before 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
 mod found;
+pub mod task;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -479,6 +480,7 @@ const fn chain_name(hook: NativeHook) -> &'static str {
     match hook {
         NativeHook::Prerouting => "prerouting",
         NativeHook::Forward => "forward",
+        NativeHook::Postrouting => "postrouting",
         NativeHook::NatPrerouting => "nat_prerouting",
         NativeHook::NatOutput => "nat_output",
     }
@@ -497,6 +499,7 @@ fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
     let (kind, number, priority) = match hook {
         NativeHook::Prerouting => ("filter", 0, -300),
         NativeHook::Forward => ("filter", 2, -10),
+        NativeHook::Postrouting => ("filter", 4, 300),
         NativeHook::NatPrerouting => ("nat", 0, -101),
         NativeHook::NatOutput => ("nat", 3, -101),
     };

@@ -81,12 +81,10 @@ fn iptables_that_fails_is_named_with_its_own_words() {
 #[test]
 fn a_held_lock_is_waited_for_with_a_limit() {
     let lab = Lab::new();
-    lab.host.sh(
-        "touch /run/xtables.lock
+    lab.host.sh("touch /run/xtables.lock
         (flock 9; echo taken > /run/lab/taken; exec sleep 60) 9>/run/xtables.lock >/dev/null 2>&1 &
         echo $! > /run/lab/holder
-        until [ -s /run/lab/taken ]; do sleep 0.01; done",
-    );
+        until [ -s /run/lab/taken ]; do sleep 0.01; done");
     lab.write("ecs.config", BLOCK);
     let output = lab
         .netguard(["check", "--backend", "legacy"])

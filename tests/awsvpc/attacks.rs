@@ -127,3 +127,41 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
     assert!(task.ns.role_credentials_v1(IMDS).is_err());
     assert_eq!(json(&lab, "check").1, 0);
 }
+
+#[test]
+fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
+    use ecs_netguard::kernel::nftables::{Socket, seal};
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let stop = Arc::new(AtomicBool::new(false));
+    let enemy = task.ns.thread({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut socket = Socket::open().unwrap();
+            let mut undone = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                // Where the guard is quicker than the reading, the next time does it.
+                undone += u64::from(seal::task::take_out(&mut socket).unwrap_or(false));
+            }
+            undone
+        }
+    });
+    let log = daemon.wait_for_log("again and again", LONG);
+    assert!(
+        log.contains(&format!("task netns {}", inode(&task))),
+        "{log}"
+    );
+    stop.store(true, Ordering::Relaxed);
+    println!("undone {} times", enemy.join().unwrap());
+    wait_until_held(&lab, &task);
+    eventually(LONG, "the table is back", || {
+        task.ns.sh("nft list ruleset").matches(" drop").count() == 2
+    });
+    assert_eq!(daemon.log().matches("again and again").count(), 1);
+    assert!(
+        daemon.log().matches("put right").count() < 30,
+        "they are summed up"
+    );
+}

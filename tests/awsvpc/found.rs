@@ -127,3 +127,31 @@ fn release_takes_out_what_is_in_tasks_too() {
     assert_eq!(everything(&task.ns), before);
     assert!(task.ns.role_credentials_v1(IMDS).is_ok());
 }
+
+#[test]
+fn of_200_tasks_none_is_missed_and_none_kept_alive() {
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        let tasks: Vec<Task> = (0..20).map(|_| lab.task(Plan::default())).collect();
+        for task in &tasks {
+            eventually(LONG, "the task is kept from the service", || {
+                task.ns.sh("nft list ruleset").matches(" drop").count() == 2
+            });
+        }
+    }
+    println!("200 tasks in {:?}", began.elapsed());
+    // A namespace that somebody keeps alive keeps its end of the cable, and so the host's.
+    eventually(LONG, "all their cables are gone", || {
+        !lab.host.sh("ip -br link").contains("vethe")
+    });
+    eventually(LONG, "no task is listed", || {
+        json(&lab, "status").0["tasks"] == serde_json::json!([])
+    });
+    assert!(
+        !daemon.log().contains("cannot be looked into"),
+        "{}",
+        daemon.log()
+    );
+}

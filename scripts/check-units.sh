@@ -1,10 +1,10 @@
 #!/bin/sh
 # Checks the systemd units without starting anything: syntax and references by `systemd-analyze
 # verify`, and what the sandbox leaves open by `systemd-analyze security`, which must not be more
-# than 2.0 of 10. What each remaining point is for stands in systemd/ecs-netguard.service.
+# than 3.1 of 10. What each remaining point is for stands in systemd/ecs-netguard.service.
 set -eu
 
-THRESHOLD=20 # tenths
+THRESHOLD=31 # tenths
 
 cd "$(dirname "$0")/../systemd"
 tree=$(mktemp -d)

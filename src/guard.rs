@@ -27,6 +27,7 @@ use crate::report;
 use crate::sentinel::{Report, Sentinel};
 use crate::status::board::Board;
 use crate::systemd;
+use crate::tasks::child::{Keeper, Report as OfTasks};
 use crate::witness::Witness;
 
 /// The name under which systemd stores the seal's socket.
@@ -39,7 +40,7 @@ const REPORTS: usize = 1024;
 const OWN_USE: Duration = Duration::from_millis(100);
 
 /// What the daemon was started with.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Options {
     /// Where the inputs are.
     pub inputs: InputPaths,
@@ -51,10 +52,14 @@ pub struct Options {
     pub lacking: Option<Lacking>,
     /// Where what is found and what happens is put up.
     pub board: Arc<Board>,
+    /// The process that goes into tasks' namespaces; none where they are to be left alone.
+    pub keeper: Option<Keeper>,
+    /// What an operator should know of how the daemon was started.
+    pub problem: Option<String>,
 }
 
 /// Runs until SIGTERM or SIGINT. The rules stay in place.
-pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> {
+pub async fn run(mut options: Options, inherited: &mut Inherited) -> io::Result<()> {
     let mut signals = Signals::listen()?;
     let watch = Watch::new(options.inputs.files())?;
     let (told, mut reports) = mpsc::channel(REPORTS);
@@ -70,6 +75,14 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
     let mut listener = Listener::new(Arc::clone(&options.board));
     if let Some(problem) = inherited.problem() {
         listener.warn(problem);
+    }
+    if let Some(problem) = options.problem.take() {
+        listener.warn(problem);
+    }
+    let (told, mut of_tasks) = mpsc::unbounded_channel();
+    if let Some(keeper) = &options.keeper {
+        // Where nobody hears it any more, the daemon is leaving.
+        keeper.listen(move |report| drop(told.send(report)))?;
     }
     let mut guard = Guard::new(options, seal, sentinel);
     let mut cause = Cause::Start;
@@ -88,6 +101,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
             tokio::select! {
                 done = &mut turn => break done.map_err(io::Error::other)?,
                 Some(report) = reports.recv() => listener.hear(report),
+                Some(report) = of_tasks.recv() => listener.hear_of_tasks(report)?,
             }
         };
         // What is told of iptables-legacy's lock until then may be the turn's own doing.
@@ -106,7 +120,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
             listener.warn(error.to_string());
         }
         // Before it was watched, or during the turn.
-        let moved = guard.tasks_moved();
+        let moved = guard.task_cgroup_moved();
         cause = loop {
             let watchdog = systemd::watchdog_interval();
             let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));
@@ -120,13 +134,14 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
                     Wish::ReadAgain => break Cause::Hangup,
                     Wish::SlowDown => listener.slow_down(),
                 },
-                () = std::future::ready(()), if moved => break Cause::Tasks,
+                () = std::future::ready(()), if moved => break Cause::TaskCgroup,
                 () = changed(tasks.as_ref()) => {
-                    if guard.tasks_moved() {
-                        break Cause::Tasks;
+                    if guard.task_cgroup_moved() {
+                        break Cause::TaskCgroup;
                     }
                 }
                 Some(report) = reports.recv() => listener.hear(report),
+                Some(report) = of_tasks.recv() => listener.hear_of_tasks(report)?,
                 () = watch.changed() => break Cause::Inputs,
                 () = until(listener.changes.settles()) => break Cause::Changes,
                 () = until(listener.witness.due()) => listener.sum_up(),
@@ -144,7 +159,7 @@ pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> 
 
 /// Watches for the cgroup of the tasks to come and go, where that matters.
 fn watch_tasks(watch: &mut Option<Watch>, guard: &Guard) -> io::Result<()> {
-    let directory = guard.tasks_directory();
+    let directory = guard.task_cgroup_directory();
     let watched = watch.as_ref().and_then(|watch| watch.files().first());
     if watched != directory.as_ref() {
         *watch = directory.map(Watch::of_directory).transpose()?;
@@ -228,6 +243,21 @@ impl Listener {
             }
             Report::Trouble(trouble) => self.warn(trouble),
         }
+    }
+
+    /// The daemon ends with the process that goes into tasks' namespaces: one that has lost it would
+    /// go on and look alive. The rules stay, and systemd starts a whole daemon again.
+    fn hear_of_tasks(&mut self, report: OfTasks) -> io::Result<()> {
+        match report {
+            OfTasks::Changed => self.changes.noticed(None, Instant::now()),
+            OfTasks::Happened(event) => drop(report::tell(&self.board, *event)),
+            OfTasks::Ended => {
+                return Err(io::Error::other(
+                    "the process that goes into tasks' network namespaces ended unexpectedly",
+                ));
+            }
+        }
+        Ok(())
     }
 
     fn sum_up(&mut self) {

@@ -27,5 +27,6 @@ pub mod sentinel;
 pub mod state;
 pub mod status;
 pub mod systemd;
+pub mod tasks;
 pub mod turn;
 pub mod witness;

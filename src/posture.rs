@@ -5,7 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::ecs::{EcsConfig, Setting, Wish};
-use crate::config::settings::{Mode, Settings};
+use crate::config::settings::{Awsvpc, Mode, Settings};
 use crate::config::shown;
 use crate::guarantee::Guarantee;
 
@@ -39,6 +39,7 @@ impl Posture {
             .map(|guarantee| {
                 let (required, reason) = match guarantee {
                     Guarantee::ImdsBlock => imds_block(settings, ecs),
+                    Guarantee::AwsvpcImdsBlock => awsvpc_imds_block(settings, ecs),
                     Guarantee::TaskCredentials => task_credentials(settings, ecs),
                     Guarantee::LoopbackShield => loopback_shield(settings, ecs),
                     Guarantee::IntrospectionShield => introspection_shield(ecs),
@@ -84,12 +85,22 @@ impl Posture {
         let asked = |guarantee| earlier.decisions.iter().find(|d| d.guarantee == guarantee);
         let needed = asked(Guarantee::TaskCredentials).is_some_and(|d| d.required);
         for decision in &mut self.decisions {
-            let Some(earlier) = asked(decision.guarantee) else {
+            let earlier = match decision.guarantee {
+                // A program that did not know of tasks kept containers away.
+                of @ Guarantee::AwsvpcImdsBlock => {
+                    asked(of).or_else(|| asked(Guarantee::ImdsBlock))
+                }
+                of => asked(of),
+            };
+            let Some(earlier) = earlier else {
                 continue;
             };
             decision.impossible.clone_from(&earlier.impossible);
             let by_inputs = match decision.guarantee {
                 Guarantee::ImdsBlock => settings.imds.block == Mode::Auto,
+                Guarantee::AwsvpcImdsBlock => {
+                    settings.imds.block == Mode::Auto && settings.imds.awsvpc != Awsvpc::Never
+                }
                 Guarantee::TaskCredentials => settings.credentials.endpoint == Mode::Auto,
                 Guarantee::LoopbackShield => match settings.credentials.endpoint {
                     Mode::Auto => true,
@@ -112,8 +123,13 @@ impl Posture {
         if settings.imds.block != Mode::Auto {
             return;
         }
-        let undecided = |d: &&mut Decision| d.guarantee == Guarantee::ImdsBlock && !d.required;
-        if let Some(decision) = self.decisions.iter_mut().find(undecided) {
+        let asked = |guarantee| match guarantee {
+            Guarantee::ImdsBlock => true,
+            Guarantee::AwsvpcImdsBlock => settings.imds.awsvpc != Awsvpc::Never,
+            _ => false,
+        };
+        let undecided = |d: &&mut Decision| asked(d.guarantee) && !d.required;
+        for decision in self.decisions.iter_mut().filter(undecided) {
             decision.required = true;
             decision.reason = reason.to_owned();
         }
@@ -130,10 +146,27 @@ impl Posture {
         self
     }
 
+    /// Takes a guarantee out of what is required: what is judged says nothing about it.
+    pub fn leave_out(&mut self, guarantee: Guarantee, reason: &str) {
+        let of = |d: &&mut Decision| d.guarantee == guarantee;
+        for decision in self.decisions.iter_mut().filter(of) {
+            decision.required = false;
+            decision.reason = reason.to_owned();
+        }
+    }
+
     /// The decisions, one a guarantee.
     #[must_use]
     pub fn decisions(&self) -> &[Decision] {
         &self.decisions
+    }
+
+    /// Whether a guarantee is required.
+    #[must_use]
+    pub fn requires(&self, guarantee: Guarantee) -> bool {
+        self.decisions
+            .iter()
+            .any(|d| d.required && d.guarantee == guarantee)
     }
 
     /// The guarantees that are required.
@@ -166,6 +199,16 @@ fn imds_block(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
             ),
         ),
         (Mode::Auto, _) => (wish.effective, describe(wish)),
+    }
+}
+
+fn awsvpc_imds_block(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
+    match settings.imds.awsvpc {
+        Awsvpc::Never => (
+            false,
+            "awsvpc = \"never\" under [imds] in config.toml".into(),
+        ),
+        Awsvpc::Auto | Awsvpc::Audit => imds_block(settings, ecs),
     }
 }
 

@@ -340,3 +340,39 @@ fn when_it_is_turned_off_the_rules_go() {
         "{text}"
     );
 }
+
+#[test]
+fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
+    let slice = TaskSlice::new();
+    let lab = Lab::new();
+    lab.write("config.toml", settings(&slice, ""));
+    lab.netguard(["apply"]).output().unwrap();
+    let tasks = || {
+        let output = lab.netguard(["check", "--json"]).output().unwrap();
+        let turn: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        turn["tasks"].as_array().cloned().unwrap_or_default()
+    };
+    assert_eq!(tasks(), Vec::<serde_json::Value>::new(), "nobody runs");
+    let elsewhere = slice.sleeper(&lab.host, "unshare -n");
+    assert_eq!(
+        tasks(),
+        Vec::<serde_json::Value>::new(),
+        "a network of its own"
+    );
+    drop(elsewhere);
+    let plain = "setpriv --bounding-set=-all --inh-caps=-all";
+    let _here = slice.sleeper(&lab.host, plain);
+    let expected = serde_json::json!([{"id": "0f", "mode": "host", "standing": "held"}]);
+    assert_eq!(serde_json::Value::from(tasks()), expected);
+    let _raw = slice.sleeper(&lab.host, "setpriv --bounding-set=-all,+net_raw");
+    assert_eq!(tasks()[0]["powers"], serde_json::json!(["net-raw"]));
+    let text = check(&lab).1;
+    assert!(text.contains("Tasks\n  0f"), "{text}");
+    // The daemon sees as much with the few rights it has.
+    let daemon = lab.start_daemon("");
+    daemon.wait_for_log(HELD, SOON);
+    let status = lab.netguard(["status", "--json"]).run();
+    let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+    assert_eq!(status["tasks"][0]["id"], "0f");
+    assert_eq!(status["tasks"][0]["mode"], "host");
+}

@@ -12,6 +12,7 @@ use lab::Lab;
 use lab::cgroup::TaskSlice;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
+use lab::task::Plan;
 use lab::wait::eventually;
 
 const TIME: Duration = Duration::from_secs(20);
@@ -55,10 +56,14 @@ fn the_units_capabilities_are_enough() {
             "ecs.config",
             "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n",
         );
+        let task = lab.task(Plan::default());
         let daemon = start_with_the_units_rights(&lab);
         let log = daemon.wait_for_log("keeping the rules", TIME);
+        let rules = task.ns.sh("nft list ruleset");
+        assert_eq!(rules.matches(" drop").count(), 2, "{rules}");
         for guarantee in [
-            "imds-block",
+            " imds-block",
+            "awsvpc-imds-block",
             "host-imds-block",
             "loopback-shield",
             "task-credentials",

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::report::{Report, Row, Unit};
 use crate::window::{PACKETS, WINDOW};
-use crate::{attack, defence::Defence, idle, sealed, start, storm, verify};
+use crate::{attack, defence::Defence, idle, sealed, start, storm, tasks, verify};
 
 /// One line of the last table.
 #[derive(Debug, Serialize)]
@@ -110,6 +110,16 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
             "start to proved",
             "≤ 50 ms",
             at_most(report.row(start::ID, start::WHO, start::WHAT), 50e-3),
+        ),
+        goal(
+            "one pass over 500 tasks",
+            "≤ 50 ms",
+            at_most(report.row(tasks::ID, tasks::PASS, &tasks::over(500)), 50e-3),
+        ),
+        goal(
+            "a task's block: taken out to back",
+            "p50 ≤ 5 ms",
+            at_most(report.row(tasks::ID, tasks::REPAIR, tasks::CLOSED), 5e-3),
         ),
     ]
 }

@@ -27,6 +27,7 @@ mod saved;
 mod sealed;
 mod start;
 mod storm;
+mod tasks;
 mod time;
 mod verify;
 mod window;
@@ -81,6 +82,7 @@ fn measures() -> Vec<(&'static str, Measure)> {
     measures.push((apply::ID, Box::new(apply::measure)));
     measures.push((saved::ID, Box::new(saved::measure)));
     measures.push((start::ID, Box::new(start::measure)));
+    measures.push((tasks::ID, Box::new(tasks::measure)));
     measures.push((idle::ID, Box::new(idle::measure)));
     measures
 }

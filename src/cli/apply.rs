@@ -1,9 +1,11 @@
 //! `ecs-netguard apply`: one turn.
 
 use super::{Common, Exit, need_net_admin, print_json, show};
+use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::kernel::lock::Lock;
 use crate::state::Store;
+use crate::tasks;
 use crate::turn::{self, Hands, Target};
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
@@ -13,7 +15,11 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
     inputs.require_readable()?;
     let posture = inputs.posture();
-    let target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let pass = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
+    if posture.requires(Guarantee::AwsvpcImdsBlock) {
+        target.tasks = pass.tasks;
+    }
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},

@@ -6,11 +6,13 @@ use clap::Args;
 
 use super::saved::{self, Files};
 use super::{Common, Exit, need_net_admin, print_json, show};
+use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::kernel::facts::Facts;
 use crate::posture::Posture;
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
+use crate::tasks;
 use crate::turn::{self, Outcome, Proof, Target};
 
 #[derive(Debug, Args)]
@@ -34,7 +36,10 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     inputs.require_readable()?;
     need_net_admin("check")?;
     let posture = inputs.posture();
-    let target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
+    if posture.requires(Guarantee::AwsvpcImdsBlock) {
+        target.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
+    }
     let mut turn = turn::check(&target, &posture, &store.state);
     turn.notes
         .extend(warning.into_iter().chain(inputs.warnings));
@@ -54,13 +59,17 @@ fn judge(
     inputs: &Inputs,
     rulesets: &[Ruleset],
 ) -> anyhow::Result<Exit> {
-    let posture = match &common.ecs_config {
+    let mut posture = match &common.ecs_config {
         Some(_) => {
             inputs.require_readable()?;
             inputs.posture()
         }
         None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
     };
+    posture.leave_out(
+        Guarantee::AwsvpcImdsBlock,
+        "saved rulesets say nothing of the network namespaces of tasks",
+    );
     let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
     let facts = Facts {
         ipv6: has(Family::V6),
@@ -71,6 +80,7 @@ fn judge(
             .imds
             .host_tasks
             .then(|| saved::tasks(&inputs.settings)),
+        host_tasks: Vec::new(),
         problems: Vec::new(),
     };
     let mut scope = turn::scope(&inputs.settings, &facts);

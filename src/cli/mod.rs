@@ -5,6 +5,7 @@ mod check;
 mod config;
 mod events;
 mod explain;
+mod keep_tasks;
 mod release;
 mod run;
 mod saved;
@@ -151,6 +152,9 @@ enum Command {
     Config(Report),
     /// Remove everything that bears the guard's tag, and restore the sysctls
     Release(release::Arguments),
+    /// Go into tasks' network namespaces for the daemon
+    #[command(hide = true)]
+    KeepTasks,
 }
 
 #[derive(Debug, Args)]
@@ -200,6 +204,7 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         Command::Events(arguments) => events::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
         Command::Release(arguments) => release::run(&common, &arguments),
+        Command::KeepTasks => keep_tasks::run(),
     };
     let exit = result.unwrap_or_else(|error| {
         if let Some(error) = error.downcast_ref::<io::Error>()

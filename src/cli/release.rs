@@ -10,6 +10,7 @@ use crate::kernel::lock::Lock;
 use crate::kernel::nftables::{Socket, seal};
 use crate::posture::Posture;
 use crate::state::{self, Store};
+use crate::tasks;
 use crate::turn::{self, Hands, Target, Turn};
 
 #[derive(Debug, Args)]
@@ -41,6 +42,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         "no iptables is installed, so there are no rules to remove"
     );
     let (tables, unsealed) = remove_seal();
+    let pass = tasks::once::pass(tasks::Wish::Nothing);
     let turns: Vec<Turn> = targets
         .iter()
         .map(|target| {
@@ -71,6 +73,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                     .iter()
                     .map(|table| format!("nftables table inet {table}")),
             )
+            .chain(pass.released)
             .collect(),
         forgotten,
         kept: store
@@ -82,6 +85,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         failures: warning
             .into_iter()
             .chain(unsealed)
+            .chain(pass.tasks.unknown)
             .chain(unforgotten)
             .chain(
                 turns

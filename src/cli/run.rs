@@ -5,18 +5,23 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use super::{Common, Exit, need_net_admin};
+use crate::config::settings::{Awsvpc, Settings};
 use crate::guard::{self, Options};
 use crate::inputs::Inputs;
 use crate::kernel::inherited::Inherited;
 use crate::kernel::lock::Lock;
 use crate::log;
 use crate::status::{self, board::Board};
+use crate::tasks::child::{self, Keeper};
 
 pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
     let inputs = common.inputs();
-    log::start(&Inputs::read_or_keep(&inputs, None, None).settings.log);
+    let settings = Inputs::read_or_keep(&inputs, None, None).settings;
+    log::start(&settings.log);
     let _lock = Lock::take(&common.runtime_dir, "run")?;
+    // While there is one thread: what it gives up no later one has.
+    let (keeper, problem) = keeper(&settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -28,6 +33,8 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         backend: common.backend,
         lacking: common.kernel_lacking,
         board: Arc::clone(&board),
+        keeper,
+        problem,
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &board);
@@ -38,4 +45,17 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();
     result.map(|()| Exit::Held)
+}
+
+/// Starts the process that goes into tasks' namespaces, unless they are to be left alone, and gives up
+/// the power to do that here.
+fn keeper(settings: &Settings) -> anyhow::Result<(Option<Keeper>, Option<String>)> {
+    let keeper = if settings.imds.awsvpc == Awsvpc::Never {
+        None
+    } else {
+        let started = Keeper::start();
+        Some(started.context("start the process that goes into tasks' network namespaces")?)
+    };
+    let problem = child::give_up_powers().context("give up capabilities")?;
+    Ok((keeper, problem))
 }

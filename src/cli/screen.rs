@@ -2,9 +2,10 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::show::word;
+use super::show::{task_lines, word};
 use crate::config::shown_line;
 use crate::status::model::{GuaranteeStatus, Overall, Status};
+use crate::tasks::Task;
 use crate::turn::Standing;
 
 /// How the screen is to look.
@@ -18,6 +19,8 @@ pub(super) struct Look {
 
 const NAME: usize = 22;
 const WORD: usize = 14;
+/// A task's id has 32 digits.
+const TASK: usize = 44;
 
 impl Look {
     /// The whole screen.
@@ -34,6 +37,12 @@ impl Look {
         }
         for guarantee in &status.guarantees {
             self.guarantee(&mut out, guarantee);
+        }
+        if !status.tasks.is_empty() {
+            out.raw("\nTasks");
+        }
+        for task in &status.tasks {
+            self.task(&mut out, task);
         }
         if !status.drifts.is_empty() {
             out.raw("\nLast drifts");
@@ -62,12 +71,7 @@ impl Look {
 
     fn guarantee(&self, out: &mut Text, guarantee: &GuaranteeStatus) {
         let word = word(guarantee.standing);
-        let colour = match guarantee.standing {
-            Standing::Held => GREEN,
-            Standing::Violated => RED,
-            Standing::Undecided => YELLOW,
-            Standing::NotRequired => PLAIN,
-        };
+        let colour = colour_of(guarantee.standing);
         let name = format!("{:<NAME$}", guarantee.name);
         let word = self.painted(colour, &format!("{word:<WORD$}"));
         let indent = 2 + NAME + WORD;
@@ -78,6 +82,15 @@ impl Look {
         }
         for problem in &guarantee.problems {
             out.line(4, &format!("! {problem}"));
+        }
+    }
+
+    fn task(&self, out: &mut Text, task: &Task) {
+        let (line, details) = task_lines(task);
+        let standing = self.painted(colour_of(task.standing), word(task.standing));
+        out.raw(&format!("  {line:<TASK$}{standing}"));
+        for detail in details {
+            out.line(4, &detail);
         }
     }
 
@@ -101,6 +114,15 @@ const fn colour(state: Overall) -> &'static str {
         Overall::NotProtected => RED,
         Overall::Undecided => YELLOW,
         Overall::NotRequired => PLAIN,
+    }
+}
+
+const fn colour_of(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Held => GREEN,
+        Standing::Violated => RED,
+        Standing::Undecided => YELLOW,
+        Standing::NotRequired => PLAIN,
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::io::{self, Write as _};
 
+use crate::config::{shown, shown_line};
 use crate::status::model::Overall;
+use crate::tasks::Task;
 use crate::turn::{Outcome, Standing, Turn};
 
 /// Prints the overall word, a line per guarantee, what was changed or failed, and what to know
@@ -10,6 +12,17 @@ use crate::turn::{Outcome, Standing, Turn};
 pub(super) fn turn(turn: &Turn) -> io::Result<()> {
     outcomes(&turn.outcomes)?;
     let mut out = io::stdout().lock();
+    if !turn.tasks.is_empty() {
+        writeln!(out, "Tasks")?;
+    }
+    for task in &turn.tasks {
+        let word = word(task.standing);
+        let (line, details) = task_lines(task);
+        writeln!(out, "  {line:<44}{word}")?;
+        for detail in details {
+            writeln!(out, "    {detail}")?;
+        }
+    }
     for step in &turn.done {
         writeln!(out, "done: {step}")?;
     }
@@ -51,6 +64,20 @@ pub(super) fn outcomes(outcomes: &[Outcome]) -> io::Result<()> {
 
 fn headline(outcomes: &[Outcome]) -> &'static str {
     Overall::of(outcomes.iter().map(|outcome| outcome.standing)).headline()
+}
+
+/// A task's id and mode, and what is to be known of it.
+pub(super) fn task_lines(task: &Task) -> (String, Vec<String>) {
+    let id = shown(&task.id);
+    let line = format!("{id} ({})", task.mode.name());
+    let problems = task
+        .problems
+        .iter()
+        .map(|problem| format!("! {}", shown_line(problem)));
+    let notes = task.notes.iter().map(|note| shown_line(note));
+    let powers: Vec<String> = task.powers.iter().map(ToString::to_string).collect();
+    let powers = (!powers.is_empty()).then(|| powers.join(", "));
+    (line, problems.chain(notes).chain(powers).collect())
 }
 
 /// How a guarantee stands, in a word.

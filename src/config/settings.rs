@@ -72,10 +72,25 @@ pub struct Imds {
     pub interfaces: Vec<String>,
     /// Whether to block fd00:ec2::254 too; `auto` wherever the kernel has IPv6.
     pub ipv6: Mode,
+    /// Tasks with a network interface of their own.
+    pub awsvpc: Awsvpc,
     /// Whether tasks on the host's own network are kept away too.
     pub host_tasks: bool,
     /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy.
     pub host_tasks_cgroup: String,
+}
+
+/// What to do in the network namespaces of awsvpc tasks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Awsvpc {
+    /// Block there whenever containers are to be blocked.
+    #[default]
+    Auto,
+    /// Look and judge; change nothing.
+    Audit,
+    /// Leave them alone. The daemon then has no power over them at all, from its start on.
+    Never,
 }
 
 impl Default for Imds {
@@ -88,6 +103,7 @@ impl Default for Imds {
                 .map(str::to_owned)
                 .to_vec(),
             ipv6: Mode::Auto,
+            awsvpc: Awsvpc::Auto,
             host_tasks: false,
             // The ECS agent's own on cgroup v2 (agent/taskresource/cgroup/control, `ecstasks.slice`).
             host_tasks_cgroup: "ecstasks.slice".to_owned(),

@@ -3,6 +3,7 @@
 //! One file a guarantee. Everything here is a value computed from [`Scope`]; nothing outside this
 //! folder knows what the instance metadata service is.
 
+pub mod awsvpc_imds_block;
 pub mod host_imds_block;
 pub mod imds_block;
 pub mod introspection_shield;
@@ -30,6 +31,8 @@ pub const TAG_PREFIX: &str = "ecs-netguard: ";
 pub enum Guarantee {
     /// Containers cannot reach the instance metadata service.
     ImdsBlock,
+    /// Tasks with a network interface of their own cannot either.
+    AwsvpcImdsBlock,
     /// `route_localnet=1` does not open the host's loopback services to the network.
     LoopbackShield,
     /// The agent's introspection port answers only the host and the default bridge.
@@ -43,8 +46,9 @@ pub enum Guarantee {
 impl Guarantee {
     /// All guarantees, in the order in which their rules stand in a shared chain: what blocks comes
     /// before what lets through.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::ImdsBlock,
+        Self::AwsvpcImdsBlock,
         Self::HostImdsBlock,
         Self::LoopbackShield,
         Self::IntrospectionShield,
@@ -56,6 +60,7 @@ impl Guarantee {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ImdsBlock => "imds-block",
+            Self::AwsvpcImdsBlock => "awsvpc-imds-block",
             Self::LoopbackShield => "loopback-shield",
             Self::IntrospectionShield => "introspection-shield",
             Self::TaskCredentials => "task-credentials",
@@ -82,6 +87,8 @@ impl Guarantee {
     pub fn claims(self, scope: &Scope) -> Vec<Claim> {
         match self {
             Self::ImdsBlock => imds_block::claims(scope),
+            // What holds in tasks' namespaces no ruleset of the host tells; see crate::tasks.
+            Self::AwsvpcImdsBlock => Vec::new(),
             Self::LoopbackShield => loopback_shield::claims(),
             Self::IntrospectionShield => introspection_shield::claims(scope),
             Self::TaskCredentials => task_credentials::claims(scope),
@@ -94,6 +101,7 @@ impl Guarantee {
     pub fn rules(self, scope: &Scope) -> Rules {
         match self {
             Self::ImdsBlock => imds_block::rules(scope),
+            Self::AwsvpcImdsBlock => Rules::default(),
             Self::LoopbackShield => loopback_shield::rules(scope),
             Self::IntrospectionShield => introspection_shield::rules(scope),
             Self::TaskCredentials => task_credentials::rules(scope),

@@ -22,6 +22,9 @@ pub enum NativeHook {
     Output,
     /// Every packet of this host, once NAT has turned it elsewhere (priority −10).
     OutputTurned,
+    /// Every packet that leaves, after all routing and NAT (priority 300); in a task's own network
+    /// namespace.
+    Postrouting,
     /// The first packet of a connection that comes in (NAT, priority −101).
     NatPrerouting,
     /// The first packet of a connection of this host (NAT, priority −101).
@@ -30,11 +33,12 @@ pub enum NativeHook {
 
 impl NativeHook {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Prerouting,
         Self::Forward,
         Self::Output,
         Self::OutputTurned,
+        Self::Postrouting,
         Self::NatPrerouting,
         Self::NatOutput,
     ];
@@ -52,6 +56,7 @@ impl NativeHook {
             Self::Forward => ("filter", "FORWARD"),
             Self::Output => ("raw", "OUTPUT"),
             Self::OutputTurned => ("filter", "OUTPUT"),
+            Self::Postrouting => ("mangle", "POSTROUTING"),
             Self::NatPrerouting => ("nat", "PREROUTING"),
             Self::NatOutput => ("nat", "OUTPUT"),
         }

@@ -27,6 +27,7 @@ use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
 use crate::status::published::{Published, Sealed};
 use crate::systemd;
+use crate::tasks::{self, Tasks, child::Keeper};
 use crate::turn::{self, Hands, SealState, Target, Turn};
 
 /// How often is tried again what could not be done, or not be read.
@@ -40,7 +41,7 @@ pub(super) enum Cause {
     Inputs,
     Hangup,
     /// The cgroup of the tasks came or went.
-    Tasks,
+    TaskCgroup,
     /// Somebody changed something; the sentinel has put right what was displaced.
     Changes,
 }
@@ -59,7 +60,9 @@ pub(super) struct Guard {
     ordered: Option<Wish>,
     last_wanted: Option<Rules>,
     /// The cgroup of the tasks as the last turn found it.
-    tasks: Option<TaskCgroup>,
+    task_cgroup: Option<TaskCgroup>,
+    /// The tasks that the last turn knew of.
+    tasks: Tasks,
     light: Light,
     /// What the last turn found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
@@ -123,7 +126,8 @@ impl Guard {
             sentinel,
             ordered: None,
             last_wanted: None,
-            tasks: None,
+            task_cgroup: None,
+            tasks: Tasks::default(),
             light: Light::Untried,
             seen: None,
             took: Duration::ZERO,
@@ -166,7 +170,12 @@ impl Guard {
 
     /// Whether a turn now would find what the last one found, all of it held. nf_tables numbers its
     /// commits, so that the same number means the same rules; iptables-legacy numbers nothing.
-    pub(super) fn unchanged(&self) -> bool {
+    pub(super) fn unchanged(&mut self) -> bool {
+        // What it finds is heard as news.
+        let tasks = self.options.keeper.as_mut().and_then(Keeper::nudge);
+        if tasks.is_some_and(|tasks| tasks != self.tasks) {
+            return false;
+        }
         let Some(seen) = self.seen.as_ref().filter(|_| self.sentinel.lives()) else {
             return false;
         };
@@ -200,10 +209,11 @@ impl Guard {
             return false;
         }
         let posture = inputs.posture();
-        if cause == Cause::Tasks {
+        if cause == Cause::TaskCgroup {
             self.seal_at_once(&inputs.settings, &posture);
         }
-        let target = Target::resolve(&inputs.settings, self.options.backend, &posture);
+        let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
+        target.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
         self.store.state.asked = inputs.asked();
@@ -233,7 +243,8 @@ impl Guard {
             .filter(|_| turn.settled() && self.store.is_saved())
             .map(|generation| self.look(generation));
         self.last_wanted = Some(target.wanted);
-        self.tasks = target.task_cgroup;
+        self.task_cgroup = target.task_cgroup;
+        self.tasks = target.tasks;
         true
     }
 
@@ -251,14 +262,37 @@ impl Guard {
     }
 
     /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.
-    pub(super) fn tasks_directory(&self) -> Option<PathBuf> {
-        cgroup::directory(self.tasks.as_ref()?.path())
+    pub(super) fn task_cgroup_directory(&self) -> Option<PathBuf> {
+        cgroup::directory(self.task_cgroup.as_ref()?.path())
     }
 
     /// Whether the cgroup of the tasks is another one than the last turn found.
-    pub(super) fn tasks_moved(&self) -> bool {
-        let tasks = self.tasks.as_ref();
-        tasks.is_some_and(|found| cgroup::tasks(found.path()) != *found)
+    pub(super) fn task_cgroup_moved(&self) -> bool {
+        let known = self.task_cgroup.as_ref();
+        known.is_some_and(|found| cgroup::tasks(found.path()) != *found)
+    }
+
+    /// The tasks, made right where that is new or due.
+    fn look_at_tasks(&mut self, inputs: &Inputs, posture: &Posture, cause: Cause) -> Tasks {
+        let wish = tasks::wish(&inputs.settings, posture);
+        let look = matches!(cause, Cause::Interval | Cause::Hangup);
+        let found = self
+            .options
+            .keeper
+            .as_mut()
+            .map(|keeper| keeper.want(wish, look));
+        match found {
+            _ if !posture.requires(Guarantee::AwsvpcImdsBlock) => Tasks::default(),
+            Some(tasks) => tasks,
+            None => Tasks {
+                running: Vec::new(),
+                unknown: vec![
+                    "the daemon was started with awsvpc = \"never\" and has no power over tasks: \
+                     `systemctl restart ecs-netguard`"
+                        .to_owned(),
+                ],
+            },
+        }
     }
 
     /// Puts up what the turn found, for whoever asks.

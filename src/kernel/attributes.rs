@@ -1,4 +1,4 @@
-//! The attributes of a netlink message, without copying them.
+//! The attributes of netlink messages: taken apart without copying them, and put together.
 
 use netlink_packet_core::{DecodeError, NlasIterator};
 
@@ -23,4 +23,29 @@ pub(super) fn each(bytes: &[u8]) -> impl Iterator<Item = (Result<u16, DecodeErro
 /// A value that is text, without the byte that ends it.
 pub(super) fn text(value: &[u8]) -> &[u8] {
     value.strip_suffix(&[0]).unwrap_or(value)
+}
+
+/// Attributes under construction.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Attributes(pub(super) Vec<u8>);
+
+/// The attribute holds attributes (`NLA_F_NESTED`, linux/netlink.h).
+const NESTED: u16 = 0x8000;
+
+impl Attributes {
+    /// Adds an attribute as it is; `kind` may have flags.
+    pub(super) fn put(mut self, kind: u16, value: &[u8]) -> Self {
+        // A value that long never occurs: names are bounded and expressions are small.
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        self.0.extend(length.to_ne_bytes());
+        self.0.extend(kind.to_ne_bytes());
+        self.0.extend(value);
+        self.0.resize(self.0.len().next_multiple_of(4), 0);
+        self
+    }
+
+    /// Attributes within one.
+    pub(super) fn nest(self, kind: u16, inner: &Self) -> Self {
+        self.put(kind | NESTED, &inner.0)
+    }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::host_tasks::{self, HostTask};
 use super::{cgroup, sysctl};
 use crate::config::settings::Settings;
 use crate::guarantee::TaskCgroup;
@@ -21,6 +22,8 @@ pub struct Facts {
     pub default_bridge: Option<String>,
     /// The cgroup below which all tasks are, where the settings ask for it.
     pub task_cgroup: Option<TaskCgroup>,
+    /// The tasks in it that are on the host's own network.
+    pub host_tasks: Vec<HostTask>,
     /// What of this could not be read, ready for a person.
     pub problems: Vec<String>,
 }
@@ -30,13 +33,18 @@ impl Facts {
     #[must_use]
     pub fn read(settings: &Settings) -> Self {
         let mut problems = Vec::new();
+        let task_cgroup = task_cgroup(settings);
         let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
         Self {
             // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
             ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
             bridges: bridges(),
             default_bridge,
-            task_cgroup: task_cgroup(settings),
+            host_tasks: match &task_cgroup {
+                Some(TaskCgroup::Present(cgroup)) => host_tasks::on_host_network(&cgroup.path),
+                _ => Vec::new(),
+            },
+            task_cgroup,
             problems,
         }
     }

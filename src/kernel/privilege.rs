@@ -1,17 +1,28 @@
 //! What this process may do.
 
-/// Number of CAP_NET_ADMIN in `linux/capability.h`.
+/// Numbers of `linux/capability.h`.
 const CAP_NET_ADMIN: u32 = 12;
+const CAP_SYS_PTRACE: u32 = 19;
 
 /// Whether the process has CAP_NET_ADMIN in effect, which iptables, nft and the sysctl need. Where
 /// that cannot be read, the tools themselves will say.
 #[must_use]
 pub fn has_net_admin() -> bool {
+    has(CAP_NET_ADMIN)
+}
+
+/// Whether the process has CAP_SYS_PTRACE in effect, which seeing the namespaces of others needs.
+#[must_use]
+pub fn has_sys_ptrace() -> bool {
+    has(CAP_SYS_PTRACE)
+}
+
+fn has(capability: u32) -> bool {
     let Ok(status) = std::fs::read_to_string("/proc/self/status") else {
         return true;
     };
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     effective
         .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-        .is_none_or(|mask| mask & (1 << CAP_NET_ADMIN) != 0)
+        .is_none_or(|mask| mask & (1 << capability) != 0)
 }

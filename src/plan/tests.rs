@@ -65,7 +65,7 @@ fn steps(plan: &Plan) -> String {
 }
 
 const BLOCK: [Guarantee; 1] = [Guarantee::ImdsBlock];
-const ALL: [Guarantee; 5] = Guarantee::ALL;
+const ALL: [Guarantee; Guarantee::ALL.len()] = Guarantee::ALL;
 
 #[test]
 fn on_the_way_in_the_sysctl_comes_last() {

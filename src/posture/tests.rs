@@ -116,28 +116,56 @@ fn what_is_kept_is_what_config_toml_does_not_decide() {
         posture.keep(&earlier(text), &settings(config_toml));
         posture.required()
     };
-    use Guarantee::{ImdsBlock, IntrospectionShield, LoopbackShield, TaskCredentials};
+    use Guarantee::{
+        AwsvpcImdsBlock, ImdsBlock, IntrospectionShield, LoopbackShield, TaskCredentials,
+    };
     let block = "ECS_AWSVPC_BLOCK_IMDS=true\n";
     let all = [
         ImdsBlock,
+        AwsvpcImdsBlock,
         LoopbackShield,
         IntrospectionShield,
         TaskCredentials,
     ];
     assert_eq!(kept("", block), all);
-    assert_eq!(kept("[imds]\nblock = \"never\"", block), all[1..]);
+    assert_eq!(kept("[imds]\nblock = \"never\"", block), all[2..]);
+    let bridges = kept("[imds]\nawsvpc = \"never\"", block);
+    assert_eq!((bridges[0], &bridges[1..]), (ImdsBlock, &all[2..]));
     let never = "[credentials]\nendpoint = \"never\"";
-    assert_eq!(kept(never, block), [ImdsBlock, IntrospectionShield]);
+    assert_eq!(
+        kept(never, block),
+        [ImdsBlock, AwsvpcImdsBlock, IntrospectionShield]
+    );
     let always = "[credentials]\nendpoint = \"always\"";
     assert_eq!(kept(always, block), all);
     // The shield was to be skipped, and still is.
     let skip = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n";
-    let unshielded = [ImdsBlock, IntrospectionShield, TaskCredentials];
+    let unshielded = [
+        ImdsBlock,
+        AwsvpcImdsBlock,
+        IntrospectionShield,
+        TaskCredentials,
+    ];
     assert_eq!(kept("", skip), unshielded);
     assert_eq!(kept(always, skip), unshielded);
     // Nothing needed it, so whether it was to be skipped is not known.
     let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
-    assert_eq!(kept(always, off), all[1..]);
+    assert_eq!(kept(always, off), all[2..]);
+}
+
+#[test]
+fn an_upgrade_keeps_the_block_also_for_tasks() {
+    let asked = Posture {
+        decisions: vec![Decision {
+            impossible: None,
+            guarantee: Guarantee::ImdsBlock,
+            required: true,
+            reason: "asked for".into(),
+        }],
+    };
+    let mut posture = Posture::resolve(&Settings::default(), &ecs("", true));
+    posture.keep(&asked, &Settings::default());
+    assert!(posture.requires(Guarantee::AwsvpcImdsBlock));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub fn status(board: &Board) -> Status {
         state,
         stale,
         guarantees: published.map_or_else(Vec::new, |p| p.guarantees.clone()),
+        tasks: published.map_or_else(Vec::new, |p| p.tasks.clone()),
         backends: published.map_or_else(Vec::new, |p| p.backends.clone()),
         seal: published.and_then(|p| p.seal.clone()),
         drifts: board

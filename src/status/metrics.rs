@@ -21,6 +21,7 @@ use super::published::Published;
 use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::posture::Decision;
+use crate::tasks::{Mode as TaskMode, Task};
 use crate::turn::Standing;
 
 /// What `/metrics` answers with.
@@ -50,6 +51,7 @@ pub struct Metrics {
     posture: Family<Labels, Gauge>,
     stopped: Family<Labels, Counter>,
     traps: Gauge,
+    tasks: Family<Labels, Gauge>,
     events: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
     repairs: Family<Labels, Counter>,
@@ -117,6 +119,12 @@ impl Metrics {
                 "config_traps",
                 "Lines of the inputs that mean something else than their writer is likely to think",
                 Gauge::default(),
+            ),
+            tasks: put(
+                r,
+                "tasks",
+                "Tasks that run, by network mode and by how they stand",
+                Family::default(),
             ),
             events: put(r, "events", "Events, by kind", Family::default()),
             drift: put(
@@ -254,6 +262,17 @@ impl Metrics {
         self.note_stopped(published);
         self.note_posture(&published.decisions);
         self.traps.set(published.traps.len() as i64);
+        for mode in TaskMode::ALL {
+            for standing in Standing::ALL {
+                let of = |task: &&Task| task.mode == mode && task.standing == standing;
+                let labels = vec![
+                    ("mode", mode.name().to_owned()),
+                    ("state", standing.name().to_owned()),
+                ];
+                let count = published.tasks.iter().filter(of).count();
+                self.tasks.get_or_create(&labels).set(count as i64);
+            }
+        }
         self.verifications.inc();
         self.verification_duration
             .observe(published.duration.as_secs_f64());

@@ -13,6 +13,7 @@ use crate::event::{Event, rfc3339, rfc3339_maybe};
 use crate::guarantee::Guarantee;
 use crate::posture::Decision;
 use crate::ruleset::Family;
+use crate::tasks::Task;
 use crate::turn::Standing;
 
 /// The version of the answers.
@@ -101,6 +102,9 @@ pub struct Status {
     pub stale: Option<String>,
     /// The guarantees; none before the first turn.
     pub guarantees: Vec<GuaranteeStatus>,
+    /// The tasks that run, and how they stand; empty where none is looked at.
+    #[serde(default)]
+    pub tasks: Vec<Task>,
     /// The iptables programs in use.
     pub backends: Vec<Backend>,
     /// The sealed layer; absent where this daemon has none.

@@ -12,6 +12,7 @@ use crate::inputs::Inputs;
 use crate::kernel::nftables::seal;
 use crate::posture::{Decision, Posture};
 use crate::ruleset::Family;
+use crate::tasks::Task;
 use crate::turn::{self, Standing, Target, Turn};
 
 /// How many intervals of verification may pass without one before what is known counts as old.
@@ -33,6 +34,8 @@ pub struct Published {
     pub guarantees: Vec<GuaranteeStatus>,
     /// What is required and why.
     pub decisions: Vec<Decision>,
+    /// The tasks.
+    pub tasks: Vec<Task>,
     /// The iptables programs.
     pub backends: Vec<Backend>,
     /// The sealed layer.
@@ -147,6 +150,7 @@ impl Published {
             interval: inputs.settings.verify.interval,
             guarantees,
             decisions: posture.decisions().to_vec(),
+            tasks: turn.tasks.clone(),
             backends: backends(turn),
             seal: sealed.seal,
             traps: traps(inputs),

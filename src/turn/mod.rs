@@ -25,6 +25,7 @@ pub(crate) use self::seal::HOST_TASKS;
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
+use crate::guarantee::Guarantee;
 use crate::kernel::iptables::{self, Tool};
 use crate::kernel::nftables::seal::Seal;
 use crate::kernel::sysctl;
@@ -32,6 +33,7 @@ use crate::plan::{Drift, Step};
 use crate::posture::Posture;
 use crate::ruleset::Family;
 use crate::state::{State, Store};
+use crate::tasks::{Mode, Power, Task};
 
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
@@ -53,6 +55,8 @@ pub struct Turn {
     pub found: Vec<Outcome>,
     /// How they stand at its end.
     pub outcomes: Vec<Outcome>,
+    /// The tasks and how they stand.
+    pub tasks: Vec<Task>,
     /// How the seal stands at its end.
     pub seal: SealReport,
     /// The generation of nf_tables that was read last; `None` where that is not to be had.
@@ -190,6 +194,7 @@ pub fn apply(
     let reading = last.unwrap_or(first);
     changes.notes.extend(reading.forget_undone(target, memory));
     changes.notes.extend(reading.dead(target));
+    let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
     let Changes {
         drifts,
         done,
@@ -204,7 +209,8 @@ pub fn apply(
         done,
         failures,
         found,
-        outcomes: outcomes(posture, &proofs, &reading.sealed(target)),
+        tasks: tasks(target, &outcomes),
+        outcomes,
         seal: reading.seal_report(target, sealed.err()),
         generation: reading.generation(),
         unread: reading.unread,
@@ -311,6 +317,25 @@ impl Changes {
     }
 }
 
+/// The tasks with their verdicts. Those on the host's network stand as the one guarantee about all of
+/// them does: no rule tells one from another.
+fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
+    let mut tasks = target.tasks.running.clone();
+    let block = |outcome: &&Outcome| outcome.guarantee == Guarantee::HostImdsBlock;
+    if let Some(block) = outcomes.iter().find(block) {
+        tasks.extend(target.host_tasks.iter().map(|task| Task {
+            id: task.id.clone(),
+            mode: Mode::Host,
+            netns: None,
+            standing: block.standing,
+            problems: Vec::new(),
+            notes: Vec::new(),
+            powers: Power::of(task.capabilities),
+        }));
+    }
+    tasks
+}
+
 /// Reads only.
 #[must_use]
 pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
@@ -332,6 +357,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
         failures: Vec::new(),
         unread: reading.unread,
         found: outcomes.clone(),
+        tasks: tasks(target, &outcomes),
         outcomes,
         notes: notes.collect(),
         repaired: Duration::ZERO,

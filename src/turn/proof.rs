@@ -45,16 +45,20 @@ impl Proof {
         match &self.verdict {
             Verdict::Held => None,
             Verdict::Violated { walk } => {
-                let cause = decision(walk);
-                let packet = walk
-                    .example
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default();
-                Some((
-                    cause.clone(),
-                    format!("not true that {claim}: {packet} is {cause}"),
-                ))
+                let (cause, what) = match &walk.example {
+                    Some(packet) => {
+                        let cause = decision(walk);
+                        let what = format!("{packet} is {cause}");
+                        (cause, what)
+                    }
+                    // What was seen elsewhere than in rules says itself what it is.
+                    None => {
+                        let seen = walk.decisive().map(|step| step.text.clone());
+                        let seen = seen.unwrap_or_else(|| decision(walk));
+                        (seen.clone(), seen)
+                    }
+                };
+                Some((cause, format!("not true that {claim}: {what}")))
             }
             Verdict::Undecided { why, .. } => {
                 Some((why.clone(), format!("cannot decide whether {claim}: {why}")))

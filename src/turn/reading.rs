@@ -67,6 +67,7 @@ impl Reading {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
         let mut proofs = prove(&target.claims, of, &self.host);
         proofs.extend(target.undecidable.iter().map(Proof::impossible));
+        proofs.extend(target.tasks.proofs());
         proofs
     }
 

@@ -6,11 +6,13 @@ use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLo
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, WantedRule, covers};
 use crate::kernel::exec::side_by_side;
 use crate::kernel::facts::Facts;
+use crate::kernel::host_tasks::HostTask;
 use crate::kernel::iptables::{Backend, Tool};
 use crate::kernel::nftables::{generation, wake};
 use crate::posture::{Decision, Posture};
 use crate::prove::Claim;
 use crate::ruleset::{Family, IfacePattern, Net};
+use crate::tasks::Tasks;
 
 /// The rules that are wanted, what they are to prove, and the tools to bring them about.
 #[derive(Debug, Clone, Default)]
@@ -23,6 +25,8 @@ pub struct Target {
     pub undecidable: Vec<(Guarantee, String, String)>,
     /// The cgroup below which all tasks are, where the settings ask for it.
     pub task_cgroup: Option<TaskCgroup>,
+    /// The tasks in it that are on the host's own network.
+    pub host_tasks: Vec<HostTask>,
     /// Whether an ACCEPT may be added where INPUT drops what goes to the agent.
     pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
@@ -31,6 +35,8 @@ pub struct Target {
     pub new_bridges: Vec<IfacePattern>,
     /// Whether the settings ask for the seal.
     pub sealed: bool,
+    /// The tasks, as they were found in their own network namespaces.
+    pub tasks: Tasks,
     /// iptables, and ip6tables where IPv6 is covered.
     pub tools: Vec<Tool>,
     /// The families without a tool, and why.
@@ -49,6 +55,7 @@ impl Target {
         let mut target = Self {
             notes: facts.problems,
             task_cgroup: facts.task_cgroup,
+            host_tasks: facts.host_tasks,
             sysctls: true,
             ..Self::of(settings, posture, &scope)
         };

@@ -7,8 +7,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
+use super::daemon::Daemon;
 use super::namespace::Namespace;
+use super::wait::eventually;
 
 /// Where cgroups are mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -76,6 +79,21 @@ impl TaskSlice {
         let enter = self.container().join("cgroup.procs");
         let script = format!("echo 0 > {}\n{script}", enter.display());
         bash(host, &script)
+    }
+
+    /// A container that sleeps, started by this command (`unshare -n`, or nothing), until the value
+    /// goes.
+    #[track_caller]
+    pub fn sleeper(&self, host: &Namespace, by: &str) -> Daemon {
+        let procs = self.container().join("cgroup.procs");
+        let script = format!("echo 0 > {}; exec {by} sleep 600", procs.display());
+        let sleeper = Daemon::start(host.command("sh").args(["-ec", &script]));
+        // The same process all the way: each of these programs becomes the next.
+        let comm = format!("/proc/{}/comm", sleeper.pid());
+        eventually(Duration::from_secs(10), "the container sleeps", || {
+            fs::read_to_string(&comm).is_ok_and(|comm| comm == "sleep\n")
+        });
+        sleeper
     }
 }
 

@@ -38,6 +38,7 @@ pub mod probe;
 pub mod socket;
 pub mod systemd;
 pub mod tamper;
+pub mod task;
 pub mod topology;
 pub mod wait;
 

@@ -75,6 +75,7 @@ fn sample() -> Status {
             stored: false,
             explanation: "nobody else can change it".into(),
         }),
+        tasks: Vec::new(),
         drifts: vec![drift],
         traps: vec![Trap {
             path: PathBuf::from("/etc/ecs/ecs.config"),

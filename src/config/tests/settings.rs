@@ -27,6 +27,7 @@ fn the_defaults_are_the_documented_ones() {
     block = "auto"
     interfaces = ["docker+", "br-+", "ecs-bridge"]
     ipv6 = "auto"
+    awsvpc = "auto"
     host_tasks = false
     host_tasks_cgroup = "ecstasks.slice"
 
@@ -59,7 +60,8 @@ fn the_defaults_are_the_documented_ones() {
 #[test]
 fn every_key_is_read() {
     let settings = parse(
-        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nhost_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
+        "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nawsvpc='audit'\n\
+         host_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
          [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
@@ -72,6 +74,7 @@ fn every_key_is_read() {
             ipv6: Mode::Never,
             host_tasks: true,
             host_tasks_cgroup: "a/b.slice".into(),
+            awsvpc: Awsvpc::Audit,
         },
         credentials: Credentials {
             endpoint: Mode::Never,

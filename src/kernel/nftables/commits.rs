@@ -5,11 +5,12 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::sys::socket::{MsgFlags, SockFlag, recv};
+use nix::sys::socket::SockFlag;
 
 use super::attributes::{number, text};
 use super::message::Verb;
-use super::socket::{netfilter, split};
+use super::socket::netfilter;
+use crate::kernel::netlink::{self, Next};
 
 /// The group NFNLGRP_NFTABLES (7, linux/netfilter/nfnetlink.h) in a mask of groups.
 const GROUP: u32 = 1 << 6;
@@ -46,7 +47,7 @@ pub struct Heard {
 impl Commits {
     /// Begins to listen.
     ///
-    /// Every rule that changes is told too, so that one large commit overflows the socket's buffer
+    /// Every rule that changes is heard too, so that one large commit overflows the socket's buffer
     /// and the end of it is lost. A filter lets nothing but that end in.
     pub fn listen() -> io::Result<Self> {
         let fd = netfilter(SockFlag::SOCK_NONBLOCK, GROUP)?;
@@ -57,13 +58,42 @@ impl Commits {
         })
     }
 
+    /// Begins to listen also in every other network namespace for which this one has a number.
+    pub fn listen_everywhere() -> io::Result<Self> {
+        let commits = Self::listen()?;
+        netlink::listen_everywhere(commits.fd.as_fd())?;
+        Ok(commits)
+    }
+
+    /// The commits in other namespaces that are waiting, each with the namespace's number; `None`
+    /// where some were lost.
+    pub fn drain_everywhere(&mut self) -> io::Result<Vec<(i32, Option<Commit>)>> {
+        let mut heard = Vec::new();
+        loop {
+            match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
+                (Next::Datagram(bytes), Some(nsid)) => {
+                    for message in netlink::split(bytes) {
+                        let message = message?;
+                        if message.kind == Verb::NewGen.kind() {
+                            let commit = commit(message.port, message.attributes());
+                            heard.push((nsid, Some(commit)));
+                        }
+                    }
+                }
+                (Next::Datagram(_), None) => {}
+                (Next::Lost, _) => heard.push((-1, None)),
+                (Next::Nothing, _) => return Ok(heard),
+            }
+        }
+    }
+
     /// Everything that is waiting; empty where nothing is.
     pub fn drain(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();
         loop {
-            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
-                Ok(length) => {
-                    for message in split(self.buffer.get(..length).unwrap_or_default()) {
+            match netlink::hear(self.fd.as_fd(), &mut self.buffer)? {
+                Next::Datagram(bytes) => {
+                    for message in netlink::split(bytes) {
                         let message = message?;
                         if message.kind == Verb::NewGen.kind() {
                             heard
@@ -72,10 +102,8 @@ impl Commits {
                         }
                     }
                 }
-                Err(Errno::EAGAIN) => return Ok(heard),
-                Err(Errno::ENOBUFS) => heard.lost = true,
-                Err(Errno::EINTR) => {}
-                Err(errno) => return Err(errno.into()),
+                Next::Lost => heard.lost = true,
+                Next::Nothing => return Ok(heard),
             }
         }
     }

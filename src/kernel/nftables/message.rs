@@ -5,15 +5,15 @@
 //! bytes that the kernel gave. Numbers are those of linux/netfilter/nfnetlink.h and
 //! linux/netfilter/nf_tables.h.
 
-use netlink_packet_core::{Emitable as _, NetlinkHeader};
-
+pub(super) use crate::kernel::attributes::Attributes;
+use crate::kernel::netlink;
+pub(super) use crate::kernel::netlink::HEADER;
 use crate::ruleset::Family;
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of every message's type.
 pub(super) const SUBSYSTEM: u16 = 10;
 
-/// Lengths of `struct nlmsghdr` and `struct nfgenmsg`.
-pub(super) const HEADER: usize = 16;
+/// The length of `struct nfgenmsg`.
 pub(super) const NFGENMSG: usize = 4;
 
 /// What a message asks for: `NFT_MSG_…`.
@@ -60,25 +60,7 @@ impl From<Family> for Proto {
     }
 }
 
-/// Attributes under construction.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Attributes(pub(super) Vec<u8>);
-
-/// The attribute holds attributes (`NLA_F_NESTED`, linux/netlink.h).
-const NESTED: u16 = 0x8000;
-
 impl Attributes {
-    /// Adds an attribute as it is; `kind` may have flags.
-    pub(super) fn put(mut self, kind: u16, value: &[u8]) -> Self {
-        // A value that long never occurs: names are bounded and expressions are small.
-        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
-        self.0.extend(length.to_ne_bytes());
-        self.0.extend(kind.to_ne_bytes());
-        self.0.extend(value);
-        self.0.resize(self.0.len().next_multiple_of(4), 0);
-        self
-    }
-
     /// A number; nf_tables has them in network order.
     pub(super) fn number(self, kind: u16, value: u32) -> Self {
         self.put(kind, &value.to_be_bytes())
@@ -89,11 +71,6 @@ impl Attributes {
         let mut bytes = value.as_bytes().to_vec();
         bytes.push(0);
         self.put(kind, &bytes)
-    }
-
-    /// Attributes within one.
-    pub(super) fn nest(self, kind: u16, inner: &Self) -> Self {
-        self.put(kind | NESTED, &inner.0)
     }
 
     /// An expression in a list of them.
@@ -109,24 +86,11 @@ impl Attributes {
 /// Appends a whole message to `bytes`.
 pub(super) fn append(
     bytes: &mut Vec<u8>,
-    (kind, flags, sequence): (u16, u16, u32),
+    message: (u16, u16, u32),
     (family, resource): (u8, u16),
     attributes: &[u8],
 ) {
-    let length = HEADER + NFGENMSG + attributes.len();
-    let mut header = NetlinkHeader::default();
-    header.length = length as u32;
-    header.message_type = kind;
-    header.flags = flags;
-    header.sequence_number = sequence;
-    let start = bytes.len();
-    bytes.resize(start + HEADER, 0);
-    if let Some(place) = bytes.get_mut(start..) {
-        header.emit(place);
-    }
     // Version NFNETLINK_V0.
-    bytes.extend([family, 0]);
-    bytes.extend(resource.to_be_bytes());
-    bytes.extend(attributes);
-    bytes.resize(bytes.len().next_multiple_of(4), 0);
+    let [high, low] = resource.to_be_bytes();
+    netlink::append(bytes, message, &[family, 0, high, low], attributes);
 }

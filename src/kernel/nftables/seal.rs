@@ -7,6 +7,7 @@
 //! (before 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
 mod found;
+pub mod task;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -529,6 +530,7 @@ const fn chain_name(hook: NativeHook) -> &'static str {
         NativeHook::Forward => "forward",
         NativeHook::Output => "output",
         NativeHook::OutputTurned => "output_turned",
+        NativeHook::Postrouting => "postrouting",
         NativeHook::NatPrerouting => "nat_prerouting",
         NativeHook::NatOutput => "nat_output",
     }
@@ -549,6 +551,7 @@ fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
         NativeHook::Forward => ("filter", 2, -10),
         NativeHook::Output => ("filter", 3, -300),
         NativeHook::OutputTurned => ("filter", 3, -10),
+        NativeHook::Postrouting => ("filter", 4, 300),
         NativeHook::NatPrerouting => ("nat", 0, -101),
         NativeHook::NatOutput => ("nat", 3, -101),
     };

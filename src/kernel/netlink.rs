@@ -1,0 +1,313 @@
+//! What all of netlink has in common: opening a socket, asking, and taking datagrams apart.
+//!
+//! Numbers are those of linux/netlink.h.
+
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use netlink_packet_core::{Emitable as _, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
+    bind, getsockname, recv, recvmsg, send, setsockopt, socket, sockopt,
+};
+use nix::sys::time::TimeVal;
+
+/// The length of `struct nlmsghdr`, which begins every message.
+pub(super) const HEADER: usize = 16;
+
+/// The kernel sends dumps in pieces of at most 32 KiB (NLMSG_GOODSIZE and netlink_dump()).
+pub(super) const BUFFER: usize = 64 * 1024;
+
+/// The kernel answers a request before `send` returns; an answer that is missing for this long never
+/// comes.
+const PATIENCE_SECONDS: i64 = 5;
+
+/// More messages of the same answer follow, and: the dump may be inconsistent because something
+/// changed.
+const NLM_F_MULTI: u16 = 0x2;
+const NLM_F_DUMP_INTR: u16 = 0x10;
+
+/// Opens a socket in the calling thread's network namespace; `groups` is a mask of the multicast
+/// groups that it hears.
+pub(super) fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
+    let fd = socket(
+        AddressFamily::Netlink,
+        SockType::Raw,
+        SockFlag::SOCK_CLOEXEC | flags,
+        protocol,
+    )?;
+    bind(fd.as_raw_fd(), &NetlinkAddr::new(0, groups))?;
+    Ok(fd)
+}
+
+/// A socket for requests and their answers.
+#[derive(Debug)]
+pub(super) struct Socket {
+    fd: OwnedFd,
+    port: u32,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl Socket {
+    /// Opens one in the calling thread's network namespace.
+    pub(super) fn open(protocol: SockProtocol) -> io::Result<Self> {
+        Self::from_fd(open(protocol, SockFlag::empty(), 0)?)
+    }
+
+    /// Goes on with a socket that was opened before.
+    pub(super) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let patience = TimeVal::new(PATIENCE_SECONDS, 0);
+        setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
+        let address: NetlinkAddr = getsockname(fd.as_raw_fd())?;
+        Ok(Self {
+            fd,
+            port: address.pid(),
+            sequence: 0,
+            buffer: vec![0; BUFFER],
+        })
+    }
+
+    /// The number by which the kernel knows the socket.
+    pub(super) const fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// The number for the next request: [`Socket::converse`] takes only answers to the last one.
+    pub(super) const fn next(&mut self) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        self.sequence
+    }
+
+    /// Sends the request whose number is the last one given out and reads until its answer is
+    /// complete.
+    pub(super) fn converse(
+        &mut self,
+        bytes: &[u8],
+        each: &mut dyn FnMut(&Message<'_>),
+    ) -> io::Result<()> {
+        self.send(bytes)?;
+        while !self.receive(each)? {}
+        Ok(())
+    }
+
+    /// Sends a request.
+    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+        send(self.fd.as_raw_fd(), bytes, MsgFlags::empty())?;
+        Ok(())
+    }
+
+    /// Reads one datagram; true when the answer is complete. [`io::ErrorKind::Interrupted`] where
+    /// what is listed changed meanwhile.
+    pub(super) fn receive(&mut self, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<bool> {
+        let length = loop {
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+                Err(Errno::EINTR) => {}
+                other => break other?,
+            }
+        };
+        let mut complete = false;
+        for message in split(self.buffer.get(..length).unwrap_or_default()) {
+            let message = message?;
+            if message.sequence != self.sequence {
+                continue;
+            }
+            if message.flags & NLM_F_DUMP_INTR != 0 {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if let Some(end) = message.end() {
+                return end.map(|()| true);
+            }
+            each(&message);
+            // What is no part of a dump is the whole answer.
+            complete |= message.flags & NLM_F_MULTI == 0;
+        }
+        Ok(complete)
+    }
+
+    /// Hands every message that is waiting to `each`; waits for none.
+    pub(super) fn drain(&mut self, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<()> {
+        while let Next::Datagram(bytes) = hear(self.fd.as_fd(), &mut self.buffer)? {
+            for message in split(bytes) {
+                each(&message?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a look for a notification finds.
+pub(super) enum Next<'a> {
+    /// A datagram.
+    Datagram(&'a [u8]),
+    /// Some did not fit into the socket's buffer.
+    Lost,
+    /// There is none.
+    Nothing,
+}
+
+/// Reads one datagram where one is waiting.
+pub(super) fn hear<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> io::Result<Next<'a>> {
+    loop {
+        match recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
+            Ok(length) => return Ok(Next::Datagram(buffer.get(..length).unwrap_or_default())),
+            Err(Errno::EAGAIN) => return Ok(Next::Nothing),
+            Err(Errno::ENOBUFS) => return Ok(Next::Lost),
+            Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+}
+
+/// Lets a socket hear the groups that it joined in every network namespace for which its own has a
+/// number. Needs CAP_NET_BROADCAST.
+pub(super) fn listen_everywhere(fd: BorrowedFd<'_>) -> io::Result<()> {
+    let on: libc::c_int = 1;
+    // SAFETY: the option takes an int, which the kernel copies.
+    let result = unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::SOL_NETLINK,
+            libc::NETLINK_LISTEN_ALL_NSID,
+            std::ptr::from_ref(&on).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result)?;
+    Ok(())
+}
+
+/// As [`hear`], with the number (nsid) of the namespace that it came from; `None` is the socket's
+/// own.
+pub(super) fn hear_from<'a>(
+    fd: BorrowedFd<'_>,
+    buffer: &'a mut [u8],
+) -> io::Result<(Next<'a>, Option<i32>)> {
+    let mut space = nix::cmsg_space!(libc::c_int);
+    let length = {
+        let mut into = [IoSliceMut::new(buffer)];
+        let (fd, flags) = (fd.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
+        let received = loop {
+            match recvmsg::<NetlinkAddr>(fd, &mut into, Some(&mut space), flags) {
+                Err(Errno::EINTR) => {}
+                other => break other,
+            }
+        };
+        match received {
+            Ok(message) => {
+                let number = message.cmsgs()?.find_map(|message| match message {
+                    ControlMessageOwned::Unknown(message)
+                        if message.cmsg_header.cmsg_level == libc::SOL_NETLINK
+                            && message.cmsg_header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID =>
+                    {
+                        message.data_bytes.first_chunk().copied()
+                    }
+                    _ => None,
+                });
+                Ok((message.bytes, number.map(i32::from_ne_bytes)))
+            }
+            Err(errno) => Err(errno),
+        }
+    };
+    match length {
+        Ok((length, from)) => {
+            let bytes = buffer.get(..length).unwrap_or_default();
+            Ok((Next::Datagram(bytes), from))
+        }
+        Err(Errno::EAGAIN) => Ok((Next::Nothing, None)),
+        Err(Errno::ENOBUFS) => Ok((Next::Lost, None)),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// A message of the kernel, as it came.
+#[derive(Debug)]
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) flags: u16,
+    pub(super) sequence: u32,
+    /// The port of the socket that brought it about.
+    pub(super) port: u32,
+    /// What stands behind `struct nlmsghdr`.
+    pub(super) payload: &'a [u8],
+}
+
+impl Message<'_> {
+    /// Whether this ends an answer: by a result, or by an error.
+    pub(super) fn end(&self) -> Option<io::Result<()>> {
+        match self.kind {
+            NLMSG_DONE => Some(Ok(())),
+            NLMSG_ERROR => {
+                let code = self.payload.first_chunk().copied().map(i32::from_ne_bytes);
+                Some(match code {
+                    Some(0) => Ok(()),
+                    Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+                    None => Err(io::ErrorKind::InvalidData.into()),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The messages in a datagram. A malformed one gives an error and is the last.
+pub(super) fn split(datagram: &[u8]) -> impl Iterator<Item = io::Result<Message<'_>>> {
+    let mut rest = datagram;
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
+        let header = match NetlinkBuffer::new_checked(rest) {
+            Ok(header) => header,
+            Err(error) => {
+                rest = &[];
+                let error = io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+                return Some(Err(error));
+            }
+        };
+        let length = header.length() as usize;
+        let message = Message {
+            kind: header.message_type(),
+            flags: header.flags(),
+            sequence: header.sequence_number(),
+            port: header.port_number(),
+            payload: rest.get(HEADER..length).unwrap_or_default(),
+        };
+        // Messages are padded to four bytes (NLMSG_ALIGN).
+        rest = rest
+            .get(length.next_multiple_of(4).max(4)..)
+            .unwrap_or_default();
+        Some(Ok(message))
+    })
+}
+
+/// Appends a whole message to `bytes`: `fixed` is the structure that begins messages of its kind.
+pub(super) fn append(
+    bytes: &mut Vec<u8>,
+    (kind, flags, sequence): (u16, u16, u32),
+    fixed: &[u8],
+    attributes: &[u8],
+) {
+    let length = HEADER + fixed.len() + attributes.len();
+    let mut header = NetlinkHeader::default();
+    header.length = length as u32;
+    header.message_type = kind;
+    header.flags = flags;
+    header.sequence_number = sequence;
+    let start = bytes.len();
+    bytes.resize(start + HEADER, 0);
+    if let Some(place) = bytes.get_mut(start..) {
+        header.emit(place);
+    }
+    bytes.extend(fixed);
+    bytes.extend(attributes);
+    bytes.resize(bytes.len().next_multiple_of(4), 0);
+}

@@ -1,0 +1,220 @@
+//! What the host's network namespace knows of others: the numbers that it gave them (nsid), the
+//! ports of its bridges that lead there, and what happens in them.
+//!
+//! Numbers are those of linux/net_namespace.h, linux/rtnetlink.h and linux/if_link.h.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _};
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use nix::sys::socket::SockProtocol;
+
+use super::attributes::{Attributes, each, text};
+use super::netlink;
+
+const RTM_GETLINK: u16 = 18;
+const RTM_NEWNSID: u16 = 88;
+const RTM_GETNSID: u16 = 90;
+const NETNSA_NSID: u16 = 1;
+const NETNSA_FD: u16 = 3;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_INFO_KIND: u16 = 1;
+/// The lengths of `struct ifinfomsg` and of `struct rtgenmsg`, which is padded.
+const IFINFOMSG: usize = 16;
+const RTGENMSG: usize = 4;
+/// `IFF_LOOPBACK` of linux/if.h.
+const LOOPBACK: u32 = 8;
+
+/// An interface and where its other end is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cable {
+    /// Its number.
+    pub index: u32,
+    /// Its name.
+    pub name: String,
+    /// What made it; absent for physical ones.
+    pub kind: Option<String>,
+    /// Whether it is the loopback.
+    pub loopback: bool,
+    /// The number of the bridge that it is a port of.
+    pub master: Option<u32>,
+    /// The number (nsid) of the namespace in which its other end is, where that is another one.
+    pub leads_to: Option<i32>,
+}
+
+/// A socket that asks for all this in the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Peers(netlink::Socket);
+
+/// Which namespaces bridges lead into, by nsid.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// The bridge's name, and the namespaces its ports lead into.
+    pub bridges: BTreeMap<String, BTreeSet<i32>>,
+}
+
+impl Ports {
+    /// Sorts the interfaces of the host.
+    #[must_use]
+    pub fn of(cables: &[Cable]) -> Self {
+        let mut bridges: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
+        let names: BTreeMap<u32, &str> =
+            cables.iter().map(|c| (c.index, c.name.as_str())).collect();
+        for cable in cables {
+            let bridge = cable.master.and_then(|master| names.get(&master));
+            if let (Some(bridge), Some(nsid)) = (bridge, cable.leads_to) {
+                bridges
+                    .entry((*bridge).to_owned())
+                    .or_default()
+                    .insert(nsid);
+            }
+        }
+        Self { bridges }
+    }
+
+    /// Whether a port of this bridge leads into that namespace.
+    #[must_use]
+    pub fn leads(&self, bridge: &str, nsid: i32) -> bool {
+        self.bridges
+            .get(bridge)
+            .is_some_and(|ids| ids.contains(&nsid))
+    }
+
+    /// Whether a port of any other bridge does.
+    #[must_use]
+    pub fn leads_otherwise(&self, but: &str, nsid: i32) -> bool {
+        let mut others = self.bridges.iter().filter(|(name, _)| *name != but);
+        others.any(|(_, ids)| ids.contains(&nsid))
+    }
+}
+
+impl Peers {
+    /// Opens it in the calling thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        netlink::Socket::open(SockProtocol::NetlinkRoute).map(Self)
+    }
+
+    /// The number that this namespace gave to another; `None` where it knows nothing of it.
+    pub fn nsid(&mut self, other: impl AsFd) -> io::Result<Option<i32>> {
+        let fd = other.as_fd().as_raw_fd().cast_unsigned();
+        let attributes = Attributes::default().put(NETNSA_FD, &fd.to_ne_bytes());
+        let mut found = None;
+        let header = [0; RTGENMSG];
+        self.ask(
+            RTM_GETNSID,
+            0,
+            &header,
+            &attributes,
+            &mut |kind, payload| {
+                if kind == RTM_NEWNSID {
+                    found = nsid_in(payload);
+                }
+            },
+        )?;
+        Ok(found)
+    }
+
+    /// Gives another namespace a number here, so that what happens there is heard, and says which.
+    /// That does not keep it alive.
+    pub fn number(&mut self, other: impl AsFd) -> io::Result<Option<i32>> {
+        let fd = other.as_fd().as_raw_fd().cast_unsigned();
+        // NETNSA_NSID_NOT_ASSIGNED: any that is free.
+        let any = (-1_i32).to_ne_bytes();
+        let attributes = Attributes::default()
+            .put(NETNSA_NSID, &any)
+            .put(NETNSA_FD, &fd.to_ne_bytes());
+        let header = [0; RTGENMSG];
+        let asked = self.ask(RTM_NEWNSID, NLM_F_ACK, &header, &attributes, &mut |_, _| {});
+        match asked {
+            // Somebody gave it one meanwhile.
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+        self.nsid(other)
+    }
+
+    /// All interfaces here.
+    pub fn cables(&mut self) -> io::Result<Vec<Cable>> {
+        /// How often the list is read again because it changed meanwhile.
+        const ATTEMPTS: usize = 5;
+        let mut last = None;
+        for _ in 0..ATTEMPTS {
+            let mut cables = Vec::new();
+            let nothing = Attributes::default();
+            let header = [0; IFINFOMSG];
+            let asked = self.ask(
+                RTM_GETLINK,
+                NLM_F_DUMP,
+                &header,
+                &nothing,
+                &mut |_, payload| {
+                    cables.extend(cable(payload));
+                },
+            );
+            match asked {
+                Ok(()) => return Ok(cables),
+                // What has changed by then is told as an event; this is good enough to look by.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => last = Some(error),
+                Err(error) => return Err(error),
+            }
+            self.0 = netlink::Socket::open(SockProtocol::NetlinkRoute)?;
+        }
+        Err(last.unwrap_or_else(|| io::ErrorKind::Interrupted.into()))
+    }
+
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        header: &[u8],
+        attributes: &Attributes,
+        each: &mut dyn FnMut(u16, &[u8]),
+    ) -> io::Result<()> {
+        let mut request = Vec::with_capacity(64);
+        let message = (kind, NLM_F_REQUEST | flags, self.0.next());
+        netlink::append(&mut request, message, header, &attributes.0);
+        self.0
+            .converse(&request, &mut |message| each(message.kind, message.payload))
+    }
+}
+
+/// The nsid in a message about one; -1 stands for none.
+fn nsid_in(payload: &[u8]) -> Option<i32> {
+    let attributes = payload.get(RTGENMSG..)?;
+    let nsid = each(attributes).find(|(kind, _)| matches!(kind, Ok(NETNSA_NSID)));
+    let nsid = nsid.and_then(|(_, value)| number(value))?.cast_signed();
+    (nsid >= 0).then_some(nsid)
+}
+
+fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
+fn cable(payload: &[u8]) -> Option<Cable> {
+    let (header, attributes) = payload.split_at_checked(IFINFOMSG)?;
+    let mut cable = Cable {
+        index: number(header.get(4..)?)?,
+        loopback: number(header.get(8..)?)? & LOOPBACK != 0,
+        ..Cable::default()
+    };
+    let owned = |value| String::from_utf8_lossy(text(value)).into_owned();
+    for (kind, value) in each(attributes) {
+        match kind.ok()? {
+            IFLA_IFNAME => cable.name = owned(value),
+            IFLA_MASTER => cable.master = number(value),
+            IFLA_LINK_NETNSID => cable.leads_to = number(value).map(u32::cast_signed),
+            IFLA_LINKINFO => {
+                let mut nested = each(value);
+                cable.kind = nested
+                    .find(|(number, _)| matches!(number, Ok(IFLA_INFO_KIND)))
+                    .map(|(_, value)| owned(value));
+            }
+            _ => {}
+        }
+    }
+    Some(cable)
+}

@@ -1,0 +1,215 @@
+//! Routes of a network namespace, over rtnetlink: where packets to an address go, and blackholes.
+//!
+//! Numbers are those of linux/rtnetlink.h and linux/fib_rules.h.
+
+use std::io;
+use std::net::IpAddr;
+
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST};
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::SockProtocol;
+
+use super::attributes::{Attributes, each};
+use super::netlink;
+
+/// Who made a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
+/// rtnetlink.h nor iproute2's rt_protos gives to anybody. It is the guard's ownership.
+pub const PROTOCOL: u8 = 169;
+
+const RTM_NEWROUTE: u16 = 24;
+const RTM_DELROUTE: u16 = 25;
+const RTM_GETROUTE: u16 = 26;
+const RTM_GETRULE: u16 = 34;
+const RTA_DST: u16 = 1;
+const RTA_OIF: u16 = 4;
+const RTA_PRIORITY: u16 = 6;
+const RTA_TABLE: u16 = 15;
+const FRA_PRIORITY: u16 = 6;
+const FRA_TABLE: u16 = 15;
+const RT_TABLE_MAIN: u8 = 254;
+const RTN_BLACKHOLE: u8 = 6;
+/// Answer with the table in which the route was found.
+const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
+/// The lengths of `struct rtmsg` and `struct fib_rule_hdr`, which are the same.
+const RTMSG: usize = 12;
+
+/// Where packets to an address go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Nowhere: a route refuses them (blackhole, unreachable, prohibit, throw).
+    Refused,
+    /// Nowhere: there is no route. The first that is added opens the way.
+    None,
+    /// By this interface, as this routing table has it.
+    Out {
+        /// The interface's number.
+        interface: u32,
+        /// The table's number: 254 is main, 255 local.
+        table: u32,
+    },
+    /// The family does not exist in this kernel or namespace.
+    NoFamily,
+}
+
+/// A socket for the routes of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Routes(netlink::Socket);
+
+impl Routes {
+    /// Opens it in the calling thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        netlink::Socket::open(SockProtocol::NetlinkRoute).map(Self)
+    }
+
+    /// Where a packet to `to` goes now, by all rules and tables; with `interface`, the packet of a
+    /// socket that asks for it (SO_BINDTODEVICE, IP_PKTINFO).
+    pub fn way(&mut self, to: IpAddr, interface: Option<u32>) -> io::Result<Way> {
+        let mut attributes = destination(to);
+        if let Some(interface) = interface {
+            attributes = attributes.put(RTA_OIF, &interface.to_ne_bytes());
+        }
+        let header = rtmsg(to, RTM_F_LOOKUP_TABLE);
+        let (mut out, mut table) = (0, 0);
+        let asked = self.ask(RTM_GETROUTE, 0, &header, &attributes, &mut |payload| {
+            for (kind, value) in each(payload.get(RTMSG..).unwrap_or_default()) {
+                let number = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+                match (kind, number) {
+                    (Ok(RTA_OIF), Some(number)) => out = number,
+                    (Ok(RTA_TABLE), Some(number)) => table = number,
+                    _ => {}
+                }
+            }
+        });
+        let Err(error) = asked else {
+            let interface = out;
+            return Ok(Way::Out { interface, table });
+        };
+        match error.raw_os_error().map(Errno::from_raw) {
+            // fib_props[] in net/ipv4/fib_semantics.c, ip6_rt_type_to_error() in net/ipv6/route.c.
+            Some(Errno::EINVAL | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EAGAIN) => {
+                Ok(Way::Refused)
+            }
+            Some(Errno::ENETUNREACH) => Ok(Way::None),
+            Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(Way::NoFamily),
+            _ => Err(error),
+        }
+    }
+
+    /// Adds the guard's blackhole for an address to the main table, or moves it there to where it
+    /// refuses; false where even the first place is not enough.
+    ///
+    /// It goes to the second place first (metric 1): the ECS agent's plugin adds a blackhole of its
+    /// own to the first, also after the guard, and must not find one there (EEXIST fails the task's
+    /// start). Only where another route stands in the first place is that one's place taken.
+    pub fn block(&mut self, to: IpAddr) -> io::Result<bool> {
+        for metric in metrics(to) {
+            let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+            let (header, attributes) = blackhole(to, *metric);
+            self.ask(RTM_NEWROUTE, flags, &header, &attributes, &mut |_| {})?;
+            if !matches!(self.way(to, None)?, Way::Out { .. }) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Takes the guard's blackholes for an address out; false where there are none.
+    pub fn unblock(&mut self, to: IpAddr) -> io::Result<bool> {
+        let mut any = false;
+        for metric in metrics(to) {
+            let (header, attributes) = blackhole(to, *metric);
+            let asked = self.ask(RTM_DELROUTE, NLM_F_ACK, &header, &attributes, &mut |_| {});
+            match asked
+                .as_ref()
+                .map_err(|e| e.raw_os_error().map(Errno::from_raw))
+            {
+                Ok(()) => any = true,
+                Err(Some(Errno::ESRCH | Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP)) => {}
+                Err(_) => asked?,
+            }
+        }
+        Ok(any)
+    }
+
+    /// The priority of the first routing rule that looks into a table.
+    pub fn rule_to(&mut self, family_of: IpAddr, table: u32) -> io::Result<Option<u32>> {
+        let mut header = [0; RTMSG];
+        header[0] = family(family_of);
+        let mut found: Option<u32> = None;
+        let nothing = Attributes::default();
+        self.ask(RTM_GETRULE, NLM_F_DUMP, &header, &nothing, &mut |payload| {
+            let (mut priority, mut of) = (0, payload.get(4).copied().map_or(0, u32::from));
+            for (kind, value) in each(payload.get(RTMSG..).unwrap_or_default()) {
+                let number = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+                match (kind, number) {
+                    (Ok(FRA_PRIORITY), Some(number)) => priority = number,
+                    (Ok(FRA_TABLE), Some(number)) => of = number,
+                    _ => {}
+                }
+            }
+            if of == table {
+                found = found.or(Some(priority));
+            }
+        })?;
+        Ok(found)
+    }
+
+    fn ask(
+        &mut self,
+        kind: u16,
+        flags: u16,
+        header: &[u8],
+        attributes: &Attributes,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> io::Result<()> {
+        let mut request = Vec::with_capacity(64);
+        let message = (kind, NLM_F_REQUEST | flags, self.0.next());
+        netlink::append(&mut request, message, header, &attributes.0);
+        self.0
+            .converse(&request, &mut |message| each(message.payload))
+    }
+}
+
+const fn family(of: IpAddr) -> u8 {
+    match of {
+        IpAddr::V4(_) => libc::AF_INET as u8,
+        IpAddr::V6(_) => libc::AF_INET6 as u8,
+    }
+}
+
+/// `struct rtmsg` for one address: family, length of the destination, and the rest nought.
+fn rtmsg(to: IpAddr, flags: u32) -> [u8; RTMSG] {
+    let mut header = [0; RTMSG];
+    header[0] = family(to);
+    header[1] = if to.is_ipv4() { 32 } else { 128 };
+    header[8..].copy_from_slice(&flags.to_ne_bytes());
+    header
+}
+
+fn destination(to: IpAddr) -> Attributes {
+    match to {
+        IpAddr::V4(to) => Attributes::default().put(RTA_DST, &to.octets()),
+        IpAddr::V6(to) => Attributes::default().put(RTA_DST, &to.octets()),
+    }
+}
+
+/// Where the guard's blackhole may stand. In IPv6 a metric of 0 means 1024, which is the agent's.
+const fn metrics(to: IpAddr) -> &'static [u32] {
+    match to {
+        IpAddr::V4(_) => &[1, 0],
+        IpAddr::V6(_) => &[1],
+    }
+}
+
+/// The guard's own blackhole.
+fn blackhole(to: IpAddr, metric: u32) -> ([u8; RTMSG], Attributes) {
+    let mut header = rtmsg(to, 0);
+    header[4] = RT_TABLE_MAIN;
+    header[5] = PROTOCOL;
+    header[7] = RTN_BLACKHOLE;
+    (
+        header,
+        destination(to).put(RTA_PRIORITY, &metric.to_ne_bytes()),
+    )
+}

@@ -1,0 +1,374 @@
+//! The process that goes into tasks' namespaces: one thread, one loop, no clock but for holding back.
+//!
+//! It looks at everything when the daemon says so, at what is new when the host's interfaces,
+//! the namespaces known to the host, or Docker's handles change, and at one task when something
+//! changed in its namespace. While nothing is wanted it waits for the daemon and hears nothing else.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::inside::Wish;
+use super::protocol::{Happened, Order, Repaired, Told};
+use super::survey::{self, HANDLES, News, Repair, Survey};
+use crate::kernel::channel::Channel;
+use crate::kernel::elsewhere::{Elsewhere, Event};
+use crate::sentinel::fight::{Fights, QUIET, WINDOW};
+
+/// How long changes on the host are gathered before new namespaces are looked for: a task's start
+/// makes a dozen within milliseconds.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Docker mounts a handle a moment after it made the file, and the mount is not told.
+const MOUNTED: Duration = Duration::from_millis(50);
+
+/// How much longer than a look the rest after it is, where there is reason to hold back: so that
+/// looks for new namespaces take at most a quarter of a processor, and a fight with one task a tenth.
+const REST: u32 = 3;
+const REST_IN_FIGHT: u32 = 9;
+
+/// How many repairs of one namespace are told one by one within [`WINDOW`]; the rest are counted.
+const TOLD: usize = 10;
+
+/// Runs until the daemon is gone.
+pub fn run(channel: &Channel) -> io::Result<()> {
+    let mut survey = Survey::open()?;
+    loop {
+        let Some(order) = channel.receive::<Order>()? else {
+            return Ok(());
+        };
+        if order.wish == Wish::Nothing {
+            let news = pass(&mut survey, Wish::Nothing, true);
+            for object in news.released {
+                channel.send(&Told::Happened(Happened::Released(object)))?;
+            }
+            let _told_of_nobody = survey.forget();
+            complete(channel, order, news.troubles)?;
+        } else if !Keeper::open(channel, &mut survey, order)?.keep()? {
+            return Ok(());
+        }
+    }
+}
+
+/// A look; where it fails as a whole, that is what there is to tell.
+fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
+    survey.pass(wish, every).unwrap_or_else(|error| News {
+        troubles: vec![format!("look for the network namespaces of tasks: {error}")],
+        ..News::default()
+    })
+}
+
+fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
+    let number = order.number;
+    channel.send(&Told::Complete { number, troubles })
+}
+
+/// What is heard and kept while something is wanted.
+struct Keeper<'a> {
+    channel: &'a Channel,
+    survey: &'a mut Survey,
+    order: Order,
+    /// Where what happens in other namespaces cannot be heard, why.
+    elsewhere: Result<Elsewhere, String>,
+    handles: Inotify,
+    /// When new namespaces are to be looked for.
+    search: Option<Instant>,
+    /// Not before then.
+    rest: Instant,
+    /// The namespaces to be looked into: since when, and who changed something there.
+    dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
+    tasks: BTreeMap<u64, Trouble>,
+    fights: Fights<u64>,
+}
+
+/// What is remembered of a task that needs repairs.
+struct Trouble {
+    /// Before then it is left alone.
+    rest: Instant,
+    /// Until when repairs of it are followed by a rest.
+    fight: Option<Instant>,
+    told: Vec<Instant>,
+    untold: u64,
+}
+
+impl<'a> Keeper<'a> {
+    fn open(channel: &'a Channel, survey: &'a mut Survey, order: Order) -> io::Result<Self> {
+        // Heard first, looked afterwards: nothing is missed in between.
+        let elsewhere = Elsewhere::listen().map_err(|error| {
+            format!(
+                "changes in tasks' network namespaces are seen at the next verification only: \
+                 listening there (needs CAP_NET_BROADCAST): {error}"
+            )
+        });
+        let handles = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let mut keeper = Self {
+            channel,
+            survey,
+            order,
+            elsewhere,
+            handles,
+            search: None,
+            rest: Instant::now(),
+            dirty: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            fights: Fights::default(),
+        };
+        keeper.watch();
+        keeper.look_at_everything()?;
+        Ok(keeper)
+    }
+
+    /// False where the daemon is gone, true where nothing is wanted any more: the order for that is
+    /// carried out.
+    fn keep(mut self) -> io::Result<bool> {
+        loop {
+            let due = self.due();
+            if self.wait(due)? {
+                let Some(order) = self.channel.receive::<Order>()? else {
+                    return Ok(false);
+                };
+                self.order = order;
+                if order.wish == Wish::Nothing {
+                    let news = pass(self.survey, Wish::Nothing, true);
+                    for object in news.released {
+                        self.channel
+                            .send(&Told::Happened(Happened::Released(object)))?;
+                    }
+                    for netns in self.survey.forget() {
+                        self.channel.send(&Told::Gone(netns))?;
+                    }
+                    complete(self.channel, order, news.troubles)?;
+                    return Ok(true);
+                }
+                self.look_at_everything()?;
+            }
+            self.hear()?;
+            self.tend()?;
+            if self
+                .search
+                .is_some_and(|due| due.max(self.rest) <= Instant::now())
+            {
+                self.look(false)?;
+            }
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn due(&self) -> Option<Instant> {
+        let search = self.search.map(|due| due.max(self.rest));
+        let rests = self.dirty.keys().map(|inode| self.rest_of(*inode));
+        rests.chain(search).min()
+    }
+
+    fn rest_of(&self, inode: u64) -> Instant {
+        let began = self.dirty.get(&inode).map(|(since, _)| *since);
+        let rest = self.tasks.get(&inode).map(|trouble| trouble.rest);
+        rest.max(began).unwrap_or(self.rest)
+    }
+
+    /// Waits for something to happen; true where the daemon said something.
+    fn wait(&self, due: Option<Instant>) -> io::Result<bool> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![
+            readable(self.channel.as_fd()),
+            readable(self.handles.as_fd()),
+        ];
+        if let Ok(elsewhere) = &self.elsewhere {
+            fds.extend(elsewhere.fds().map(readable));
+        }
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
+            let left = due.saturating_duration_since(Instant::now());
+            // Up to the next millisecond, so as not to come too early again and again.
+            let left = left + Duration::from_micros(999);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(fds.first().and_then(PollFd::any).unwrap_or(false))
+    }
+
+    /// Takes note of what happened.
+    fn hear(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let mut lost = false;
+        let events = match &mut self.elsewhere {
+            Ok(elsewhere) => elsewhere.drain()?,
+            Err(_) => Vec::new(),
+        };
+        for event in events {
+            let (nsid, by) = match event {
+                Event::Host => {
+                    self.search.get_or_insert(now + GATHER);
+                    continue;
+                }
+                Event::Lost => {
+                    lost = true;
+                    continue;
+                }
+                Event::Routes(nsid) => (nsid, None),
+                Event::Commit(nsid, commit) => (nsid, Some((commit.pid, commit.comm))),
+            };
+            if let Some(inode) = self.survey.numbered(nsid) {
+                let dirty = self.dirty.entry(inode).or_insert((now, None));
+                dirty.1 = by
+                    .filter(|(pid, _)| *pid != std::process::id())
+                    .or(dirty.1.take());
+            }
+        }
+        if self.handles.read_events().is_ok() {
+            self.watch();
+            self.search.get_or_insert(now + MOUNTED);
+        }
+        if lost {
+            self.look(true)?;
+        }
+        Ok(())
+    }
+
+    /// Watches Docker's directory of handles, or what is there of the way to it.
+    fn watch(&self) {
+        let events =
+            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
+        if let Some(directory) = survey::nearest(Path::new(HANDLES)) {
+            // What is not heard, the daemon's looks at everything find.
+            let _unheard = self.handles.add_watch(directory, events);
+        }
+    }
+
+    /// Looks into the namespaces in which something changed.
+    fn tend(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let inodes: Vec<u64> = self.dirty.keys().copied().collect();
+        for inode in inodes {
+            if self.rest_of(inode) > now {
+                continue;
+            }
+            let Some((since, by)) = self.dirty.remove(&inode) else {
+                continue;
+            };
+            let mut news = News::default();
+            let began = Instant::now();
+            if self.survey.tend(inode, self.order.wish, &mut news).is_err() {
+                // It may be gone; a look for what is new and gone will tell.
+                self.search.get_or_insert(now + GATHER);
+            }
+            for repair in &mut news.repairs {
+                repair.took = since.elapsed();
+            }
+            self.tell(news, by.as_ref(), began.elapsed())?;
+        }
+        Ok(())
+    }
+
+    fn look_at_everything(&mut self) -> io::Result<()> {
+        let mut troubles = self.look(true)?;
+        troubles.extend(self.elsewhere.as_ref().err().cloned());
+        for netns in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.count_up(netns)?;
+        }
+        complete(self.channel, self.order, troubles)
+    }
+
+    fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
+        let began = Instant::now();
+        self.search = None;
+        let mut news = pass(self.survey, self.order.wish, every);
+        let troubles = std::mem::take(&mut news.troubles);
+        for netns in &news.gone {
+            self.tasks.remove(netns);
+            self.dirty.remove(netns);
+        }
+        let took = began.elapsed();
+        self.tell(news, None, took)?;
+        self.rest = Instant::now() + took * REST;
+        Ok(troubles)
+    }
+
+    fn tell(&mut self, news: News, by: Option<&(u32, String)>, took: Duration) -> io::Result<()> {
+        for netns in news.gone {
+            self.channel.send(&Told::Gone(netns))?;
+        }
+        for task in news.changed {
+            self.channel.send(&Told::Task(task))?;
+        }
+        for repair in news.repairs {
+            self.repaired(repair, by, took)?;
+        }
+        for message in news.troubles {
+            self.channel
+                .send(&Told::Happened(Happened::Trouble(message)))?;
+        }
+        Ok(())
+    }
+
+    fn repaired(
+        &mut self,
+        repair: Repair,
+        by: Option<&(u32, String)>,
+        took: Duration,
+    ) -> io::Result<()> {
+        let (now, netns) = (Instant::now(), repair.netns);
+        let name = by.map(|(_, name)| name.as_str());
+        let pause = self.fights.repaired(&netns, name, now);
+        let trouble = self.tasks.entry(netns).or_insert(Trouble {
+            rest: now,
+            fight: None,
+            told: Vec::new(),
+            untold: 0,
+        });
+        // Leaving it alone for long would be to give up; a rest that bounds the cost is enough.
+        if let Some(pause) = pause {
+            trouble.fight = Some(now + QUIET);
+            if pause.first {
+                self.channel.send(&Told::Happened(Happened::Fight(netns)))?;
+            }
+        }
+        if trouble.fight.is_some_and(|until| until > now) {
+            trouble.rest = now + took * REST_IN_FIGHT;
+        }
+        trouble
+            .told
+            .retain(|told| now.duration_since(*told) < WINDOW);
+        if trouble.told.len() >= TOLD {
+            trouble.untold += 1;
+            return Ok(());
+        }
+        trouble.told.push(now);
+        let more = std::mem::take(&mut trouble.untold);
+        self.repair(Repaired {
+            netns,
+            objects: repair.objects,
+            micros: u64::try_from(repair.took.as_micros()).unwrap_or(u64::MAX),
+            by: by.cloned(),
+            more,
+        })
+    }
+
+    fn repair(&self, repaired: Repaired) -> io::Result<()> {
+        self.channel
+            .send(&Told::Happened(Happened::Repaired(repaired)))
+    }
+
+    /// Tells of the repairs that were only counted.
+    fn count_up(&mut self, netns: u64) -> io::Result<()> {
+        let untold = |trouble: &mut Trouble| std::mem::take(&mut trouble.untold);
+        match self.tasks.get_mut(&netns).map(untold) {
+            None | Some(0) => Ok(()),
+            Some(more) => self.repair(Repaired {
+                netns,
+                objects: Vec::new(),
+                micros: 0,
+                by: None,
+                more,
+            }),
+        }
+    }
+}

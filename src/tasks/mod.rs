@@ -1,0 +1,34 @@
+//! The awsvpc tasks that run on this host: found, looked at, and kept from the instance metadata
+//! service within their own network namespaces.
+//!
+//! That needs more power than all the rest of the daemon, so a child process does it ([`keeper`]),
+//! which can do nothing else and is told so little that there is nothing to tell it wrong
+//! ([`protocol`]); the daemon gives that power up ([`child`]).
+
+pub mod child;
+pub mod evidence;
+pub mod inside;
+pub mod keeper;
+pub mod model;
+pub mod once;
+pub mod protocol;
+pub mod survey;
+pub mod told;
+
+pub use self::inside::Wish;
+pub use self::model::{Mode, Power, Task, Tasks};
+
+use crate::config::settings::{Awsvpc, Settings};
+use crate::guarantee::Guarantee;
+use crate::posture::Posture;
+
+/// What the inputs want of the tasks' namespaces.
+#[must_use]
+pub fn wish(settings: &Settings, posture: &Posture) -> Wish {
+    match settings.imds.awsvpc {
+        _ if !posture.requires(Guarantee::AwsvpcImdsBlock) => Wish::Nothing,
+        Awsvpc::Auto => Wish::Keep,
+        Awsvpc::Audit => Wish::Audit,
+        Awsvpc::Never => Wish::Nothing,
+    }
+}

@@ -1,0 +1,219 @@
+//! What is known of a task, as a value that is told, shown and judged. Pure.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::guarantee::Guarantee;
+use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
+use crate::turn::{Proof, Standing};
+
+/// The network mode of a task, as its task definition names it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// A network namespace and an interface of its own.
+    Awsvpc,
+    /// The host's own network.
+    Host,
+}
+
+impl Mode {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Awsvpc, Self::Host];
+
+    /// The word of task definitions, of the API and of metrics.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Awsvpc => "awsvpc",
+            Self::Host => "host",
+        }
+    }
+}
+
+/// What a task can do to get to the metadata service all the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Power {
+    /// CAP_NET_ADMIN: it can delete what blocks it; that is put back.
+    NetAdmin,
+    /// CAP_SYS_ADMIN, as privileged containers have it: it can leave its namespaces.
+    SysAdmin,
+    /// CAP_NET_RAW, which Docker grants by default: it can write frames past every rule.
+    NetRaw,
+}
+
+impl Power {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::NetAdmin, Self::SysAdmin, Self::NetRaw];
+
+    /// The capability's number in linux/capability.h.
+    #[must_use]
+    pub const fn capability(self) -> u32 {
+        match self {
+            Self::NetAdmin => 12,
+            Self::NetRaw => 13,
+            Self::SysAdmin => 21,
+        }
+    }
+
+    /// Those in a mask of capabilities.
+    #[must_use]
+    pub fn of(mask: u64) -> Vec<Self> {
+        let has = |power: &Self| mask & (1 << power.capability()) != 0;
+        Self::ALL.into_iter().filter(has).collect()
+    }
+}
+
+impl fmt::Display for Power {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NetAdmin => "can delete the block (CAP_NET_ADMIN)",
+            Self::SysAdmin => "can leave its namespaces (CAP_SYS_ADMIN)",
+            Self::NetRaw => "can write frames past it (CAP_NET_RAW)",
+        })
+    }
+}
+
+/// A task and how it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Task {
+    /// The ECS task's id; `netns 4026532…` where nothing tells it.
+    pub id: String,
+    /// Its network mode.
+    pub mode: Mode,
+    /// The inode of its network namespace; absent where that is the host's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<u64>,
+    /// Whether it is kept from the metadata service.
+    pub standing: Standing,
+    /// What keeps it from being so, or from being known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub problems: Vec<String>,
+    /// What is to be known besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
+    /// What its processes could do about it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub powers: Vec<Power>,
+}
+
+impl Task {
+    /// The claim about an awsvpc task, with its verdict.
+    #[must_use]
+    pub fn proof(&self) -> Proof {
+        let (id, why) = (&self.id, self.problems.join("; "));
+        let verdict = match self.standing {
+            Standing::Held | Standing::NotRequired => Verdict::Held,
+            Standing::Violated => Verdict::Violated {
+                walk: self.way_out(why),
+            },
+            Standing::Undecided => Verdict::Undecided {
+                why,
+                walk: Walk::default(),
+            },
+        };
+        Proof {
+            guarantee: Guarantee::AwsvpcImdsBlock,
+            claim: format!(
+                "no packet of the {} task {id} reaches the metadata service",
+                self.mode.name()
+            ),
+            verdict,
+            visible: true,
+        }
+    }
+
+    /// The way by which its packets get out.
+    fn way_out(&self, why: String) -> Walk {
+        Walk {
+            steps: vec![Step {
+                hook: Hook::Output,
+                table: "task".to_owned(),
+                chain: self.id.clone(),
+                rule: None,
+                text: why,
+                outcome: Outcome::Matched,
+                note: String::new(),
+            }],
+            ends: vec![End::LetThrough],
+            ..Walk::default()
+        }
+    }
+}
+
+/// What is known of all tasks.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tasks {
+    /// Those that run.
+    pub running: Vec<Task>,
+    /// Why there may be others, or why nothing is known of them.
+    pub unknown: Vec<String>,
+}
+
+impl Tasks {
+    /// The claims about them, with their verdicts.
+    #[must_use]
+    pub fn proofs(&self) -> Vec<Proof> {
+        let awsvpc = self.running.iter().filter(|task| task.mode == Mode::Awsvpc);
+        let mut proofs: Vec<Proof> = awsvpc.map(Task::proof).collect();
+        proofs.extend(self.unknown.iter().map(|why| Proof {
+            guarantee: Guarantee::AwsvpcImdsBlock,
+            claim: "no packet of any other awsvpc task reaches the metadata service".to_owned(),
+            verdict: Verdict::Undecided {
+                why: why.clone(),
+                walk: Walk::default(),
+            },
+            visible: true,
+        }));
+        proofs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(standing: Standing) -> Task {
+        Task {
+            id: "0123".into(),
+            mode: Mode::Awsvpc,
+            netns: Some(4_026_532_000),
+            standing,
+            problems: vec!["routing table 100 has a way".into()],
+            notes: Vec::new(),
+            powers: Power::of(1 << 12 | 1 << 13),
+        }
+    }
+
+    #[test]
+    fn a_violated_task_is_named_with_its_way_out() {
+        let (cause, problem) = task(Standing::Violated).proof().problem().unwrap();
+        assert!(cause.contains("routing table 100"), "{cause}");
+        assert!(problem.contains("the awsvpc task 0123"), "{problem}");
+        assert_eq!(task(Standing::Held).proof().problem(), None);
+    }
+
+    #[test]
+    fn what_is_not_known_is_undecided() {
+        let tasks = Tasks {
+            running: vec![task(Standing::Held)],
+            unknown: vec!["not root".into()],
+        };
+        let problems: Vec<_> = tasks.proofs().iter().filter_map(Proof::problem).collect();
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].1.starts_with("cannot decide"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_task_survives_json() {
+        let json = serde_json::to_string(&task(Standing::Undecided)).unwrap();
+        assert!(
+            json.contains(r#""powers":["net-admin","net-raw"]"#),
+            "{json}"
+        );
+        let back: Task = serde_json::from_str(&json).unwrap();
+        assert_eq!(back, task(Standing::Undecided));
+    }
+}

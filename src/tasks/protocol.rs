@@ -1,0 +1,64 @@
+//! What the daemon and the process that goes into tasks' namespaces say to each other.
+
+use serde::{Deserialize, Serialize};
+
+use super::inside::Wish;
+use super::model::Task;
+
+/// What the daemon wants. Every order asks for a look at everything.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Order {
+    /// Counts up, for the answer.
+    pub number: u64,
+    /// What is wanted from now on.
+    pub wish: Wish,
+}
+
+/// What the daemon is told.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Told {
+    /// A task is new, or something of it is different.
+    Task(Task),
+    /// The task with this namespace is gone.
+    Gone(u64),
+    /// Something happened.
+    Happened(Happened),
+    /// The look at everything that an order asked for is over.
+    Complete {
+        /// The order's number.
+        number: u64,
+        /// What could not be found out.
+        troubles: Vec<String>,
+    },
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Happened {
+    /// Something was put back.
+    Repaired(Repaired),
+    /// The task with this namespace undoes again and again what is put back.
+    Fight(u64),
+    /// This was taken out of a task's namespace.
+    Released(String),
+    /// This could not be done.
+    Trouble(String),
+}
+
+/// What was put back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Repaired {
+    /// The inode of the namespace.
+    pub netns: u64,
+    /// What was missing.
+    pub objects: Vec<String>,
+    /// From hearing of it until it was back, in microseconds.
+    pub micros: u64,
+    /// The process that took it away, where the kernel tells: its number and name.
+    pub by: Option<(u32, String)>,
+    /// How many more repairs of this namespace there were since the last one that was told.
+    pub more: u64,
+}

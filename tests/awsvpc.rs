@@ -1,0 +1,99 @@
+//! Tasks with a network interface of their own: found, judged, and kept from the metadata service in
+//! their own network namespaces.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "test support, as in #[test] functions"
+)]
+
+#[path = "awsvpc/apart.rs"]
+mod apart;
+#[path = "awsvpc/attacks.rs"]
+mod attacks;
+#[path = "awsvpc/found.rs"]
+mod found;
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::task::Task;
+use lab::wait::eventually;
+use serde_json::Value;
+
+const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=false\n";
+
+/// Longer than anything takes on a busy machine.
+const LONG: Duration = Duration::from_secs(20);
+
+/// Cgroups are the machine's, and a process in one of a task's is taken for a task by every daemon:
+/// tests that make them run one after the other.
+static CGROUPS: Mutex<()> = Mutex::new(());
+
+fn alone() -> MutexGuard<'static, ()> {
+    CGROUPS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Starts the daemon and waits for its first proof.
+fn daemon(lab: &Lab) -> Daemon {
+    let daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("keeping the rules with", LONG);
+    daemon
+}
+
+/// What a command that prints JSON says, and its exit code.
+fn json(lab: &Lab, command: &str) -> (Value, i32) {
+    let output = lab.netguard([command, "--json"]).output().unwrap();
+    let value = serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        let error = String::from_utf8_lossy(&output.stderr);
+        panic!("{command}: {e}: {error}")
+    });
+    (value, output.status.code().unwrap())
+}
+
+fn inode(task: &Task) -> u64 {
+    std::fs::metadata(task.ns.netns()).unwrap().ino()
+}
+
+/// The task in the answer of `check` or `status`.
+fn listed(value: &Value, task: &Task) -> Option<Value> {
+    let tasks = value["tasks"].as_array().unwrap();
+    let of = tasks.iter().find(|found| found["netns"] == inode(task));
+    of.cloned()
+}
+
+/// Waits until the daemon holds the block in the task's namespace.
+fn wait_until_held(lab: &Lab, task: &Task) -> Value {
+    eventually(LONG, "the task is held", || {
+        listed(&json(lab, "status").0, task).filter(|found| found["standing"] == "held")
+    })
+}
+
+/// Everything about a namespace's network that the guard could have changed.
+fn everything(ns: &lab::namespace::Namespace) -> String {
+    ns.sh(
+        "ip -N route show table all; ip -N -6 route show table all; ip -N rule; ip -N -6 rule
+        ip -br link; ip -br addr; nft list ruleset; sysctl -a 2>/dev/null | grep '^net\\.ip' |
+            grep -v -e 'addr_gen' -e 'random' -e 'secret' -e 'fib_' | sort",
+    )
+}
+
+/// The child of the daemon.
+fn keeper(daemon: &Daemon) -> i32 {
+    let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
+    let children = std::fs::read_to_string(Path::new(&path)).unwrap();
+    let is_it = |pid: &&str| {
+        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        line.contains("keep-tasks")
+    };
+    let pid = children.split_whitespace().find(is_it);
+    pid.unwrap_or_else(|| panic!("no keeper among {children:?}"))
+        .parse()
+        .unwrap()
+}

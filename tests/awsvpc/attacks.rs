@@ -1,0 +1,167 @@
+//! What a task's own root and its other processes do to reach the metadata service.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::*;
+use crate::lab::imds::{IMDS, IMDS6};
+use crate::lab::namespace::Namespace;
+use crate::lab::task::Plan;
+
+/// Whether a packet of a socket that names its interface gets there.
+fn names_its_interface(lab: &Lab, ns: &Namespace, to: IpAddr) -> bool {
+    let before = lab.counter().arrived();
+    ns.run(move || {
+        use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
+        let family = if to.is_ipv4() {
+            AddressFamily::Inet
+        } else {
+            AddressFamily::Inet6
+        };
+        let fd = socket(family, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).unwrap();
+        setsockopt(&fd, sockopt::BindToDevice, &"eth0".into()).unwrap();
+        let socket = std::net::UdpSocket::from(fd);
+        // EPERM where a rule of the namespace dropped it.
+        let _ = socket.send_to(b"lab", SocketAddr::new(to, 53));
+    });
+    let arrived = || lab.counter().arrived() != before;
+    crate::lab::wait::within(std::time::Duration::from_millis(300), arrived).is_some()
+}
+
+#[test]
+fn a_socket_that_names_its_interface_gets_past_blackholes_and_not_past_the_guard() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    let task = lab.task(Plan::default());
+    assert!(
+        task.ns.role_credentials_v1(IMDS).is_err(),
+        "the agent's blackhole"
+    );
+    for service in [IMDS, IMDS6] {
+        assert!(
+            names_its_interface(&lab, &task.ns, service),
+            "past the blackhole to {service}"
+        );
+    }
+    let (checked, code) = json(&lab, "check");
+    let found = listed(&checked, &task).unwrap();
+    assert_eq!(
+        (found["standing"].as_str(), code),
+        (Some("violated"), 1),
+        "{checked}"
+    );
+    let problem = found["problems"][0].as_str().unwrap();
+    assert!(problem.contains("names its interface ("), "{problem}");
+
+    let daemon = daemon(&lab);
+    wait_until_held(&lab, &task);
+    for service in [IMDS, IMDS6] {
+        assert!(!names_its_interface(&lab, &task.ns, service), "{service}");
+    }
+    assert_eq!(json(&lab, "check").1, 0);
+    drop(daemon);
+}
+
+#[test]
+fn what_the_tasks_root_deletes_is_back() {
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let stop = Arc::new(AtomicBool::new(false));
+    let sender = task.ns.thread({
+        let (stop, to) = (Arc::clone(&stop), SocketAddr::new(IMDS, 53));
+        move || {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+            let mut tried = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                // Refused, while the block stands.
+                let _ = socket.send_to(b"lab", to);
+                tried += 1;
+            }
+            tried
+        }
+    });
+    task.ns.sh(
+        "nft flush ruleset; ip route del blackhole 169.254.169.254/32
+        ip -6 route del blackhole fd00:ec2::254/128",
+    );
+    let log = daemon.wait_for_log("missing in the network namespace of task", LONG);
+    eventually(LONG, "everything is back", || {
+        let shown = task.ns.sh("ip route; ip -6 route; nft list ruleset");
+        shown.matches("blackhole").count() == 2 && shown.matches(" drop").count() == 2
+    });
+    stop.store(true, Ordering::Relaxed);
+    let tried = sender.join().unwrap();
+    println!("{tried} tried, arrived: {:?}", lab.counter().arrived());
+    assert!(log.contains(&format!("netns {}", inode(&task))), "{log}");
+    assert!(task.ns.role_credentials_v1(IMDS).is_err());
+    let events = lab.netguard(["events", "--json"]).run();
+    let drift = events
+        .lines()
+        .find(|line| line.contains("\"awsvpc-imds-block\"") && line.contains("\"drift\""));
+    let drift: Value = serde_json::from_str(drift.unwrap()).unwrap();
+    assert!(drift["repair_seconds"].as_f64().unwrap() > 0.0, "{drift}");
+}
+
+#[test]
+fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    task.ns.sh("ip route add default via 10.0.0.1 table 100; ip rule add to 169.254.169.254 table 100 pref 100");
+    let found = eventually(LONG, "the way around is named", || {
+        let found = listed(&json(&lab, "status").0, &task)?;
+        found["notes"]
+            .to_string()
+            .contains("table 100")
+            .then_some(found)
+    });
+    assert_eq!(found["standing"], "held", "{found}");
+    assert!(
+        found["notes"].to_string().contains("priority 100"),
+        "{found}"
+    );
+    assert!(task.ns.role_credentials_v1(IMDS).is_err());
+    assert_eq!(json(&lab, "check").1, 0);
+}
+
+#[test]
+fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
+    use ecs_netguard::kernel::nftables::{Socket, seal};
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let stop = Arc::new(AtomicBool::new(false));
+    let enemy = task.ns.thread({
+        let stop = Arc::clone(&stop);
+        move || {
+            let mut socket = Socket::open().unwrap();
+            let mut undone = 0_u64;
+            while !stop.load(Ordering::Relaxed) {
+                // Where the guard is quicker than the reading, the next time does it.
+                undone += u64::from(seal::task::take_out(&mut socket).unwrap_or(false));
+            }
+            undone
+        }
+    });
+    let log = daemon.wait_for_log("again and again", LONG);
+    assert!(
+        log.contains(&format!("task netns {}", inode(&task))),
+        "{log}"
+    );
+    stop.store(true, Ordering::Relaxed);
+    println!("undone {} times", enemy.join().unwrap());
+    wait_until_held(&lab, &task);
+    eventually(LONG, "the table is back", || {
+        task.ns.sh("nft list ruleset").matches(" drop").count() == 2
+    });
+    assert_eq!(daemon.log().matches("again and again").count(), 1);
+    assert!(
+        daemon.log().matches("put right").count() < 30,
+        "they are summed up"
+    );
+}

@@ -1,0 +1,157 @@
+//! Which namespaces are tasks', and what is no task's is left alone.
+
+use super::*;
+use crate::lab::imds::IMDS;
+use crate::lab::namespace::{Kind, Namespace};
+use crate::lab::task::{Eni, Plan};
+
+#[test]
+fn what_is_no_task_is_left_as_it_is() {
+    let lab = Lab::new();
+    let stranger = Namespace::new("stranger", Kind::Network).unwrap();
+    stranger
+        .sh("ip link add eth0 type veth peer name other; ip addr add 10.9.9.9/24 dev eth0; ip link set eth0 up");
+    let processes = [&stranger, &lab.docker, &lab.user].map(|ns| {
+        // A process makes a namespace visible to everybody.
+        Daemon::start(ns.command("sleep").arg("infinity"))
+    });
+    let before = [&stranger, &lab.docker, &lab.user].map(everything);
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    assert_eq!([&stranger, &lab.docker, &lab.user].map(everything), before);
+    let (status, _) = json(&lab, "status");
+    assert_eq!(status["tasks"].as_array().unwrap().len(), 1, "{status}");
+    drop(processes);
+}
+
+#[test]
+fn a_task_without_a_port_is_known_by_its_cgroup_and_by_name() {
+    let _alone = alone();
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan {
+        bridged: false,
+        eni: Eni::Macvlan,
+        cgroup: true,
+        setpriv: vec!["--bounding-set=-net_admin,-sys_admin".into()],
+        ..Plan::default()
+    });
+    // Nothing tells of a process that moves into a cgroup.
+    let found = eventually(LONG, "the task is found", || {
+        lab.host
+            .sh("ip link add poke type bridge; ip link del poke");
+        listed(&json(&lab, "status").0, &task)
+    });
+    assert_eq!(found["id"], task.id, "{found}");
+    assert_eq!(found["standing"], "held", "{found}");
+    assert_eq!(found["powers"], serde_json::json!(["net-raw"]), "{found}");
+}
+
+#[test]
+fn a_task_that_cuts_its_cable_is_not_forgotten() {
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    task.ns
+        .sh("ip link del ecs-eth0; nft flush ruleset; ip route del blackhole 169.254.169.254/32");
+    daemon.wait_for_log("missing in the network namespace of task", LONG);
+    assert!(task.ns.role_credentials_v1(IMDS).is_err());
+    wait_until_held(&lab, &task);
+}
+
+#[test]
+fn turned_off_the_guards_part_goes_and_the_agents_stays() {
+    let lab = Lab::new();
+    let blackholed = lab.task(Plan::default());
+    let open = lab.task(Plan {
+        blackholes: false,
+        ..Plan::default()
+    });
+    let before = [&blackholed, &open].map(|task| everything(&task.ns));
+    let mut daemon = daemon(&lab);
+    wait_until_held(&lab, &blackholed);
+    wait_until_held(&lab, &open);
+    assert!(open.ns.role_credentials_v1(IMDS).is_err());
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=false\n");
+    daemon.hangup();
+    daemon.wait_for_log("taken out", LONG);
+    eventually(LONG, "nothing of the guard's is left", || {
+        before == [&blackholed, &open].map(|task| everything(&task.ns))
+    });
+    assert!(open.ns.role_credentials_v1(IMDS).is_ok());
+    assert!(blackholed.ns.role_credentials_v1(IMDS).is_err());
+    eventually(LONG, "no task is listed", || {
+        json(&lab, "status").0["tasks"] == serde_json::json!([])
+    });
+}
+
+#[test]
+fn an_audit_judges_and_changes_nothing() {
+    let lab = Lab::new();
+    lab.write("config.toml", "[imds]\nawsvpc = \"audit\"\n");
+    let task = lab.task(Plan {
+        blackholes: false,
+        ..Plan::default()
+    });
+    let before = everything(&task.ns);
+    let _daemon = daemon(&lab);
+    let (status, code) = json(&lab, "status");
+    let found = listed(&status, &task).unwrap();
+    assert_eq!(
+        (found["standing"].as_str(), code),
+        (Some("violated"), 1),
+        "{status}"
+    );
+    assert_eq!(everything(&task.ns), before);
+}
+
+#[test]
+fn release_takes_out_what_is_in_tasks_too() {
+    let lab = Lab::new();
+    let task = lab.task(Plan {
+        blackholes: false,
+        ..Plan::default()
+    });
+    let before = everything(&task.ns);
+    let mut daemon = daemon(&lab);
+    wait_until_held(&lab, &task);
+    daemon.terminate();
+    assert!(
+        task.ns.role_credentials_v1(IMDS).is_err(),
+        "stopped, the block stays"
+    );
+    let text = lab.netguard(["release"]).run();
+    assert!(text.contains("nftables table inet ecs_netguard"), "{text}");
+    assert_eq!(everything(&task.ns), before);
+    assert!(task.ns.role_credentials_v1(IMDS).is_ok());
+}
+
+#[test]
+fn of_200_tasks_none_is_missed_and_none_kept_alive() {
+    let lab = Lab::new();
+    let daemon = daemon(&lab);
+    let began = std::time::Instant::now();
+    for _ in 0..10 {
+        let tasks: Vec<Task> = (0..20).map(|_| lab.task(Plan::default())).collect();
+        for task in &tasks {
+            eventually(LONG, "the task is kept from the service", || {
+                task.ns.sh("nft list ruleset").matches(" drop").count() == 2
+            });
+        }
+    }
+    println!("200 tasks in {:?}", began.elapsed());
+    // A namespace that somebody keeps alive keeps its end of the cable, and so the host's.
+    eventually(LONG, "all their cables are gone", || {
+        !lab.host.sh("ip -br link").contains("vethe")
+    });
+    eventually(LONG, "no task is listed", || {
+        json(&lab, "status").0["tasks"] == serde_json::json!([])
+    });
+    assert!(
+        !daemon.log().contains("cannot be looked into"),
+        "{}",
+        daemon.log()
+    );
+}

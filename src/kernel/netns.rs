@@ -12,7 +12,6 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CloneFlags, setns};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 
 /// An open network namespace.
@@ -39,6 +38,14 @@ impl Netns {
         }
         let inode = file.metadata()?.ino();
         Ok(Self { file, inode })
+    }
+
+    /// The inode of the namespace of which `path` is a handle, without opening it; `None` where it is
+    /// no handle, as of this one.
+    pub fn identify(&self, path: &Path) -> io::Result<Option<u64>> {
+        let (of, own) = (std::fs::metadata(path)?, self.file.metadata()?);
+        // All handles are files of the one nsfs.
+        Ok((of.dev() == own.dev()).then(|| of.ino()))
     }
 
     /// That of the calling thread.
@@ -72,20 +79,18 @@ impl Netns {
     }
 }
 
-/// The number that the calling thread's network namespace has for as long as the machine runs, unlike
-/// the inode, which is given again; `None` before Linux 5.14.
+/// The number that a socket's network namespace has for as long as the machine runs, unlike the inode,
+/// which is given again; `None` before Linux 5.14.
 #[must_use]
-pub fn cookie() -> Option<u64> {
+pub fn cookie(socket: BorrowedFd<'_>) -> Option<u64> {
     /// asm-generic/socket.h.
     const SO_NETNS_COOKIE: libc::c_int = 71;
-    let flags = SockFlag::SOCK_CLOEXEC;
-    let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, None).ok()?;
     let mut value: u64 = 0;
     let mut length = size_of::<u64>() as libc::socklen_t;
     // SAFETY: the option gives a u64, for which there is room, as `length` says.
     let result = unsafe {
         libc::getsockopt(
-            fd.as_raw_fd(),
+            socket.as_raw_fd(),
             libc::SOL_SOCKET,
             SO_NETNS_COOKIE,
             std::ptr::from_mut(&mut value).cast(),

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsFd as _;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST};
 use nix::errno::Errno;
@@ -11,7 +12,7 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::attributes::{Attributes, each};
-use super::netlink;
+use super::{netlink, netns};
 
 /// Who made a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
 /// rtnetlink.h nor iproute2's rt_protos gives to anybody. It is the guard's ownership.
@@ -60,6 +61,12 @@ impl Routes {
     /// Opens it in the calling thread's network namespace.
     pub fn open() -> io::Result<Self> {
         netlink::Socket::open(SockProtocol::NetlinkRoute).map(Self)
+    }
+
+    /// The cookie of the network namespace, where the kernel has such a thing.
+    #[must_use]
+    pub fn cookie(&self) -> Option<u64> {
+        netns::cookie(self.0.as_fd())
     }
 
     /// Where a packet to `to` goes now, by all rules and tables; with `interface`, the packet of a

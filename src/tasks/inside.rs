@@ -27,6 +27,16 @@ pub enum Wish {
     Keep,
 }
 
+/// What a look saw, for the next one to compare with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What tells the namespace from a later one with the same inode, where the kernel has such a
+    /// thing.
+    pub cookie: Option<u64>,
+    /// The generation of nf_tables at which the native table was whole.
+    pub whole: Option<u32>,
+}
+
 /// What a look found and did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Look {
@@ -36,6 +46,8 @@ pub struct Look {
     pub drop: Option<Drop>,
     /// Why the native table could not be read or written.
     pub no_drop: Option<String>,
+    /// What the next look is to compare with.
+    pub seen: Seen,
     /// What was changed, in words.
     pub done: Vec<String>,
     /// What could not be read or changed.
@@ -56,12 +68,17 @@ pub struct Found {
 }
 
 impl Look {
-    /// Takes it, in the calling thread's network namespace.
+    /// Takes it, in the calling thread's network namespace; `None` where that is not the one that was
+    /// seen before.
     #[must_use]
-    pub fn take(wish: Wish) -> Self {
+    pub fn take(wish: Wish, seen: Seen) -> Option<Self> {
         let mut look = Self::default();
         match Routes::open() {
             Ok(mut routes) => {
+                look.seen.cookie = routes.cookie();
+                if seen.cookie.is_some() && seen.cookie != look.seen.cookie {
+                    return None;
+                }
                 for family in [Family::V4, Family::V6] {
                     if let Err(error) = look.route(&mut routes, family, wish) {
                         look.failures.push(format!("{family} routes: {error}"));
@@ -70,14 +87,14 @@ impl Look {
             }
             Err(error) => look.failures.push(format!("ask for routes: {error}")),
         }
-        let table = Socket::open().and_then(|mut socket| look.table(&mut socket, wish));
+        let table = Socket::open().and_then(|mut socket| look.table(&mut socket, wish, seen.whole));
         if let Err(error) = table {
             look.no_drop = Some(error.to_string());
         }
         if wish != Wish::Nothing && look.drop != Some(Drop::Whole) {
             look.name_interfaces();
         }
-        look
+        Some(look)
     }
 
     fn route(&mut self, routes: &mut Routes, family: Family, wish: Wish) -> io::Result<()> {
@@ -115,7 +132,7 @@ impl Look {
         Ok(())
     }
 
-    fn table(&mut self, socket: &mut Socket, wish: Wish) -> io::Result<()> {
+    fn table(&mut self, socket: &mut Socket, wish: Wish, whole: Option<u32>) -> io::Result<()> {
         let wanted = awsvpc_imds_block::drops();
         if wish == Wish::Nothing {
             if task::take_out(socket)? {
@@ -124,13 +141,19 @@ impl Look {
             }
             return Ok(());
         }
-        let mut drop = task::standing(socket, &wanted)?;
+        if whole.is_some() && socket.generation().ok() == whole {
+            // nf_tables numbers its commits: the same number means the same table.
+            (self.drop, self.seen.whole) = (Some(Drop::Whole), whole);
+            return Ok(());
+        }
+        let (mut generation, mut drop) = task::standing(socket, &wanted)?;
         if wish == Wish::Keep && drop != Drop::Whole {
             task::put(socket, &wanted)?;
             self.done
                 .push("nftables table inet ecs_netguard".to_owned());
-            drop = task::standing(socket, &wanted)?;
+            (generation, drop) = task::standing(socket, &wanted)?;
         }
+        self.seen.whole = (drop == Drop::Whole).then_some(generation);
         self.drop = Some(drop);
         Ok(())
     }

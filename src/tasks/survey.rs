@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
-use super::inside::{Look, Wish};
+use super::inside::{Look, Seen, Wish};
 use super::model::{Mode, Power, Task};
 use crate::guarantee::awsvpc_imds_block::BRIDGE;
-use crate::kernel::netns::{self, Netns};
+use crate::kernel::netns::Netns;
 use crate::kernel::nsid::{Peers, Ports};
 use crate::kernel::privilege;
 use crate::kernel::table;
@@ -34,8 +34,8 @@ pub struct Survey {
 /// A task's network namespace.
 #[derive(Debug)]
 struct Space {
-    /// What tells it from a later one with the same inode, where the kernel has such a thing.
-    cookie: Option<u64>,
+    /// What the last look saw.
+    seen: Seen,
     nsid: Option<i32>,
     /// By which it can be opened.
     handles: Vec<PathBuf>,
@@ -138,14 +138,10 @@ impl Survey {
         };
         let began = Instant::now();
         let ns = open(&space.handles, inode)?;
-        let known = space.cookie;
-        let look = ns.with(&self.home, || {
-            let cookie = known.is_some().then(netns::cookie);
-            // Another namespace got the number: it is not the one that was recognised.
-            let same = cookie.is_none_or(|cookie| cookie == known);
-            same.then(|| Look::take(wish))
-        })?;
+        let known = space.seen;
+        let look = ns.with(&self.home, || Look::take(wish, known))?;
         let Some(look) = look else {
+            // Another namespace got the number: it is not the one that was recognised.
             self.tasks.remove(&inode);
             news.gone.push(inode);
             return Ok(());
@@ -163,6 +159,7 @@ impl Survey {
                 });
             }
         }
+        space.seen = look.seen;
         space.kept = wish == Wish::Keep;
         let (standing, problems, notes) = look.verdict();
         let task = Task {
@@ -183,10 +180,10 @@ impl Survey {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
         for entry in fs::read_dir(HANDLES).into_iter().flatten().flatten() {
             let path = entry.path();
-            match Netns::open(&path) {
-                Ok(ns) => places.entry(ns.inode).or_default().handles.push(path),
+            match self.home.identify(&path) {
+                Ok(Some(inode)) => places.entry(inode).or_default().handles.push(path),
                 // Docker makes the file before it mounts the handle over it.
-                Err(error) if error.kind() == io::ErrorKind::InvalidInput => {}
+                Ok(None) => {}
                 Err(error) if vanished(&error) => {}
                 Err(error) => news
                     .troubles
@@ -257,7 +254,7 @@ impl Survey {
             None => self.peers.number(&ns)?,
         };
         let mut space = Space {
-            cookie: ns.with(&self.home, netns::cookie)?,
+            seen: Seen::default(),
             nsid,
             handles,
             processes: BTreeMap::new(),

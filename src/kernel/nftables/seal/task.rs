@@ -23,14 +23,15 @@ pub enum Standing {
     Absent,
 }
 
-/// Looks.
-pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> io::Result<Standing> {
-    let (_, found) = socket.steady(ATTEMPTS, |socket| find(socket, TABLE))?;
-    Ok(match found {
+/// Looks; with it the generation at which it stood so.
+pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> io::Result<(u32, Standing)> {
+    let (generation, found) = socket.steady(ATTEMPTS, |socket| find(socket, TABLE))?;
+    let standing = match found {
         None => Standing::Absent,
         Some(table) if table.holds(TABLE, wanted) => Standing::Whole,
         Some(_) => Standing::Altered,
-    })
+    };
+    Ok((generation, standing))
 }
 
 /// Makes it in the place of whatever bears its name, in one transaction. Packets counted so far stay

@@ -9,6 +9,7 @@ mod host_tasks;
 mod image;
 mod legacy;
 mod power;
+mod stop;
 mod strict;
 mod upgrade;
 
@@ -48,6 +49,7 @@ pub(crate) const ALL: &[Scenario] = &[
     docker::SCENARIO,
     flush::SCENARIO,
     crash::SCENARIO,
+    stop::SCENARIO,
     upgrade::SCENARIO,
     power::SCENARIO,
     ecs_config::SCENARIO,

@@ -1,5 +1,5 @@
-  ### ecs-netguard: installed from additional-packages/ and started by the reboot above. Proved on this
-  ### machine, and then made to forget it.
+  ### ecs-netguard, installed from additional-packages/: configured, proved on this machine and its new
+  ### kernel, and then made to forget them.
   provisioner "file" {
     source      = "ecs-netguard/config.toml"
     destination = "/tmp/ecs-netguard.toml"

@@ -7,7 +7,8 @@ set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../../.." && pwd)
-work=$root/target/packer
+target=$(realpath -m "${CARGO_TARGET_DIR:-$root/target}")
+work=$target/packer
 PATH=$PATH:/usr/sbin:/sbin
 
 say() {
@@ -21,10 +22,10 @@ fail() {
 if [ "${1:-}" != isolated ]; then
     binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
     "$root/scripts/setup.sh" packer vm qemu rpm
-    "$root/vm-tests/images/packages.sh" "$binary" "$root/target/packer-rpm"
-    tree=$("$root/vm-tests/images/tree.sh" bookworm)
+    "$root/vm-tests/images/packages.sh" "$binary" "$target/packer-rpm"
+    tree=$("$root/vm-tests/images/tree.sh" bookworm "$target/vm")
     image=$("$root/vm-tests/images/disk.sh" "$tree")
-    exec unshare --net "$0" isolated "$root/target/packer-rpm" "$image"
+    exec unshare --net "$0" isolated "$target/packer-rpm" "$image"
 fi
 packages=$2
 image=$3

@@ -57,6 +57,9 @@ const PLACE: &str = "/var/lib/ecs-test";
 /// systemd counts Docker's starts and refuses too many of them in a minute; a test has its reasons.
 pub(crate) const RESTART_DOCKER: &str = "systemctl reset-failed docker; systemctl restart docker";
 
+/// The counter of what containers sent.
+const CONTAINERS: &str = "containers";
+
 /// What each container has sent so far, as the host's end of its link saw it: quicker than asking inside.
 const SENT: &str = "cat /sys/class/net/veth*/statistics/rx_packets";
 
@@ -117,7 +120,7 @@ impl<'a> Host<'a> {
              docker exec two wget -q -O - 'http://[fd00:ec2::254]/latest/meta-data/iam/security-credentials/the-role' | grep -q of-the-instance",
         )?;
         ensure!(
-            host.counter()? > 0,
+            host.counter(CONTAINERS)? > 0,
             "packets that arrived at the metadata service were not counted"
         );
         Ok(())
@@ -177,18 +180,25 @@ impl<'a> Host<'a> {
 
     /// What arrives from now on is counted; what came before was before the guard.
     pub(crate) fn count_from_here(&mut self) -> Result<()> {
-        self.since = self.counter()?;
+        self.since = self.counter(CONTAINERS)?;
         self.arrived = 0;
         Ok(())
     }
 
     /// Packets of containers that arrived at the metadata service since counting began.
     pub(crate) fn arrived(&self) -> Result<u64> {
-        Ok(self.arrived + self.counter()?.saturating_sub(self.since))
+        Ok(self.arrived + self.counter(CONTAINERS)?.saturating_sub(self.since))
     }
 
-    fn counter(&self) -> Result<u64> {
-        let text = self.sh("ip netns exec up nft list counter inet arrived containers")?;
+    /// Packets of the host itself, or of tasks on its network, that arrived there in this boot.
+    pub(crate) fn arrived_from_host(&self) -> Result<u64> {
+        self.counter("host")
+    }
+
+    fn counter(&self, name: &str) -> Result<u64> {
+        let text = self.sh(&format!(
+            "ip netns exec up nft list counter inet arrived {name}"
+        ))?;
         // "… packets 12 bytes 720 …"
         let mut words = text.split_whitespace();
         words

@@ -5,6 +5,7 @@ mod docker;
 mod ecs_config;
 mod first_boot;
 mod flush;
+mod host_tasks;
 mod image;
 mod legacy;
 mod power;
@@ -54,6 +55,7 @@ pub(crate) const ALL: &[Scenario] = &[
     ecs_config::SCENARIO,
     strict::SCENARIO,
     legacy::SCENARIO,
+    host_tasks::SCENARIO,
     image::SCENARIO,
     crash::OUT_OF_MEMORY,
 ];

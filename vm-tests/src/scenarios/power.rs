@@ -40,8 +40,13 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.sh(&format!("sleep 0.{:03}", (round * 137) % 500))?;
         host.none_arrived("before the power went")?;
         host.power_cut()?;
-        came_back(host)?;
+        state_is_whole(host)?;
+        host.wait_for(
+            "the network around the host is there",
+            "systemctl is-active -q test-network",
+        )?;
     }
+    came_back(host)?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()
@@ -51,8 +56,13 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
 /// The guard stands before Docker does, and remembers; nothing of the state was damaged.
 fn came_back(host: &Host<'_>) -> Result<()> {
     host.wait_tasks()?;
-    host.wait_protected()?;
     host.none_arrived("in the boot")?;
+    state_is_whole(host)
+}
+
+/// The guard holds, with the state that it wrote before or with the one that it was writing.
+fn state_is_whole(host: &Host<'_>) -> Result<()> {
+    host.wait_protected()?;
     host.sh("test ! -e /var/lib/ecs-netguard/state.json.aside && jq -e . /var/lib/ecs-netguard/state.json >/dev/null")?;
     Ok(())
 }

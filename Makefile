@@ -68,7 +68,7 @@ vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,cra
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh
 
-packer-test: build ## Bake a virtual machine with Packer, and start two from the image (as root, some six minutes)
+packer-test: build ## Bake virtual machines with Packer, and start others from the images (as root, six to nine minutes)
 	@packaging/packer/qemu/test.sh $(or $(CARGO_TARGET_DIR),target)/release/ecs-netguard
 
 clean: ## Remove what was built

@@ -1,8 +1,8 @@
 #!/bin/sh
-# `make packer-test`, or `test.sh BINARY`: bakes the test machine with Packer's qemu builder and the scripts that bake an AMI,
-# looks at the disk that comes out, starts two machines from it, and has the gate refuse what it must.
-# As root: it makes a root tree, and a network namespace of its own with nothing in it but loopback.
-# What it made, and what machines and Packer said, stays in target/packer.
+# `make packer-test`, or `test.sh BINARY`: bakes the test machine with Packer's qemu builder and the scripts
+# that bake an AMI, looks at the disk that comes out, starts two machines from it, has the gate refuse what
+# it must, and bakes what amazon-ecs-ami makes of the RPM alone. As root: it makes a root tree, and a network
+# namespace of its own with nothing in it but loopback. What machines and Packer said stays in target/packer.
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)

@@ -26,6 +26,7 @@ use lab::http::Request;
 use lab::imds::{CREDENTIALS_ID, IMDS, ROLE as ROLE_NAME, ROLES_PATH};
 use lab::namespace::Namespace;
 use lab::tamper::{Backend, Tamper};
+use lab::task::Plan;
 use lab::wait::eventually;
 
 const ROLE: &str =
@@ -88,6 +89,26 @@ fn main() {
         screen.chapter(attack.title);
         table.push(survive(&screen, &lab, &daemon, &tamper, &attack));
     }
+
+    screen.chapter("A task in awsvpc mode, with the ECS agent's blackhole. That alone is no block");
+    let awsvpc = lab.task(Plan::default());
+    screen.text("a socket that names its interface gets past it, without any privilege:");
+    screen.shell(&awsvpc.ns, "ip route get 169.254.169.254 oif eth0");
+    eventually(PATIENCE, "the guard's drop is in the task", || {
+        awsvpc.ns.sh("nft list ruleset").contains(" drop")
+    });
+    screen.text("so the guard keeps a native drop beside it. The task's root takes both away:");
+    screen.shell(
+        &awsvpc.ns,
+        "nft flush ruleset; ip route del blackhole 169.254.169.254",
+    );
+    let log = daemon.wait_for_log("missing in the network namespace of task", PATIENCE);
+    let line = log
+        .lines()
+        .rfind(|line| line.contains("missing in the network namespace"));
+    screen.text(line.unwrap_or_default());
+    screen.curl(&awsvpc.ns, ROLE);
+    drop(awsvpc);
 
     screen.chapter("Somebody tries to take the seal away");
     let delete = "nft delete table inet ecs_netguard";

@@ -19,6 +19,7 @@ use super::protocol::{Happened, Order, Repaired, Told};
 use super::survey::{self, HANDLES, News, Repair, Survey};
 use crate::kernel::channel::Channel;
 use crate::kernel::elsewhere::{Elsewhere, Event};
+use crate::kernel::memory;
 use crate::sentinel::fight::{Fights, QUIET, WINDOW};
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
@@ -66,7 +67,9 @@ fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
 
 fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
     let number = order.number;
-    channel.send(&Told::Complete { number, troubles })
+    channel.send(&Told::Complete { number, troubles })?;
+    memory::give_back();
+    Ok(())
 }
 
 /// What is heard and kept while something is wanted.

@@ -31,14 +31,8 @@ impl Cgroup {
 
 impl Drop for Cgroup {
     fn drop(&mut self) {
-        // The last process is gone from the table a little before it is gone from the cgroup.
-        let since = Instant::now();
-        while let Err(error) = remove(&self.0) {
-            if since.elapsed() > Duration::from_secs(10) {
-                eprintln!("vm-tests: removing {}: {error}", self.0.display());
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(20));
+        if let Err(error) = remove_soon(&self.0) {
+            eprintln!("vm-tests: removing {}: {error}", self.0.display());
         }
     }
 }
@@ -69,6 +63,19 @@ fn hierarchy(scratch: &Path) -> Result<PathBuf> {
     )
     .context("mounting cgroup2")?;
     Ok(at)
+}
+
+/// Removes a cgroup whose processes are ending: they leave it a little after they were killed.
+fn remove_soon(path: &Path) -> std::io::Result<()> {
+    let since = Instant::now();
+    loop {
+        match remove(path) {
+            Err(_) if since.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            ended => return ended,
+        }
+    }
 }
 
 /// Removes a cgroup and those below it.

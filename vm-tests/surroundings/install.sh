@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")"
 
 install -d /usr/lib/ecs-test /usr/libexec /etc/ecs /var/lib/ecs
-install -m 0755 network.sh probe.sh ecs-tasks.sh stand_in.py /usr/lib/ecs-test/
+install -m 0755 network.sh probe.sh ecs-tasks.sh awsvpc-task.sh stand_in.py /usr/lib/ecs-test/
 install -m 0755 amazon-ecs-init /usr/libexec/amazon-ecs-init
 install -m 0755 cloud-init /usr/bin/cloud-init
 install -m 0644 units/* /etc/systemd/system/

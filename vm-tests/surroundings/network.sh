@@ -43,6 +43,9 @@ table inet arrived {
     }
     chain prerouting {
         type filter hook prerouting priority -300;
+        # A task's own interface does not lead through the host: nothing was forwarded.
+        iifname "eni*" ip daddr 169.254.169.254 goto containers
+        iifname "eni*" ip6 daddr fd00:ec2::254 goto containers
         ip daddr 169.254.169.254 ip ttl 64 counter name host
         ip daddr 169.254.169.254 ip ttl != 64 jump containers
         ip6 daddr fd00:ec2::254 ip6 hoplimit 64 counter name host

@@ -1,5 +1,6 @@
 //! What happens to the machines, written once for all of them.
 
+mod awsvpc_tasks;
 mod crash;
 mod docker;
 mod ecs_config;
@@ -56,6 +57,7 @@ pub(crate) const ALL: &[Scenario] = &[
     strict::SCENARIO,
     legacy::SCENARIO,
     host_tasks::SCENARIO,
+    awsvpc_tasks::SCENARIO,
     image::SCENARIO,
     crash::OUT_OF_MEMORY,
 ];

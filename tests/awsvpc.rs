@@ -15,6 +15,8 @@ mod attacks;
 mod found;
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
+#[path = "awsvpc/labels.rs"]
+mod labels;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

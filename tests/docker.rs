@@ -8,7 +8,8 @@ mod lab;
 use std::time::Duration;
 
 use lab::Lab;
-use lab::docker::{Docker, Programs};
+use lab::daemon::{Daemon, binary, with_paths};
+use lab::docker::{Docker, IMAGE, Programs};
 use lab::imds::ROLE;
 use lab::wait::eventually;
 
@@ -68,6 +69,62 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
             "{from} and {to} are still connected: {answer:?}"
         );
     }
+}
+
+/// As the ECS agent makes one where tasks have no cgroups, its cable cut: a container without a
+/// network, into which an interface is moved.
+#[test]
+fn a_task_is_known_by_the_labels_of_its_pause_container() {
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+    let lab = Lab::builder().without_docker0().build();
+    // Where Docker has it on a host: the handles are below it.
+    let docker = lab.start_docker_with(&Programs::get().unwrap(), &["--exec-root", "/run/docker"]);
+    let arn = format!("com.amazonaws.ecs.task-arn=arn:aws:ecs:eu-central-1:1:task/lab/{ID}");
+    for (name, role, address) in [
+        ("pause", "~internal~ecs~pause", "10.0.0.91"),
+        ("stranger", "app", "10.0.0.92"),
+    ] {
+        let role = format!("com.amazonaws.ecs.container-name={role}");
+        docker.docker(&[
+            "run",
+            "--detach",
+            "--name",
+            name,
+            "--network",
+            "none",
+            "--label",
+            &role,
+            "--label",
+            &arn,
+            IMAGE,
+            "sleep",
+            "1000000",
+        ]);
+        let pid = docker.container_pid(name);
+        let script = format!(
+            "ip link add link ens5 name eni type macvlan mode bridge
+             ip link set eni netns {pid} name eth1
+             nsenter --target {pid} --net sh -ec '
+                ip addr add {address}/24 dev eth1; ip link set eth1 up
+                ip route add default via 10.0.0.1'"
+        );
+        docker.beside("sh").args(["-ec", &script]).run();
+        assert_eq!(docker.wget(name, URL).as_deref(), Ok(ROLE), "the lab");
+    }
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    // Where Docker's mounts and processes are to be seen.
+    let beside = docker.beside(binary().to_str().unwrap()).arg("run");
+    let daemon = Daemon::start(with_paths(beside, &lab));
+    daemon.wait_for_log("keeping the rules", TIME);
+    let status = eventually(TIME, "the task is held", || {
+        let status = lab.netguard(["status", "--json"]).output().unwrap().stdout;
+        let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
+        (status["tasks"][0]["standing"] == "held").then_some(status)
+    });
+    assert_eq!(status["tasks"][0]["id"], ID, "{status}");
+    assert_eq!(status["tasks"].as_array().unwrap().len(), 1, "{status}");
+    assert!(blocked(&docker, "pause"));
+    assert_eq!(docker.wget("stranger", URL).as_deref(), Ok(ROLE));
 }
 
 fn credentials() -> String {

@@ -1,21 +1,14 @@
 //! The other end of the status socket: what `status` and `events` ask with.
 
-use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::pin::Pin;
 use std::time::Duration;
 
-use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper::body::{Bytes, Incoming};
 use serde::de::DeserializeOwned;
-use tokio::net::UnixStream;
 
+use super::get::{self, Failure, piece};
 use super::server::SOCKET;
-use crate::config::shown_message;
 
 /// How long an answer may take. The daemon answers in milliseconds; on a busy machine it may queue.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -92,18 +85,8 @@ impl Client {
 
     /// The whole answer to `GET target`.
     pub async fn get(&self, target: &str) -> Result<Bytes, Error> {
-        let whole = async {
-            let mut body = self.open(target).await?;
-            let mut whole = Vec::new();
-            while let Some(piece) = piece(&mut body).await.transpose() {
-                whole.extend(piece.map_err(|error| self.broken(&error))?);
-                if whole.len() > MAX_ANSWER {
-                    return Err(self.broken(&"the answer is too long"));
-                }
-            }
-            Ok(whole.into())
-        };
-        self.in_time(whole).await
+        self.in_time(target, get::whole(&self.path, target, MAX_ANSWER))
+            .await
     }
 
     /// The answer to `GET target`, which is JSON.
@@ -125,50 +108,31 @@ impl Client {
     pub async fn lines(&self, target: &str) -> Result<Lines, Error> {
         Ok(Lines {
             path: self.path.clone(),
-            body: self.in_time(self.open(target)).await?,
+            body: self.in_time(target, get::open(&self.path, target)).await?,
             buffer: Vec::new(),
         })
     }
 
-    async fn in_time<T>(&self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    async fn in_time<T>(
+        &self,
+        target: &str,
+        work: impl Future<Output = Result<T, Failure>>,
+    ) -> Result<T, Error> {
+        let path = self.path.clone();
         match tokio::time::timeout(PATIENCE, work).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::Unreachable {
-                path: self.path.clone(),
-                why: io::ErrorKind::TimedOut.into(),
-            }),
-        }
-    }
-
-    async fn open(&self, target: &str) -> Result<Incoming, Error> {
-        let stream = UnixStream::connect(&self.path).await.map_err(|why| {
-            let path = self.path.clone();
-            match why.kind() {
+            Ok(Ok(result)) => Ok(result),
+            Ok(Err(Failure::Connect(why))) => Err(match why.kind() {
                 io::ErrorKind::PermissionDenied => Error::Forbidden { path },
                 _ => Error::Unreachable { path, why },
-            }
-        })?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.broken(&error))?;
-        // Ends with the body that it feeds.
-        tokio::spawn(connection);
-        let request = Request::get(target)
-            .header(HOST, "localhost")
-            .body(String::new())
-            .map_err(|error| self.broken(&error))?;
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| self.broken(&error))?;
-        match response.status() {
-            StatusCode::OK => Ok(response.into_body()),
-            status => {
-                let mut body = response.into_body();
-                let why = piece(&mut body).await.ok().flatten().unwrap_or_default();
-                let why = shown_message(&String::from_utf8_lossy(&why));
+            }),
+            Ok(Err(Failure::Status(status, why))) => {
                 Err(self.broken(&format!("{status} for {target}: {why}")))
             }
+            Ok(Err(Failure::Broken(problem))) => Err(self.broken(&problem)),
+            Err(_) => Err(Error::Unreachable {
+                path,
+                why: io::ErrorKind::TimedOut.into(),
+            }),
         }
     }
 
@@ -198,21 +162,6 @@ impl Lines {
             match piece {
                 Some(piece) if self.buffer.len() < MAX_ANSWER => self.buffer.extend(piece),
                 _ => return Ok(None),
-            }
-        }
-    }
-}
-
-/// The next piece of a body; `None` at its end.
-async fn piece(body: &mut Incoming) -> hyper::Result<Option<Bytes>> {
-    loop {
-        let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await;
-        match frame.transpose()? {
-            None => return Ok(None),
-            Some(frame) => {
-                if let Ok(data) = frame.into_data() {
-                    return Ok(Some(data));
-                }
             }
         }
     }

@@ -7,6 +7,7 @@ mod body;
 pub mod client;
 mod connections;
 mod files;
+pub mod get;
 pub mod history;
 mod inventory;
 pub mod metrics;

@@ -1,7 +1,7 @@
 //! The daemon's side of the process that goes into tasks' namespaces: starting it, giving up what
 //! only it needs, telling it what is wanted, hearing what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
@@ -9,10 +9,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
+
 use super::inside::Wish;
 use super::keeper;
+use super::labels;
 use super::model::{Task, Tasks};
-use super::protocol::{Order, Told};
+use super::protocol::{Order, Said, Told};
 use crate::event::Event;
 use crate::kernel::capabilities::{
     self, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
@@ -49,6 +52,8 @@ pub struct Keeper {
 struct Known {
     state: Mutex<State>,
     news: Condvar,
+    /// The last that it was unsure of.
+    unsure: watch::Sender<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -89,9 +94,12 @@ impl Keeper {
         })
     }
 
-    /// Begins to hear what it tells; `tell` is called for what the daemon's loop has to know.
-    pub fn listen(&self, tell: impl Fn(Report) + Send + 'static) -> io::Result<()> {
+    /// Begins to hear what it tells, and to ask Docker for it; `tell` is called for what the daemon's
+    /// loop has to know. To be called where there is an event loop.
+    pub fn listen(&self, tell: impl Fn(Report) + Clone + Send + 'static) -> io::Result<()> {
         let (channel, known) = (Arc::clone(&self.channel), Arc::clone(&self.known));
+        let asked = self.known.unsure.subscribe();
+        tokio::spawn(labels::serve(asked, Arc::clone(&channel), tell.clone()));
         let hear = move || {
             while let Ok(Some(told)) = channel.receive::<Told>() {
                 if let Some(report) = known.learn(told) {
@@ -141,7 +149,7 @@ impl Keeper {
     fn ask(&mut self, wish: Wish) -> io::Result<()> {
         let number = self.order.number + 1;
         self.order = Order { number, wish };
-        self.channel.send(&self.order)
+        self.channel.send(&Said::Order(self.order))
     }
 }
 
@@ -159,6 +167,10 @@ impl Known {
                 true
             }
             Told::Gone(netns) => state.tasks.remove(&netns).is_some(),
+            Told::Unsure(sandboxes) => {
+                self.unsure.send_replace(sandboxes);
+                false
+            }
             Told::Complete { number, troubles } => {
                 let news = state.troubles != troubles;
                 state.complete = number;

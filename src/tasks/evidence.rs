@@ -14,6 +14,8 @@ pub struct Clues {
     pub remembered: bool,
     /// The task in whose cgroup one of its processes is.
     pub cgroup: Option<String>,
+    /// The task whose pause container Docker says has it, by the container's labels.
+    pub label: Option<String>,
     /// It has an interface that is neither the loopback nor a cable: an ENI, or a VLAN or macvlan of
     /// one.
     pub own_interface: bool,
@@ -30,6 +32,9 @@ pub enum Evidence {
     /// A process in it is in the cgroup of an ECS task, no bridge of the host but `ecs-bridge` leads
     /// there, and it has an interface of its own.
     Cgroup,
+    /// Docker's labels say that it is that of an ECS task's pause container, and the rest as with the
+    /// cgroup. Nobody but Docker's users, which are root, gives a container its labels.
+    Label,
 }
 
 /// Why this is a task's namespace; `None` where it is not, and is none of the guard's business.
@@ -41,11 +46,23 @@ pub fn weigh(clues: &Clues) -> Option<Evidence> {
         Some(Evidence::Port)
     } else if clues.remembered {
         Some(Evidence::Remembered)
-    } else if clues.cgroup.is_some() && clues.own_interface && !clues.other_port {
+    } else if !clues.own_interface || clues.other_port {
+        None
+    } else if clues.cgroup.is_some() {
         Some(Evidence::Cgroup)
     } else {
-        None
+        clues.label.as_ref().map(|_| Evidence::Label)
     }
+}
+
+/// Whether this could be a task's namespace, and only Docker can say so.
+#[must_use]
+pub fn unsure(clues: &Clues) -> bool {
+    let labelled = Clues {
+        label: Some(String::new()),
+        ..clues.clone()
+    };
+    weigh(clues).is_none() && weigh(&labelled).is_some()
 }
 
 /// The ECS task in whose cgroup a process directly is, from its `/proc/PID/cgroup`: on cgroup v2
@@ -77,7 +94,7 @@ pub fn task_of(cgroup: &str) -> Option<String> {
 }
 
 /// Task ids are 32 hexadecimal digits, or a UUID in the old form; systemd has the dashes escaped.
-fn is_id(id: &str) -> bool {
+pub(super) fn is_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '\\';
     !id.is_empty() && id.len() <= 64 && id.chars().all(plain)
 }
@@ -104,6 +121,16 @@ mod tests {
             c.own_interface = true;
         };
         assert_eq!(with(cgroup), Some(Evidence::Cgroup));
+        assert_eq!(with(|c| c.label = Some("a".into())), None);
+        let label = |c: &mut Clues| {
+            c.label = Some("a".into());
+            c.own_interface = true;
+        };
+        assert_eq!(with(label), Some(Evidence::Label));
+        let mut clues = none.clone();
+        label(&mut clues);
+        clues.other_port = true;
+        assert_eq!(weigh(&clues), None, "a bridge container with labels");
         let mut clues = none.clone();
         cgroup(&mut clues);
         clues.other_port = true;
@@ -112,6 +139,27 @@ mod tests {
         (clues.ecs_port, clues.remembered) = (true, true);
         assert_eq!(weigh(&clues), None, "the host, whatever else is true");
         assert_eq!(with(|c| c.own_interface = true), None, "somebody's VLAN");
+    }
+
+    #[test]
+    fn docker_is_asked_only_of_what_nothing_else_tells() {
+        let own = Clues {
+            own_interface: true,
+            ..Clues::default()
+        };
+        assert!(unsure(&own));
+        let not = |change: fn(&mut Clues)| {
+            let mut clues = own.clone();
+            change(&mut clues);
+            assert!(!unsure(&clues), "{clues:?}");
+        };
+        not(|c| c.own_interface = false);
+        not(|c| c.other_port = true);
+        not(|c| c.host = true);
+        not(|c| c.ecs_port = true);
+        not(|c| c.remembered = true);
+        not(|c| c.cgroup = Some("a".into()));
+        not(|c| c.label = Some("a".into()));
     }
 
     #[test]

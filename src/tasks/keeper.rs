@@ -4,7 +4,7 @@
 //! the namespaces known to the host, or Docker's handles change, and at one task when something
 //! changed in its namespace. While nothing is wanted it waits for the daemon and hears nothing else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::inside::Wish;
-use super::protocol::{Happened, Order, Repaired, Told};
+use super::protocol::{Happened, Order, Repaired, Said, Told};
 use super::survey::{self, HANDLES, News, Repair, Survey};
 use crate::kernel::channel::Channel;
 use crate::kernel::elsewhere::{Elsewhere, Event};
@@ -41,16 +41,24 @@ const TOLD: usize = 10;
 pub fn run(channel: &Channel) -> io::Result<()> {
     let mut survey = Survey::open()?;
     loop {
-        let Some(order) = channel.receive::<Order>()? else {
-            return Ok(());
+        let order = match channel.receive()? {
+            None => return Ok(()),
+            // Nothing is wanted: also of those that only the labels tell of.
+            Some(Said::Labelled(labels)) => {
+                survey.label(labels);
+                let _known = release(channel, &mut survey)?;
+                let _told_of_nobody = survey.forget();
+                continue;
+            }
+            Some(Said::Order(order)) => order,
         };
         if order.wish == Wish::Nothing {
-            let news = pass(&mut survey, Wish::Nothing, true);
-            for object in news.released {
-                channel.send(&Told::Happened(Happened::Released(object)))?;
-            }
+            let news = release(channel, &mut survey)?;
             let _told_of_nobody = survey.forget();
             complete(channel, order, news.troubles)?;
+            if !news.unsure.is_empty() {
+                channel.send(&Told::Unsure(news.unsure))?;
+            }
         } else if !Keeper::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
         }
@@ -63,6 +71,15 @@ fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
         troubles: vec![format!("look for the network namespaces of tasks: {error}")],
         ..News::default()
     })
+}
+
+/// Takes out what the guard put into tasks' namespaces.
+fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
+    let mut news = pass(survey, Wish::Nothing, true);
+    for object in std::mem::take(&mut news.released) {
+        channel.send(&Told::Happened(Happened::Released(object)))?;
+    }
+    Ok(news)
 }
 
 fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
@@ -88,6 +105,8 @@ struct Keeper<'a> {
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
     tasks: BTreeMap<u64, Trouble>,
     fights: Fights<u64>,
+    /// The sandboxes that the last look told of as unsure.
+    unsure: BTreeSet<String>,
 }
 
 /// What is remembered of a task that needs repairs.
@@ -121,6 +140,7 @@ impl<'a> Keeper<'a> {
             dirty: BTreeMap::new(),
             tasks: BTreeMap::new(),
             fights: Fights::default(),
+            unsure: BTreeSet::new(),
         };
         keeper.watch();
         keeper.look_at_everything()?;
@@ -133,23 +153,27 @@ impl<'a> Keeper<'a> {
         loop {
             let due = self.due();
             if self.wait(due)? {
-                let Some(order) = self.channel.receive::<Order>()? else {
-                    return Ok(false);
-                };
-                self.order = order;
-                if order.wish == Wish::Nothing {
-                    let news = pass(self.survey, Wish::Nothing, true);
-                    for object in news.released {
-                        self.channel
-                            .send(&Told::Happened(Happened::Released(object)))?;
+                match self.channel.receive()? {
+                    None => return Ok(false),
+                    Some(Said::Labelled(labels)) => {
+                        self.survey.label(labels);
+                        self.search.get_or_insert(Instant::now());
                     }
-                    for netns in self.survey.forget() {
-                        self.channel.send(&Told::Gone(netns))?;
+                    Some(Said::Order(order)) => {
+                        self.order = order;
+                        if order.wish == Wish::Nothing {
+                            let news = release(self.channel, self.survey)?;
+                            for netns in self.survey.forget() {
+                                self.channel.send(&Told::Gone(netns))?;
+                            }
+                            complete(self.channel, order, news.troubles)?;
+                            return Ok(true);
+                        }
+                        // What Docker could not say it is asked for again.
+                        self.unsure.clear();
+                        self.look_at_everything()?;
                     }
-                    complete(self.channel, order, news.troubles)?;
-                    return Ok(true);
                 }
-                self.look_at_everything()?;
             }
             self.hear()?;
             self.tend()?;
@@ -285,6 +309,11 @@ impl<'a> Keeper<'a> {
         self.search = None;
         let mut news = pass(self.survey, self.order.wish, every);
         let troubles = std::mem::take(&mut news.troubles);
+        let unsure = std::mem::take(&mut news.unsure);
+        if unsure != self.unsure {
+            self.channel.send(&Told::Unsure(unsure.clone()))?;
+            self.unsure = unsure;
+        }
         for netns in &news.gone {
             self.tasks.remove(netns);
             self.dirty.remove(netns);

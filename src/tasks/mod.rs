@@ -9,6 +9,7 @@ pub mod child;
 pub mod evidence;
 pub mod inside;
 pub mod keeper;
+pub mod labels;
 pub mod model;
 pub mod once;
 pub mod protocol;

@@ -3,6 +3,7 @@
 use std::thread;
 
 use super::inside::Wish;
+use super::labels;
 use super::model::Tasks;
 use super::survey::{News, Survey};
 
@@ -20,7 +21,15 @@ pub struct Pass {
 pub fn pass(wish: Wish) -> Pass {
     let look = move || {
         let mut survey = Survey::open()?;
-        let news = survey.pass(wish, true)?;
+        let mut news = survey.pass(wish, true)?;
+        if !news.unsure.is_empty() {
+            let answer = labels::ask_now(&news.unsure)?;
+            survey.label(answer.labels);
+            let by_label = survey.pass(wish, true)?;
+            news.released.extend(by_label.released);
+            news.troubles = by_label.troubles;
+            news.troubles.extend(answer.trouble);
+        }
         Ok::<_, std::io::Error>((survey.tasks().cloned().collect(), news))
     };
     let done = thread::Builder::new()

@@ -1,9 +1,22 @@
 //! What the daemon and the process that goes into tasks' namespaces say to each other.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::inside::Wish;
+use super::labels::Labels;
 use super::model::Task;
+
+/// What the daemon says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Said {
+    /// What it wants.
+    Order(Order),
+    /// What Docker's labels say of those that were told as unsure.
+    Labelled(Labels),
+}
 
 /// What the daemon wants. Every order asks for a look at everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +38,9 @@ pub enum Told {
     Gone(u64),
     /// Something happened.
     Happened(Happened),
+    /// Docker's sandboxes that could be tasks', or are those of tasks without an id, and only Docker
+    /// can say so.
+    Unsure(BTreeSet<String>),
     /// The look at everything that an order asked for is over.
     Complete {
         /// The order's number.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
 use super::inside::{Look, Seen, Wish};
+use super::labels::{self, Labels};
 use super::model::{Mode, Power, Task};
 use crate::guarantee::awsvpc_imds_block::BRIDGE;
 use crate::kernel::netns::Netns;
@@ -29,6 +30,7 @@ pub struct Survey {
     home: Netns,
     peers: Peers,
     tasks: BTreeMap<u64, Space>,
+    labels: Labels,
 }
 
 /// A task's network namespace.
@@ -67,6 +69,8 @@ pub struct News {
     pub released: Vec<String>,
     /// What could not be found out.
     pub troubles: Vec<String>,
+    /// Docker's sandboxes of which its labels could tell whether they are tasks', or which task's.
+    pub unsure: BTreeSet<String>,
 }
 
 /// Something that was put back in a task's namespace.
@@ -88,7 +92,14 @@ impl Survey {
             home: Netns::current()?,
             peers: Peers::open()?,
             tasks: BTreeMap::new(),
+            labels: Labels::new(),
         })
+    }
+
+    /// Takes note of what Docker's labels say, in place of what they said before. What is recognised
+    /// by them is so at the next pass.
+    pub fn label(&mut self, labels: Labels) {
+        self.labels = labels::sound(labels);
     }
 
     /// All tasks that are known.
@@ -212,6 +223,8 @@ impl Survey {
         (wish, every): (Wish, bool),
         news: &mut News,
     ) -> io::Result<()> {
+        let sandboxes: Vec<String> = place.handles.iter().filter_map(|h| sandbox(h)).collect();
+        let label = sandboxes.iter().find_map(|name| self.labels.get(name));
         let mut handles = place.handles;
         handles.extend(
             place
@@ -223,10 +236,15 @@ impl Survey {
         if let Some(space) = self.tasks.get_mut(&inode) {
             space.handles = handles;
             let anew = space.count(&self.home, inode, &place.processes);
-            if space.id.is_none() {
-                space.id = task_id(&place.processes);
+            let nameless = space.id.is_none();
+            if nameless {
+                space.id = task_id(&place.processes).or_else(|| label.cloned());
             }
-            if every || anew {
+            if space.id.is_none() {
+                news.ask(sandboxes);
+            }
+            let named = nameless && space.id.is_some();
+            if every || anew || named {
                 self.tend(inode, wish, news)?;
             }
             // One that had another's number is a stranger: the next pass judges it.
@@ -241,11 +259,18 @@ impl Survey {
         };
         if clues.ecs_port || !clues.other_port {
             clues.cgroup = task_id(&place.processes);
+            clues.label = label.cloned();
         }
-        if !clues.ecs_port && clues.cgroup.is_some() {
+        let tellable = clues.cgroup.is_some() || !sandboxes.is_empty();
+        if !clues.ecs_port && !clues.other_port && tellable {
             clues.own_interface = ns.with(&self.home, has_own_interface)??;
         }
-        if evidence::weigh(&clues).is_none() {
+        let id = clues.cgroup.clone().or_else(|| clues.label.clone());
+        let recognised = evidence::weigh(&clues).is_some();
+        if evidence::unsure(&clues) || (recognised && id.is_none()) {
+            news.ask(sandboxes);
+        }
+        if !recognised {
             return Ok(());
         }
         // A namespace is heard of only once the host has a number for it; that does not pin it.
@@ -258,13 +283,21 @@ impl Survey {
             nsid,
             handles,
             processes: BTreeMap::new(),
-            id: clues.cgroup,
+            id,
             kept: false,
             task: unseen(inode),
         };
         space.count(&self.home, inode, &place.processes);
         self.tasks.insert(inode, space);
         self.tend(inode, wish, news)
+    }
+}
+
+impl News {
+    /// Docker is to be asked for the labels of these.
+    fn ask(&mut self, sandboxes: Vec<String>) {
+        let room = labels::MOST.saturating_sub(self.unsure.len());
+        self.unsure.extend(sandboxes.into_iter().take(room));
     }
 }
 
@@ -323,6 +356,12 @@ fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
         }
     }
     Err(last)
+}
+
+/// The name of Docker's sandbox of which this is the handle.
+fn sandbox(handle: &Path) -> Option<String> {
+    let name = handle.file_name()?.to_str()?;
+    labels::is_sandbox(name).then(|| name.to_owned())
 }
 
 fn task_id(processes: &[u32]) -> Option<String> {

@@ -24,7 +24,8 @@ use super::wait::within;
 
 const SOCKET: &str = "unix:///run/docker.sock";
 const PIDFILE: &str = "/run/docker.pid";
-const IMAGE: &str = "lab-busybox";
+/// What its containers are made of.
+pub const IMAGE: &str = "lab-busybox";
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// Cgroups are named after the process that runs the lab: whoever finds one can tell whether it is
 /// still in use.

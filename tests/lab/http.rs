@@ -63,7 +63,8 @@ impl Request {
         Response::read(&mut BufReader::new(stream))
     }
 
-    fn read(stream: &mut impl io::BufRead) -> io::Result<Self> {
+    /// Reads one, without a body.
+    pub fn read(stream: &mut impl io::BufRead) -> io::Result<Self> {
         let (first, headers) = read_head(stream)?;
         let mut words = first.split_ascii_whitespace();
         let (Some(method), Some(path)) = (words.next(), words.next()) else {
@@ -135,7 +136,8 @@ impl Response {
         })
     }
 
-    fn write(&self, stream: &mut TcpStream) -> io::Result<()> {
+    /// Sends it.
+    pub fn write(&self, stream: &mut impl io::Write) -> io::Result<()> {
         let (status, body) = (self.status, &self.body);
         let length = body.len();
         // One write, so one segment: a test that counts packets counts few.
@@ -233,7 +235,7 @@ fn converse(
 }
 
 /// Waits until there is something to read; false when the server is to stop, or time is up.
-fn wait_readable(
+pub fn wait_readable(
     source: &impl std::os::fd::AsFd,
     stopped: &UnixStream,
     limit: Option<Duration>,

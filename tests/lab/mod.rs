@@ -29,6 +29,7 @@ pub mod cgroup;
 pub mod counter;
 pub mod daemon;
 pub mod docker;
+pub mod docker_api;
 mod docker_rules;
 pub mod firewalls;
 pub mod http;

@@ -86,6 +86,11 @@ impl Lab {
                 .spawn(Stdio::null(), Stdio::null())
                 .expect("a process for a task")
         };
+        // Its interfaces begin with these.
+        ns.sh("for all in all default; do
+                echo 0 >/proc/sys/net/ipv6/conf/$all/accept_dad
+                echo 0 >/proc/sys/net/ipv6/conf/$all/accept_ra
+             done");
         let port = format!("vethe{number}");
         let last = number % 200 + 30;
         let netns = ns.netns();
@@ -117,11 +122,7 @@ impl Lab {
             ""
         };
         ns.sh(&format!(
-            "for all in all default; do
-                echo 0 >/proc/sys/net/ipv6/conf/$all/accept_dad
-                echo 0 >/proc/sys/net/ipv6/conf/$all/accept_ra
-             done
-             ip link set lo up
+            "ip link set lo up
              ip addr add 10.0.0.{last}/24 dev eth0; ip addr add fd00:10::{number:x}:{last}/64 dev eth0 nodad
              ip link set eth0 up; ip route add default via 10.0.0.1
              ip -6 route add default via fd00:10::1
@@ -135,7 +136,9 @@ impl Lab {
             || {
                 let shown = ns.sh("ip -6 -br addr");
                 let carries = |line: &&str| line.contains(" UP ") && line.contains("fe80:");
+                let own = ns.sh("ip -6 route show table local type local");
                 shown.lines().filter(carries).count() == links
+                    && own.matches("local fe80:").count() == links
             },
         );
         let mut task = Task {
@@ -159,9 +162,14 @@ impl Task {
         self.process.id()
     }
 
+    /// Docker's name of the namespace.
+    pub fn sandbox(&self) -> &str {
+        &self.id[20..]
+    }
+
     /// Makes a handle on the namespace, where Docker has it.
     pub fn bind_handle(&mut self, host: &Namespace) {
-        let handle = format!("/run/docker/netns/{}", &self.id[20..]);
+        let handle = format!("/run/docker/netns/{}", self.sandbox());
         host.sh(&format!(
             "mkdir -p /run/docker/netns; touch {handle}; mount --bind {} {handle}",
             self.ns.netns().display()

@@ -10,7 +10,7 @@ use super::legacy::Legacy;
 use super::orders::{Order, Orders};
 use super::{Displacement, Report};
 use crate::kernel::links::{Link, LinkChange, Links};
-use crate::kernel::nftables::{ChainName, Commit, Commits};
+use crate::kernel::nftables::{ChainName, Commit, Commits, seal};
 use crate::kernel::sysctl::RouteLocalnet;
 use crate::kernel::touched::Touched;
 use crate::kernel::wait::{Waiter, Waker};
@@ -200,6 +200,8 @@ impl Watcher {
             return;
         };
         let (mut displaced, mut troubles) = (Vec::new(), Vec::new());
+        // An un-owned seal that went with the rest did not hold meanwhile. Its chains come first.
+        let mut seal_fell = false;
         for chain in &self.orders.chains {
             let visible = !chain.whole;
             let paused = visible && chain.sealed && self.fights.paused(&chain.name, noticed);
@@ -219,6 +221,7 @@ impl Watcher {
                 Found::Repaired(drifts) => (drifts, Ok(noticed.elapsed())),
                 Found::Failed(drifts, why) => (drifts, Err(why)),
             };
+            seal_fell |= chain.whole && chain.name.table == seal::TABLE;
             let comm = by.map(|commit| commit.comm.as_str());
             let pause = if visible && chain.sealed {
                 self.fights.repaired(&chain.name, comm, noticed)
@@ -232,7 +235,7 @@ impl Watcher {
                     drifts,
                     by: None,
                     repaired,
-                    sealed: chain.sealed,
+                    sealed: chain.sealed && !seal_fell,
                     pause,
                 },
             );

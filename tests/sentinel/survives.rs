@@ -106,6 +106,17 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             eventually(SOON, tampering, || drops() == 12);
             nothing_gets_through(&lab, tampering);
         }
+        let seen = daemon.log().len();
+        lab.host.sh("nft flush ruleset");
+        // The owned table is not flushed; one of nobody's is, with the rest.
+        let held = "the seal held meanwhile";
+        let expected = match lacking {
+            "persist" => held,
+            _ => "missing, put right",
+        };
+        eventually(SOON, "the flush is told", || {
+            drops() == 12 && daemon.log()[seen..].contains(expected)
+        });
         lab.write(
             "config.toml",
             "[imds]\ninterfaces = [\"docker0\", \"br-+\"]\n",
@@ -116,6 +127,8 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
         eventually(SOON, "what is new is guarded", || drops() == 8);
         lab.write("config.toml", "");
         eventually(SOON, "and again", || drops() == 12);
+        let log = daemon.log();
+        assert_eq!(log[seen..].contains(held), lacking == "persist", "{log}");
         daemon.kill();
         assert_eq!(drops(), 12, "{lacking}: after the daemon");
         lab.tamper(Backend::Nft).docker25_restart();

@@ -30,7 +30,15 @@ if [ -e "$dir/complete" ]; then
 fi
 rm -rf --one-file-system "$dir/root" "$dir/new"
 
-mirror=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1)}
+own_mirror() {
+    apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1
+}
+mirror=${VM_MIRROR:-$(own_mirror)}
+if [ -z "$mirror" ]; then
+    # A machine that never asked its mirror does not know it by its label.
+    apt-get update -qq >&2 || :
+    mirror=$(own_mirror)
+fi
 if [ -z "$mirror" ]; then
     echo "tree.sh: this machine's apt knows no Debian mirror: run 'apt-get update', or name one in VM_MIRROR" >&2
     exit 1

@@ -5,7 +5,9 @@
 
 mod cgroup;
 mod document;
+mod error;
 mod pattern;
+mod values;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -13,11 +15,12 @@ use std::time::Duration;
 
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use thiserror::Error;
 
 use super::FileText;
 use super::shown::shown;
 use document::Document;
+pub use error::SettingsError;
+use values::{interval, optional_path};
 
 /// Where config.toml is, unless an option says otherwise.
 pub const DEFAULT_SETTINGS: &str = "/etc/ecs-netguard/config.toml";
@@ -256,53 +259,6 @@ pub struct Fleet {
     pub ssm_inventory: Option<PathBuf>,
 }
 
-/// Why config.toml cannot be used. Each message is complete: the file, what is wrong, what to do.
-#[derive(Debug, Error, PartialEq, Eq)]
-pub enum SettingsError {
-    /// The file is there and cannot be read.
-    #[error("{} {reason}; correct that, or remove the file to run with the defaults", .path.display())]
-    Unreadable {
-        /// The file.
-        path: PathBuf,
-        /// Why, as a clause.
-        reason: String,
-    },
-    /// It is not TOML.
-    #[error("{}:{line}: this is not TOML: {reason}", .path.display())]
-    Syntax {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// What the parser expected.
-        reason: String,
-    },
-    /// There is no such key.
-    #[error("{}:{line}: unknown key {key}; {advice}", .path.display())]
-    UnknownKey {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// The key with its table, such as `imds.blok`.
-        key: String,
-        /// The nearest known key, or all there are.
-        advice: String,
-    },
-    /// A value is of the wrong type, or one that makes no sense.
-    #[error("{}:{line}: {key} {problem}", .path.display())]
-    Value {
-        /// The file.
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-        /// The key with its table.
-        key: String,
-        /// What is wrong and what is expected, as a clause that follows the key.
-        problem: String,
-    },
-}
-
 impl Settings {
     /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
     /// is unknown.
@@ -392,49 +348,6 @@ impl Settings {
             }
         }
         Ok(())
-    }
-}
-
-/// A path, or "" for none: TOML has no word for what is not there, and the default must be writable.
-mod optional_path {
-    use std::path::PathBuf;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(
-        value: &Option<PathBuf>,
-        to: S,
-    ) -> Result<S::Ok, S::Error> {
-        let path = value.as_deref().unwrap_or_else(|| "".as_ref());
-        to.collect_str(&path.display())
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
-        from: D,
-    ) -> Result<Option<PathBuf>, D::Error> {
-        let path = PathBuf::deserialize(from)?;
-        Ok(Some(path).filter(|path| !path.as_os_str().is_empty()))
-    }
-}
-
-/// A duration as people write it. humantime's words for what is wrong are kept; what is right is added.
-mod interval {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer, de::Error};
-
-    pub(super) fn serialize<S: Serializer>(value: &Duration, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_duration(*value))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Duration, D::Error> {
-        let text = String::deserialize(from)?;
-        humantime::parse_duration(&text).map_err(|e| {
-            let shown = super::shown(&text);
-            D::Error::custom(format!(
-                "\"{shown}\" is no duration ({e}); expected one such as \"5s\" or \"2m\""
-            ))
-        })
     }
 }
 

@@ -4,6 +4,8 @@
 //! the namespaces known to the host, or Docker's handles change, and at one task when something
 //! changed in its namespace. While nothing is wanted it waits for the daemon and hears nothing else.
 
+mod repairs;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::AsFd as _;
@@ -14,13 +16,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
+use self::repairs::Trouble;
 use super::inside::Wish;
-use super::protocol::{Happened, Order, Repaired, Said, Told};
-use super::survey::{self, HANDLES, News, Repair, Survey};
+use super::protocol::{Happened, Order, Said, Told};
+use super::survey::{self, HANDLES, News, Survey};
 use crate::kernel::channel::Channel;
 use crate::kernel::elsewhere::{Elsewhere, Event};
 use crate::kernel::memory;
-use crate::sentinel::fight::{Fights, QUIET, WINDOW};
+use crate::sentinel::fight::Fights;
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
 /// makes a dozen within milliseconds.
@@ -29,13 +32,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// Docker mounts a handle a moment after it made the file, and the mount is not told.
 const MOUNTED: Duration = Duration::from_millis(50);
 
-/// How much longer than a look the rest after it is, where there is reason to hold back: so that
-/// looks for new namespaces take at most a quarter of a processor, and a fight with one task a tenth.
+/// How much longer than a look for new namespaces the rest after it is, so that such looks take at
+/// most a quarter of a processor.
 const REST: u32 = 3;
-const REST_IN_FIGHT: u32 = 9;
-
-/// How many repairs of one namespace are told one by one within [`WINDOW`]; the rest are counted.
-const TOLD: usize = 10;
 
 /// Runs until the daemon is gone.
 pub fn run(channel: &Channel) -> io::Result<()> {
@@ -107,16 +106,6 @@ struct Keeper<'a> {
     fights: Fights<u64>,
     /// The sandboxes that the last look told of as unsure.
     unsure: BTreeSet<String>,
-}
-
-/// What is remembered of a task that needs repairs.
-struct Trouble {
-    /// Before then it is left alone.
-    rest: Instant,
-    /// Until when repairs of it are followed by a rest.
-    fight: Option<Instant>,
-    told: Vec<Instant>,
-    untold: u64,
 }
 
 impl<'a> Keeper<'a> {
@@ -339,68 +328,5 @@ impl<'a> Keeper<'a> {
                 .send(&Told::Happened(Happened::Trouble(message)))?;
         }
         Ok(())
-    }
-
-    fn repaired(
-        &mut self,
-        repair: Repair,
-        by: Option<&(u32, String)>,
-        took: Duration,
-    ) -> io::Result<()> {
-        let (now, netns) = (Instant::now(), repair.netns);
-        let name = by.map(|(_, name)| name.as_str());
-        let pause = self.fights.repaired(&netns, name, now);
-        let trouble = self.tasks.entry(netns).or_insert(Trouble {
-            rest: now,
-            fight: None,
-            told: Vec::new(),
-            untold: 0,
-        });
-        // Leaving it alone for long would be to give up; a rest that bounds the cost is enough.
-        if let Some(pause) = pause {
-            trouble.fight = Some(now + QUIET);
-            if pause.first {
-                self.channel.send(&Told::Happened(Happened::Fight(netns)))?;
-            }
-        }
-        if trouble.fight.is_some_and(|until| until > now) {
-            trouble.rest = now + took * REST_IN_FIGHT;
-        }
-        trouble
-            .told
-            .retain(|told| now.duration_since(*told) < WINDOW);
-        if trouble.told.len() >= TOLD {
-            trouble.untold += 1;
-            return Ok(());
-        }
-        trouble.told.push(now);
-        let more = std::mem::take(&mut trouble.untold);
-        self.repair(Repaired {
-            netns,
-            objects: repair.objects,
-            micros: u64::try_from(repair.took.as_micros()).unwrap_or(u64::MAX),
-            by: by.cloned(),
-            more,
-        })
-    }
-
-    fn repair(&self, repaired: Repaired) -> io::Result<()> {
-        self.channel
-            .send(&Told::Happened(Happened::Repaired(repaired)))
-    }
-
-    /// Tells of the repairs that were only counted.
-    fn count_up(&mut self, netns: u64) -> io::Result<()> {
-        let untold = |trouble: &mut Trouble| std::mem::take(&mut trouble.untold);
-        match self.tasks.get_mut(&netns).map(untold) {
-            None | Some(0) => Ok(()),
-            Some(more) => self.repair(Repaired {
-                netns,
-                objects: Vec::new(),
-                micros: 0,
-                by: None,
-                more,
-            }),
-        }
     }
 }

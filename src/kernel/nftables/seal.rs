@@ -6,23 +6,24 @@
 //! vanishes, so that a second table, owned by nobody, holds the same drops; without the `owner` flag
 //! (before 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
+mod asked;
+mod build;
 mod found;
 pub mod task;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::NLM_F_CREATE;
 use nix::errno::Errno;
 use serde::Serialize;
 
+pub use self::asked::{OpenChain, as_made, open_chains, standing};
+pub use self::build::place;
+use self::build::{build, new_table, plan_twin, remove};
 use self::found::{Found, find};
 use super::batch::{Batch, Refused};
-use super::message::{Attributes, Proto, Verb};
-use super::native;
-use super::rules::{BaseHook, ChainName};
 use super::socket::Socket;
-use crate::guarantee::{NativeHook, NativeRule};
+use crate::guarantee::NativeRule;
 
 /// The table's name, in the family inet.
 pub const TABLE: &str = "ecs_netguard";
@@ -308,119 +309,6 @@ impl AsFd for Seal {
     }
 }
 
-/// How the seal stands, asked by anybody. `wanted` is what it should hold.
-pub fn standing(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Standing, Error> {
-    let (_, (own, twin)) = socket
-        .steady(ATTEMPTS, |socket| {
-            Ok((find(socket, TABLE)?, find(socket, TWIN)?))
-        })
-        .map_err(kernel(TABLE, "read"))?;
-    let mut standing = Standing {
-        twinless: true,
-        ..Standing::default()
-    };
-    let drops = possible_on_older(&drops(wanted));
-    if let Some(twin) = twin
-        && let Some(held) = drops.iter().find(|rules| twin.holds(TWIN, rules))
-    {
-        standing.rules.clone_from(held);
-        standing.twinless = false;
-        standing.hold = Some(Hold::Unowned);
-        standing.stopped = twin.stopped(wanted);
-    }
-    let Some(own) = own else {
-        return Ok(standing);
-    };
-    for (rule, packets) in own.stopped(wanted) {
-        match standing
-            .stopped
-            .iter_mut()
-            .find(|(known, _)| *known == rule)
-        {
-            Some((_, known)) => *known += packets,
-            None => standing.stopped.push((rule, packets)),
-        }
-    }
-    // On a kernel that cannot redirect natively the drops are all there is.
-    let held = possible_on_older(wanted).into_iter().chain(drops.clone());
-    if let Some(rules) = { held }.find(|rules| own.holds(TABLE, rules)) {
-        standing.rules = rules;
-        standing.owner = own.owner;
-        standing.hold = Some(match own.flags & (OWNER | PERSIST) {
-            _ if own.owner == 0 => Hold::Unowned,
-            flags if flags & PERSIST != 0 => Hold::OwnedPersistent,
-            _ => Hold::Owned,
-        });
-    }
-    // Only an owned table that does not persist needs one.
-    standing.twinless &= standing.hold == Some(Hold::Owned) && !drops.is_empty();
-    Ok(standing)
-}
-
-/// What is wanted, for the cgroup that the rules were made for that are there; `None` where that is the
-/// one that is wanted, or none.
-pub fn as_made(
-    socket: &mut Socket,
-    wanted: &[NativeRule],
-) -> Result<Option<Vec<NativeRule>>, Error> {
-    for table in [TABLE, TWIN] {
-        let found = find(socket, table).map_err(kernel(table, "read"))?;
-        let Some(id) = found.as_ref().and_then(Found::cgroup) else {
-            continue;
-        };
-        let mut made = wanted.to_vec();
-        for cgroup in made.iter_mut().filter_map(|rule| rule.cgroup.as_mut()) {
-            cgroup.id = id;
-        }
-        return Ok((made != wanted).then_some(made));
-    }
-    Ok(None)
-}
-
-/// A chain of a table that anybody may change.
-#[derive(Debug, Clone)]
-pub struct OpenChain {
-    /// Which chain.
-    pub name: ChainName,
-    /// Where its rules belong.
-    pub hook: NativeHook,
-    /// How it is hooked in.
-    pub base: BaseHook,
-}
-
-/// The chains of tables that anybody may change: what the sentinel has to guard. `None` where one of
-/// them does not hold what is `wanted`, so that it is nothing to be kept.
-pub fn open_chains(
-    socket: &mut Socket,
-    wanted: &[NativeRule],
-) -> Result<Option<Vec<OpenChain>>, Error> {
-    let mut open = Vec::new();
-    for table in [TABLE, TWIN] {
-        let Some(found) = find(socket, table).map_err(kernel(table, "read"))? else {
-            continue;
-        };
-        if found.flags & OWNER != 0 {
-            continue;
-        }
-        let mut right = possible_on_older(wanted);
-        right.extend(possible_on_older(&drops(wanted)));
-        if !right.iter().any(|rules| found.holds(table, rules)) {
-            return Ok(None);
-        }
-        let there = |hook: &NativeHook| {
-            let name = chain_name(*hook);
-            found.chains.iter().any(|chain| chain.name == name)
-        };
-        let hooks = NativeHook::ALL.into_iter().filter(there);
-        open.extend(hooks.map(|hook| OpenChain {
-            name: chain(table, hook),
-            hook,
-            base: base_hook(table, hook),
-        }));
-    }
-    Ok(Some(open))
-}
-
 /// Takes both tables out. Tables that are not there are no error. Returns what was removed.
 pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
     let mut removed = Vec::new();
@@ -473,91 +361,4 @@ fn possible_on_older(rules: &[NativeRule]) -> Vec<Vec<NativeRule>> {
     possible.dedup();
     possible.retain(|rules| !rules.is_empty());
     possible
-}
-
-/// The twin is there only where an owned table would vanish with its socket.
-fn plan_twin(batch: &mut Batch, found: Option<&Found>, flags: u32, wanted: &[NativeRule]) {
-    let needed = flags & OWNER != 0 && flags & PERSIST == 0;
-    let drops = if needed { drops(wanted) } else { Vec::new() };
-    match found {
-        Some(twin) if !drops.is_empty() && twin.holds(TWIN, &drops) => {}
-        Some(twin) => {
-            let counted = twin.counted(&drops);
-            remove(batch, TWIN);
-            build(batch, TWIN, 0, &counted, &drops);
-        }
-        None => build(batch, TWIN, 0, &[], &drops),
-    }
-}
-
-fn new_table(batch: &mut Batch, table: &str, flags: u32) {
-    // NFTA_TABLE_NAME, NFTA_TABLE_FLAGS.
-    let attributes = Attributes::default().text(1, table).number(2, flags);
-    batch.push(Verb::NewTable, NLM_F_CREATE, Proto::Inet, &attributes.0);
-}
-
-fn remove(batch: &mut Batch, table: &str) {
-    let attributes = Attributes::default().text(1, table);
-    batch.push(Verb::DelTable, 0, Proto::Inet, &attributes.0);
-}
-
-/// Makes the table with its chains and rules; `counted` is what each rule begins to count at.
-fn build(batch: &mut Batch, table: &str, flags: u32, counted: &[u64], rules: &[NativeRule]) {
-    if rules.is_empty() {
-        return;
-    }
-    new_table(batch, table, flags);
-    for hook in NativeHook::ALL {
-        if rules.iter().any(|rule| rule.hook == hook) {
-            batch.base_chain(&chain(table, hook), base_hook(table, hook));
-        }
-    }
-    for (place, rule) in rules.iter().enumerate() {
-        let packets = counted.get(place).copied().unwrap_or(0);
-        batch.add(&chain(table, rule.hook), &native::encode(rule, packets));
-    }
-}
-
-/// The owned table and the chain in which a rule stands.
-#[must_use]
-pub fn place(rule: &NativeRule) -> String {
-    format!("{TABLE} {}", chain_name(rule.hook))
-}
-
-const fn chain_name(hook: NativeHook) -> &'static str {
-    match hook {
-        NativeHook::Prerouting => "prerouting",
-        NativeHook::Forward => "forward",
-        NativeHook::Output => "output",
-        NativeHook::OutputTurned => "output_turned",
-        NativeHook::Postrouting => "postrouting",
-        NativeHook::NatPrerouting => "nat_prerouting",
-        NativeHook::NatOutput => "nat_output",
-    }
-}
-
-fn chain(table: &str, hook: NativeHook) -> ChainName {
-    ChainName {
-        proto: Proto::Inet,
-        table: table.to_owned(),
-        chain: chain_name(hook).to_owned(),
-    }
-}
-
-/// The twin stands just behind, so that the owned table counts.
-fn base_hook(table: &str, hook: NativeHook) -> BaseHook {
-    let (kind, number, priority) = match hook {
-        NativeHook::Prerouting => ("filter", 0, -300),
-        NativeHook::Forward => ("filter", 2, -10),
-        NativeHook::Output => ("filter", 3, -300),
-        NativeHook::OutputTurned => ("filter", 3, -10),
-        NativeHook::Postrouting => ("filter", 4, 300),
-        NativeHook::NatPrerouting => ("nat", 0, -101),
-        NativeHook::NatOutput => ("nat", 3, -101),
-    };
-    BaseHook {
-        kind,
-        number,
-        priority: priority + i32::from(table == TWIN),
-    }
 }

@@ -4,7 +4,8 @@ use std::io;
 
 use netlink_packet_core::NLM_F_DUMP;
 
-use super::{DORMANT, base_hook, chain_name, drops};
+use super::build::{base_hook, chain_name};
+use super::{DORMANT, drops};
 use crate::guarantee::{NativeHook, NativeRule};
 use crate::kernel::nftables::attributes::{number, text, value};
 use crate::kernel::nftables::message::{Attributes, Proto, Verb};

@@ -6,8 +6,9 @@
 
 use std::io;
 
+use super::build::{build, remove};
 use super::found::find;
-use super::{ATTEMPTS, TABLE, build, remove};
+use super::{ATTEMPTS, TABLE};
 use crate::guarantee::NativeRule;
 use crate::kernel::nftables::batch::{Batch, Refused};
 use crate::kernel::nftables::socket::Socket;

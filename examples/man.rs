@@ -30,7 +30,8 @@ fn main() -> std::io::Result<()> {
 }
 
 fn write(command: &Command, dir: &Path) -> std::io::Result<()> {
-    for subcommand in command.get_subcommands() {
+    let shown = command.get_subcommands();
+    for subcommand in shown.filter(|subcommand| !subcommand.is_hide_set()) {
         write(subcommand, dir)?;
     }
     Man::new(command.clone())

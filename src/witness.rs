@@ -168,7 +168,7 @@ fn fight_event(displacement: &Displacement, by: Option<&By>) -> Event {
 }
 
 /// `81 µs`, `5.1 ms`, `2.0 s`
-fn spell(duration: Duration) -> String {
+pub fn spell(duration: Duration) -> String {
     let seconds = duration.as_secs_f64();
     if seconds < 1e-3 {
         format!("{:.0} µs", seconds * 1e6)

@@ -7,6 +7,7 @@ use super::protocol::{Happened, Repaired};
 use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::kernel::process;
+use crate::witness::spell;
 
 const ABOUT: Guarantee = Guarantee::AwsvpcImdsBlock;
 
@@ -57,8 +58,9 @@ fn repaired(task: &str, repaired: Repaired) -> Event {
     }
     let took = Duration::from_micros(repaired.micros);
     let message = format!(
-        "{ABOUT}: {} missing in the network namespace of task {task}, put right in {took:.0?}{more}",
-        repaired.objects.join(" and ")
+        "{ABOUT}: {} missing in the network namespace of task {task}, put right in {}{more}",
+        repaired.objects.join(" and "),
+        spell(took)
     );
     Event {
         objects: repaired.objects,
@@ -85,7 +87,7 @@ mod tests {
         assert_eq!(
             event.message,
             "awsvpc-imds-block: blackhole 169.254.169.254 missing in the network namespace of task netns \
-             4026532000, put right in 184µs; 2 more repairs there since the last that was told"
+             4026532000, put right in 184 µs; 2 more repairs there since the last that was told"
         );
         assert_eq!(event.repair, Some(Duration::from_micros(184)));
         assert_eq!(event.kind, Kind::Drift);

@@ -292,7 +292,9 @@ impl<'a> Host<'a> {
     pub(crate) fn finish(&self) -> Result<u64> {
         self.wait_tasks()?;
         self.wait_protected()?;
-        self.sh("ecs-netguard check")?;
+        // It is a look at one instant: while ecs-init puts its rules on top they are there for some
+        // milliseconds.
+        self.wait_for("the proof says held", "ecs-netguard check")?;
         self.wait_credentials()?;
         // The host itself is not kept out.
         self.sh(

@@ -14,8 +14,9 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// What amazon-ecs-ami's cleanup.sh does that matters here: the next boot is another machine's.
-const NEW_MACHINE: &str = ": >/etc/machine-id; rm -rf /var/log/journal/* /tmp/*; rm -f /etc/ecs/ecs.config; : >/etc/ecs/ecs.config";
+/// What amazon-ecs-ami's cleanup.sh does that matters here: the next boot is another machine's. On the
+/// disk, since an image is made of that.
+const NEW_MACHINE: &str = ": >/etc/machine-id; rm -rf /var/log/journal/* /tmp/*; rm -f /etc/ecs/ecs.config; : >/etc/ecs/ecs.config; sync";
 
 fn run(host: &mut Host<'_>) -> Result<Report> {
     host.install()?;

@@ -8,6 +8,7 @@ mod lab;
 use std::os::fd::AsFd as _;
 
 use ecs_netguard::kernel::links::{Link, LinkChange, Links};
+use ecs_netguard::kernel::nsid::Peers;
 use lab::Lab;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -100,4 +101,38 @@ fn what_did_not_fit_is_said_to_be_lost_and_read_again() {
     let named = lab.host.sh("ls /sys/class/net | grep -c ^br-");
     assert_eq!(bridges.to_string(), named.trim());
     assert_eq!(links.drain().unwrap(), []);
+}
+
+/// A list that changes while it is read is read again on the same socket; the kernel goes on with the first
+/// reading until that is read to its end.
+#[test]
+fn a_list_that_changes_meanwhile_is_read_again() {
+    // More than fits into one datagram, which is all that the kernel makes ready at once.
+    const MANY: usize = 150;
+    let lab = Lab::new();
+    let add = |n| format!("link add many{n} type bridge");
+    lab.write("many", (0..MANY).map(add).collect::<Vec<_>>().join("\n"));
+    let change = "link add other type bridge\nlink del other\n";
+    lab.write("change", change.repeat(60));
+    let batch = |name| format!("ip -batch {}", lab.inside(name).display());
+    lab.host.sh(&batch("many"));
+    let mut peers = lab.host.run(Peers::open).unwrap();
+    let (mut whole, mut gave_up) = (0, 0);
+    std::thread::scope(|threads| {
+        let changing = threads.spawn(|| lab.host.sh(&batch("change")));
+        while !changing.is_finished() {
+            match peers.cables() {
+                Ok(cables) => {
+                    whole += 1;
+                    let many = cables.iter().filter(|link| link.name.starts_with("many"));
+                    assert_eq!(many.count(), MANY);
+                }
+                Err(error) if error.to_string().contains("changed during each") => gave_up += 1,
+                Err(error) => panic!("after {whole} readings and {gave_up} given up: {error}"),
+            }
+        }
+    });
+    println!("{whole} readings, {gave_up} given up");
+    assert!(whole + gave_up > 0);
+    peers.cables().unwrap();
 }

@@ -20,6 +20,16 @@ pub(super) fn each(bytes: &[u8]) -> impl Iterator<Item = (Result<u16, DecodeErro
     })
 }
 
+/// The value of the first attribute of a kind.
+pub(super) fn value(attributes: &[u8], kind: u16) -> Option<&[u8]> {
+    each(attributes).find_map(|(found, value)| (found.ok()? == kind).then_some(value))
+}
+
+/// A value that is a number, which rtnetlink has in the machine's order.
+pub(super) fn number(value: &[u8]) -> Option<u32> {
+    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
+}
+
 /// A value that is text, without the byte that ends it.
 pub(super) fn text(value: &[u8]) -> &[u8] {
     value.strip_suffix(&[0]).unwrap_or(value)

@@ -6,24 +6,20 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{NLM_F_DUMP, NLM_F_REQUEST};
 use nix::sys::socket::{SockFlag, SockProtocol};
 
-use super::attributes::{each, text};
+use super::attributes::{each, text, value};
 use super::netlink::{self, Message, Next};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
+pub(super) const RTM_GETLINK: u16 = 18;
 const RTMGRP_LINK: u32 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_INFO_KIND: u16 = 1;
 /// The length of `struct ifinfomsg`, which begins a message about a link.
-const IFINFOMSG: usize = 16;
-
-/// How often the list is read again because it changed meanwhile.
-const ATTEMPTS: usize = 5;
+pub(super) const IFINFOMSG: usize = 16;
 
 /// An interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,73 +106,58 @@ impl Links {
     }
 
     fn read_all(&mut self) -> io::Result<()> {
-        for _ in 0..ATTEMPTS {
-            match self.dump() {
-                Ok(known) => {
-                    self.known = known;
-                    return Ok(());
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let message = format!("the interfaces changed during each of {ATTEMPTS} readings");
-        Err(io::Error::other(message))
-    }
-
-    /// [`io::ErrorKind::Interrupted`] where the list changed while it was read.
-    fn dump(&mut self) -> io::Result<BTreeMap<i32, Link>> {
-        let mut request = Vec::with_capacity(64);
-        let message = (RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, self.queries.next());
-        netlink::append(&mut request, message, &[0; IFINFOMSG], &[]);
-        let mut found = BTreeMap::new();
-        self.queries.converse(&request, &mut |message| {
-            let _new_to_this_list = learn(&mut found, message);
-        })?;
-        Ok(found)
+        let all = self.queries.list(RTM_GETLINK, &[0; IFINFOMSG], link)?;
+        self.known = all.into_iter().map(|link| (link.index, link)).collect();
+        Ok(())
     }
 }
 
 /// Brings `known` up to date with a message, and says what that changed.
 fn learn(known: &mut BTreeMap<i32, Link>, message: &Message<'_>) -> Option<LinkChange> {
+    let link = link(message);
+    match message.kind {
+        RTM_NEWLINK => {
+            let link = link?;
+            Some(match known.insert(link.index, link.clone()) {
+                None => LinkChange::Appeared(link),
+                Some(_) => LinkChange::Changed(link),
+            })
+        }
+        RTM_DELLINK => {
+            let link = link?;
+            let last = known.remove(&link.index);
+            Some(LinkChange::Gone(last.unwrap_or(link)))
+        }
+        _ => None,
+    }
+}
+
+/// The interface that a message is about. `None` where there is no name, which the kernel never leaves
+/// out.
+fn link(message: &Message<'_>) -> Option<Link> {
     let (header, attributes) = message.payload.split_at_checked(IFINFOMSG)?;
     // A bridge tells of its ports with its own family: a port that leaves is an RTM_DELLINK too.
     if header.first() != Some(&(nix::libc::AF_UNSPEC as u8)) {
         return None;
     }
     let index = i32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
-    match message.kind {
-        RTM_NEWLINK => {
-            let link = read(index, attributes)?;
-            Some(match known.insert(index, link.clone()) {
-                None => LinkChange::Appeared(link),
-                Some(_) => LinkChange::Changed(link),
-            })
-        }
-        RTM_DELLINK => {
-            let last = known.remove(&index);
-            last.or_else(|| read(index, attributes))
-                .map(LinkChange::Gone)
-        }
-        _ => None,
-    }
-}
-
-/// `None` where there is no name, which the kernel never leaves out.
-fn read(index: i32, attributes: &[u8]) -> Option<Link> {
     let (mut name, mut kind) = (None, None);
-    let owned = |value| String::from_utf8_lossy(text(value)).into_owned();
     for (number, value) in each(attributes) {
         match number.ok()? {
-            IFLA_IFNAME => name = Some(owned(value)),
-            IFLA_LINKINFO => {
-                let mut nested = each(value);
-                kind = nested
-                    .find(|(number, _)| matches!(number, Ok(IFLA_INFO_KIND)))
-                    .map(|(_, value)| owned(value));
-            }
+            IFLA_IFNAME => name = Some(words(value)),
+            IFLA_LINKINFO => kind = kind_in(value),
             _ => {}
         }
     }
     name.map(|name| Link { index, name, kind })
+}
+
+/// What made an interface, in its `IFLA_LINKINFO`.
+pub(super) fn kind_in(linkinfo: &[u8]) -> Option<String> {
+    value(linkinfo, IFLA_INFO_KIND).map(words)
+}
+
+/// Text for people: not UTF-8 only if somebody went to lengths.
+pub(super) fn words(value: &[u8]) -> String {
+    String::from_utf8_lossy(text(value)).into_owned()
 }

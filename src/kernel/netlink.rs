@@ -5,7 +5,9 @@
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{Emitable as _, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader};
+use netlink_packet_core::{
+    Emitable as _, NLM_F_DUMP, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NetlinkBuffer, NetlinkHeader,
+};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
@@ -23,6 +25,9 @@ pub(super) const BUFFER: usize = 64 * 1024;
 /// The kernel answers a request before `send` returns; an answer that is missing for this long never
 /// comes.
 const PATIENCE_SECONDS: i64 = 5;
+
+/// How often a list is read again because it changed meanwhile.
+const ATTEMPTS: usize = 5;
 
 /// More messages of the same answer follow, and: the dump may be inconsistent because something
 /// changed.
@@ -48,6 +53,8 @@ pub(super) struct Socket {
     fd: OwnedFd,
     port: u32,
     sequence: u32,
+    /// Whether what is being listed has changed since the last request.
+    changed: bool,
     buffer: Vec<u8>,
 }
 
@@ -63,17 +70,21 @@ impl Socket {
         Self::from_fd(open(protocol, SockFlag::empty(), 0)?)
     }
 
-    /// Goes on with a socket that was opened before.
+    /// Goes on with a socket that was opened before. What was asked on it by then and not read is
+    /// read to its end: whoever asked may have been killed in the middle.
     pub(super) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let patience = TimeVal::new(PATIENCE_SECONDS, 0);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
         let address: NetlinkAddr = getsockname(fd.as_raw_fd())?;
-        Ok(Self {
+        let mut socket = Self {
             fd,
             port: address.pid(),
             sequence: 0,
+            changed: false,
             buffer: vec![0; BUFFER],
-        })
+        };
+        while !matches!(hear(socket.fd.as_fd(), &mut socket.buffer)?, Next::Nothing) {}
+        Ok(socket)
     }
 
     /// The number by which the kernel knows the socket.
@@ -87,15 +98,58 @@ impl Socket {
         self.sequence
     }
 
+    /// Asks for something: a request of this kind with these flags, the structure that begins it, and
+    /// its attributes. Every message of the answer goes to `each`.
+    pub(super) fn ask(
+        &mut self,
+        (kind, flags): (u16, u16),
+        fixed: &[u8],
+        attributes: &[u8],
+        each: &mut dyn FnMut(&Message<'_>),
+    ) -> io::Result<()> {
+        let mut request = Vec::with_capacity(64);
+        let message = (kind, NLM_F_REQUEST | flags, self.next());
+        append(&mut request, message, fixed, attributes);
+        self.converse(&request, each)
+    }
+
+    /// Reads a whole list, such as all interfaces: what `read` makes of each of its messages. Begins
+    /// anew where the list changed meanwhile, and gives up where it does so again and again.
+    pub(super) fn list<T>(
+        &mut self,
+        kind: u16,
+        fixed: &[u8],
+        read: impl Fn(&Message<'_>) -> Option<T>,
+    ) -> io::Result<Vec<T>> {
+        for _ in 0..ATTEMPTS {
+            let mut list = Vec::new();
+            let asked = self.ask((kind, NLM_F_DUMP), fixed, &[], &mut |message| {
+                list.extend(read(message));
+            });
+            match asked {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                asked => return asked.map(|()| list),
+            }
+        }
+        Err(io::Error::other(format!(
+            "the list changed during each of {ATTEMPTS} readings"
+        )))
+    }
+
     /// Sends the request whose number is the last one given out and reads until its answer is
-    /// complete.
+    /// complete. [`io::ErrorKind::Interrupted`] where what is listed changed meanwhile.
     pub(super) fn converse(
         &mut self,
         bytes: &[u8],
         each: &mut dyn FnMut(&Message<'_>),
     ) -> io::Result<()> {
         self.send(bytes)?;
+        self.changed = false;
         while !self.receive(each)? {}
+        // Not sooner: as long as a list is not read to its end the kernel begins no other (EBUSY).
+        if self.changed {
+            return Err(io::ErrorKind::Interrupted.into());
+        }
         Ok(())
     }
 
@@ -105,8 +159,7 @@ impl Socket {
         Ok(())
     }
 
-    /// Reads one datagram; true when the answer is complete. [`io::ErrorKind::Interrupted`] where
-    /// what is listed changed meanwhile.
+    /// Reads one datagram; true when the answer is complete.
     pub(super) fn receive(&mut self, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<bool> {
         let length = loop {
             match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
@@ -120,9 +173,7 @@ impl Socket {
             if message.sequence != self.sequence {
                 continue;
             }
-            if message.flags & NLM_F_DUMP_INTR != 0 {
-                return Err(io::ErrorKind::Interrupted.into());
-            }
+            self.changed |= message.flags & NLM_F_DUMP_INTR != 0;
             if let Some(end) = message.end() {
                 return end.map(|()| true);
             }

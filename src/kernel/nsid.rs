@@ -7,24 +7,20 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _};
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST};
+use netlink_packet_core::NLM_F_ACK;
 use nix::sys::socket::SockProtocol;
 
-use super::attributes::{Attributes, each, text};
+use super::attributes::{Attributes, each, number, value};
+use super::links::{IFINFOMSG, IFLA_IFNAME, IFLA_LINKINFO, RTM_GETLINK, kind_in, words};
 use super::netlink;
 
-const RTM_GETLINK: u16 = 18;
 const RTM_NEWNSID: u16 = 88;
 const RTM_GETNSID: u16 = 90;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
-const IFLA_IFNAME: u16 = 3;
 const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
-const IFLA_INFO_KIND: u16 = 1;
-/// The lengths of `struct ifinfomsg` and of `struct rtgenmsg`, which is padded.
-const IFINFOMSG: usize = 16;
+/// The length of `struct rtgenmsg`, padded.
 const RTGENMSG: usize = 4;
 /// `IFF_LOOPBACK` of linux/if.h.
 const LOOPBACK: u32 = 8;
@@ -103,18 +99,13 @@ impl Peers {
         let fd = other.as_fd().as_raw_fd().cast_unsigned();
         let attributes = Attributes::default().put(NETNSA_FD, &fd.to_ne_bytes());
         let mut found = None;
-        let header = [0; RTGENMSG];
-        self.ask(
-            RTM_GETNSID,
-            0,
-            &header,
-            &attributes,
-            &mut |kind, payload| {
-                if kind == RTM_NEWNSID {
-                    found = nsid_in(payload);
+        let of = (RTM_GETNSID, 0);
+        self.0
+            .ask(of, &[0; RTGENMSG], &attributes.0, &mut |message| {
+                if message.kind == RTM_NEWNSID {
+                    found = nsid_in(message.payload);
                 }
-            },
-        )?;
+            })?;
         Ok(found)
     }
 
@@ -127,8 +118,8 @@ impl Peers {
         let attributes = Attributes::default()
             .put(NETNSA_NSID, &any)
             .put(NETNSA_FD, &fd.to_ne_bytes());
-        let header = [0; RTGENMSG];
-        let asked = self.ask(RTM_NEWNSID, NLM_F_ACK, &header, &attributes, &mut |_, _| {});
+        let of = (RTM_NEWNSID, NLM_F_ACK);
+        let asked = self.0.ask(of, &[0; RTGENMSG], &attributes.0, &mut |_| {});
         match asked {
             // Somebody gave it one meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
@@ -139,59 +130,17 @@ impl Peers {
 
     /// All interfaces here.
     pub fn cables(&mut self) -> io::Result<Vec<Cable>> {
-        /// How often the list is read again because it changed meanwhile.
-        const ATTEMPTS: usize = 5;
-        let mut last = None;
-        for _ in 0..ATTEMPTS {
-            let mut cables = Vec::new();
-            let nothing = Attributes::default();
-            let header = [0; IFINFOMSG];
-            let asked = self.ask(
-                RTM_GETLINK,
-                NLM_F_DUMP,
-                &header,
-                &nothing,
-                &mut |_, payload| {
-                    cables.extend(cable(payload));
-                },
-            );
-            match asked {
-                Ok(()) => return Ok(cables),
-                // What has changed by then is told as an event; this is good enough to look by.
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => last = Some(error),
-                Err(error) => return Err(error),
-            }
-            self.0 = netlink::Socket::open(SockProtocol::NetlinkRoute)?;
-        }
-        Err(last.unwrap_or_else(|| io::ErrorKind::Interrupted.into()))
-    }
-
-    fn ask(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        header: &[u8],
-        attributes: &Attributes,
-        each: &mut dyn FnMut(u16, &[u8]),
-    ) -> io::Result<()> {
-        let mut request = Vec::with_capacity(64);
-        let message = (kind, NLM_F_REQUEST | flags, self.0.next());
-        netlink::append(&mut request, message, header, &attributes.0);
-        self.0
-            .converse(&request, &mut |message| each(message.kind, message.payload))
+        self.0.list(RTM_GETLINK, &[0; IFINFOMSG], |message| {
+            cable(message.payload)
+        })
     }
 }
 
 /// The nsid in a message about one; -1 stands for none.
 fn nsid_in(payload: &[u8]) -> Option<i32> {
     let attributes = payload.get(RTGENMSG..)?;
-    let nsid = each(attributes).find(|(kind, _)| matches!(kind, Ok(NETNSA_NSID)));
-    let nsid = nsid.and_then(|(_, value)| number(value))?.cast_signed();
+    let nsid = number(value(attributes, NETNSA_NSID)?)?.cast_signed();
     (nsid >= 0).then_some(nsid)
-}
-
-fn number(value: &[u8]) -> Option<u32> {
-    value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes))
 }
 
 fn cable(payload: &[u8]) -> Option<Cable> {
@@ -201,18 +150,12 @@ fn cable(payload: &[u8]) -> Option<Cable> {
         loopback: number(header.get(8..)?)? & LOOPBACK != 0,
         ..Cable::default()
     };
-    let owned = |value| String::from_utf8_lossy(text(value)).into_owned();
     for (kind, value) in each(attributes) {
         match kind.ok()? {
-            IFLA_IFNAME => cable.name = owned(value),
+            IFLA_IFNAME => cable.name = words(value),
             IFLA_MASTER => cable.master = number(value),
             IFLA_LINK_NETNSID => cable.leads_to = number(value).map(u32::cast_signed),
-            IFLA_LINKINFO => {
-                let mut nested = each(value);
-                cable.kind = nested
-                    .find(|(number, _)| matches!(number, Ok(IFLA_INFO_KIND)))
-                    .map(|(_, value)| owned(value));
-            }
+            IFLA_LINKINFO => cable.kind = kind_in(value),
             _ => {}
         }
     }

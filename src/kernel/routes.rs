@@ -6,12 +6,12 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
-use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_REPLACE, NLM_F_REQUEST};
+use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
-use super::attributes::{Attributes, each};
+use super::attributes::{Attributes, each, number, value};
 use super::{netlink, netns};
 
 /// Who made a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
@@ -78,10 +78,10 @@ impl Routes {
         }
         let header = rtmsg(to, RTM_F_LOOKUP_TABLE);
         let (mut out, mut table) = (0, 0);
-        let asked = self.ask(RTM_GETROUTE, 0, &header, &attributes, &mut |payload| {
-            for (kind, value) in each(payload.get(RTMSG..).unwrap_or_default()) {
-                let number = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-                match (kind, number) {
+        let of = (RTM_GETROUTE, 0);
+        let asked = self.0.ask(of, &header, &attributes.0, &mut |message| {
+            for (kind, value) in each(message.payload.get(RTMSG..).unwrap_or_default()) {
+                match (kind, number(value)) {
                     (Ok(RTA_OIF), Some(number)) => out = number,
                     (Ok(RTA_TABLE), Some(number)) => table = number,
                     _ => {}
@@ -111,9 +111,9 @@ impl Routes {
     /// start). Only where another route stands in the first place is that one's place taken.
     pub fn block(&mut self, to: IpAddr) -> io::Result<bool> {
         for metric in metrics(to) {
-            let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE;
+            let of = (RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
             let (header, attributes) = blackhole(to, *metric);
-            self.ask(RTM_NEWROUTE, flags, &header, &attributes, &mut |_| {})?;
+            self.0.ask(of, &header, &attributes.0, &mut |_| {})?;
             if !matches!(self.way(to, None)?, Way::Out { .. }) {
                 return Ok(true);
             }
@@ -126,7 +126,8 @@ impl Routes {
         let mut any = false;
         for metric in metrics(to) {
             let (header, attributes) = blackhole(to, *metric);
-            let asked = self.ask(RTM_DELROUTE, NLM_F_ACK, &header, &attributes, &mut |_| {});
+            let of = (RTM_DELROUTE, NLM_F_ACK);
+            let asked = self.0.ask(of, &header, &attributes.0, &mut |_| {});
             match asked
                 .as_ref()
                 .map_err(|e| e.raw_os_error().map(Errno::from_raw))
@@ -143,38 +144,17 @@ impl Routes {
     pub fn rule_to(&mut self, family_of: IpAddr, table: u32) -> io::Result<Option<u32>> {
         let mut header = [0; RTMSG];
         header[0] = family(family_of);
-        let mut found: Option<u32> = None;
-        let nothing = Attributes::default();
-        self.ask(RTM_GETRULE, NLM_F_DUMP, &header, &nothing, &mut |payload| {
-            let (mut priority, mut of) = (0, payload.get(4).copied().map_or(0, u32::from));
-            for (kind, value) in each(payload.get(RTMSG..).unwrap_or_default()) {
-                let number = value.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-                match (kind, number) {
-                    (Ok(FRA_PRIORITY), Some(number)) => priority = number,
-                    (Ok(FRA_TABLE), Some(number)) => of = number,
-                    _ => {}
-                }
-            }
-            if of == table {
-                found = found.or(Some(priority));
-            }
+        // The kernel lists them by priority.
+        let rules = self.0.list(RTM_GETRULE, &header, |message| {
+            let (header, attributes) = message.payload.split_at_checked(RTMSG)?;
+            let in_header = header.get(4).copied().map(u32::from);
+            let of = value(attributes, FRA_TABLE)
+                .and_then(number)
+                .or(in_header)?;
+            let priority = value(attributes, FRA_PRIORITY).and_then(number);
+            (of == table).then_some(priority.unwrap_or(0))
         })?;
-        Ok(found)
-    }
-
-    fn ask(
-        &mut self,
-        kind: u16,
-        flags: u16,
-        header: &[u8],
-        attributes: &Attributes,
-        each: &mut dyn FnMut(&[u8]),
-    ) -> io::Result<()> {
-        let mut request = Vec::with_capacity(64);
-        let message = (kind, NLM_F_REQUEST | flags, self.0.next());
-        netlink::append(&mut request, message, header, &attributes.0);
-        self.0
-            .converse(&request, &mut |message| each(message.payload))
+        Ok(rules.first().copied())
     }
 }
 

@@ -2,12 +2,8 @@
 
 use netlink_packet_core::DecodeError;
 
+pub(super) use crate::kernel::attributes::value;
 use crate::kernel::attributes::{self, each};
-
-/// The value of the first attribute of a kind.
-pub(super) fn value(attributes: &[u8], kind: u16) -> Option<&[u8]> {
-    each(attributes).find_map(|(found, value)| (found.ok()? == kind).then_some(value))
-}
 
 /// A number, which nf_tables has in network order.
 pub(super) fn number(attributes: &[u8], kind: u16) -> Option<u32> {

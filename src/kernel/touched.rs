@@ -1,4 +1,5 @@
-//! Noticing that somebody wrote to a file, or opened and closed it, without a runtime: inotify.
+//! Noticing that somebody wrote to a file, opened and closed it, or put one into a directory, without a
+//! runtime: inotify.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -7,7 +8,7 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
-/// A set of watched files.
+/// A set of watched files and directories.
 #[derive(Debug)]
 pub struct Touched(Inotify);
 
@@ -27,6 +28,12 @@ impl Touched {
     pub fn closed(&self, path: &Path) -> io::Result<()> {
         let events = AddWatchFlags::IN_CLOSE | AddWatchFlags::IN_ATTRIB;
         self.add(path, events | AddWatchFlags::IN_DELETE_SELF)
+    }
+
+    /// Watches a directory for what comes into it.
+    pub fn entered(&self, directory: &Path) -> io::Result<()> {
+        let events = AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
+        self.add(directory, events | AddWatchFlags::IN_ONLYDIR)
     }
 
     fn add(&self, path: &Path, events: AddWatchFlags) -> io::Result<()> {

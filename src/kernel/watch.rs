@@ -122,7 +122,11 @@ impl Watch {
     }
 
     fn add_all(&self) {
-        for directory in self.files.iter().filter_map(|file| existing_ancestor(file)) {
+        let directories = self
+            .files
+            .iter()
+            .filter_map(|file| existing(file.parent()?));
+        for directory in directories {
             if let Err(errno) = self.inotify.get_ref().0.add_watch(directory, self.events) {
                 tracing::warn!(
                     "watch {}: {errno}; changes there will be seen at the next verification",
@@ -133,6 +137,8 @@ impl Watch {
     }
 }
 
-fn existing_ancestor(file: &Path) -> Option<&Path> {
-    file.ancestors().skip(1).find(|ancestor| ancestor.is_dir())
+/// The directory itself, or the nearest above it that is there.
+#[must_use]
+pub fn existing(directory: &Path) -> Option<&Path> {
+    directory.ancestors().find(|path| path.is_dir())
 }

@@ -14,15 +14,16 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use self::repairs::Trouble;
 use super::inside::Wish;
 use super::protocol::{Happened, Order, Said, Told};
-use super::survey::{self, HANDLES, News, Survey};
+use super::survey::{HANDLES, News, Survey};
 use crate::kernel::channel::Channel;
 use crate::kernel::elsewhere::{Elsewhere, Event};
 use crate::kernel::memory;
+use crate::kernel::touched::Touched;
+use crate::kernel::watch::existing;
 use crate::sentinel::fight::Fights;
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
@@ -95,7 +96,7 @@ struct Keeper<'a> {
     order: Order,
     /// Where what happens in other namespaces cannot be heard, why.
     elsewhere: Result<Elsewhere, String>,
-    handles: Inotify,
+    handles: Touched,
     /// When new namespaces are to be looked for.
     search: Option<Instant>,
     /// Not before then.
@@ -117,7 +118,7 @@ impl<'a> Keeper<'a> {
                  listening there (needs CAP_NET_BROADCAST): {error}"
             )
         });
-        let handles = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
+        let handles = Touched::new()?;
         let mut keeper = Self {
             channel,
             survey,
@@ -239,7 +240,7 @@ impl<'a> Keeper<'a> {
                     .or(dirty.1.take());
             }
         }
-        if self.handles.read_events().is_ok() {
+        if self.handles.drain()? {
             self.watch();
             self.search.get_or_insert(now + MOUNTED);
         }
@@ -251,11 +252,9 @@ impl<'a> Keeper<'a> {
 
     /// Watches Docker's directory of handles, or what is there of the way to it.
     fn watch(&self) {
-        let events =
-            AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO | AddWatchFlags::IN_ONLYDIR;
-        if let Some(directory) = survey::nearest(Path::new(HANDLES)) {
+        if let Some(directory) = existing(Path::new(HANDLES)) {
             // What is not heard, the daemon's looks at everything find.
-            let _unheard = self.handles.add_watch(directory, events);
+            let _unheard = self.handles.entered(directory);
         }
     }
 

@@ -388,9 +388,3 @@ fn vanished(error: &io::Error) -> bool {
         Some(Errno::ENOENT | Errno::ESRCH)
     ) || error.kind() == io::ErrorKind::NotFound
 }
-
-/// Whether a handle's directory is there, or which of those above it is.
-#[must_use]
-pub fn nearest(directory: &Path) -> Option<&Path> {
-    directory.ancestors().find(|path| path.is_dir())
-}

@@ -91,8 +91,13 @@ impl Look {
         if let Err(error) = table {
             look.no_drop = Some(error.to_string());
         }
-        if wish != Wish::Nothing && look.drop != Some(Drop::Whole) {
-            look.name_interfaces();
+        // Not knowing of a way out is not knowing that there is none.
+        if wish != Wish::Nothing
+            && look.drop != Some(Drop::Whole)
+            && let Err(error) = look.name_interfaces()
+        {
+            look.failures
+                .push(format!("ask which interfaces lead out: {error}"));
         }
         Some(look)
     }
@@ -159,22 +164,18 @@ impl Look {
     }
 
     /// Asks by which interfaces a socket that names one gets past the routes.
-    fn name_interfaces(&mut self) {
-        let Ok(cables) = Peers::open().and_then(|mut peers| peers.cables()) else {
-            return;
-        };
-        let Ok(mut routes) = Routes::open() else {
-            return;
-        };
+    fn name_interfaces(&mut self) -> io::Result<()> {
+        let cables = Peers::open()?.cables()?;
+        let mut routes = Routes::open()?;
         for found in &mut self.families {
             let service: IpAddr = imds_block::address(found.family);
-            let leaves = |way| matches!(way, Ok(Way::Out { .. }));
-            let interfaces = cables.iter().filter(|cable| !cable.loopback);
-            found.past = interfaces
-                .filter(|cable| leaves(routes.way(service, Some(cable.index))))
-                .map(|cable| cable.name.clone())
-                .collect();
+            for cable in cables.iter().filter(|cable| !cable.loopback) {
+                if let Way::Out { .. } = routes.way(service, Some(cable.index))? {
+                    found.past.push(cable.name.clone());
+                }
+            }
         }
+        Ok(())
     }
 
     /// What it comes to: the standing, what keeps it from being held, and what else to know.

@@ -13,7 +13,7 @@ use crate::posture::Posture;
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
 use crate::tasks;
-use crate::turn::{self, Outcome, Proof, Target};
+use crate::turn::{self, Outcome, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -97,7 +97,7 @@ fn judge(
         (of_family.collect(), Vec::new())
     };
     let mut proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
-    proofs.extend(target.undecidable.iter().map(Proof::impossible));
+    proofs.extend(target.undecidable.iter().cloned());
     let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs, &BTreeMap::new());
     if arguments.json {
         print_json(&outcomes)?;

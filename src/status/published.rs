@@ -13,7 +13,7 @@ use crate::kernel::nftables::seal;
 use crate::posture::{Decision, Posture};
 use crate::ruleset::Family;
 use crate::tasks::Task;
-use crate::turn::{self, Standing, Target, Turn};
+use crate::turn::{self, Outcome, Standing, Target, Turn};
 
 /// How many intervals of verification may pass without one before what is known counts as old.
 const MISSED_INTERVALS: u32 = 3;
@@ -83,6 +83,10 @@ impl Sealed {
                 .iter()
                 .filter(|o| o.standing != Standing::NotRequired)
         };
+        let visible = |outcome: &Outcome| match outcome.standing {
+            Standing::Undecided if !outcome.visible => Standing::Undecided,
+            _ => word(outcome.visible),
+        };
         let in_force = turn.seal.state.is_whole();
         let rule = |rule: &NativeRule| Rule {
             guarantee: rule.guarantee,
@@ -97,7 +101,7 @@ impl Sealed {
             standings: required()
                 .filter_map(|o| Some((o.guarantee, word(o.sealed?))))
                 .collect(),
-            visible: required().map(|o| (o.guarantee, word(o.visible))).collect(),
+            visible: required().map(|o| (o.guarantee, visible(o))).collect(),
             rules: target.wanted.native.iter().map(rule).collect(),
         }
     }

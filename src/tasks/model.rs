@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::guarantee::Guarantee;
+use crate::kernel::capabilities;
 use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
 use crate::turn::{Proof, Standing};
 
@@ -48,13 +49,13 @@ impl Power {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::NetAdmin, Self::SysAdmin, Self::NetRaw];
 
-    /// The capability's number in linux/capability.h.
+    /// The capability's number.
     #[must_use]
     pub const fn capability(self) -> u32 {
         match self {
-            Self::NetAdmin => 12,
-            Self::NetRaw => 13,
-            Self::SysAdmin => 21,
+            Self::NetAdmin => capabilities::CAP_NET_ADMIN,
+            Self::NetRaw => capabilities::CAP_NET_RAW,
+            Self::SysAdmin => capabilities::CAP_SYS_ADMIN,
         }
     }
 
@@ -103,25 +104,21 @@ impl Task {
     /// The claim about an awsvpc task, with its verdict.
     #[must_use]
     pub fn proof(&self) -> Proof {
-        let (id, why) = (&self.id, self.problems.join("; "));
+        let (id, mode) = (&self.id, self.mode.name());
+        let (guarantee, why) = (Guarantee::AwsvpcImdsBlock, self.problems.join("; "));
+        let claim = format!("no packet of the {mode} task {id} reaches the metadata service");
         let verdict = match self.standing {
             Standing::Held | Standing::NotRequired => Verdict::Held,
             Standing::Violated => Verdict::Violated {
                 walk: self.way_out(why),
             },
-            Standing::Undecided => Verdict::Undecided {
-                why,
-                walk: Walk::default(),
-            },
+            Standing::Undecided => return Proof::undecided(guarantee, claim, why),
         };
         Proof {
-            guarantee: Guarantee::AwsvpcImdsBlock,
-            claim: format!(
-                "no packet of the {} task {id} reaches the metadata service",
-                self.mode.name()
-            ),
+            guarantee,
+            claim,
+            visible: verdict == Verdict::Held,
             verdict,
-            visible: true,
         }
     }
 
@@ -158,14 +155,12 @@ impl Tasks {
     pub fn proofs(&self) -> Vec<Proof> {
         let awsvpc = self.running.iter().filter(|task| task.mode == Mode::Awsvpc);
         let mut proofs: Vec<Proof> = awsvpc.map(Task::proof).collect();
-        proofs.extend(self.unknown.iter().map(|why| Proof {
-            guarantee: Guarantee::AwsvpcImdsBlock,
-            claim: "no packet of any other awsvpc task reaches the metadata service".to_owned(),
-            verdict: Verdict::Undecided {
-                why: why.clone(),
-                walk: Walk::default(),
-            },
-            visible: true,
+        proofs.extend(self.unknown.iter().map(|why| {
+            Proof::undecided(
+                Guarantee::AwsvpcImdsBlock,
+                "no packet of any other awsvpc task reaches the metadata service".to_owned(),
+                why.clone(),
+            )
         }));
         proofs
     }

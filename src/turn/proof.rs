@@ -24,13 +24,13 @@ pub struct Proof {
 }
 
 impl Proof {
-    /// A claim in words that nobody can know to be true, and why.
-    pub(crate) fn impossible((guarantee, claim, why): &(Guarantee, String, String)) -> Self {
+    /// A claim in words that cannot be known to be true, and why.
+    pub(crate) fn undecided(guarantee: Guarantee, claim: String, why: String) -> Self {
         Self {
-            guarantee: *guarantee,
-            claim: claim.clone(),
+            guarantee,
+            claim,
             verdict: Verdict::Undecided {
-                why: why.clone(),
+                why,
                 walk: Walk::default(),
             },
             visible: false,

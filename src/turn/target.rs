@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::Proof;
 use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLocalnet, Settings};
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, WantedRule, covers};
 use crate::kernel::exec::side_by_side;
@@ -9,7 +10,7 @@ use crate::kernel::facts::Facts;
 use crate::kernel::host_tasks::HostTask;
 use crate::kernel::iptables::{Backend, Tool};
 use crate::kernel::nftables::{generation, wake};
-use crate::posture::{Decision, Posture};
+use crate::posture::Posture;
 use crate::prove::Claim;
 use crate::ruleset::{Family, IfacePattern, Net};
 use crate::tasks::Tasks;
@@ -21,8 +22,8 @@ pub struct Target {
     pub wanted: Rules,
     /// What should be true of packets then.
     pub claims: Vec<(Guarantee, Claim)>,
-    /// What nobody can know, and why: a claim in words.
-    pub undecidable: Vec<(Guarantee, String, String)>,
+    /// What nobody can know.
+    pub undecidable: Vec<Proof>,
     /// The cgroup below which all tasks are, where the settings ask for it.
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.
@@ -67,10 +68,10 @@ impl Target {
             }
         }
         target.spare_legacy();
-        if posture.required().contains(&Guarantee::ImdsBlock) {
+        if posture.requires(Guarantee::ImdsBlock) {
             target.notes.extend(uncovered(&facts.bridges, &scope));
         }
-        if posture.required().contains(&Guarantee::HostImdsBlock) {
+        if posture.requires(Guarantee::HostImdsBlock) {
             let note = target.task_cgroup.as_ref().and_then(TaskCgroup::note);
             target.notes.extend(note);
         }
@@ -125,7 +126,7 @@ impl Target {
             wanted,
             new_bridges,
             claims,
-            undecidable: undecidable(posture, scope),
+            undecidable: undecidable(posture, scope).into_iter().collect(),
             sealed: settings.seal.enabled,
             may_open_input: settings.credentials.open_input == OpenInput::WhenNeeded,
             ..Self::default()
@@ -199,22 +200,18 @@ impl Target {
     }
 }
 
-/// The required guarantees that nobody can know to hold, and why.
-fn undecidable(posture: &Posture, scope: &Scope) -> Vec<(Guarantee, String, String)> {
-    let Some(cgroup) = &scope.host_tasks else {
-        return Vec::new();
-    };
-    let why = |decision: &Decision| {
-        let useless = match cgroup {
-            TaskCgroup::Useless { why, .. } => Some(why.clone()),
-            TaskCgroup::Present(_) | TaskCgroup::Absent { .. } => None,
-        };
-        let why = decision.impossible.clone().or(useless)?;
-        Some((decision.guarantee, cgroup.to_string(), why))
-    };
+/// The claim about tasks on the host's own network, where nobody can know whether it holds.
+fn undecidable(posture: &Posture, scope: &Scope) -> Option<Proof> {
+    let cgroup = scope.host_tasks.as_ref()?;
     let mut decisions = posture.decisions().iter();
-    let asked = decisions.find(|d| d.required && d.guarantee == Guarantee::HostImdsBlock);
-    asked.and_then(why).into_iter().collect()
+    let asked = decisions.find(|d| d.required && d.guarantee == Guarantee::HostImdsBlock)?;
+    let useless = match cgroup {
+        TaskCgroup::Useless { why, .. } => Some(why),
+        TaskCgroup::Present(_) | TaskCgroup::Absent { .. } => None,
+    };
+    let why = asked.impossible.as_ref().or(useless)?;
+    let claim = cgroup.to_string();
+    Some(Proof::undecided(asked.guarantee, claim, why.clone()))
 }
 
 /// The bridges that may carry containers and that nobody told the guard to cover.

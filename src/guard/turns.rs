@@ -46,6 +46,13 @@ pub(super) enum Cause {
     Changes,
 }
 
+impl Cause {
+    /// Whether something may be wanted that was not wanted before.
+    const fn is_new(self) -> bool {
+        !matches!(self, Self::Interval | Self::Changes)
+    }
+}
+
 /// What the loop keeps from turn to turn: nothing that the kernel or the files could tell.
 pub(super) struct Guard {
     options: Options,
@@ -209,9 +216,7 @@ impl Guard {
             return false;
         }
         let posture = inputs.posture();
-        if cause == Cause::TaskCgroup {
-            self.seal_at_once(&inputs.settings, &posture);
-        }
+        let resealed = cause.is_new() && self.seal_at_once(&inputs.settings, &posture);
         let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
         target.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
@@ -223,6 +228,9 @@ impl Guard {
         } else {
             self.apply(&target, &posture)
         };
+        if resealed {
+            turn.done.insert(0, turn::RESEALED.to_owned());
+        }
         turn.notes.extend(self.store.save());
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
@@ -248,8 +256,9 @@ impl Guard {
         true
     }
 
-    /// Covers a new cgroup before anything else is looked at: its first process is about to begin.
-    fn seal_at_once(&mut self, settings: &Settings, posture: &Posture) {
+    /// Stops packets before anything else is looked at: a tool or a task may take its time, and the
+    /// first process of a new cgroup is about to begin. Returns whether that changed anything.
+    fn seal_at_once(&mut self, settings: &Settings, posture: &Posture) -> bool {
         let facts = Facts::read(settings);
         let target = Target::of(settings, posture, &turn::scope(settings, &facts));
         let sentinel = &self.sentinel;
@@ -258,7 +267,7 @@ impl Guard {
             before_change: &|| sentinel.hold(LIMIT * 2),
             prove_found: false,
         };
-        turn::seal_at_once(&target, hands);
+        turn::seal_at_once(&target, hands)
     }
 
     /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.

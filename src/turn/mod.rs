@@ -38,6 +38,9 @@ use crate::tasks::{Mode, Power, Task};
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
 
+/// What is said to be done where the seal was made, or made anew.
+pub(crate) const RESEALED: &str = "rebuild the seal";
+
 /// What a turn found and did.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Turn {
@@ -135,10 +138,10 @@ pub struct Hands<'a> {
     pub prove_found: bool,
 }
 
-/// Brings the seal alone about, where that cannot wait for a whole turn. What is wrong with it the turn
-/// says that follows.
-pub(crate) fn seal_at_once(target: &Target, hands: &mut Hands<'_>) {
-    drop(seal::keep(hands.seal, target, hands.before_change));
+/// Brings the seal alone about, where that cannot wait for a whole turn. Returns whether it changed; what
+/// is wrong with it the turn says that follows.
+pub(crate) fn seal_at_once(target: &Target, hands: &mut Hands<'_>) -> bool {
+    seal::keep(hands.seal, target, hands.before_change) == Ok(true)
 }
 
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
@@ -161,7 +164,7 @@ pub fn apply(
     changes.notes.extend(target.wake());
     let sealed = seal::keep(hands.seal, target, hands.before_change);
     if sealed == Ok(true) {
-        changes.done.push("rebuild the seal".to_owned());
+        changes.done.push(RESEALED.to_owned());
     }
     let first = Reading::take(target, &memory.state);
     let open = first.input_is_open() && target.may_open_input;

@@ -225,24 +225,21 @@ pub(super) fn keep(
     let changed = seal
         .keep(&target.wanted.native, before_change)
         .map_err(|error| error.to_string())?;
-    match seal.without_nat() {
-        Some(why) if target.wanted.native.iter().any(|rule| rule.hook.is_nat()) => Err(format!(
+    let wants = |what: fn(&NativeRule) -> bool| target.wanted.native.iter().any(what);
+    if let Some(why) = seal.without_nat()
+        && wants(|rule| rule.hook.is_nat())
+    {
+        return Err(format!(
             "this kernel does not redirect credentials natively ({why}); the visible rules do"
-        )),
-        _ => match seal.without_cgroup() {
-            Some(why)
-                if target
-                    .wanted
-                    .native
-                    .iter()
-                    .any(|rule| rule.cgroup.is_some()) =>
-            {
-                Err(format!(
-                    "this kernel's nf_tables cannot tell the cgroup of a socket ({why}); tasks on the \
-                     host's network are stopped by the visible rules alone"
-                ))
-            }
-            _ => Ok(changed),
-        },
+        ));
     }
+    if let Some(why) = seal.without_cgroup()
+        && wants(|rule| rule.cgroup.is_some())
+    {
+        return Err(format!(
+            "this kernel's nf_tables cannot tell the cgroup of a socket ({why}); tasks on the host's \
+             network are stopped by the visible rules alone"
+        ));
+    }
+    Ok(changed)
 }

@@ -26,6 +26,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         prove_found: true,
     };
     let mut turn = turn::apply(&target, &posture, &mut store, hands);
+    turn.done.extend(pass.released);
     store.state.asked = inputs.asked();
     turn.notes.extend(
         warning

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use super::show::{task_lines, word};
+use super::show::{NAME, TASK, WORD, task_lines, word};
 use crate::config::shown_line;
 use crate::status::model::{GuaranteeStatus, Overall, Status};
 use crate::tasks::Task;
@@ -16,11 +16,6 @@ pub(super) struct Look {
     /// How wide the terminal is; no limit if absent.
     pub(super) width: Option<usize>,
 }
-
-const NAME: usize = 22;
-const WORD: usize = 14;
-/// A task's id has 32 digits.
-const TASK: usize = 44;
 
 impl Look {
     /// The whole screen.

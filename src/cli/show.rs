@@ -7,6 +7,13 @@ use crate::status::model::Overall;
 use crate::tasks::Task;
 use crate::turn::{Outcome, Standing, Turn};
 
+/// How wide the name of a guarantee is.
+pub(super) const NAME: usize = 22;
+/// How wide the word for how it stands is.
+pub(super) const WORD: usize = 14;
+/// How wide a task is: its id has 32 digits.
+pub(super) const TASK: usize = 44;
+
 /// Prints the overall word, a line per guarantee, what was changed or failed, and what to know
 /// besides.
 pub(super) fn turn(turn: &Turn) -> io::Result<()> {
@@ -18,7 +25,7 @@ pub(super) fn turn(turn: &Turn) -> io::Result<()> {
     for task in &turn.tasks {
         let word = word(task.standing);
         let (line, details) = task_lines(task);
-        writeln!(out, "  {line:<44}{word}")?;
+        writeln!(out, "  {line:<TASK$}{word}")?;
         for detail in details {
             writeln!(out, "    {detail}")?;
         }
@@ -54,7 +61,7 @@ pub(super) fn outcomes(outcomes: &[Outcome]) -> io::Result<()> {
     writeln!(out, "{}", headline(outcomes))?;
     for outcome in outcomes {
         let (word, name) = (word(outcome.standing), outcome.guarantee);
-        writeln!(out, "  {name:<22}{word:<14}{}", outcome.reason)?;
+        writeln!(out, "  {name:<NAME$}{word:<WORD$}{}", outcome.reason)?;
         for problem in outcome.problems() {
             writeln!(out, "    ! {problem}")?;
         }

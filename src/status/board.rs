@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::history::History;
 use super::metrics::Metrics;
-use super::model::Overall;
+use super::model::{Overall, Stopped};
 use super::published::Published;
 use super::stopped::Counting;
 use crate::event::{Event, Kind};
@@ -50,6 +50,8 @@ struct Inner {
     ring: VecDeque<Arc<Event>>,
     last: u64,
     verifications: u64,
+    /// The packets stopped, as they were read last.
+    stopped: BTreeMap<Guarantee, Vec<Stopped>>,
 }
 
 /// Some of the events, oldest first.
@@ -114,7 +116,7 @@ impl Board {
             status.since = since.1;
         }
         inner.verifications += 1;
-        let published = Arc::new(published);
+        let published = Arc::new(published.counted(&inner.stopped));
         inner.published = Some(Arc::clone(&published));
         drop(inner);
         self.metrics.note(&published);
@@ -129,14 +131,19 @@ impl Board {
 
     /// Brings the number of packets stopped up to date, unless that was done a moment ago.
     pub fn recount(&self) {
-        let Some(stopped) = lock(&self.counting).read() else {
-            return;
-        };
+        if let Some(stopped) = lock(&self.counting).read() {
+            self.put_up(stopped);
+        }
+    }
+
+    /// Puts up how many packets were stopped, until that is read again.
+    pub(super) fn put_up(&self, stopped: BTreeMap<Guarantee, Vec<Stopped>>) {
         let mut inner = self.lock();
+        inner.stopped = stopped;
         let Some(published) = &inner.published else {
             return;
         };
-        let published = Arc::new(published.counted(&stopped));
+        let published = Arc::new(Published::clone(published).counted(&inner.stopped));
         inner.published = Some(Arc::clone(&published));
         drop(inner);
         self.metrics.note_stopped(&published);

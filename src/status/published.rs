@@ -187,12 +187,11 @@ impl Published {
 
     /// The same with these packets stopped.
     #[must_use]
-    pub fn counted(&self, stopped: &BTreeMap<Guarantee, Vec<Stopped>>) -> Self {
-        let mut counted = self.clone();
-        for status in &mut counted.guarantees {
+    pub fn counted(mut self, stopped: &BTreeMap<Guarantee, Vec<Stopped>>) -> Self {
+        for status in &mut self.guarantees {
             status.stopped = stopped.get(&status.name).cloned().unwrap_or_default();
         }
-        counted
+        self
     }
 
     /// Why this is too old to be relied on, where it is.
@@ -330,7 +329,8 @@ mod tests {
         };
         let board = Board::new();
         let stopped_by = BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]);
-        board.publish(published(sealed, Duration::from_secs(5)).counted(&stopped_by));
+        board.put_up(stopped_by);
+        board.publish(published(sealed, Duration::from_secs(5)));
         let status = answer::status(&board);
         let imds = &status.guarantees[0];
         assert_eq!(imds.layers.sealed, Some(Standing::Held));

@@ -8,7 +8,7 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::cgroup::{MOUNT, TaskSlice, asks, bash, sends};
+use lab::cgroup::{ClassedTasks, MOUNT, TaskSlice, asks, bash, sends};
 use lab::daemon::Daemon;
 use lab::imds::{IMDS, IMDS6, ROLE};
 use lab::tamper::Backend;
@@ -298,7 +298,7 @@ fn beside_version_1_a_slice_that_is_not_there_tells_nobody_apart() {
     let (code, text) = check(&lab);
     assert_eq!(code, 3, "{text}");
     assert!(
-        text.contains("this host has no cgroup hierarchy of version 2"),
+        text.contains("this host has no cgroup hierarchy, neither"),
         "{text}"
     );
 }
@@ -375,4 +375,58 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tasks"][0]["id"], "0f");
     assert_eq!(status["tasks"][0]["mode"], "host");
+}
+
+#[test]
+fn where_cgroups_are_of_version_1_tasks_are_known_by_their_class() {
+    const CLASS: &str = "247797396";
+    for more in ["", LEGACY, UNSEALED] {
+        let lab = Lab::new();
+        let tasks = ClassedTasks::new(&lab.host);
+        assert!(tasks.run("0f/c1", &asks(IMDS)).is_some(), "nobody guards");
+        let name = &tasks.name;
+        let every = "[verify]\ninterval = \"1s\"\n";
+        let settings = format!("[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{name}\"\n");
+        lab.write("config.toml", format!("{settings}{every}{more}"));
+        let daemon = lab.start_daemon("");
+        daemon.wait_for_log(HELD, SOON);
+        let blocked = |below: &str| {
+            lab.counter().reset();
+            for imds in [IMDS, IMDS6] {
+                assert_eq!(tasks.run(below, &asks(imds)), None, "{more}: {imds}");
+                tasks.run(below, &sends(imds));
+            }
+            assert_eq!(lab.counter().arrived().total(), 0, "{more}: {below}");
+            for imds in [IMDS, IMDS6] {
+                assert!(bash(&lab.host, &asks(imds)).is_some(), "{more}: the agent");
+            }
+        };
+        blocked("0f/c1");
+        let (code, text) = check(&lab);
+        assert_eq!(code, 0, "{more}: {text}");
+        // A new task's is made with it.
+        tasks.make("1e/c1");
+        assert_eq!(tasks.class("1e/c1"), CLASS);
+        blocked("1e/c1");
+        // Taken away it comes back; what somebody else gave stays, and is told.
+        tasks.set_class("0f", 0);
+        eventually(SOON, "the class is back", || tasks.class("0f") == CLASS);
+        tasks.set_class("0f", 7);
+        daemon.wait_for_log("host-imds-block could not be checked", SOON);
+        assert_eq!(tasks.class("0f"), "7");
+        let (code, text) = check(&lab);
+        let named = text.contains(&format!("gave cgroup {name}/0f the class 0x7"));
+        assert_eq!((code, named), (3, true), "{more}: {text}");
+        tasks.remove();
+        tasks.make("2d/c1");
+        eventually(SOON, "the new ones have it", || {
+            tasks.class("2d/c1") == CLASS
+        });
+        eventually(SOON, "it is held", || check(&lab).0 == 0);
+        blocked("2d/c1");
+        drop(daemon);
+        lab.netguard(["release"]).run();
+        assert_eq!(tasks.class("2d/c1"), "0");
+        assert!(tasks.run("2d/c1", &asks(IMDS)).is_some(), "{more}");
+    }
 }

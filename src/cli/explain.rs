@@ -23,7 +23,7 @@ pub(super) struct Arguments {
     /// The interface by which the packet comes in; left out, this host sends it
     #[arg(long, value_name = "NAME")]
     iif: Option<String>,
-    /// Sent by a process of this host in this cgroup, a path from the root of the cgroup2 hierarchy
+    /// Sent by a process of this host in this cgroup, a path from the root of the hierarchy
     #[arg(long, value_name = "PATH", conflicts_with = "iif")]
     cgroup: Option<String>,
     /// The interface by which routing sends it out; any, if left out
@@ -148,7 +148,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     for why in &layers.unread {
         let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
     }
-    let (mut host, _) = host_view(target.task_cgroup.as_ref());
+    let (mut host, _) = host_view(target.facts.task_cgroup.as_ref());
     host.foreign.clone_from(&layers.foreign);
     anyhow::ensure!(
         class.family == Family::V4 || Facts::read(&inputs.settings).ipv6,

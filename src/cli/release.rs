@@ -6,8 +6,10 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Common, Exit, need_net_admin, print_json};
+use crate::guarantee::CLASS;
 use crate::kernel::lock::Lock;
 use crate::kernel::nftables::{Socket, seal};
+use crate::kernel::{cgroup, net_cls};
 use crate::posture::Posture;
 use crate::state::{self, Store};
 use crate::tasks;
@@ -54,6 +56,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             turn::apply(target, &Posture::default(), &mut store, hands)
         })
         .collect();
+    let (classes, unclassified) = remove_classes();
     // Who leaves asks for nothing any more.
     store.state.asked = None;
     let (forgotten, unforgotten) = if arguments.image {
@@ -74,6 +77,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                     .map(|table| format!("nftables table inet {table}")),
             )
             .chain(pass.released)
+            .chain(classes)
             .collect(),
         forgotten,
         kept: store
@@ -85,6 +89,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         failures: warning
             .into_iter()
             .chain(unsealed)
+            .chain(unclassified)
             .chain(pass.tasks.unknown)
             .chain(unforgotten)
             .chain(
@@ -130,6 +135,21 @@ fn remove_seal() -> (Vec<&'static str>, Option<String>) {
             operation: "read", ..
         }) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
+    }
+}
+
+/// Takes the class of tasks from cgroups of version 1: from which, and what keeps it there.
+fn remove_classes() -> (Vec<String>, Option<String>) {
+    let taken = cgroup::class_root()
+        .map_or_else(|| Ok(Vec::new()), |root| net_cls::take_back(&root, CLASS));
+    match taken {
+        Ok(cgroups) => {
+            let lines = cgroups
+                .iter()
+                .map(|cgroup| format!("the class of {}", cgroup.display()));
+            (lines.collect(), None)
+        }
+        Err(why) => (Vec::new(), Some(why)),
     }
 }
 

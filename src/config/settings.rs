@@ -25,6 +25,9 @@ use values::{interval, optional_path};
 /// Where config.toml is, unless an option says otherwise.
 pub const DEFAULT_SETTINGS: &str = "/etc/ecs-netguard/config.toml";
 
+/// The ECS agent's own cgroup for tasks, of version 2 (agent/taskresource/cgroup/control).
+pub const TASK_SLICE: &str = "ecstasks.slice";
+
 /// The quickest the safety net may look; quicker would only cost CPU, since changes are noticed as they happen.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 /// The slowest: beyond this the net is none.
@@ -79,7 +82,8 @@ pub struct Imds {
     pub awsvpc: Awsvpc,
     /// Whether tasks on the host's own network are kept away too.
     pub host_tasks: bool,
-    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy.
+    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy; where cgroups
+    /// are of version 1, of net_cls, and there [`TASK_SLICE`] stands for the ECS agent's `ecs`.
     pub host_tasks_cgroup: String,
 }
 
@@ -108,8 +112,7 @@ impl Default for Imds {
             ipv6: Mode::Auto,
             awsvpc: Awsvpc::Auto,
             host_tasks: false,
-            // The ECS agent's own on cgroup v2 (agent/taskresource/cgroup/control, `ecstasks.slice`).
-            host_tasks_cgroup: "ecstasks.slice".to_owned(),
+            host_tasks_cgroup: TASK_SLICE.to_owned(),
         }
     }
 }

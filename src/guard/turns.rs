@@ -237,7 +237,6 @@ impl Guard {
         // What is said to be held is guarded from then on.
         self.again = !self.order(&target, &turn);
         self.publish(&inputs, &posture, &target, &turn);
-        self.inputs = Some(inputs);
         let news = match (same_wish, may_repair) {
             (false, _) => self.reporter.installed(&turn),
             (true, true) => self.reporter.drift(&turn),
@@ -249,9 +248,15 @@ impl Guard {
         self.seen = turn
             .generation
             .filter(|_| turn.settled() && self.store.is_saved())
-            .map(|generation| self.look(generation));
+            .map(|generation| Seen {
+                generation,
+                inputs: inputs.clone(),
+                facts: target.facts.clone(),
+                host: turn.host,
+            });
+        self.inputs = Some(inputs);
         self.last_wanted = Some(target.wanted);
-        self.task_cgroup = target.task_cgroup;
+        self.task_cgroup = target.facts.task_cgroup;
         self.tasks = target.tasks;
         true
     }

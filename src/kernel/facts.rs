@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::host_tasks::{self, HostTask};
-use super::{cgroup, sysctl};
+use super::{cgroup, net_cls, sysctl};
 use crate::config::settings::Settings;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
@@ -92,6 +92,13 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
         Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
     }
+    let class = task_cgroup.and_then(TaskCgroup::class);
+    let classes = class.map_or_else(BTreeMap::new, |(path, _)| {
+        classes_below(path).unwrap_or_else(|why| {
+            problems.push(why);
+            BTreeMap::new()
+        })
+    });
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
@@ -100,8 +107,29 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .and_then(TaskCgroup::known)
             .into_iter()
             .collect(),
+        classes,
     };
     (view, problems)
+}
+
+/// The classes of a cgroup and of all below it, by their paths.
+fn classes_below(path: &str) -> Result<BTreeMap<String, u32>, String> {
+    let Some(directory) = cgroup::directory(path) else {
+        return Ok(BTreeMap::new());
+    };
+    let found = net_cls::classes(&directory).map_err(|error| {
+        let directory = directory.display();
+        format!("read the classes of cgroups below {directory}: {error}")
+    })?;
+    let named = found.into_iter().map(|(below, class)| {
+        let below = below.strip_prefix(&directory).unwrap_or(&below);
+        let whole = Path::new(path).join(below);
+        (
+            whole.to_string_lossy().trim_end_matches('/').to_owned(),
+            class,
+        )
+    });
+    Ok(named.collect())
 }
 
 /// The interfaces that are bridges (those with a `bridge` directory in sysfs), with the networks of

@@ -20,14 +20,15 @@ pub struct HostTask {
 }
 
 /// Those below the cgroup `path`, by id. The ECS agent names a task's cgroup
-/// `ecstasks.slice/ecstasks-<id>.slice`.
+/// `ecstasks.slice/ecstasks-<id>.slice`; where cgroups are of version 1, `ecs/<id>`.
 #[must_use]
 pub fn on_host_network(path: &str) -> Vec<HostTask> {
     let (Some(directory), Some(home)) = (cgroup::directory(path), network("thread-self")) else {
         return Vec::new();
     };
     let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let tasks = entries.filter_map(|entry| {
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    let tasks = below.filter_map(|entry| {
         let id = task_id(path, entry.file_name().to_str()?)?.to_owned();
         let mut processes = Vec::new();
         collect(&entry.path(), &mut processes);
@@ -47,9 +48,12 @@ pub fn on_host_network(path: &str) -> Vec<HostTask> {
     tasks
 }
 
-/// `ecstasks-<id>.slice` is the task `<id>`, as systemd names what is within `ecstasks.slice`.
+/// `ecstasks-<id>.slice` is the task `<id>`, as systemd names what is within `ecstasks.slice`. What is in
+/// no slice has the id itself for a name.
 fn task_id<'n>(path: &str, name: &'n str) -> Option<&'n str> {
-    let slice = path.rsplit('/').next()?.strip_suffix(".slice")?;
+    let Some(slice) = path.rsplit('/').next()?.strip_suffix(".slice") else {
+        return Some(name);
+    };
     let id = name.strip_prefix(slice)?.strip_prefix('-')?;
     id.strip_suffix(".slice")
 }
@@ -85,6 +89,7 @@ mod tests {
         let id = |name| task_id("ecstasks.slice", name);
         assert_eq!(id("ecstasks-0f3a.slice"), Some("0f3a"));
         assert_eq!(task_id("a/b.slice", "b-c-d.slice"), Some("c-d"));
+        assert_eq!(task_id("ecs", "0f3a"), Some("0f3a"));
         for other in [
             "ecstasks.slice",
             "docker-0f.scope",

@@ -17,6 +17,7 @@ pub mod legacy;
 pub mod links;
 pub mod lock;
 pub mod memory;
+pub mod net_cls;
 mod netlink;
 pub mod netns;
 pub mod nftables;

@@ -25,12 +25,13 @@ pub(crate) use self::seal::HOST_TASKS;
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
-use crate::guarantee::Guarantee;
+use crate::guarantee::{CLASS, Guarantee};
 use crate::kernel::iptables::{self, Tool};
 use crate::kernel::nftables::seal::Seal;
-use crate::kernel::sysctl;
+use crate::kernel::{cgroup, net_cls, sysctl};
 use crate::plan::{Drift, Step};
 use crate::posture::Posture;
+use crate::prove::HostView;
 use crate::ruleset::Family;
 use crate::state::{State, Store};
 use crate::tasks::{Mode, Power, Task};
@@ -65,6 +66,9 @@ pub struct Turn {
     /// The generation of nf_tables that was read last; `None` where that is not to be had.
     #[serde(skip)]
     pub generation: Option<u32>,
+    /// The host, as it was read last.
+    #[serde(skip)]
+    pub host: HostView,
     /// Whether the ACCEPT in INPUT is needed, and wanted with the rest.
     #[serde(skip)]
     pub opened_input: bool,
@@ -196,7 +200,7 @@ pub fn apply(
     }
     let reading = last.unwrap_or(first);
     changes.notes.extend(reading.forget_undone(target, memory));
-    changes.notes.extend(reading.dead(target));
+    changes.notes.extend(reading.beside(target));
     let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
     let Changes {
         drifts,
@@ -216,6 +220,7 @@ pub fn apply(
         outcomes,
         seal: reading.seal_report(target, sealed.err()),
         generation: reading.generation(),
+        host: reading.host(),
         unread: reading.unread,
         notes,
         repaired,
@@ -305,6 +310,11 @@ impl Changes {
                     failure(error.to_string(), matches!(error, Busy { .. } | Run { .. }))
                 })
             }
+            Step::Classify(cgroups) => cgroups
+                .iter()
+                .filter_map(|cgroup| cgroup::directory(cgroup))
+                .try_for_each(|cgroup| net_cls::give(&cgroup, CLASS))
+                .map_err(|error| failure(error, true)),
             Step::RouteLocalnet {
                 interface,
                 value,
@@ -326,7 +336,7 @@ fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
     let mut tasks = target.tasks.running.clone();
     let block = |outcome: &&Outcome| outcome.guarantee == Guarantee::HostImdsBlock;
     if let Some(block) = outcomes.iter().find(block) {
-        tasks.extend(target.host_tasks.iter().map(|task| Task {
+        tasks.extend(target.facts.host_tasks.iter().map(|task| Task {
             id: task.id.clone(),
             mode: Mode::Host,
             netns: None,
@@ -348,7 +358,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
     let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
     let open_input = reading.needs_open_input(target, &proofs);
     let drifts = reading.plan(target, open_input).drifts;
-    let notes = target.notes.iter().cloned().chain(reading.dead(target));
+    let notes = target.notes.iter().cloned().chain(reading.beside(target));
     Turn {
         tools: target.tools.clone(),
         opened_input: open_input,
@@ -356,6 +366,7 @@ pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
         drifts,
         seal: reading.seal_report(target, None),
         generation: reading.generation(),
+        host: reading.host(),
         done: Vec::new(),
         failures: Vec::new(),
         unread: reading.unread,

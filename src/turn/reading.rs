@@ -6,7 +6,7 @@ use super::dead::dead;
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
 use super::{SealReport, Target};
-use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
+use crate::guarantee::{CLASS, Guarantee, TaskCgroup, task_credentials};
 use crate::kernel::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
 use crate::prove::{HostView, Verdict};
@@ -25,10 +25,13 @@ pub(super) struct Reading {
 impl Reading {
     pub(super) fn take(target: &Target, state: &State) -> Self {
         let layers = Layers::read(target);
-        let (mut host, mut unread) = facts::host_view(target.task_cgroup.as_ref());
+        let (mut host, mut unread) = facts::host_view(target.facts.task_cgroup.as_ref());
         host.foreign.clone_from(&layers.foreign);
+        // One that somebody else gave a class of theirs keeps it.
+        let without = host.classes.iter().filter(|(_, class)| **class == 0);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
+            classless: without.map(|(cgroup, _)| cgroup.clone()).collect(),
             ..Snapshot::default()
         };
         if target.sysctls {
@@ -71,18 +74,40 @@ impl Reading {
         proofs
     }
 
-    /// What is to be said of rules for a cgroup that is no more.
-    pub(super) fn dead(&self, target: &Target) -> Vec<String> {
-        let known = target.task_cgroup.as_ref().and_then(TaskCgroup::known);
-        known.map_or_else(Vec::new, |(path, now)| {
+    /// What is to be said of rules for a cgroup that is no more, and of cgroups that bear another class
+    /// than that of tasks.
+    pub(super) fn beside(&self, target: &Target) -> Vec<String> {
+        let known = target
+            .facts
+            .task_cgroup
+            .as_ref()
+            .and_then(TaskCgroup::known);
+        let mut lines = known.map_or_else(Vec::new, |(path, now)| {
             dead(self.snapshot.rulesets.values(), &path, now)
-        })
+        });
+        let others = self.host.classes.iter();
+        let others = others.filter(|(_, class)| ![0, CLASS].contains(*class));
+        lines.extend(others.map(|(cgroup, class)| {
+            format!(
+                "somebody gave cgroup {cgroup} the class {class:#x}, which the guard leaves alone: by it \
+                 nobody can tell that these are tasks; write 0 into its net_cls.classid"
+            )
+        }));
+        lines
     }
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.
     pub(super) fn sealed(&self, target: &Target) -> BTreeMap<Guarantee, bool> {
         let holds = |guarantee| Some((guarantee, self.layers.seal.holds(target, guarantee)?));
         Guarantee::ALL.into_iter().filter_map(holds).collect()
+    }
+
+    /// The host, as it was read without any rules.
+    pub(super) fn host(&self) -> HostView {
+        HostView {
+            foreign: Vec::new(),
+            ..self.host.clone()
+        }
     }
 
     pub(super) fn seal_report(&self, target: &Target, problem: Option<String>) -> SealReport {

@@ -7,7 +7,6 @@ use crate::config::settings::{Backend as BackendChoice, Mode, OpenInput, RouteLo
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, WantedRule, covers};
 use crate::kernel::exec::side_by_side;
 use crate::kernel::facts::Facts;
-use crate::kernel::host_tasks::HostTask;
 use crate::kernel::iptables::{Backend, Tool};
 use crate::kernel::nftables::{generation, wake};
 use crate::posture::Posture;
@@ -24,10 +23,8 @@ pub struct Target {
     pub claims: Vec<(Guarantee, Claim)>,
     /// What nobody can know.
     pub undecidable: Vec<Proof>,
-    /// The cgroup below which all tasks are, where the settings ask for it.
-    pub task_cgroup: Option<TaskCgroup>,
-    /// The tasks in it that are on the host's own network.
-    pub host_tasks: Vec<HostTask>,
+    /// What was found of the host.
+    pub facts: Facts,
     /// Whether an ACCEPT may be added where INPUT drops what goes to the agent.
     pub may_open_input: bool,
     /// Whether the sysctls are this target's business: where there are several targets, of one only.
@@ -54,9 +51,7 @@ impl Target {
         let scope = scope(settings, &facts);
         let choice = backend.unwrap_or(settings.iptables.backend);
         let mut target = Self {
-            notes: facts.problems,
-            task_cgroup: facts.task_cgroup,
-            host_tasks: facts.host_tasks,
+            notes: facts.problems.clone(),
             sysctls: true,
             ..Self::of(settings, posture, &scope)
         };
@@ -67,15 +62,15 @@ impl Target {
                 Err(error) => target.toolless.push((*family, error.to_string())),
             }
         }
-        target.spare_legacy();
         if posture.requires(Guarantee::ImdsBlock) {
             target.notes.extend(uncovered(&facts.bridges, &scope));
         }
         if posture.requires(Guarantee::HostImdsBlock) {
-            let note = target.task_cgroup.as_ref().and_then(TaskCgroup::note);
+            let note = facts.task_cgroup.as_ref().and_then(TaskCgroup::note);
             target.notes.extend(note);
         }
-        target
+        target.spare_legacy(facts.task_cgroup.as_ref());
+        Self { facts, ..target }
     }
 
     /// Leaves rules for a cgroup out of iptables-legacy where the seal holds their like.
@@ -83,8 +78,10 @@ impl Target {
     /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup anew:
     /// once that is gone nobody, Docker included, can change anything in the table any more (EINVAL)
     /// before the rule is out.
-    fn spare_legacy(&mut self) {
-        if !self.sealed || generation().is_err() {
+    fn spare_legacy(&mut self, task_cgroup: Option<&TaskCgroup>) {
+        // A class never dies.
+        let by_class = task_cgroup.and_then(TaskCgroup::class);
+        if !self.sealed || by_class.is_some() || generation().is_err() {
             return;
         }
         let mut rules = std::mem::take(&mut self.wanted.iptables);

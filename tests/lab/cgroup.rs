@@ -150,3 +150,78 @@ fn remove(directory: &Path) -> io::Result<()> {
     }
     fs::remove_dir(directory)
 }
+
+/// A cgroup for tasks as the ECS agent makes it where cgroups are of version 1, in the hierarchy of net_cls,
+/// which only this host sees, and no other; it goes with the value.
+pub struct ClassedTasks<'l> {
+    host: &'l Namespace,
+    /// Its name, which is its path from the root of the hierarchy.
+    pub name: String,
+}
+
+impl<'l> ClassedTasks<'l> {
+    /// The cgroup, and in it that of one task with one for its container.
+    pub fn new(host: &'l Namespace) -> Self {
+        host.sh(&format!(
+            "umount -l -R {MOUNT}; mount -t tmpfs cgroups {MOUNT}; mkdir {MOUNT}/net_cls
+            mount -t cgroup -o net_cls net_cls {MOUNT}/net_cls"
+        ));
+        let name = TaskSlice::named().name.replace(".slice", "");
+        let tasks = Self { host, name };
+        tasks.make("0f/c1");
+        tasks
+    }
+
+    /// Makes a cgroup in it.
+    pub fn make(&self, below: &str) {
+        let directory = self.directory();
+        self.host.sh(&format!("mkdir -p {directory}/{below}"));
+    }
+
+    /// Takes it away, with all below.
+    pub fn remove(&self) {
+        let directory = self.directory();
+        self.host.sh(&format!(
+            "find {directory} -depth -type d -exec rmdir {{}} ';'"
+        ));
+    }
+
+    /// The class of a cgroup in it, as the kernel tells it.
+    pub fn class(&self, below: &str) -> String {
+        let directory = self.directory();
+        self.host
+            .sh(&format!("cat {directory}/{below}/net_cls.classid"))
+            .trim()
+            .to_owned()
+    }
+
+    /// Gives a cgroup in it a class.
+    pub fn set_class(&self, below: &str, class: u32) {
+        let directory = self.directory();
+        self.host.sh(&format!(
+            "echo {class} > {directory}/{below}/net_cls.classid"
+        ));
+    }
+
+    /// What a container of the task prints that runs this script of bash; `None` where it fails.
+    pub fn run(&self, below: &str, script: &str) -> Option<String> {
+        let directory = self.directory();
+        bash(
+            self.host,
+            &format!("echo 0 > {directory}/{below}/cgroup.procs\n{script}"),
+        )
+    }
+
+    fn directory(&self) -> String {
+        format!("{MOUNT}/net_cls/{}", self.name)
+    }
+}
+
+impl Drop for ClassedTasks<'_> {
+    fn drop(&mut self) {
+        let directory = self.directory();
+        let _ = self.host.try_run(&format!(
+            "find {directory} -depth -type d -exec rmdir {{}} ';'; umount {MOUNT}/net_cls"
+        ));
+    }
+}

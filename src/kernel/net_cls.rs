@@ -21,14 +21,14 @@ pub fn classes(directory: &Path) -> io::Result<BTreeMap<PathBuf, u32>> {
 }
 
 fn collect(directory: &Path, found: &mut BTreeMap<PathBuf, u32>) -> io::Result<()> {
-    let text = match std::fs::read_to_string(directory.join(FILE)) {
-        // It ended meanwhile: ENODEV of a file that was open by then.
+    let read = std::fs::read_to_string(directory.join(FILE));
+    let (text, entries) = match read.and_then(|text| Ok((text, std::fs::read_dir(directory)?))) {
         Err(error) if is_gone(&error) => return Ok(()),
         read => read?,
     };
     let class = text.trim_end().parse().map_err(io::Error::other)?;
     found.insert(directory.to_owned(), class);
-    for entry in std::fs::read_dir(directory)?.flatten() {
+    for entry in entries.flatten() {
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
             collect(&entry.path(), found)?;
         }
@@ -45,6 +45,7 @@ pub fn give(directory: &Path, class: u32) -> Result<(), String> {
     }
 }
 
+/// Whether a cgroup has ended meanwhile: ENODEV where its file was open by then.
 fn is_gone(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound
         || error.raw_os_error() == Some(nix::errno::Errno::ENODEV as i32)

@@ -162,6 +162,7 @@ impl fmt::Display for PacketClass {
         match &self.from {
             Origin::Interface(ifaces) => write!(f, " from {ifaces}")?,
             Origin::Host => f.write_str(" from this host")?,
+            Origin::Cgroup(path) if path.is_empty() => write!(f, " from any process here")?,
             Origin::Cgroup(path) => write!(f, " from processes in cgroup {path}")?,
         }
         if !self.src.is_every() {

@@ -361,10 +361,10 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     );
     drop(elsewhere);
     let plain = "setpriv --bounding-set=-all --inh-caps=-all";
-    let _here = slice.sleeper(&lab.host, plain);
+    let here = slice.sleeper(&lab.host, plain);
     let expected = serde_json::json!([{"id": "0f", "mode": "host", "standing": "held"}]);
     assert_eq!(serde_json::Value::from(tasks()), expected);
-    let _raw = slice.sleeper(&lab.host, "setpriv --bounding-set=-all,+net_raw");
+    let raw = slice.sleeper(&lab.host, "setpriv --bounding-set=-all,+net_raw");
     assert_eq!(tasks()[0]["powers"], serde_json::json!(["net-raw"]));
     let text = check(&lab).1;
     assert!(text.contains("Tasks\n  0f"), "{text}");
@@ -375,6 +375,13 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tasks"][0]["id"], "0f");
     assert_eq!(status["tasks"][0]["mode"], "host");
+    // Nobody tells the daemon of a task that ends; who asks is told what runs then.
+    drop((here, raw));
+    eventually(SOON, "it is listed no more", || {
+        let status = lab.netguard(["status", "--json"]).run();
+        let status: serde_json::Value = serde_json::from_str(&status).unwrap();
+        status["tasks"].as_array().is_none_or(Vec::is_empty)
+    });
 }
 
 #[test]

@@ -40,10 +40,9 @@ impl Facts {
             ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
             bridges: bridges(),
             default_bridge,
-            host_tasks: match &task_cgroup {
-                Some(TaskCgroup::Present(cgroup)) => host_tasks::on_host_network(&cgroup.path),
-                _ => Vec::new(),
-            },
+            host_tasks: task_cgroup
+                .as_ref()
+                .map_or_else(Vec::new, host_tasks::below),
             task_cgroup,
             problems,
         }

@@ -6,6 +6,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{cgroup, table};
+use crate::guarantee::{Cgroup, TaskCgroup};
 
 /// How many processes of a task are asked at most.
 const ASKED: usize = 64;
@@ -19,10 +20,13 @@ pub struct HostTask {
     pub capabilities: u64,
 }
 
-/// Those below the cgroup `path`, by id. The ECS agent names a task's cgroup
+/// Those below the cgroup of all tasks, by id. The ECS agent names a task's cgroup
 /// `ecstasks.slice/ecstasks-<id>.slice`; where cgroups are of version 1, `ecs/<id>`.
 #[must_use]
-pub fn on_host_network(path: &str) -> Vec<HostTask> {
+pub fn below(tasks: &TaskCgroup) -> Vec<HostTask> {
+    let TaskCgroup::Present(Cgroup { path, .. }) = tasks else {
+        return Vec::new();
+    };
     let (Some(directory), Some(home)) = (cgroup::directory(path), network("thread-self")) else {
         return Vec::new();
     };

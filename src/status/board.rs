@@ -16,7 +16,7 @@ use super::history::History;
 use super::metrics::Metrics;
 use super::model::{Overall, Stopped};
 use super::published::Published;
-use super::stopped::Counting;
+use super::stopped::{Counting, Now};
 use crate::event::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::turn::{Standing, Target};
@@ -129,24 +129,28 @@ impl Board {
         self.recount();
     }
 
-    /// Brings the number of packets stopped up to date, unless that was done a moment ago.
+    /// Brings up to date how many packets were stopped, and which tasks are on the host's network, unless that was done a moment ago.
     pub fn recount(&self) {
-        if let Some(stopped) = lock(&self.counting).read() {
-            self.put_up(stopped);
+        if let Some(now) = lock(&self.counting).read() {
+            self.put_up(now);
         }
     }
 
-    /// Puts up how many packets were stopped, until that is read again.
-    pub(super) fn put_up(&self, stopped: BTreeMap<Guarantee, Vec<Stopped>>) {
+    /// Puts up how it is now, until that is read again.
+    pub(super) fn put_up(&self, now: Now) {
         let mut inner = self.lock();
-        inner.stopped = stopped;
+        inner.stopped = now.stopped;
         let Some(published) = &inner.published else {
             return;
         };
-        let published = Arc::new(Published::clone(published).counted(&inner.stopped));
+        let published = Published::clone(published)
+            .counted(&inner.stopped)
+            .with_host_tasks(&now.host_tasks);
+        let published = Arc::new(published);
         inner.published = Some(Arc::clone(&published));
         drop(inner);
         self.metrics.note_stopped(&published);
+        self.metrics.note_tasks(&published);
     }
 
     /// Says that everything was looked at again, and is as it was put up last.

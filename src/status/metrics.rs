@@ -262,6 +262,15 @@ impl Metrics {
         self.note_stopped(published);
         self.note_posture(&published.decisions);
         self.traps.set(published.traps.len() as i64);
+        self.note_tasks(published);
+        self.verifications.inc();
+        self.verification_duration
+            .observe(published.duration.as_secs_f64());
+        self.last_proof.set(seconds(published.at));
+    }
+
+    /// Notes which tasks there are.
+    pub(super) fn note_tasks(&self, published: &Published) {
         for mode in TaskMode::ALL {
             for standing in Standing::ALL {
                 let of = |task: &&Task| task.mode == mode && task.standing == standing;
@@ -273,10 +282,6 @@ impl Metrics {
                 self.tasks.get_or_create(&labels).set(count as i64);
             }
         }
-        self.verifications.inc();
-        self.verification_duration
-            .observe(published.duration.as_secs_f64());
-        self.last_proof.set(seconds(published.at));
     }
 
     /// Notes how many packets were stopped.

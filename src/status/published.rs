@@ -9,10 +9,11 @@ use super::model::{
 };
 use crate::guarantee::{Guarantee, NativeRule};
 use crate::inputs::Inputs;
+use crate::kernel::host_tasks::HostTask;
 use crate::kernel::nftables::seal;
 use crate::posture::{Decision, Posture};
 use crate::ruleset::Family;
-use crate::tasks::Task;
+use crate::tasks::{Mode, Task};
 use crate::turn::{self, Outcome, Standing, Target, Turn};
 
 /// How many intervals of verification may pass without one before what is known counts as old.
@@ -194,6 +195,19 @@ impl Published {
         self
     }
 
+    /// The same with these tasks on the host's network.
+    #[must_use]
+    pub fn with_host_tasks(mut self, found: &[HostTask]) -> Self {
+        let mut guarantees = self.guarantees.iter();
+        let block = guarantees.find(|status| status.name == Guarantee::HostImdsBlock);
+        if let Some(standing) = block.map(|status| status.standing) {
+            self.tasks.retain(|task| task.mode != Mode::Host);
+            let rows = found.iter().map(|task| Task::on_host(task, standing));
+            self.tasks.extend(rows);
+        }
+        self
+    }
+
     /// Why this is too old to be relied on, where it is.
     #[must_use]
     pub fn stale(&self) -> Option<String> {
@@ -291,6 +305,7 @@ mod tests {
     use crate::inputs::InputPaths;
     use crate::status::answer;
     use crate::status::board::Board;
+    use crate::status::stopped::Now;
 
     fn published(sealed: Sealed, interval: Duration) -> Published {
         let dir = tempfile::tempdir().unwrap();
@@ -329,7 +344,10 @@ mod tests {
         };
         let board = Board::new();
         let stopped_by = BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]);
-        board.put_up(stopped_by);
+        board.put_up(Now {
+            stopped: stopped_by,
+            ..Now::default()
+        });
         board.publish(published(sealed, Duration::from_secs(5)));
         let status = answer::status(&board);
         let imds = &status.guarantees[0];

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::model::{Layer, Stopped};
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule};
+use crate::kernel::host_tasks::{self, HostTask};
 use crate::kernel::iptables::Backend;
 use crate::kernel::nftables::{self, seal};
 use crate::ruleset::Family;
@@ -21,6 +22,15 @@ type Key = (Guarantee, Family, String);
 
 /// How often the counters are read at most, however many ask.
 const FRESH: Duration = Duration::from_secs(1);
+
+/// What nobody tells of, read for whoever asks.
+#[derive(Debug, Default)]
+pub struct Now {
+    /// The packets stopped until now, in both layers.
+    pub stopped: BTreeMap<Guarantee, Vec<Stopped>>,
+    /// The tasks on the host's own network.
+    pub host_tasks: Vec<HostTask>,
+}
 
 /// Counts for whoever asks, for what the last turn wanted.
 #[derive(Debug, Default)]
@@ -37,9 +47,8 @@ impl Counting {
         self.read = None;
     }
 
-    /// The packets stopped until now, in both layers; `None` where that was read a moment ago, or
-    /// cannot be.
-    pub fn read(&mut self) -> Option<BTreeMap<Guarantee, Vec<Stopped>>> {
+    /// How it is now; `None` where that was read a moment ago, or cannot be.
+    pub fn read(&mut self) -> Option<Now> {
         let target = self.target.clone()?;
         if self.read.is_some_and(|read| read.elapsed() < FRESH) {
             return None;
@@ -60,7 +69,11 @@ impl Counting {
                         packets: counted.packets,
                     });
                 }
-                Some(stopped)
+                let cgroup = target.facts.task_cgroup.as_ref();
+                Some(Now {
+                    stopped,
+                    host_tasks: cgroup.map_or_else(Vec::new, host_tasks::below),
+                })
             }
             Err(error) => {
                 tracing::debug!("reading how many packets were stopped: {error}");

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guarantee::Guarantee;
 use crate::kernel::capabilities;
+use crate::kernel::host_tasks::HostTask;
 use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
 use crate::turn::{Proof, Standing};
 
@@ -101,6 +102,21 @@ pub struct Task {
 }
 
 impl Task {
+    /// One on the host's own network. No rule tells one of these from another: they stand as the guarantee
+    /// about all of them does.
+    #[must_use]
+    pub fn on_host(found: &HostTask, standing: Standing) -> Self {
+        Self {
+            id: found.id.clone(),
+            mode: Mode::Host,
+            netns: None,
+            standing,
+            problems: Vec::new(),
+            notes: Vec::new(),
+            powers: Power::of(found.capabilities),
+        }
+    }
+
     /// The claim about an awsvpc task, with its verdict.
     #[must_use]
     pub fn proof(&self) -> Proof {

@@ -34,7 +34,7 @@ use crate::posture::Posture;
 use crate::prove::HostView;
 use crate::ruleset::Family;
 use crate::state::{State, Store};
-use crate::tasks::{Mode, Power, Task};
+use crate::tasks::Task;
 
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
@@ -330,21 +330,13 @@ impl Changes {
     }
 }
 
-/// The tasks with their verdicts. Those on the host's network stand as the one guarantee about all of
-/// them does: no rule tells one from another.
+/// The tasks with their verdicts.
 fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
     let mut tasks = target.tasks.running.clone();
     let block = |outcome: &&Outcome| outcome.guarantee == Guarantee::HostImdsBlock;
     if let Some(block) = outcomes.iter().find(block) {
-        tasks.extend(target.facts.host_tasks.iter().map(|task| Task {
-            id: task.id.clone(),
-            mode: Mode::Host,
-            netns: None,
-            standing: block.standing,
-            problems: Vec::new(),
-            notes: Vec::new(),
-            powers: Power::of(task.capabilities),
-        }));
+        let found = target.facts.host_tasks.iter();
+        tasks.extend(found.map(|task| Task::on_host(task, block.standing)));
     }
     tasks
 }

@@ -129,7 +129,8 @@ impl Board {
         self.recount();
     }
 
-    /// Brings up to date how many packets were stopped, and which tasks are on the host's network, unless that was done a moment ago.
+    /// Brings up to date how many packets were stopped, and which tasks are on the host's network,
+    /// unless that was done a moment ago.
     pub fn recount(&self) {
         if let Some(now) = lock(&self.counting).read() {
             self.put_up(now);

@@ -24,6 +24,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         seal: &mut None,
         before_change: &|| {},
         prove_found: true,
+        sealed: None,
     };
     let mut turn = turn::apply(&target, &posture, &mut store, hands);
     turn.done.extend(pass.released);

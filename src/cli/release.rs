@@ -52,6 +52,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                 seal: &mut None,
                 before_change: &|| {},
                 prove_found: false,
+                sealed: None,
             };
             turn::apply(target, &Posture::default(), &mut store, hands)
         })

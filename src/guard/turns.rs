@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
-use crate::config::settings::Settings;
 use crate::event::{Event, Kind};
 use crate::guarantee::{Guarantee, Rules, TaskCgroup};
 use crate::inputs::Inputs;
@@ -44,13 +43,6 @@ pub(super) enum Cause {
     TaskCgroup,
     /// Somebody changed something; the sentinel has put right what was displaced.
     Changes,
-}
-
-impl Cause {
-    /// Whether something may be wanted that was not wanted before.
-    const fn is_new(self) -> bool {
-        !matches!(self, Self::Interval | Self::Changes)
-    }
 }
 
 /// What the loop keeps from turn to turn: nothing that the kernel or the files could tell.
@@ -216,21 +208,25 @@ impl Guard {
             return false;
         }
         let posture = inputs.posture();
-        let resealed = cause.is_new() && self.seal_at_once(&inputs.settings, &posture);
+        if cause == Cause::TaskCgroup {
+            let facts = Facts::read(&inputs.settings);
+            let scope = turn::scope(&inputs.settings, &facts);
+            let early = Target::of(&inputs.settings, &posture, &scope);
+            // What is wrong with it the turn says.
+            drop(self.seal_at_once(&early));
+        }
         let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
+        let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
+        let sealed = (!same_wish).then(|| self.seal_at_once(&target));
         target.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
         self.store.state.asked = inputs.asked();
-        let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
         let mut turn = if same_wish {
             self.verify(&target, &posture, may_repair)
         } else {
-            self.apply(&target, &posture)
+            self.apply(&target, &posture, sealed)
         };
-        if resealed {
-            turn.done.insert(0, turn::RESEALED.to_owned());
-        }
         turn.notes.extend(self.store.save());
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
@@ -261,18 +257,11 @@ impl Guard {
         true
     }
 
-    /// Stops packets before anything else is looked at: a tool or a task may take its time, and the
-    /// first process of a new cgroup is about to begin. Returns whether that changed anything.
-    fn seal_at_once(&mut self, settings: &Settings, posture: &Posture) -> bool {
-        let facts = Facts::read(settings);
-        let target = Target::of(settings, posture, &turn::scope(settings, &facts));
+    /// Stops packets before anything else is looked at: tasks may take their time to answer, and the
+    /// first process of a new cgroup is about to begin.
+    fn seal_at_once(&mut self, target: &Target) -> Result<bool, String> {
         let sentinel = &self.sentinel;
-        let hands = &mut Hands {
-            seal: &mut self.seal,
-            before_change: &|| sentinel.hold(LIMIT * 2),
-            prove_found: false,
-        };
-        turn::seal_at_once(&target, hands)
+        turn::seal_at_once(&mut self.seal, target, &|| sentinel.hold(LIMIT * 2))
     }
 
     /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.
@@ -341,10 +330,15 @@ impl Guard {
                 return turn;
             }
         }
-        self.apply(target, posture)
+        self.apply(target, posture, None)
     }
 
-    fn apply(&mut self, target: &Target, posture: &Posture) -> Turn {
+    fn apply(
+        &mut self,
+        target: &Target,
+        posture: &Posture,
+        sealed: Option<Result<bool, String>>,
+    ) -> Turn {
         let sentinel = &self.sentinel;
         let hands = &mut Hands {
             seal: &mut self.seal,
@@ -352,6 +346,7 @@ impl Guard {
             before_change: &|| sentinel.hold(LIMIT * 2),
             // Only what is missing though it was there before is a drift to tell of.
             prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
+            sealed,
         };
         turn::apply(target, posture, &mut self.store, hands)
     }

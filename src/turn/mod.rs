@@ -21,7 +21,7 @@ pub use self::outcome::{Outcome, Standing};
 pub use self::proof::Proof;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
-pub(crate) use self::seal::HOST_TASKS;
+pub(crate) use self::seal::{HOST_TASKS, keep as seal_at_once};
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
@@ -38,9 +38,6 @@ use crate::tasks::Task;
 
 /// How often a turn starts over when somebody changed the rules between its reading and writing.
 const ATTEMPTS: usize = 3;
-
-/// What is said to be done where the seal was made, or made anew.
-pub(crate) const RESEALED: &str = "rebuild the seal";
 
 /// What a turn found and did.
 #[derive(Debug, Clone, Default, Serialize)]
@@ -140,12 +137,8 @@ pub struct Hands<'a> {
     pub before_change: &'a dyn Fn(),
     /// Whether it matters how the guarantees stood before the change: a proof of its own.
     pub prove_found: bool,
-}
-
-/// Brings the seal alone about, where that cannot wait for a whole turn. Returns whether it changed; what
-/// is wrong with it the turn says that follows.
-pub(crate) fn seal_at_once(target: &Target, hands: &mut Hands<'_>) -> bool {
-    seal::keep(hands.seal, target, hands.before_change) == Ok(true)
+    /// What came of the seal, where it was brought about already.
+    pub sealed: Option<Result<bool, String>>,
 }
 
 /// Reads, changes what is needed, and reads again. What is said of the guarantees at the end is
@@ -166,9 +159,10 @@ pub fn apply(
         ..Changes::default()
     };
     changes.notes.extend(target.wake());
-    let sealed = seal::keep(hands.seal, target, hands.before_change);
+    let sealed = hands.sealed.take();
+    let sealed = sealed.unwrap_or_else(|| seal::keep(hands.seal, target, hands.before_change));
     if sealed == Ok(true) {
-        changes.done.push(RESEALED.to_owned());
+        changes.done.push("rebuild the seal".to_owned());
     }
     let first = Reading::take(target, &memory.state);
     let open = first.input_is_open() && target.may_open_input;

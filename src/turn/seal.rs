@@ -207,8 +207,9 @@ pub fn stopped(standing: &Standing) -> Vec<Stopped> {
     stopped
 }
 
-/// Brings the seal about. Returns whether it changed, or what is wrong.
-pub(super) fn keep(
+/// Brings the seal about, also where that cannot wait for a whole turn. Returns whether it changed, or what
+/// is wrong: for [`super::Hands::sealed`].
+pub(crate) fn keep(
     slot: &mut Option<Seal>,
     target: &Target,
     before_change: &dyn Fn(),

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use super::daemon::Daemon;
 use super::namespace::Namespace;
-use super::wait::eventually;
+use super::wait::{eventually, within};
 
 /// Where cgroups are mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -220,8 +220,14 @@ impl<'l> ClassedTasks<'l> {
 impl Drop for ClassedTasks<'_> {
     fn drop(&mut self) {
         let directory = self.directory();
-        let _ = self.host.try_run(&format!(
-            "find {directory} -depth -type d -exec rmdir {{}} ';'; umount {MOUNT}/net_cls"
-        ));
+        let remove = format!("find {directory} -depth -type d -exec rmdir {{}} ';'");
+        let _ = self.host.try_run(&remove);
+        // The kernel keeps a hierarchy that is taken away while a cgroup of it is not quite gone.
+        within(Duration::from_secs(5), || {
+            let all = fs::read_to_string("/proc/cgroups").unwrap_or_default();
+            let net_cls = all.lines().find(|line| line.starts_with("net_cls\t"));
+            net_cls.and_then(|line| line.split('\t').nth(2)) == Some("1")
+        });
+        let _ = self.host.try_run(&format!("umount {MOUNT}/net_cls"));
     }
 }

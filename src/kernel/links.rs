@@ -106,7 +106,9 @@ impl Links {
     }
 
     fn read_all(&mut self) -> io::Result<()> {
-        let all = self.queries.list(RTM_GETLINK, &[0; IFINFOMSG], link)?;
+        let all = self
+            .queries
+            .list(("the interfaces", RTM_GETLINK), &[0; IFINFOMSG], link)?;
         self.known = all.into_iter().map(|link| (link.index, link)).collect();
         Ok(())
     }

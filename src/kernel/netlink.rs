@@ -113,11 +113,12 @@ impl Socket {
         self.converse(&request, each)
     }
 
-    /// Reads a whole list, such as all interfaces: what `read` makes of each of its messages. Begins
-    /// anew where the list changed meanwhile, and gives up where it does so again and again.
+    /// Reads a whole list, such as that of `what`, all interfaces: what `read` makes of each of its
+    /// messages. Begins anew where the list changed meanwhile, and gives up where it does so again and
+    /// again.
     pub(super) fn list<T>(
         &mut self,
-        kind: u16,
+        (what, kind): (&str, u16),
         fixed: &[u8],
         read: impl Fn(&Message<'_>) -> Option<T>,
     ) -> io::Result<Vec<T>> {
@@ -132,7 +133,7 @@ impl Socket {
             }
         }
         Err(io::Error::other(format!(
-            "the list changed during each of {ATTEMPTS} readings"
+            "{what} changed during each of {ATTEMPTS} readings"
         )))
     }
 

@@ -130,9 +130,11 @@ impl Peers {
 
     /// All interfaces here.
     pub fn cables(&mut self) -> io::Result<Vec<Cable>> {
-        self.0.list(RTM_GETLINK, &[0; IFINFOMSG], |message| {
-            cable(message.payload)
-        })
+        self.0.list(
+            ("the interfaces", RTM_GETLINK),
+            &[0; IFINFOMSG],
+            |message| cable(message.payload),
+        )
     }
 }
 

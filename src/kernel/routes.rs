@@ -97,7 +97,8 @@ impl Routes {
             Some(Errno::EINVAL | Errno::EHOSTUNREACH | Errno::EACCES | Errno::EAGAIN) => {
                 Ok(Way::Refused)
             }
-            Some(Errno::ENETUNREACH) => Ok(Way::None),
+            // Or the interface is gone.
+            Some(Errno::ENETUNREACH | Errno::ENODEV) => Ok(Way::None),
             Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => Ok(Way::NoFamily),
             _ => Err(error),
         }
@@ -145,15 +146,17 @@ impl Routes {
         let mut header = [0; RTMSG];
         header[0] = family(family_of);
         // The kernel lists them by priority.
-        let rules = self.0.list(RTM_GETRULE, &header, |message| {
-            let (header, attributes) = message.payload.split_at_checked(RTMSG)?;
-            let in_header = header.get(4).copied().map(u32::from);
-            let of = value(attributes, FRA_TABLE)
-                .and_then(number)
-                .or(in_header)?;
-            let priority = value(attributes, FRA_PRIORITY).and_then(number);
-            (of == table).then_some(priority.unwrap_or(0))
-        })?;
+        let rules = self
+            .0
+            .list(("the routing rules", RTM_GETRULE), &header, |message| {
+                let (header, attributes) = message.payload.split_at_checked(RTMSG)?;
+                let in_header = header.get(4).copied().map(u32::from);
+                let of = value(attributes, FRA_TABLE)
+                    .and_then(number)
+                    .or(in_header)?;
+                let priority = value(attributes, FRA_PRIORITY).and_then(number);
+                (of == table).then_some(priority.unwrap_or(0))
+            })?;
         Ok(rules.first().copied())
     }
 }

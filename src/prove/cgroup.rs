@@ -45,9 +45,7 @@ impl Engine<'_> {
             _ => Membership::Unknown,
         }
     }
-}
 
-impl Engine<'_> {
     /// What a match on a class says. Each cgroup below has its own; one that is not known has that of the
     /// one it was made in.
     pub(super) fn bearing(&self, test: &Test<u32>) -> Membership {

@@ -429,7 +429,14 @@ fn where_cgroups_are_of_version_1_tasks_are_known_by_their_class() {
         let named = text.contains(&format!("gave cgroup {name}/0f the class 0x7"));
         assert_eq!((code, named), (3, true), "{more}: {text}");
         tasks.remove();
+        // A task that is in another hierarchy alone nobody can stop.
+        lab.host.sh(&format!("mkdir -p {MOUNT}/memory/{name}/9c"));
         tasks.make("2d/c1");
+        eventually(SOON, "the task outside is named", || {
+            let (code, text) = check(&lab);
+            code == 3 && text.contains("but of another controller: 9c;")
+        });
+        lab.host.sh(&format!("rmdir {MOUNT}/memory/{name}/9c"));
         eventually(SOON, "the new ones have it", || {
             tasks.class("2d/c1") == CLASS
         });

@@ -73,15 +73,13 @@ fn judge(
     let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
     let facts = Facts {
         ipv6: has(Family::V6),
-        bridges: BTreeMap::new(),
         default_bridge: Some("docker0".to_owned()),
         task_cgroup: inputs
             .settings
             .imds
             .host_tasks
             .then(|| saved::tasks(&inputs.settings)),
-        host_tasks: Vec::new(),
-        problems: Vec::new(),
+        ..Facts::default()
     };
     let mut scope = turn::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));

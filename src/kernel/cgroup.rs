@@ -6,6 +6,7 @@
 //! classes: before Linux 5.16 the first of them takes the other away from the whole host
 //! (`cgroup_sk_alloc_disable()` in kernel/cgroup/cgroup.c).
 
+use std::collections::BTreeSet;
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
@@ -85,13 +86,46 @@ pub fn directory(path: &str) -> Option<PathBuf> {
     Some(root.path().join(path))
 }
 
-/// Where the hierarchy with the classes is mounted, if nothing else tells sockets apart here.
+/// Tasks that are in other hierarchies of version 1, and not in the one by which tasks are told apart:
+/// they were started when that was not mounted, or by what does not use it.
+#[must_use]
+pub fn strays(tasks: &TaskCgroup) -> BTreeSet<String> {
+    let Some((path, directory)) = tasks
+        .class()
+        .and_then(|(path, _)| Some((path, directory(path)?)))
+    else {
+        return BTreeSet::new();
+    };
+    let below = |controller: PathBuf| subdirectories(&controller.join(path));
+    let all = subdirectories(Path::new(USUAL)).into_iter().flat_map(below);
+    let stray = all.filter(|task| {
+        task.file_name()
+            .is_some_and(|id| !directory.join(id).is_dir())
+    });
+    let name = |task: PathBuf| Some(task.file_name()?.to_str()?.to_owned());
+    stray.filter_map(name).collect()
+}
+
+fn subdirectories(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let directories = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    directories.map(|entry| entry.path()).collect()
+}
+
+/// Where the hierarchy with the classes is mounted.
 #[must_use]
 pub fn class_root() -> Option<PathBuf> {
-    match place("").ok()?? {
-        (Root::Classes(root), _) => Some(root),
-        (Root::Numbers(_), _) => None,
-    }
+    class_mount(&std::fs::read_to_string(MOUNTS).ok()?)
+}
+
+fn class_mount(mounts: &str) -> Option<PathBuf> {
+    let mut points = mount_points(mounts, |kind, options| {
+        kind == "cgroup"
+            && options
+                .split(',')
+                .any(|option| option == net_cls::CONTROLLER)
+    });
+    points.next().map(Path::to_owned)
 }
 
 /// A hierarchy by which sockets are told apart, and where it is mounted.
@@ -116,13 +150,7 @@ fn place(path: &str) -> io::Result<Option<(Root, &str)>> {
     if let Some(root) = hierarchy(&mounts) {
         return Ok(Some((Root::Numbers(root), path)));
     }
-    let root = mount_points(&mounts, |kind, options| {
-        kind == "cgroup"
-            && options
-                .split(',')
-                .any(|option| option == net_cls::CONTROLLER)
-    });
-    let root = root.map(|root| Root::Classes(root.to_owned())).next();
+    let root = class_mount(&mounts).map(Root::Classes);
     let path = if path == TASK_SLICE { TASKS_V1 } else { path };
     Ok(root.map(|root| (root, path)))
 }
@@ -183,8 +211,7 @@ not a line of it
 ";
         let found: Vec<&Path> = mount_points(mounts, |kind, _| kind == "cgroup2").collect();
         assert_eq!(found, [Path::new("/sys/fs/cgroup/unified")]);
-        let classes = |_: &str, options: &str| options.contains("net_cls");
-        let found: Vec<&Path> = mount_points(mounts, classes).collect();
-        assert_eq!(found, [Path::new("/sys/fs/cgroup/net_cls,net_prio")]);
+        let classes = Some(PathBuf::from("/sys/fs/cgroup/net_cls,net_prio"));
+        assert_eq!(class_mount(mounts), classes);
     }
 }

@@ -1,6 +1,6 @@
 //! What the host is: IPv6, interfaces, bridges, Docker's default bridge.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -24,6 +24,8 @@ pub struct Facts {
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.
     pub host_tasks: Vec<HostTask>,
+    /// Tasks that no class tells apart, though the others are known by theirs.
+    pub strays: BTreeSet<String>,
     /// What of this could not be read, ready for a person.
     pub problems: Vec<String>,
 }
@@ -43,6 +45,9 @@ impl Facts {
             host_tasks: task_cgroup
                 .as_ref()
                 .map_or_else(Vec::new, host_tasks::below),
+            strays: task_cgroup
+                .as_ref()
+                .map_or_else(BTreeSet::new, cgroup::strays),
             task_cgroup,
             problems,
         }

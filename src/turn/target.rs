@@ -68,6 +68,7 @@ impl Target {
         if posture.requires(Guarantee::HostImdsBlock) {
             let note = facts.task_cgroup.as_ref().and_then(TaskCgroup::note);
             target.notes.extend(note);
+            target.undecidable.extend(strays(&facts));
         }
         target.spare_legacy(facts.task_cgroup.as_ref());
         Self { facts, ..target }
@@ -209,6 +210,18 @@ fn undecidable(posture: &Posture, scope: &Scope) -> Option<Proof> {
     let why = asked.impossible.as_ref().or(useless)?;
     let claim = cgroup.to_string();
     Some(Proof::undecided(asked.guarantee, claim, why.clone()))
+}
+
+/// The claim about tasks that no class tells apart.
+fn strays(facts: &Facts) -> Option<Proof> {
+    let cgroup = facts.task_cgroup.as_ref()?;
+    let names: Vec<&str> = facts.strays.iter().map(String::as_str).collect();
+    let why = format!(
+        "in no cgroup of net_cls, by which alone they could be stopped, but of another controller: {}; \
+         start them again while net_cls is mounted",
+        names.join(", ")
+    );
+    (!names.is_empty()).then(|| Proof::undecided(Guarantee::HostImdsBlock, cgroup.to_string(), why))
 }
 
 /// The bridges that may carry containers and that nobody told the guard to cover.

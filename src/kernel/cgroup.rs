@@ -3,8 +3,8 @@
 //! The kernel knows the cgroup of a socket in the one hierarchy of version 2 (`sk_cgrp_data`,
 //! include/linux/cgroup-defs.h), and the class that the controller net_cls of version 1 gave it
 //! ([`net_cls`]). Where version 2 is mounted beside version 1 ("hybrid") the guard keeps its hands off
-//! classes: before Linux 5.16 the first of them takes the other away from the whole host
-//! (`cgroup_sk_alloc_disable()` in kernel/cgroup/cgroup.c).
+//! classes: on older kernels a socket has room for one of the two, and the first class that is given takes
+//! the other away from the whole host (`cgroup_sk_alloc_disable()`, then in kernel/cgroup/cgroup.c).
 
 use std::collections::BTreeSet;
 use std::io;

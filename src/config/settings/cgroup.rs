@@ -25,7 +25,7 @@ pub(super) fn check(path: &str) -> Result<(), String> {
     }
     if path.split('/').any(|name| matches!(name, "" | "." | "..")) {
         return Err(
-            "is no path from the root of the cgroup2 hierarchy; expected one without a / at its \
+            "is no path from the root of the hierarchy; expected one without a / at its \
              beginning or end, such as \"ecstasks.slice\""
                 .to_owned(),
         );

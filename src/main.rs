@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ecs_netguard::kernel::memory::spare();
-    ecs_netguard::kernel::environment::clean();
-    let inherited = ecs_netguard::kernel::inherited::Inherited::take();
+    ecs_netguard::os::memory::spare();
+    ecs_netguard::os::environment::clean();
+    let inherited = ecs_netguard::os::inherited::Inherited::take();
     ecs_netguard::cli::main(inherited)
 }

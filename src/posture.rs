@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::ecs::{EcsConfig, Setting, Wish};
+use crate::config::sanitize;
 use crate::config::settings::{Awsvpc, Mode, Settings};
-use crate::config::shown;
 use crate::guarantee::Guarantee;
 
 /// The resolved wish, one decision a guarantee, in the order of [`Guarantee::ALL`].
@@ -281,7 +281,7 @@ fn describe(setting: &Setting) -> String {
     let source = setting.wish_source();
     let variable = setting.variable;
     match &setting.raw {
-        Some(raw) => format!("{variable}={} ({source})", shown(raw)),
+        Some(raw) => format!("{variable}={} ({source})", sanitize(raw)),
         None => format!("{variable}={} ({source})", setting.effective),
     }
 }

@@ -13,7 +13,7 @@ use sd_notify::NotifyState::{
 };
 use sd_notify::{NotifyState, notify, notify_with_fds};
 
-use crate::config::{shown, shown_message};
+use crate::config::{sanitize, sanitize_message};
 
 /// The longest name of a stored descriptor (FDNAME_MAX, systemd's src/basic/fd-util.h).
 const NAME_BYTES: usize = 255;
@@ -42,7 +42,7 @@ pub fn stopping() -> io::Result<()> {
 
 /// The line that `systemctl status` shows.
 pub fn status(text: &str) -> io::Result<()> {
-    say(&[Status(&shown_message(text))])
+    say(&[Status(&sanitize_message(text))])
 }
 
 /// Feeds the watchdog.
@@ -60,7 +60,7 @@ pub fn watchdog_interval() -> Option<Duration> {
 }
 
 /// Gives systemd a copy of `fd` to keep. The next start of the service finds it under `name`
-/// ([`crate::kernel::inherited::Inherited`]); storing one object twice keeps it once.
+/// ([`crate::os::inherited::Inherited`]); storing one object twice keeps it once.
 pub fn store(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     let name = checked(name)?;
     // Without FDPOLL=0 (systemd 246) systemd drops a descriptor that polls as failed, as a netlink
@@ -80,7 +80,7 @@ fn say(message: &[NotifyState<'_>]) -> io::Result<()> {
 
 fn failed(message: &[NotifyState<'_>], error: &io::Error) -> io::Error {
     let words: Vec<String> = message.iter().map(ToString::to_string).collect();
-    let words = shown(&words.join(" "));
+    let words = sanitize(&words.join(" "));
     io::Error::new(
         error.kind(),
         format!("tell systemd {words} through NOTIFY_SOCKET: {error}"),
@@ -98,7 +98,7 @@ fn checked(name: &str) -> io::Result<&str> {
     let message = format!(
         "`{}` is no name for a stored descriptor: 1 to {NAME_BYTES} printable ASCII characters \
          without a colon",
-        shown(name)
+        sanitize(name)
     );
     Err(io::Error::new(io::ErrorKind::InvalidInput, message))
 }

@@ -11,8 +11,8 @@ use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
-use ecs_netguard::event::Kind;
-use ecs_netguard::journal::message_id;
+use ecs_netguard::events::Kind;
+use ecs_netguard::events::journal::message_id;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;

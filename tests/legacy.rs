@@ -8,7 +8,7 @@ mod lab;
 use std::env;
 use std::process::Command;
 
-use ecs_netguard::kernel::legacy::{Tables, tables};
+use ecs_netguard::os::legacy::{Tables, tables};
 use ecs_netguard::prove::Hook;
 use ecs_netguard::ruleset::Family;
 use lab::Lab;

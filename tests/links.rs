@@ -7,8 +7,8 @@ mod lab;
 
 use std::os::fd::AsFd as _;
 
-use ecs_netguard::kernel::links::{Link, LinkChange, Links};
-use ecs_netguard::kernel::nsid::Peers;
+use ecs_netguard::os::links::{Link, LinkChange, Links};
+use ecs_netguard::os::nsid::Peers;
 use lab::Lab;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};

@@ -5,7 +5,7 @@
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
 
-use ecs_netguard::kernel::nftables::Inventory;
+use ecs_netguard::os::nft::Inventory;
 use ecs_netguard::prove::Hook;
 use ecs_netguard::ruleset::Family;
 use lab::Lab;

@@ -9,8 +9,8 @@ use std::os::fd::AsFd as _;
 
 use ecs_netguard::config::settings::RouteLocalnet;
 use ecs_netguard::guarantee::{Guarantee, NativeRule, Rules, Scope};
-use ecs_netguard::kernel::nftables::seal::{Error, Hold, Seal, Standing};
-use ecs_netguard::kernel::nftables::{Socket, seal};
+use ecs_netguard::os::nft::seal::{Error, Hold, Seal, Standing};
+use ecs_netguard::os::nft::{Socket, seal};
 use ecs_netguard::ruleset::Family;
 use lab::Lab;
 use lab::tamper::Backend;

@@ -12,7 +12,7 @@ use std::os::fd::AsFd as _;
 use std::process::Command;
 use std::time::Duration;
 
-use ecs_netguard::kernel::inherited::Inherited;
+use ecs_netguard::os::inherited::Inherited;
 use ecs_netguard::systemd;
 use lab::Lab;
 use lab::daemon::Daemon;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::os::nft::generation;
 
 use crate::Options;
 use crate::defence::{Defence, run_script};

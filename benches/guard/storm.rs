@@ -4,7 +4,7 @@
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
-use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::os::nft::generation;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
 
 use crate::Options;

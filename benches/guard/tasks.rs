@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use ecs_netguard::guarantee::awsvpc_imds_block;
-use ecs_netguard::kernel::nftables::Socket;
-use ecs_netguard::kernel::nftables::seal::task::{Standing, standing, take_out};
+use ecs_netguard::os::nft::Socket;
+use ecs_netguard::os::nft::seal::task::{Standing, standing, take_out};
 use ecs_netguard::tasks::Wish;
-use ecs_netguard::tasks::survey::Survey;
+use ecs_netguard::tasks::discovery::Survey;
 
 use crate::Options;
 use crate::defence::ECS_CONFIG;

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use ecs_netguard::config::settings::Settings;
-use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
+use ecs_netguard::reconcile::Target;
 use ecs_netguard::sentinel::Orders;
 use ecs_netguard::sentinel::chains::{Found, Hand};
-use ecs_netguard::turn::Target;
 
 use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};

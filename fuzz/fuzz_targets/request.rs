@@ -1,7 +1,7 @@
 //! Any bytes are a route of the status socket or a refusal; lines of a history are events or nothing.
 #![no_main]
 
-use ecs_netguard::event::Event;
+use ecs_netguard::events::Event;
 use ecs_netguard::status::request::{PATHS, Refusal, Route};
 use libfuzzer_sys::fuzz_target;
 
@@ -20,7 +20,7 @@ fuzz_target!(|bytes: &[u8]| {
         assert!(!asked.follow || text.contains("follow"));
     }
     if let Ok(event) = serde_json::from_slice::<Event>(bytes) {
-        let shown = event.shown().sentence();
+        let shown = event.sanitize().sentence();
         assert!(!shown.contains(|c: char| c.is_control()), "{shown:?}");
     }
 });

@@ -3,10 +3,10 @@
 use super::{Common, Exit, need_net_admin, print_json, show};
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
-use crate::kernel::lock::Lock;
+use crate::os::lock::Lock;
+use crate::reconcile::{self, Hands, Target};
 use crate::state::Store;
 use crate::tasks;
-use crate::turn::{self, Hands, Target};
 
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     need_net_admin("apply")?;
@@ -26,7 +26,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         prove_found: true,
         sealed: None,
     };
-    let mut turn = turn::apply(&target, &posture, &mut store, hands);
+    let mut turn = reconcile::apply(&target, &posture, &mut store, hands);
     turn.done.extend(pass.released);
     store.state.asked = inputs.asked();
     turn.notes.extend(

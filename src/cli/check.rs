@@ -8,12 +8,12 @@ use super::saved::{self, Files};
 use super::{Common, Exit, need_net_admin, print_json, show};
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
-use crate::kernel::facts::Facts;
+use crate::os::facts::Facts;
 use crate::posture::Posture;
+use crate::reconcile::{self, Outcome, Target};
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
 use crate::tasks;
-use crate::turn::{self, Outcome, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -40,7 +40,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         target.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }
-    let mut turn = turn::check(&target, &posture, &store.state);
+    let mut turn = reconcile::check(&target, &posture, &store.state);
     turn.notes
         .extend(warning.into_iter().chain(inputs.warnings));
     if arguments.json {
@@ -81,7 +81,7 @@ fn judge(
             .then(|| saved::tasks(&inputs.settings)),
         ..Facts::default()
     };
-    let mut scope = turn::scope(&inputs.settings, &facts);
+    let mut scope = reconcile::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));
     // A bridge that is named is meant, whether a pattern fits it or not.
     scope.bridges = arguments
@@ -94,13 +94,13 @@ fn judge(
         let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
         (of_family.collect(), Vec::new())
     };
-    let mut proofs = turn::prove(&target.claims, of, &saved::host(&arguments.iface));
+    let mut proofs = reconcile::prove(&target.claims, of, &saved::host(&arguments.iface));
     proofs.extend(target.undecidable.iter().cloned());
-    let outcomes: Vec<Outcome> = turn::outcomes(&posture, &proofs, &BTreeMap::new());
+    let outcomes: Vec<Outcome> = reconcile::outcomes(&posture, &proofs, &BTreeMap::new());
     if arguments.json {
         print_json(&outcomes)?;
     } else {
         show::outcomes(&outcomes)?;
     }
-    Ok(turn::overall(&outcomes).into())
+    Ok(reconcile::overall(&outcomes).into())
 }

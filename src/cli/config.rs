@@ -6,8 +6,8 @@ use serde::Serialize;
 
 use super::{Common, Exit, print_json};
 use crate::config::ecs::{EcsConfig, Setting, Wish};
+use crate::config::sanitize;
 use crate::config::settings::Settings;
-use crate::config::shown;
 use crate::inputs::Inputs;
 use crate::posture::Posture;
 use crate::state::Store;
@@ -113,7 +113,7 @@ fn configured(setting: &Setting) -> String {
     match &setting.raw {
         None => "-".to_owned(),
         Some(raw) if raw.is_empty() => "(empty)".to_owned(),
-        Some(raw) => shown(raw),
+        Some(raw) => sanitize(raw),
     }
 }
 

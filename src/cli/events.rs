@@ -8,8 +8,8 @@ use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 
 use super::{Common, Exit, asking};
-use crate::config::shown_line;
-use crate::event::Event;
+use crate::config::sanitize_line;
+use crate::events::Event;
 use crate::guarantee::Guarantee;
 use crate::status::client::{Client, Error};
 
@@ -73,7 +73,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                 out.write_all(&text)?;
                 out.write_all(b"\n")?;
             } else {
-                writeln!(out, "{}", shown(&line))?;
+                writeln!(out, "{}", sanitize(&line))?;
             }
         }
         if arguments.follow {
@@ -83,13 +83,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     })
 }
 
-fn shown(line: &Line) -> String {
+fn sanitize(line: &Line) -> String {
     match line {
         Line::Missed { missed } => format!("… {missed} events are not kept any more"),
         Line::Event(event) => {
             let time = humantime::format_rfc3339_seconds(event.time);
             let kind = event.kind.name();
-            format!("{time}  {kind:<13} {}", shown_line(&event.sentence()))
+            format!("{time}  {kind:<13} {}", sanitize_line(&event.sentence()))
         }
     }
 }

@@ -10,13 +10,13 @@ use serde::Serialize;
 use super::saved::{self, Files};
 use super::{Common, Exit, need_net_admin, print_json};
 use crate::inputs::Inputs;
-use crate::kernel::facts::{Facts, host_view};
+use crate::os::facts::{Facts, host_view};
 use crate::posture::Posture;
 use crate::prove::{
     Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
 };
+use crate::reconcile::{Layers, Target};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
-use crate::turn::{Layers, Target};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {

@@ -5,13 +5,13 @@ mod check;
 mod config;
 mod events;
 mod explain;
-mod keep_tasks;
 mod release;
 mod run;
 mod saved;
 mod screen;
 mod show;
 mod status;
+mod worker;
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
@@ -23,10 +23,10 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::{CloudInitPaths, InputPaths};
-use crate::kernel::inherited::Inherited;
-use crate::kernel::nftables::seal::Lacking;
+use crate::os::inherited::Inherited;
+use crate::os::nft::seal::Lacking;
+use crate::reconcile::Standing;
 use crate::status::client;
-use crate::turn::Standing;
 
 /// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps
 /// tasks connected to their own credentials, and puts the rules back whenever something takes them
@@ -204,7 +204,7 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         Command::Events(arguments) => events::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
         Command::Release(arguments) => release::run(&common, &arguments),
-        Command::KeepTasks => keep_tasks::run(),
+        Command::KeepTasks => worker::run(),
     };
     let exit = result.unwrap_or_else(|error| {
         if let Some(error) = error.downcast_ref::<io::Error>()
@@ -235,7 +235,7 @@ fn asking(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Ex
 /// Refuses early and clearly where iptables would fail with five different messages.
 fn need_net_admin(command: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
-        crate::kernel::privilege::has_net_admin(),
+        crate::os::privilege::has_net_admin(),
         "`{command}` needs root (CAP_NET_ADMIN) to read and change iptables rules: run it with sudo"
     );
     Ok(())

@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::{Common, Exit, need_net_admin, print_json};
 use crate::guarantee::CLASS;
-use crate::kernel::lock::Lock;
-use crate::kernel::nftables::{Socket, seal};
-use crate::kernel::{cgroup, net_cls};
+use crate::os::lock::Lock;
+use crate::os::nft::{Socket, seal};
+use crate::os::{cgroup, net_cls};
 use crate::posture::Posture;
+use crate::reconcile::{self, Hands, Target, Turn};
 use crate::state::{self, Store};
 use crate::tasks;
-use crate::turn::{self, Hands, Target, Turn};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -54,7 +54,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                 prove_found: false,
                 sealed: None,
             };
-            turn::apply(target, &Posture::default(), &mut store, hands)
+            reconcile::apply(target, &Posture::default(), &mut store, hands)
         })
         .collect();
     let (classes, unclassified) = remove_classes();

@@ -6,13 +6,13 @@ use anyhow::Context as _;
 
 use super::{Common, Exit, need_net_admin};
 use crate::config::settings::{Awsvpc, Settings};
-use crate::guard::{self, Options};
+use crate::daemon::{self, Options};
 use crate::inputs::Inputs;
-use crate::kernel::inherited::Inherited;
-use crate::kernel::lock::Lock;
 use crate::log;
-use crate::status::{self, board::Board};
-use crate::tasks::child::{self, Keeper};
+use crate::os::inherited::Inherited;
+use crate::os::lock::Lock;
+use crate::status::{self, hub::Hub};
+use crate::tasks::worker_client::{self, WorkerClient};
 
 pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
@@ -26,7 +26,7 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         .enable_all()
         .build()
         .context("start the event loop")?;
-    let board = Board::open(&common.state_dir);
+    let board = Hub::open(&common.state_dir);
     let options = Options {
         inputs,
         state_dir: common.state_dir.clone(),
@@ -38,7 +38,7 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &board);
-        guard::run(options, inherited)
+        daemon::run(options, inherited)
             .await
             .context("the daemon's loop")
     });
@@ -49,13 +49,13 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
 
 /// Starts the process that goes into tasks' namespaces, unless they are to be left alone, and gives up
 /// the power to do that here.
-fn keeper(settings: &Settings) -> anyhow::Result<(Option<Keeper>, Option<String>)> {
+fn keeper(settings: &Settings) -> anyhow::Result<(Option<WorkerClient>, Option<String>)> {
     let keeper = if settings.imds.awsvpc == Awsvpc::Never {
         None
     } else {
-        let started = Keeper::start();
+        let started = WorkerClient::start();
         Some(started.context("start the process that goes into tasks' network namespaces")?)
     };
-    let problem = child::give_up_powers().context("give up capabilities")?;
+    let problem = worker_client::give_up_powers().context("give up capabilities")?;
     Ok((keeper, problem))
 }

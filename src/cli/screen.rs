@@ -3,10 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use super::show::{NAME, TASK, WORD, task_lines, word};
-use crate::config::shown_line;
+use crate::config::sanitize_line;
+use crate::reconcile::Standing;
 use crate::status::model::{GuaranteeStatus, Overall, Status};
 use crate::tasks::Task;
-use crate::turn::Standing;
 
 /// How the screen is to look.
 #[derive(Debug, Clone, Copy)]
@@ -25,7 +25,7 @@ impl Look {
             text: String::new(),
         };
         let word = self.painted(colour(status.state), status.state.headline());
-        let host = shown_line(&status.host);
+        let host = sanitize_line(&status.host);
         out.raw(&format!("{word}  {host}"));
         if let Some(why) = &status.stale {
             out.line(2, &format!("! {why}"));
@@ -70,7 +70,7 @@ impl Look {
         let name = format!("{:<NAME$}", guarantee.name);
         let word = self.painted(colour, &format!("{word:<WORD$}"));
         let indent = 2 + NAME + WORD;
-        let reason = out.wrapped(indent, &shown_line(&guarantee.reason));
+        let reason = out.wrapped(indent, &sanitize_line(&guarantee.reason));
         out.raw(&format!("  {name}{word}{}", reason.trim_start()));
         if let Some(details) = details(guarantee) {
             out.line(indent, &details);
@@ -194,13 +194,13 @@ impl Text {
 
     /// Text from elsewhere, wrapped and indented.
     fn line(&mut self, indent: usize, text: &str) {
-        let wrapped = self.wrapped(indent, &shown_line(text));
+        let wrapped = self.wrapped(indent, &sanitize_line(text));
         self.raw(&wrapped);
     }
 
     /// A short word and beside it a text, wrapped under itself.
     fn hanging(&mut self, indent: usize, width: usize, word: &str, text: &str) {
-        let wrapped = self.wrapped(indent + width, &shown_line(text));
+        let wrapped = self.wrapped(indent + width, &sanitize_line(text));
         let blank = " ".repeat(indent);
         self.raw(&format!("{blank}{word:<width$}{}", wrapped.trim_start()));
     }

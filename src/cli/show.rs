@@ -2,10 +2,10 @@
 
 use std::io::{self, Write as _};
 
-use crate::config::{shown, shown_line};
+use crate::config::{sanitize, sanitize_line};
+use crate::reconcile::{Outcome, Standing, Turn};
 use crate::status::model::Overall;
 use crate::tasks::Task;
-use crate::turn::{Outcome, Standing, Turn};
 
 /// How wide the name of a guarantee is.
 pub(super) const NAME: usize = 22;
@@ -75,13 +75,13 @@ fn headline(outcomes: &[Outcome]) -> &'static str {
 
 /// A task's id and mode, and what is to be known of it.
 pub(super) fn task_lines(task: &Task) -> (String, Vec<String>) {
-    let id = shown(&task.id);
+    let id = sanitize(&task.id);
     let line = format!("{id} ({})", task.mode.name());
     let problems = task
         .problems
         .iter()
-        .map(|problem| format!("! {}", shown_line(problem)));
-    let notes = task.notes.iter().map(|note| shown_line(note));
+        .map(|problem| format!("! {}", sanitize_line(problem)));
+    let notes = task.notes.iter().map(|note| sanitize_line(note));
     let powers: Vec<String> = task.powers.iter().map(ToString::to_string).collect();
     let powers = (!powers.is_empty()).then(|| powers.join(", "));
     (line, problems.chain(notes).chain(powers).collect())

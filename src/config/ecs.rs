@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::file::FileText;
-use super::shown::lossy_path;
+use super::sanitize::lossy_path;
 use super::trap::Trap;
 use super::{Source, resolve as resolver};
 

@@ -9,7 +9,7 @@ use super::envfile;
 use super::json::Reading;
 use super::known;
 use super::resolve::{EnvFile, Parsed, is_broken};
-use super::shown::shown;
+use super::sanitize::sanitize;
 use super::trap::{Trap, TrapKind};
 use super::variables::{self, Reader, Variable};
 
@@ -174,8 +174,8 @@ fn json_elsewhere(parsed: &Parsed<'_>) -> Option<Found> {
             format!(
                 "{name} sends the ECS agent to {} (a path inside its container) for its JSON; what that file says is \
                  not known here, where {} is read",
-                shown(&at.value),
-                shown(&parsed.json_path.to_string_lossy()),
+                sanitize(&at.value),
+                sanitize(&parsed.json_path.to_string_lossy()),
             ),
         )
     })
@@ -187,7 +187,7 @@ fn json_traps(parsed: &Parsed<'_>) -> Vec<Found> {
         Err(invalid) => {
             let message = format!(
                 "the file is not valid JSON ({}); the ECS agent does not start with it; correct it or remove it",
-                shown(&invalid.reason)
+                sanitize(&invalid.reason)
             );
             return vec![Found::new(TrapKind::JsonInvalid, invalid.line, "", message)];
         }
@@ -197,7 +197,7 @@ fn json_traps(parsed: &Parsed<'_>) -> Vec<Found> {
         if let Some(meant) = misspelt_json_key(&entry.key) {
             let message = format!(
                 "the ECS agent knows no key \"{}\" and ignores it; write {meant:?}{}",
-                shown(&entry.key),
+                sanitize(&entry.key),
                 if meant == "AWSVPCBlockInstanceMetdata" {
                     " (its own spelling)"
                 } else {
@@ -222,12 +222,12 @@ fn json_against_env(parsed: &Parsed<'_>, variable: &Variable) -> Option<Found> {
             format!(
                 "{key} is {}, which the ECS agent does not take: it does not start with this file; write true or \
                  false, without quotes",
-                shown(&entry.raw)
+                sanitize(&entry.raw)
             ),
         ),
         (Reading::Value(json), Some((file, env))) => {
             let on = super::gobool::parse_bool(env.value.trim())?;
-            let at = format!("{}:{}", shown(&file.path.to_string_lossy()), env.line);
+            let at = format!("{}:{}", sanitize(&file.path.to_string_lossy()), env.line);
             match (on, json) {
                 (false, true) if variable.reader == Reader::AgentPlain => (
                     TrapKind::JsonWins,

@@ -17,7 +17,7 @@ mod known;
 mod resolve;
 #[cfg(test)]
 mod samples;
-mod shown;
+mod sanitize;
 mod variables;
 
 use std::fmt;
@@ -26,7 +26,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 pub use file::{FileText, MAX_INPUT_BYTES};
-pub(crate) use shown::{shown, shown_line, shown_message};
+pub(crate) use sanitize::{sanitize, sanitize_line, sanitize_message};
 
 /// Where a value came from, so that every decision can be followed back to a line somebody wrote, or to the
 /// program whose default it is.
@@ -36,7 +36,7 @@ pub enum Source {
     /// A line of an input file.
     File {
         /// The file.
-        #[serde(serialize_with = "shown::lossy_path")]
+        #[serde(serialize_with = "sanitize::lossy_path")]
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
@@ -50,7 +50,7 @@ pub enum Source {
         /// The assignment that forces it, such as `ECS_EXTERNAL=true`.
         by: String,
         /// The file in which that stands.
-        #[serde(serialize_with = "shown::lossy_path")]
+        #[serde(serialize_with = "sanitize::lossy_path")]
         path: PathBuf,
         /// Its line, counted from 1.
         line: usize,

@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 use super::FileText;
-use super::shown::shown;
+use super::sanitize::sanitize;
 use document::Document;
 pub use error::SettingsError;
 use values::{interval, optional_path};
@@ -308,7 +308,7 @@ impl Settings {
         for (key, path, extension) in files {
             let Some(path) = path else { continue };
             if !path.is_absolute() || path.extension().is_none_or(|is| is != extension) {
-                let shown = shown(&path.to_string_lossy());
+                let shown = sanitize(&path.to_string_lossy());
                 return Err((
                     key,
                     format!(
@@ -328,7 +328,7 @@ impl Settings {
         }
         let cgroup = &self.imds.host_tasks_cgroup;
         cgroup::check(cgroup).map_err(|problem| {
-            let shown = shown(cgroup);
+            let shown = sanitize(cgroup);
             (
                 "imds.host_tasks_cgroup",
                 format!("is \"{shown}\", which {problem}"),
@@ -337,7 +337,7 @@ impl Settings {
         let mut seen = HashSet::new();
         for name in patterns {
             pattern::check(name).map_err(|problem| {
-                let shown = shown(name);
+                let shown = sanitize(name);
                 (
                     "imds.interfaces",
                     format!("holds \"{shown}\", which {problem}"),

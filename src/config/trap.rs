@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::shown::{lossy_path, shown};
+use super::sanitize::{lossy_path, sanitize};
 
 /// What sort of misunderstanding it is, for programs that read the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -86,7 +86,7 @@ impl Trap {
             kind,
             path: path.to_owned(),
             line,
-            variable: shown(variable),
+            variable: sanitize(variable),
             message,
         }
     }

@@ -164,7 +164,7 @@ impl<'r> Prover<'r> {
                 [
                     End::Dropped,
                     End::Martian,
-                    End::Elsewhere,
+                    End::NetnsEvents,
                     End::Misdelivered,
                 ]
                 .into_iter()

@@ -4,7 +4,7 @@ use std::io;
 
 use super::orders::Guarded;
 use crate::guarantee::TAG_PREFIX;
-use crate::kernel::nftables::{Batch, Held, Refused, Socket, exists, first_of};
+use crate::os::nft::{Batch, Held, Refused, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
 /// How often a repair is tried again because somebody committed in between.

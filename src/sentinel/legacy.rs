@@ -12,12 +12,12 @@ use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Displacement;
-use super::fight::{Fights, Pause};
-use crate::config::shown_message;
+use super::backoff::{Backoff, Pause};
+use crate::config::sanitize_message;
 use crate::guarantee::Guarantee;
-use crate::kernel::iptables::Tool;
-use crate::kernel::legacy::Tables;
-use crate::kernel::touched::Touched;
+use crate::os::inotify::Watches;
+use crate::os::iptables::Tool;
+use crate::os::legacy::Tables;
 use crate::plan::{Drift, DriftKind};
 use crate::prove::Hook;
 use crate::ruleset::Family;
@@ -120,11 +120,11 @@ struct Repair {
 
 #[derive(Debug)]
 pub(super) struct Legacy {
-    lock: Touched,
+    lock: Watches,
     chains: Vec<LegacyChain>,
     tables: Vec<(Family, Tables)>,
     repair: Option<Repair>,
-    fights: Fights<Key>,
+    fights: Backoff<Key>,
     troubles: Vec<String>,
 }
 
@@ -137,11 +137,11 @@ impl AsFd for Legacy {
 impl Legacy {
     pub(super) fn new() -> io::Result<Self> {
         Ok(Self {
-            lock: Touched::new()?,
+            lock: Watches::new()?,
             chains: Vec::new(),
             tables: Vec::new(),
             repair: None,
-            fights: Fights::default(),
+            fights: Backoff::default(),
             troubles: Vec::new(),
         })
     }
@@ -218,7 +218,7 @@ impl Legacy {
             Ok(status) => Err(format!(
                 "{}-restore: {status}: {}",
                 chain.tool.path,
-                shown_message(&said)
+                sanitize_message(&said)
             )),
             Err(error) => Err(format!("{}-restore: {error}", chain.tool.path)),
         };

@@ -9,8 +9,8 @@
 //! between. What should stand there it was told by the slow side ([`orders`]), which installed it by
 //! iptables, proved it, and read it back; nothing is decided here.
 
+pub mod backoff;
 pub mod chains;
-pub mod fight;
 pub mod legacy;
 pub mod orders;
 mod watcher;
@@ -20,12 +20,12 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
-use self::fight::Pause;
+use self::backoff::Pause;
 pub use self::orders::{Order, Orders};
 use self::watcher::Watcher;
-use crate::event::By;
-use crate::kernel::sched::Scheduling;
-use crate::kernel::wait::Waker;
+use crate::events::By;
+use crate::os::poll::Waker;
+use crate::os::sched::Scheduling;
 use crate::plan::Drift;
 
 /// What the sentinel tells the slow side. It never waits for it: what is not listened to is lost.

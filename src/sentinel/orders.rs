@@ -5,15 +5,13 @@ use std::time::Instant;
 
 use super::legacy::{LegacyChain, LegacyRule};
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
-use crate::kernel::iptables::{Backend, Tool};
-use crate::kernel::legacy::Tables;
-use crate::kernel::nftables::seal::{OpenChain, open_chains};
-use crate::kernel::nftables::{
-    BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of,
-};
+use crate::os::iptables::{Backend, Tool};
+use crate::os::legacy::Tables;
+use crate::os::nft::seal::{OpenChain, open_chains};
+use crate::os::nft::{BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of};
 use crate::prove::Hook;
+use crate::reconcile::Target;
 use crate::ruleset::{Family, IfacePattern, protocol};
-use crate::turn::Target;
 
 /// A word of the slow side to the sentinel.
 #[derive(Debug)]

@@ -4,17 +4,17 @@ use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
+use super::backoff::Backoff;
 use super::chains::{Found, Hand};
-use super::fight::Fights;
 use super::legacy::Legacy;
 use super::orders::{Order, Orders};
 use super::{Displacement, Report};
-use crate::kernel::links::{Link, LinkChange, Links};
-use crate::kernel::nftables::{ChainName, Commit, Commits, seal};
-use crate::kernel::sysctl::RouteLocalnet;
-use crate::kernel::touched::Touched;
-use crate::kernel::wait::{Waiter, Waker};
-use crate::kernel::{process, sched};
+use crate::os::inotify::Watches;
+use crate::os::links::{Link, LinkChange, Links};
+use crate::os::nft::{ChainName, Commit, Commits, seal};
+use crate::os::poll::{Waiter, Waker};
+use crate::os::sysctl::RouteLocalnet;
+use crate::os::{process, sched};
 use crate::plan::{Drift, DriftKind};
 
 type Tell = Box<dyn Fn(Report) + Send>;
@@ -27,11 +27,11 @@ pub(super) struct Watcher {
     /// `None` where this kernel has no nf_tables.
     nftables: Option<(Commits, Hand)>,
     links: Links,
-    sysctls: Touched,
+    sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
     legacy: Legacy,
-    fights: Fights<ChainName>,
+    fights: Backoff<ChainName>,
     /// Until when the slow side changes what is kept.
     held: Option<Instant>,
     /// When everything is to be looked at again though nothing happens.
@@ -44,7 +44,7 @@ impl Watcher {
     pub(super) fn new(inbox: mpsc::Receiver<Order>, waker: Waker, tell: Tell) -> io::Result<Self> {
         let waiter = Waiter::new()?;
         let links = Links::open()?;
-        let sysctls = Touched::new()?;
+        let sysctls = Watches::new()?;
         let legacy = Legacy::new()?;
         waiter.add(&waker)?;
         waiter.add(&links)?;
@@ -61,7 +61,7 @@ impl Watcher {
             orders: Orders::default(),
             open: Vec::new(),
             legacy,
-            fights: Fights::default(),
+            fights: Backoff::default(),
             held: None,
             due: None,
             troubles: Vec::new(),

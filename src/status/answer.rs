@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::board::Board;
+use super::hub::Hub;
 use super::model::{Daemon, Guarantees, Overall, Posture, Rules, SCHEMA, Status, Verification};
-use super::own::{self, Own};
+use super::self_usage::{self, Own};
 
 /// `/v1/status`.
 #[must_use]
-pub fn status(board: &Board) -> Status {
+pub fn status(board: &Hub) -> Status {
     let (state, stale) = board.overall();
     let published = board.published();
     let published = published.as_deref();
@@ -17,8 +17,8 @@ pub fn status(board: &Board) -> Status {
     Status {
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: own::host_name(),
-        kernel: own::kernel(),
+        host: self_usage::host_name(),
+        kernel: self_usage::kernel(),
         time: SystemTime::now(),
         state,
         stale,
@@ -52,7 +52,7 @@ pub fn status(board: &Board) -> Status {
 
 /// `/v1/guarantees`.
 #[must_use]
-pub fn guarantees(board: &Board) -> Guarantees {
+pub fn guarantees(board: &Hub) -> Guarantees {
     let published = board.published();
     Guarantees {
         schema: SCHEMA,
@@ -63,7 +63,7 @@ pub fn guarantees(board: &Board) -> Guarantees {
 
 /// `/v1/posture`.
 #[must_use]
-pub fn posture(board: &Board) -> Posture {
+pub fn posture(board: &Hub) -> Posture {
     let published = board.published();
     let published = published.as_deref();
     Posture {
@@ -76,7 +76,7 @@ pub fn posture(board: &Board) -> Posture {
 
 /// `/v1/rules`.
 #[must_use]
-pub fn rules(board: &Board) -> Rules {
+pub fn rules(board: &Hub) -> Rules {
     Rules {
         schema: SCHEMA,
         rules: board.published().map_or_else(Vec::new, |p| p.rules.clone()),
@@ -85,7 +85,7 @@ pub fn rules(board: &Board) -> Rules {
 
 /// `/healthz`: whether all is well, and in a line what is not.
 #[must_use]
-pub fn health(board: &Board) -> (bool, String) {
+pub fn health(board: &Hub) -> (bool, String) {
     let (state, stale) = board.overall();
     let well = matches!(state, Overall::Protected | Overall::NotRequired);
     let mut line = state.name().to_owned();

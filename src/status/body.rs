@@ -10,7 +10,7 @@ use hyper::body::{Body, Bytes, Frame, SizeHint};
 use tokio::net::UnixStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 
-use super::board::Board;
+use super::hub::Hub;
 use super::request::EventsQuery;
 use super::stream::poll_gone;
 
@@ -35,7 +35,7 @@ impl From<Vec<u8>> for Answer {
 
 /// Events, from the board to one reader.
 pub(super) struct Events {
-    board: Arc<Board>,
+    board: Arc<Hub>,
     /// The last that was sent.
     sent: u64,
     /// The last to send, where the reader does not follow.
@@ -64,7 +64,7 @@ impl Events {
     /// The events that `query` asks for; those to come too where there is a permit, until the client
     /// at the other end of the socket goes.
     pub(super) fn new(
-        board: Arc<Board>,
+        board: Arc<Hub>,
         query: &EventsQuery,
         follow: Option<(OwnedSemaphorePermit, Arc<UnixStream>)>,
     ) -> Self {

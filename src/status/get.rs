@@ -13,7 +13,7 @@ use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
-use crate::config::shown_message;
+use crate::config::sanitize_message;
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +54,7 @@ pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
         return Ok(body);
     }
     let why = piece(&mut body).await.ok().flatten().unwrap_or_default();
-    let why = shown_message(&String::from_utf8_lossy(&why));
+    let why = sanitize_message(&String::from_utf8_lossy(&why));
     Err(Failure::Status(status, why))
 }
 

@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::board::RING;
-use crate::event::Event;
+use super::hub::RING;
+use crate::events::Event;
 use crate::state::{HISTORY, machine_id};
 
 /// When the file has grown to this it is written anew with the last [`RING`] events.
@@ -173,7 +173,7 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::event::Kind;
+    use crate::events::Kind;
 
     fn event(seq: u64) -> Event {
         Event {

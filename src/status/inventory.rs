@@ -81,14 +81,14 @@ mod tests {
 
     use super::*;
     use crate::guarantee::Guarantee;
-    use crate::status::board::Board;
+    use crate::reconcile::Standing;
+    use crate::status::hub::Hub;
     use crate::status::model::Layers;
-    use crate::turn::Standing;
 
     /// The checks of the SSM agent's own gatherer, in its order.
     #[test]
     fn the_document_is_within_the_agents_limits() {
-        let mut status = crate::status::answer::status(&Board::new());
+        let mut status = crate::status::answer::status(&Hub::new());
         status.guarantees = Guarantee::ALL
             .map(|name| GuaranteeStatus {
                 name,

@@ -16,13 +16,13 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
 use super::model::Overall;
-use super::own::Own;
 use super::published::Published;
-use crate::event::{Event, Kind};
+use super::self_usage::Own;
+use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::posture::Decision;
+use crate::reconcile::Standing;
 use crate::tasks::{Mode as TaskMode, Task};
-use crate::turn::Standing;
 
 /// What `/metrics` answers with.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

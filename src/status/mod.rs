@@ -2,22 +2,22 @@
 //! status socket, metrics, files for other programs, and commands.
 
 pub mod answer;
-pub mod board;
 mod body;
 pub mod client;
 mod connections;
 mod files;
 pub mod get;
 pub mod history;
+pub mod hub;
 mod inventory;
 pub mod metrics;
 pub mod model;
 pub mod outputs;
-mod own;
+pub mod packet_counters;
 pub mod published;
 pub mod request;
+mod self_usage;
 pub mod server;
-pub mod stopped;
 mod stream;
 pub mod textfile;
 
@@ -25,21 +25,21 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use self::board::Board;
+use self::hub::Hub;
 use self::server::Server;
-use crate::event::{Event, Kind};
-use crate::report;
+use crate::events;
+use crate::events::{Event, Kind};
 
 /// Starts everything that tells what is on the board, within the runtime: the status socket
 /// (`inherited` is systemd's, where it made one) and the files for other programs. That nobody can
 /// ask is no reason not to keep the rules: what fails here is said, and the daemon goes on.
-pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, board: &Arc<Board>) {
+pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, board: &Arc<Hub>) {
     match Server::new(runtime_dir, inherited, Arc::clone(board)) {
         Ok(server) => drop(tokio::spawn(server.run())),
         Err(error) => {
             let path = runtime_dir.join(server::SOCKET);
             let message = format!("status socket {}: {error}; nobody can ask", path.display());
-            report::tell(board, Event::new(Kind::Warning, message));
+            events::tell(board, Event::new(Kind::Warning, message));
         }
     }
     tokio::spawn(outputs::run(Arc::clone(board)));

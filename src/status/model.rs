@@ -9,12 +9,12 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, rfc3339, rfc3339_maybe};
+use crate::events::{Event, rfc3339, rfc3339_maybe};
 use crate::guarantee::Guarantee;
 use crate::posture::Decision;
+use crate::reconcile::Standing;
 use crate::ruleset::Family;
 use crate::tasks::Task;
-use crate::turn::Standing;
 
 /// The version of the answers.
 pub const SCHEMA: u32 = 1;

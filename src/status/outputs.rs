@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer;
-use super::board::Board;
 use super::files;
+use super::hub::Hub;
 use super::inventory::Document;
 use super::textfile;
-use crate::event::{Event, Kind};
-use crate::report;
+use crate::events;
+use crate::events::{Event, Kind};
 
 /// The least time between two writings: an attacker's hundred flushes are one or two.
 const PAUSE: Duration = Duration::from_secs(2);
@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_secs(2);
 const MODE: u32 = 0o644;
 
 /// Writes the files that config.toml names, whenever there is something new to tell.
-pub async fn run(board: Arc<Board>) {
+pub async fn run(board: Arc<Hub>) {
     let (mut turns, mut events) = (board.follow_turns(), board.follow_events());
     let mut files = Files::default();
     loop {
@@ -61,7 +61,7 @@ struct Files {
 }
 
 impl Files {
-    fn write(&mut self, board: &Board) {
+    fn write(&mut self, board: &Hub) {
         let Some(published) = board.published() else {
             return;
         };
@@ -84,7 +84,7 @@ impl Files {
         if failure != self.failure
             && let Some(message) = &failure
         {
-            report::tell(board, Event::new(Kind::Warning, message));
+            events::tell(board, Event::new(Kind::Warning, message));
         }
         self.failure = failure;
     }

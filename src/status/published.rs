@@ -9,12 +9,12 @@ use super::model::{
 };
 use crate::guarantee::{Guarantee, NativeRule};
 use crate::inputs::Inputs;
-use crate::kernel::host_tasks::HostTask;
-use crate::kernel::nftables::seal;
+use crate::os::host_tasks::HostTask;
+use crate::os::nft::seal;
 use crate::posture::{Decision, Posture};
+use crate::reconcile::{self, Outcome, Standing, Target, Turn};
 use crate::ruleset::Family;
 use crate::tasks::{Mode, Task};
-use crate::turn::{self, Outcome, Standing, Target, Turn};
 
 /// How many intervals of verification may pass without one before what is known counts as old.
 const MISSED_INTERVALS: u32 = 3;
@@ -109,7 +109,7 @@ impl Sealed {
 }
 
 fn seal_of(turn: &Turn, stored: bool) -> Option<Seal> {
-    use turn::SealState as Found;
+    use reconcile::SealState as Found;
     let (state, persist) = match turn.seal.state {
         Found::Off | Found::NotNeeded => return None,
         Found::OwnedPersistent => (SealState::Owned, true),
@@ -247,7 +247,7 @@ fn guarantee(decision: &Decision, turn: &Turn, at: SystemTime, sealed: &Sealed) 
 }
 
 fn backends(turn: &Turn) -> Vec<Backend> {
-    let backend = |tool: &crate::kernel::iptables::Tool| Backend {
+    let backend = |tool: &crate::os::iptables::Tool| Backend {
         family: tool.family,
         name: tool.backend.to_string(),
         version: tool.version.clone(),
@@ -304,8 +304,8 @@ mod tests {
     use crate::config::ecs::EcsPaths;
     use crate::inputs::InputPaths;
     use crate::status::answer;
-    use crate::status::board::Board;
-    use crate::status::stopped::Now;
+    use crate::status::hub::Hub;
+    use crate::status::packet_counters::Now;
 
     fn published(sealed: Sealed, interval: Duration) -> Published {
         let dir = tempfile::tempdir().unwrap();
@@ -342,7 +342,7 @@ mod tests {
             standings: BTreeMap::from([(Guarantee::ImdsBlock, Standing::Held)]),
             ..Sealed::default()
         };
-        let board = Board::new();
+        let board = Hub::new();
         let stopped_by = BTreeMap::from([(Guarantee::ImdsBlock, vec![stopped.clone()])]);
         board.put_up(Now {
             stopped: stopped_by,
@@ -369,7 +369,7 @@ mod tests {
         let age = SLACK + Duration::from_secs(4);
         published.ended = Instant::now().checked_sub(age).unwrap();
         assert!(published.stale().unwrap().contains("one is due every 1 s"));
-        let board = Board::new();
+        let board = Hub::new();
         board.publish(published);
         assert!(!answer::health(&board).0);
     }

@@ -25,13 +25,13 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::Semaphore;
 
 use super::answer;
-use super::board::Board;
 use super::body::{Answer, Events};
 pub use super::connections::MAX_CONNECTIONS;
 use super::connections::{Connections, Phase, Place};
+use super::hub::Hub;
 use super::request::{EventsQuery, PATHS, Refusal, Route};
 use super::stream::Stream;
-use crate::config::shown;
+use crate::config::sanitize;
 
 /// How many clients may follow events at once.
 pub const MAX_FOLLOWERS: usize = 16;
@@ -55,7 +55,7 @@ pub const SOCKET: &str = "status.sock";
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    board: Arc<Board>,
+    board: Arc<Hub>,
     /// What to remove at the end; nothing where systemd owns the socket.
     path: Option<PathBuf>,
 }
@@ -66,7 +66,7 @@ impl Server {
     pub fn new(
         runtime_dir: &Path,
         inherited: Option<OwnedFd>,
-        board: Arc<Board>,
+        board: Arc<Hub>,
     ) -> io::Result<Self> {
         let (listener, path) = match inherited {
             Some(fd) => (StdListener::from(fd), None),
@@ -150,7 +150,7 @@ fn bind(path: &Path) -> io::Result<StdListener> {
 
 /// What one connection is served with.
 struct Service {
-    board: Arc<Board>,
+    board: Arc<Hub>,
     socket: Arc<UnixStream>,
     followers: Arc<Semaphore>,
     place: Place,
@@ -168,7 +168,7 @@ async fn serve(service: Service) {
             netguard_peer_uid = uid,
             "status socket: {} {} from process {} of user {}: {}",
             request.method(),
-            shown(&request.uri().to_string()),
+            sanitize(&request.uri().to_string()),
             pid.map_or("?".to_owned(), |pid| pid.to_string()),
             uid.map_or("?".to_owned(), |uid| uid.to_string()),
             response.status().as_u16(),
@@ -312,7 +312,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(SOCKET);
         let listener = StdListener::bind(&path).unwrap();
-        let server = Server::new(dir.path(), Some(listener.into()), Board::new()).unwrap();
+        let server = Server::new(dir.path(), Some(listener.into()), Hub::new()).unwrap();
         let served = tokio::spawn(server.run());
         let status: Status = Client::new(dir.path()).json("/v1/status").await.unwrap();
         assert!(status.stale.is_some(), "{status:?}");

@@ -13,13 +13,13 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::child::Report;
 use super::evidence::is_id;
 use super::protocol::Said;
-use crate::config::shown_message;
-use crate::event::{Event, Kind};
+use super::worker_client::Report;
+use crate::config::sanitize_message;
+use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::kernel::channel::Channel;
+use crate::os::channel::Channel;
 use crate::status::get::{self, Failure};
 
 /// Docker's socket.
@@ -129,7 +129,7 @@ async fn ask(socket: &Path, unsure: &BTreeSet<String>) -> Answer {
                 ..Answer::default()
             };
         }
-        Ok(Err(failure)) => Some(shown_message(&failure.to_string())),
+        Ok(Err(failure)) => Some(sanitize_message(&failure.to_string())),
         Err(_) => Some(format!("no answer within {LIMIT:?}")),
     };
     let trouble = problem.map(|problem| {

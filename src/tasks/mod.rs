@@ -5,19 +5,19 @@
 //! which can do nothing else and is told so little that there is nothing to tell it wrong
 //! ([`protocol`]); the daemon gives that power up ([`child`]).
 
-pub mod child;
+pub mod discovery;
 pub mod evidence;
-pub mod inside;
-pub mod keeper;
 pub mod labels;
 pub mod model;
 pub mod once;
 pub mod protocol;
-pub mod survey;
-pub mod told;
+pub mod task_events;
+pub mod task_netns;
+pub mod worker;
+pub mod worker_client;
 
-pub use self::inside::Wish;
 pub use self::model::{Mode, Power, Task, Tasks};
+pub use self::task_netns::Wish;
 
 use crate::config::settings::{Awsvpc, Settings};
 use crate::guarantee::Guarantee;

@@ -5,10 +5,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::guarantee::Guarantee;
-use crate::kernel::capabilities;
-use crate::kernel::host_tasks::HostTask;
+use crate::os::capabilities;
+use crate::os::host_tasks::HostTask;
 use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
-use crate::turn::{Proof, Standing};
+use crate::reconcile::{Proof, Standing};
 
 /// The network mode of a task, as its task definition names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

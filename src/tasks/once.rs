@@ -2,10 +2,10 @@
 
 use std::thread;
 
-use super::inside::Wish;
+use super::discovery::{News, Survey};
 use super::labels;
 use super::model::Tasks;
-use super::survey::{News, Survey};
+use super::task_netns::Wish;
 
 /// What a pass found, and what was taken out of the tasks' namespaces.
 #[derive(Debug, Clone, Default)]

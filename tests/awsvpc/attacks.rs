@@ -132,7 +132,7 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
 
 #[test]
 fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
-    use ecs_netguard::kernel::nftables::{Socket, seal};
+    use ecs_netguard::os::nft::{Socket, seal};
     let lab = Lab::new();
     let daemon = daemon(&lab);
     let task = lab.task(Plan::default());

@@ -4,10 +4,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ecs_netguard::config::settings::{Seal, Settings};
-use ecs_netguard::kernel::nftables::generation;
+use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
+use ecs_netguard::reconcile::Target;
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
-use ecs_netguard::turn::Target;
 
 use super::{BOTH, SOON, UNSEALED, back, rules};
 use crate::lab::Lab;

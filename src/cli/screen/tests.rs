@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::event::{By, Event, Kind};
+use crate::events::{By, Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::ruleset::Family;
 use crate::status::model::{

@@ -3,7 +3,7 @@
 use super::super::envfile::{self, Assignment};
 use super::super::known;
 use super::super::resolve::EnvFile;
-use super::super::shown::shown;
+use super::super::sanitize::sanitize;
 use super::super::trap::TrapKind;
 use super::super::variables::{self, Reader};
 use super::{Found, MOST_INSPECTED, is_meant};
@@ -44,7 +44,7 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
         return None;
     }
     let found = |kind, name: &str, message| Some(Found::new(kind, a.line, name, message));
-    let value = shown(&a.value);
+    let value = sanitize(&a.value);
 
     if let Some(name) = key.strip_prefix(BOM).map(str::trim).filter(|n| is_meant(n)) {
         return found(
@@ -107,7 +107,7 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
             &upper,
             format!(
                 "the ECS software takes {} as another variable than {upper}, which is not set; write {upper}={value}",
-                shown(name)
+                sanitize(name)
             ),
         );
     }
@@ -117,7 +117,7 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
         meant,
         format!(
             "the ECS software knows no {}; if {meant} is meant, write {meant}={value}",
-            shown(name)
+            sanitize(name)
         ),
     )
 }
@@ -131,7 +131,7 @@ fn buried(a: &Assignment) -> Option<Found> {
     let message = format!(
         "the assignment to {name} stands inside the value of {}, so that {name} is not set by it; write it on a line \
          of its own",
-        shown(&a.key)
+        sanitize(&a.key)
     );
     Some(Found::new(TrapKind::BuriedKey, a.line, name, message))
 }
@@ -148,7 +148,7 @@ fn without_equals(text: &str) -> Vec<Found> {
                 let message = format!(
                     "there is no = in \"{}\", so that the ECS software skips the line and {name} is not set; write \
                      {name}=value",
-                    shown(line)
+                    sanitize(line)
                 );
                 Found::new(TrapKind::NoEquals, number, name, message)
             })
@@ -175,8 +175,8 @@ fn duplicates(file: &EnvFile<'_>) -> Vec<Found> {
             if let Some(other) = other {
                 let message = format!(
                     "{key}={} here, and {key}={} in line {}; the last one wins; remove one of the two",
-                    shown(&a.value),
-                    shown(&other.value),
+                    sanitize(&a.value),
+                    sanitize(&other.value),
                     other.line,
                     key = a.key,
                 );

@@ -3,7 +3,7 @@
 use super::super::envfile;
 use super::super::gobool::{before_comment, parse_bool, unquote};
 use super::super::resolve::EnvFile;
-use super::super::shown::shown;
+use super::super::sanitize::sanitize;
 use super::super::trap::TrapKind;
 use super::super::variables::{self, Reader, Variable};
 use super::Found;
@@ -31,7 +31,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
         Reader::EcsInit => written,
     };
     if text.is_empty() {
-        // Elsewhere an empty value changes nothing.
+        // NetnsEvents an empty value changes nothing.
         let default = v.init_default.filter(|on| *on != v.default && ecs_init)?;
         return Some((
             TrapKind::EmptyValue,
@@ -52,8 +52,8 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
     let outcome = format!("{reader} takes it as not set ({})", v.default);
     // A blank at an end, which systemd's quotes preserve, would be overlooked.
     let shown_text = match text.trim() == text {
-        true => shown(text),
-        false => format!("\"{}\"", shown(text)),
+        true => sanitize(text),
+        false => format!("\"{}\"", sanitize(text)),
     };
     let go = |text: &str| parse_bool(text.trim());
 
@@ -81,7 +81,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
             format!(
                 "the comment behind {name}={} is part of its value ({shown_text}); {outcome}; write {name}={on}, and \
                  the comment on a line of its own",
-                shown(before)
+                sanitize(before)
             ),
         ));
     }

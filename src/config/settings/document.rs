@@ -7,7 +7,7 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::{Settings, SettingsError};
-use crate::config::shown::shown;
+use crate::config::sanitize::sanitize;
 
 pub(super) struct Document<'a> {
     path: &'a Path,
@@ -33,7 +33,7 @@ impl<'a> Document<'a> {
             Err(e) => Err(SettingsError::Syntax {
                 path: path.to_owned(),
                 line: line_of(text, e.span().map_or(0, |s| s.start)),
-                reason: shown_message(e.message()),
+                reason: sanitize_message(e.message()),
             }),
         }
     }
@@ -61,7 +61,7 @@ impl<'a> Document<'a> {
                     path: self.path.to_owned(),
                     line: self.line(name.span().start),
                     advice: advice(prefix, name.get_ref(), known),
-                    key: shown(&key),
+                    key: sanitize(&key),
                 });
             };
             match (value.get_ref(), default) {
@@ -126,7 +126,7 @@ impl<'a> Document<'a> {
         self.value(
             key,
             at,
-            format!("cannot be used: {}", shown_message(error.message())),
+            format!("cannot be used: {}", sanitize_message(error.message())),
         )
     }
 
@@ -218,7 +218,7 @@ fn advice(prefix: &str, name: &str, known: &toml::Table) -> String {
 }
 
 /// A parser's message, which may quote the file.
-fn shown_message(message: &str) -> String {
+fn sanitize_message(message: &str) -> String {
     message
         .lines()
         .map(|line| {

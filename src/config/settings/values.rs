@@ -40,7 +40,7 @@ pub(super) mod interval {
     ) -> Result<Duration, D::Error> {
         let text = String::deserialize(from)?;
         humantime::parse_duration(&text).map_err(|e| {
-            let shown = crate::config::shown(&text);
+            let shown = crate::config::sanitize(&text);
             D::Error::custom(format!(
                 "\"{shown}\" is no duration ({e}); expected one such as \"5s\" or \"2m\""
             ))

@@ -67,7 +67,7 @@ fn a_rule_that_was_made_for_an_earlier_one_is_dead() {
                 assert!(walk.to_string().contains("let through"), "{walk}");
                 assert!(walk.to_string().contains("cgroup ecstasks.slice"), "{walk}");
             }
-            other => panic!("{}", shown(&other)),
+            other => panic!("{}", sanitize(&other)),
         }
         let ruleset = tables(&[("filter", ":OUTPUT ACCEPT [0:0]", &rule)]);
         let mut host = host();
@@ -164,6 +164,6 @@ fn what_dnat_turns_to_it_is_meant_too() {
     assert!(
         matches!(early, Verdict::Violated { .. }),
         "{}",
-        shown(&early)
+        sanitize(&early)
     );
 }

@@ -123,25 +123,25 @@ fn held(ruleset: &Ruleset, claim: &Claim) {
     assert!(
         matches!(verdict, Verdict::Held),
         "{claim}: {}",
-        shown(&verdict)
+        sanitize(&verdict)
     );
 }
 
 fn violated(ruleset: &Ruleset, claim: &Claim) -> Walk {
     match verdict(ruleset, claim) {
         Verdict::Violated { walk } => walk,
-        other => panic!("{claim}: {}", shown(&other)),
+        other => panic!("{claim}: {}", sanitize(&other)),
     }
 }
 
 fn undecided(ruleset: &Ruleset, claim: &Claim) -> String {
     match verdict(ruleset, claim) {
         Verdict::Undecided { why, .. } => why,
-        other => panic!("{claim}: {}", shown(&other)),
+        other => panic!("{claim}: {}", sanitize(&other)),
     }
 }
 
-fn shown(verdict: &Verdict) -> String {
+fn sanitize(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Held => "held".into(),
         Verdict::Violated { walk } => format!("violated\n{walk}"),

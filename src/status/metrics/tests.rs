@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::event::By;
+use crate::events::By;
 
 fn drift(comm: &str) -> Event {
     Event {

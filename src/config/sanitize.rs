@@ -1,0 +1,91 @@
+//! Foreign text in our own sentences: a config file must not be able to move the cursor of the terminal that
+//! prints it, or to fill the journal.
+
+use std::path::Path;
+
+use serde::Serializer;
+
+/// Enough to recognise a value by; a message stays one line.
+const VALUE_CHARS: usize = 60;
+/// Enough for what a failing tool says of itself.
+const MESSAGE_CHARS: usize = 400;
+
+/// Enough for a sentence with several problems in it.
+const LINE_CHARS: usize = 2000;
+
+/// A value from outside, safe to print: control and invisible characters escaped, length bounded.
+pub(crate) fn sanitize(text: &str) -> String {
+    bounded(text, VALUE_CHARS)
+}
+
+/// A tool's own words as one line, safe to print.
+pub(crate) fn sanitize_message(text: &str) -> String {
+    let line: Vec<&str> = text
+        .split(['\n', '\r'])
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .collect();
+    bounded(&line.join("; "), MESSAGE_CHARS)
+}
+
+/// A whole line with foreign text in it, safe to print.
+pub(crate) fn sanitize_line(text: &str) -> String {
+    bounded(text, LINE_CHARS)
+}
+
+fn bounded(text: &str, limit: usize) -> String {
+    let mut out = String::new();
+    for (n, c) in text.chars().enumerate() {
+        if n == limit {
+            out.push('…');
+            break;
+        }
+        if c.is_control() || is_invisible(c) {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// Blanks that look like a plain blank, and characters that reorder or hide text.
+fn is_invisible(c: char) -> bool {
+    (c != ' ' && c.is_whitespace())
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// Paths need not be UTF-8; a report about one must still be printable as JSON.
+pub(crate) fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&path.to_string_lossy())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{sanitize, sanitize_message};
+
+    #[test]
+    fn a_tools_words_become_one_line() {
+        assert_eq!(sanitize_message("first\n\n  second\n"), "first; second");
+    }
+
+    #[test]
+    fn terminal_escapes_are_escaped() {
+        assert_eq!(sanitize("a\u{1b}[2Jb\n"), "a\\u{1b}[2Jb\\n");
+    }
+
+    #[test]
+    fn invisible_text_becomes_visible() {
+        assert_eq!(
+            sanitize("\u{feff}x\u{a0}\u{202e}y"),
+            "\\u{feff}x\\u{a0}\\u{202e}y"
+        );
+    }
+
+    #[test]
+    fn long_text_is_cut() {
+        let cut = sanitize(&"ä".repeat(10_000));
+        assert_eq!(cut.chars().count(), 61);
+        assert!(cut.ends_with('…'));
+    }
+}

@@ -1,0 +1,310 @@
+//! iptables and ip6tables: found, read, and changed in one transaction a table.
+
+use std::fmt;
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::OnceLock;
+
+use ::iptables::IPTables;
+use serde::Serialize;
+
+use super::exec::{LIMIT, LOCK_WAIT_SECONDS, within};
+use crate::config::sanitize_message;
+use crate::config::settings::Backend as BackendChoice;
+use crate::ruleset::{Family, Table, parse_listing};
+
+/// Where the tools are looked for, in this order; never through `PATH`.
+const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
+
+/// Which half of the kernel an iptables program talks to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// iptables-nft: the rules live in nf_tables.
+    Nft,
+    /// iptables-legacy: the rules live in the older xtables.
+    Legacy,
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Nft => "iptables-nft",
+            Self::Legacy => "iptables-legacy",
+        })
+    }
+}
+
+/// What went wrong with an iptables command.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No program of that name in any of the directories.
+    #[error("{names} not found in {}: install iptables", DIRECTORIES.join(", "))]
+    NotFound {
+        /// The names that were looked for.
+        names: String,
+    },
+    /// The program could not be started, or did not end.
+    #[error("{command}: {source}")]
+    Run {
+        /// The command as one could type it.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// The lock was held by somebody else for too long, or the kernel was out of resources (exit
+    /// code 4).
+    #[error(
+        "{command}: {message} (exit code 4: another program holds the lock, which \
+         `fuser -v /run/xtables.lock` names, or the kernel is out of memory)"
+    )]
+    Busy {
+        /// The command as one could type it.
+        command: String,
+        /// What the tool said.
+        message: String,
+    },
+    /// The kernel or the tool does not have that table (exit code 3).
+    #[error("{command}: the kernel has no such table: {message}")]
+    NoTable {
+        /// The command as one could type it.
+        command: String,
+        /// What the tool said.
+        message: String,
+    },
+    /// Any other failure.
+    #[error("{command}: exit code {code}: {message}")]
+    Failed {
+        /// The command as one could type it.
+        command: String,
+        /// The exit code, or −1 for a signal.
+        code: i32,
+        /// What the tool said.
+        message: String,
+    },
+    /// The tool's output was not what iptables prints.
+    #[error("{command}: its output could not be understood: {message}")]
+    Output {
+        /// The command as one could type it.
+        command: String,
+        /// Where and why.
+        message: String,
+    },
+}
+
+/// iptables or ip6tables of one backend.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Tool {
+    /// Which family it is for.
+    pub family: Family,
+    /// Which half of the kernel it talks to.
+    pub backend: Backend,
+    /// The absolute path that is run.
+    pub path: &'static str,
+    /// The version it names, without the `v`.
+    pub version: String,
+}
+
+impl Tool {
+    /// Finds the program for `family`; `auto` takes the system's own `iptables`, which is what
+    /// Docker and the ECS agent use.
+    pub fn find(family: Family, choice: BackendChoice) -> Result<Self, Error> {
+        let base = match family {
+            Family::V4 => "iptables",
+            Family::V6 => "ip6tables",
+        };
+        let names = match choice {
+            BackendChoice::Auto => vec![
+                base.to_owned(),
+                format!("{base}-nft"),
+                format!("{base}-legacy"),
+            ],
+            BackendChoice::Nft => vec![format!("{base}-nft")],
+            BackendChoice::Legacy => vec![format!("{base}-legacy")],
+        };
+        let found = names.iter().find_map(|name| {
+            DIRECTORIES
+                .iter()
+                .map(|dir| Path::new(dir).join(name))
+                .find(|path| path.is_file())
+        });
+        let Some(path) = found else {
+            return Err(Error::NotFound {
+                names: names.join(", "),
+            });
+        };
+        Self::identify(family, &path)
+    }
+
+    fn identify(family: Family, path: &Path) -> Result<Self, Error> {
+        let command = format!("{} --version", path.display());
+        let output = run(path, &["--version"], None).map_err(|source| Error::Run {
+            command: command.clone(),
+            source,
+        })?;
+        let text = String::from_utf8_lossy(&succeed(&command, output)?.stdout).into_owned();
+        // "iptables v1.8.9 (nf_tables)"; before 1.8 no parenthesis, and legacy was all there was.
+        let version = text
+            .split_whitespace()
+            .nth(1)
+            .and_then(|word| word.strip_prefix('v'));
+        let Some(version) = version else {
+            return Err(Error::Output {
+                command,
+                message: sanitize_message(&text),
+            });
+        };
+        let backend = if text.contains("(nf_tables)") {
+            Backend::Nft
+        } else {
+            Backend::Legacy
+        };
+        Ok(Self {
+            family,
+            backend,
+            path: intern(path),
+            version: version.to_owned(),
+        })
+    }
+
+    /// The tables of this family that the older xtables half of the kernel holds. Asking the tool
+    /// would make them.
+    #[must_use]
+    pub fn legacy_tables(&self) -> Vec<String> {
+        super::legacy::tables(self.family)
+    }
+
+    /// Reads one table.
+    pub fn list(&self, table: &str) -> Result<Table, Error> {
+        let arguments = format!("-w {LOCK_WAIT_SECONDS} -S");
+        let command = format!("{} -t {table} {arguments}", self.path);
+        // The wait is given by hand: the crate would add one without a limit. It is also told the
+        // whole path, which its own constructor would look up in PATH.
+        let tool = IPTables {
+            cmd: self.path,
+            has_check: true,
+            has_wait: false,
+            is_numeric: false,
+        };
+        let name = table.to_owned();
+        let output = within(LIMIT, Path::new(self.path), move || {
+            tool.execute(&name, &arguments)
+                .map_err(|error| io::Error::other(error.to_string()))
+        })
+        .map_err(|source| Error::Run {
+            command: command.clone(),
+            source,
+        })?;
+        let output = succeed(&command, output)?;
+        parse_listing(self.family, table, &output.stdout).map_err(|error| Error::Output {
+            command,
+            message: error.to_string(),
+        })
+    }
+
+    /// Starts `iptables-restore --noflush` on one transaction and does not wait for its end.
+    pub fn begin_restore(&self, input: &str) -> Result<Child, Error> {
+        let path = restore_path(self.path);
+        let wait = LOCK_WAIT_SECONDS.to_string();
+        let arguments = ["--noflush", "-w", &wait];
+        let spawned = Command::new(&path)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn();
+        let mut child = spawned.map_err(|source| Error::Run {
+            command: format!("{} {}", path.display(), arguments.join(" ")),
+            source,
+        })?;
+        if let Some(mut stdin) = child.stdin.take() {
+            // A few hundred bytes: they fit into the pipe. That they were refused, the tool says.
+            let _told_by_the_tool = stdin.write_all(input.as_bytes());
+        }
+        Ok(child)
+    }
+
+    /// Feeds one transaction to `iptables-restore --noflush`.
+    pub fn restore(&self, input: &str) -> Result<(), Error> {
+        let path = restore_path(self.path);
+        let wait = LOCK_WAIT_SECONDS.to_string();
+        let arguments = ["--noflush", "-w", &wait];
+        let command = format!("{} {}", path.display(), arguments.join(" "));
+        let output =
+            run(&path, &arguments, Some(input.to_owned())).map_err(|source| Error::Run {
+                command: command.clone(),
+                source,
+            })?;
+        succeed(&command, output).map(drop)
+    }
+}
+
+impl fmt::Display for Tool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} ({})", self.backend, self.version, self.path)
+    }
+}
+
+/// `/usr/sbin/ip6tables-legacy` → `/usr/sbin/ip6tables-legacy-restore`.
+fn restore_path(path: &str) -> PathBuf {
+    PathBuf::from(format!("{path}-restore"))
+}
+
+fn run(path: &Path, arguments: &[&str], input: Option<String>) -> io::Result<Output> {
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    command.stdin(if input.is_some() {
+        Stdio::piped()
+    } else {
+        Stdio::null()
+    });
+    within(LIMIT, path, move || {
+        let mut child = command.spawn()?;
+        if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
+            // A tool that refuses its input early says why on stderr: that is the error to report.
+            let _told_by_the_tool = stdin.write_all(input.as_bytes());
+        }
+        child.wait_with_output()
+    })
+}
+
+/// Turns a failed command into the error that its exit code stands for (iptables(8), exit codes;
+/// include/xtables.h: 2 usage, 3 version, 4 resource).
+fn succeed(command: &str, output: Output) -> Result<Output, Error> {
+    if output.status.success() {
+        return Ok(output);
+    }
+    let command = command.to_owned();
+    let message = sanitize_message(&String::from_utf8_lossy(&output.stderr));
+    Err(match output.status.code() {
+        Some(3) => Error::NoTable { command, message },
+        Some(4) => Error::Busy { command, message },
+        code => Error::Failed {
+            command,
+            code: code.unwrap_or(-1),
+            message,
+        },
+    })
+}
+
+/// The crate wants a `&'static str`. There are at most a handful of paths; each is kept once.
+fn intern(path: &Path) -> &'static str {
+    use std::collections::BTreeSet;
+    use std::sync::{Mutex, PoisonError};
+    static PATHS: OnceLock<Mutex<BTreeSet<&'static str>>> = OnceLock::new();
+    let mut paths = PATHS
+        .get_or_init(Mutex::default)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    let path = path.to_string_lossy();
+    if let Some(known) = paths.get(path.as_ref()) {
+        return known;
+    }
+    let kept: &'static str = Box::leak(path.into_owned().into_boxed_str());
+    paths.insert(kept);
+    kept
+}

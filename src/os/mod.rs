@@ -1,0 +1,33 @@
+//! All that touches the kernel and the host. What to do is decided elsewhere; this room does it and
+//! says exactly what failed.
+
+mod attributes;
+pub mod capabilities;
+pub mod cgroup;
+pub mod channel;
+pub mod confine;
+pub mod environment;
+pub mod exec;
+pub mod facts;
+pub mod host_tasks;
+pub mod inherited;
+pub mod inotify;
+pub mod iptables;
+pub mod legacy;
+pub mod links;
+pub mod lock;
+pub mod memory;
+pub mod net_cls;
+mod netlink;
+pub mod netns;
+pub mod netns_events;
+pub mod nft;
+pub mod nsid;
+pub mod poll;
+pub mod privilege;
+pub mod process;
+pub mod procfs;
+pub mod routes;
+pub mod sched;
+pub mod sysctl;
+pub mod watch;

@@ -1,0 +1,172 @@
+//! Who committed to nf_tables: the kernel tells it at the end of every commit.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::SockFlag;
+
+use super::attributes::{number, text};
+use super::message::Verb;
+use super::socket::netfilter;
+use crate::os::netlink::{self, Next};
+
+/// The group NFNLGRP_NFTABLES (7, linux/netfilter/nfnetlink.h) in a mask of groups.
+const GROUP: u32 = 1 << 6;
+
+/// A commit that happened.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Commit {
+    /// Its generation.
+    pub generation: u32,
+    /// The port of the socket that it came by.
+    pub port: u32,
+    /// The process that made it. In the kernel's own counting of processes.
+    pub pid: u32,
+    /// The process's name, at most 15 bytes.
+    pub comm: String,
+}
+
+/// The commits in this network namespace, as they happen.
+#[derive(Debug)]
+pub struct Commits {
+    fd: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What was waiting.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// The commits, oldest first.
+    pub commits: Vec<Commit>,
+    /// Whether some were lost because there were too many to keep.
+    pub lost: bool,
+}
+
+impl Commits {
+    /// Begins to listen.
+    ///
+    /// Every rule that changes is heard too, so that one large commit overflows the socket's buffer
+    /// and the end of it is lost. A filter lets nothing but that end in.
+    pub fn listen() -> io::Result<Self> {
+        let fd = netfilter(SockFlag::SOCK_NONBLOCK, GROUP)?;
+        only_ends(fd.as_fd())?;
+        Ok(Self {
+            fd,
+            buffer: vec![0; 4096],
+        })
+    }
+
+    /// Begins to listen also in every other network namespace for which this one has a number.
+    pub fn listen_everywhere() -> io::Result<Self> {
+        let commits = Self::listen()?;
+        netlink::listen_everywhere(commits.fd.as_fd())?;
+        Ok(commits)
+    }
+
+    /// The commits in other namespaces that are waiting, each with the namespace's number; `None`
+    /// where some were lost.
+    pub fn drain_everywhere(&mut self) -> io::Result<Vec<(i32, Option<Commit>)>> {
+        let mut heard = Vec::new();
+        loop {
+            match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
+                (Next::Datagram(bytes), Some(nsid)) => {
+                    for message in netlink::split(bytes) {
+                        let message = message?;
+                        if message.kind == Verb::NewGen.kind() {
+                            let commit = commit(message.port, message.attributes());
+                            heard.push((nsid, Some(commit)));
+                        }
+                    }
+                }
+                (Next::Datagram(_), None) => {}
+                (Next::Lost, _) => heard.push((-1, None)),
+                (Next::Nothing, _) => return Ok(heard),
+            }
+        }
+    }
+
+    /// Everything that is waiting; empty where nothing is.
+    pub fn drain(&mut self) -> io::Result<Heard> {
+        let mut heard = Heard::default();
+        loop {
+            match netlink::hear(self.fd.as_fd(), &mut self.buffer)? {
+                Next::Datagram(bytes) => {
+                    for message in netlink::split(bytes) {
+                        let message = message?;
+                        if message.kind == Verb::NewGen.kind() {
+                            heard
+                                .commits
+                                .push(commit(message.port, message.attributes()));
+                        }
+                    }
+                }
+                Next::Lost => heard.lost = true,
+                Next::Nothing => return Ok(heard),
+            }
+        }
+    }
+}
+
+impl AsFd for Commits {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+fn commit(port: u32, attributes: &[u8]) -> Commit {
+    // NFTA_GEN_ID, NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME.
+    let comm = text(attributes, 3).unwrap_or_default();
+    Commit {
+        generation: number(attributes, 1).unwrap_or_default(),
+        port,
+        pid: number(attributes, 2).unwrap_or_default(),
+        comm: String::from_utf8_lossy(comm).into_owned(),
+    }
+}
+
+/// Lets only NEWGEN messages through: a classic BPF program on the type in the netlink header.
+fn only_ends(socket: BorrowedFd<'_>) -> io::Result<()> {
+    const TYPE_OFFSET: u32 = 4;
+    // BPF loads in network order what netlink has in the machine's own.
+    let wanted = u16::from_be_bytes(Verb::NewGen.kind().to_ne_bytes());
+    let step = |code: u32, yes, no, k| libc::sock_filter {
+        code: code as u16,
+        jt: yes,
+        jf: no,
+        k,
+    };
+    let mut program = [
+        step(
+            libc::BPF_LD | libc::BPF_H | libc::BPF_ABS,
+            0,
+            0,
+            TYPE_OFFSET,
+        ),
+        step(
+            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
+            0,
+            1,
+            u32::from(wanted),
+        ),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, u32::MAX),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, 0),
+    ];
+    let program = libc::sock_fprog {
+        len: program.len() as u16,
+        filter: program.as_mut_ptr(),
+    };
+    // SAFETY: the option takes a `struct sock_fprog`, whose pointer is to as many instructions as it
+    // says; the kernel copies them and keeps neither pointer.
+    let result = unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            std::ptr::from_ref(&program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        )
+    };
+    Errno::result(result).map(drop).map_err(io::Error::from)
+}

@@ -1,0 +1,236 @@
+//! The rulesets that are in force: those of the backend that the guard uses, and those of the other
+//! one, which the kernel asks too.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::Target;
+use super::seal::SealReading;
+use crate::config::settings::Backend as BackendChoice;
+use crate::os::exec::side_by_side;
+use crate::os::iptables::{self, Backend, Tool};
+use crate::os::nft::{Inventory, generation};
+use crate::prove::ForeignChain;
+use crate::ruleset::{Family, Ruleset, Shown, Table};
+
+/// How often the rules are read again because somebody changed them meanwhile.
+const ATTEMPTS: usize = 3;
+
+/// iptables' tables (iptables(8), TABLES).
+const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
+/// What was read.
+#[derive(Default)]
+pub(crate) struct Layers {
+    /// The rulesets of the guard's own backend. A table that could not be read says so.
+    pub(super) own: BTreeMap<Family, Ruleset>,
+    /// Those of the other backend, where it holds any table.
+    pub(super) other: Vec<Ruleset>,
+    /// Native nftables chains of others.
+    pub(crate) foreign: Vec<ForeignChain>,
+    /// The native layer.
+    pub(crate) seal: SealReading,
+    /// The generation of nf_tables that this is.
+    pub(super) generation: Option<u32>,
+    /// What could not be read of the own backend, and why.
+    pub(crate) unread: Vec<String>,
+}
+
+impl Layers {
+    /// Reads everything as it stood at one moment.
+    pub(crate) fn read(target: &Target) -> Self {
+        let mut layers = Self::default();
+        for _ in 0..ATTEMPTS {
+            let inventory = Inventory::take();
+            layers = Self::once(target, &inventory);
+            match (&inventory, generation()) {
+                (Ok(inventory), Ok(after)) if inventory.generation != after => {}
+                _ => return layers,
+            }
+        }
+        let why = format!("the rules changed during each of {ATTEMPTS} readings");
+        layers.doubt(&why);
+        layers
+    }
+
+    fn once(target: &Target, inventory: &io::Result<Inventory>) -> Self {
+        let mut layers = Self::default();
+        for (family, why) in &target.toolless {
+            let mut ruleset = Ruleset::new(*family);
+            for table in TABLES {
+                ruleset.tables.insert(table.to_owned(), unreadable(why));
+            }
+            layers.own.insert(*family, ruleset);
+            layers.unread.push(why.clone());
+        }
+        for (tool, (ruleset, unread)) in target.tools.iter().zip(read_own(target, inventory)) {
+            layers.own.insert(tool.family, ruleset);
+            layers.unread.extend(unread);
+            if target.claims_of(tool.family).next().is_some() {
+                layers.other.extend(other_backend(tool, inventory));
+            }
+        }
+        layers.seal = SealReading::take(target);
+        if let Ok(inventory) = inventory {
+            layers.generation = Some(inventory.generation);
+            layers.foreign.clone_from(&inventory.chains);
+            let seal = &layers.seal;
+            layers
+                .foreign
+                .retain(|chain| !seal.accounts_for(&chain.name));
+        }
+        layers
+    }
+
+    /// The rulesets of a family, in the order in which the prover is to take them.
+    pub(super) fn of(&self, family: Family) -> Vec<&Ruleset> {
+        let other = self.other.iter().filter(|ruleset| ruleset.family == family);
+        self.own.get(&family).into_iter().chain(other).collect()
+    }
+
+    /// The same with the seal in front.
+    pub(crate) fn sealed(&self, family: Family) -> Vec<&Ruleset> {
+        let seal = self.seal.ruleset(family).into_iter();
+        seal.chain(self.of(family)).collect()
+    }
+
+    /// Takes back all trust in what was read; the chains stay, so that a plan can be made.
+    fn doubt(&mut self, why: &str) {
+        self.unread.push(why.to_owned());
+        for ruleset in self.own.values_mut() {
+            for table in ruleset.tables.values_mut() {
+                table.shown = Shown::Unreadable(why.to_owned());
+            }
+        }
+    }
+}
+
+/// Reads the tables of each tool. Where one takes iptables-legacy's lock, the other would wait for
+/// it, and some versions wait a second at a time; so then one after the other.
+fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
+    let read = |tool: &Tool| {
+        let wanted = |table: &str| target.wants(tool.family, table);
+        read_tables(tool, inventory, wanted)
+    };
+    let mut tools = target.tools.iter();
+    if tools.all(|tool| tool.backend == Backend::Nft) {
+        side_by_side(&target.tools, read)
+    } else {
+        target.tools.iter().map(read).collect()
+    }
+}
+
+/// Reads the tables that the kernel holds already (reading a legacy one would otherwise make it)
+/// and those that are wanted.
+fn read_tables(
+    tool: &Tool,
+    inventory: &io::Result<Inventory>,
+    wanted: impl Fn(&str) -> bool,
+) -> (Ruleset, Vec<String>) {
+    let mut ruleset = Ruleset::new(tool.family);
+    let mut unread = Vec::new();
+    let mut busy = None;
+    for name in TABLES {
+        if !wanted(name) && !in_use(tool, inventory, name) {
+            continue;
+        }
+        let read = match &busy {
+            // Who holds the lock holds it for every table; one wait is enough.
+            Some(why) => Err(String::clone(why)),
+            None => tool.list(name).map_err(|error| {
+                let text = error.to_string();
+                if matches!(error, iptables::Error::Busy { .. }) {
+                    busy = Some(text.clone());
+                }
+                text
+            }),
+        };
+        let table = read.unwrap_or_else(|why| unreadable(&why));
+        if let Shown::Unreadable(why) = &table.shown {
+            unread.push(why.clone());
+        }
+        ruleset.tables.insert(name.to_owned(), table);
+    }
+    if tool.backend == Backend::Nft {
+        distrust(&mut ruleset, inventory, &mut unread);
+    }
+    unread.dedup();
+    (ruleset, unread)
+}
+
+fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
+    match (tool.backend, inventory) {
+        (Backend::Legacy, _) => tool.legacy_tables().iter().any(|name| name == table),
+        (Backend::Nft, Ok(inventory)) => {
+            inventory.tables.contains(&(tool.family, table.to_owned()))
+        }
+        // What cannot be ruled out is read; the tool's own error says more than netlink's.
+        (Backend::Nft, Err(_)) => true,
+    }
+}
+
+/// Takes back the trust in rules that iptables-nft lists and cannot list truthfully.
+fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &mut Vec<String>) {
+    match inventory {
+        Ok(inventory) => {
+            let family = ruleset.family;
+            for (_, name) in inventory.dormant.iter().filter(|(of, _)| *of == family) {
+                if let Some(table) = ruleset.tables.get_mut(name) {
+                    let why = format!("{family} {name} is dormant: no packet meets its rules");
+                    table.shown = Shown::Unreadable(why.clone());
+                    unread.push(why);
+                }
+            }
+            for rule in inventory.rules.iter().filter(|rule| rule.family == family) {
+                ruleset.distrust(&rule.table, &rule.chain, rule.index, rule.why.clone());
+            }
+        }
+        Err(error) => {
+            let why = format!("nf_tables could not be asked what iptables leaves out: {error}");
+            for table in ruleset.tables.values_mut() {
+                table.shown = Shown::Unreadable(why.clone());
+            }
+            unread.push(why);
+        }
+    }
+}
+
+/// The tables of the backend that the guard does not use, where there are any: a packet has to pass
+/// both.
+fn other_backend(tool: &Tool, inventory: &io::Result<Inventory>) -> Option<Ruleset> {
+    let choice = match tool.backend {
+        Backend::Nft => BackendChoice::Legacy,
+        Backend::Legacy => BackendChoice::Nft,
+    };
+    let names = match (choice, inventory) {
+        (BackendChoice::Legacy, _) => tool.legacy_tables(),
+        (_, Ok(inventory)) => {
+            let own = inventory
+                .tables
+                .iter()
+                .filter(|(family, _)| *family == tool.family);
+            own.map(|(_, table)| table.clone()).collect()
+        }
+        (_, Err(_)) => Vec::new(),
+    };
+    if names.is_empty() {
+        return None;
+    }
+    match Tool::find(tool.family, choice) {
+        Ok(other) => Some(read_tables(&other, inventory, |_| false).0),
+        Err(error) => {
+            let mut ruleset = Ruleset::new(tool.family);
+            for name in names {
+                ruleset.tables.insert(name, unreadable(&error.to_string()));
+            }
+            Some(ruleset)
+        }
+    }
+}
+
+fn unreadable(why: &str) -> Table {
+    Table {
+        shown: Shown::Unreadable(why.to_owned()),
+        ..Table::default()
+    }
+}

@@ -1,0 +1,390 @@
+//! All network namespaces of the machine, those of ECS tasks among them, and a look into each.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::evidence::{self, Clues};
+use super::labels::{self, Labels};
+use super::model::{Mode, Power, Task};
+use super::task_netns::{Look, Seen, Wish};
+use crate::guarantee::awsvpc_imds_block::BRIDGE;
+use crate::os::netns::Netns;
+use crate::os::nsid::{Peers, Ports};
+use crate::os::privilege;
+use crate::os::procfs;
+use crate::reconcile::Standing;
+
+/// Where Docker keeps handles on its containers' network namespaces.
+pub const HANDLES: &str = "/run/docker/netns";
+
+/// How many processes of a namespace are asked for their cgroup: its first one is the pause
+/// container's, which lives as long as the task.
+const ASKED: usize = 8;
+
+/// What the host's network namespace is, and what of others is known.
+#[derive(Debug)]
+pub struct Survey {
+    home: Netns,
+    peers: Peers,
+    tasks: BTreeMap<u64, Space>,
+    labels: Labels,
+}
+
+/// A task's network namespace.
+#[derive(Debug)]
+struct Space {
+    /// What the last look saw.
+    seen: Seen,
+    nsid: Option<i32>,
+    /// By which it can be opened.
+    handles: Vec<PathBuf>,
+    /// Its processes, each with its capabilities.
+    processes: BTreeMap<u32, u64>,
+    id: Option<String>,
+    /// Whether it was made right once: what is missing afterwards somebody took away.
+    kept: bool,
+    task: Task,
+}
+
+/// Where a namespace was found.
+#[derive(Debug, Default)]
+struct Place {
+    handles: Vec<PathBuf>,
+    processes: Vec<u32>,
+}
+
+/// What came of a look.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct News {
+    /// Tasks that are new, or of which something is different.
+    pub changed: Vec<Task>,
+    /// The namespaces of tasks that are gone.
+    pub gone: Vec<u64>,
+    /// What was put back.
+    pub repairs: Vec<Repair>,
+    /// What was taken out because nothing is wanted any more.
+    pub released: Vec<String>,
+    /// What could not be found out.
+    pub troubles: Vec<String>,
+    /// Docker's sandboxes of which its labels could tell whether they are tasks', or which task's.
+    pub unsure: BTreeSet<String>,
+}
+
+/// Something that was put back in a task's namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Repair {
+    /// The inode of the namespace.
+    pub netns: u64,
+    /// What.
+    pub objects: Vec<String>,
+    /// How long the look took that put it back.
+    pub took: Duration,
+}
+
+impl Survey {
+    /// Begins, with the calling thread's network namespace as the host's. The thread must do nothing
+    /// else: a survey goes into other namespaces and comes back.
+    pub fn open() -> io::Result<Self> {
+        Ok(Self {
+            home: Netns::current()?,
+            peers: Peers::open()?,
+            tasks: BTreeMap::new(),
+            labels: Labels::new(),
+        })
+    }
+
+    /// Takes note of what Docker's labels say, in place of what they said before. What is recognised
+    /// by them is so at the next pass.
+    pub fn label(&mut self, labels: Labels) {
+        self.labels = labels::sound(labels);
+    }
+
+    /// All tasks that are known.
+    pub fn tasks(&self) -> impl Iterator<Item = &Task> {
+        self.tasks.values().map(|space| &space.task)
+    }
+
+    /// The namespace to which the host gave this number, where it is a task's.
+    #[must_use]
+    pub fn numbered(&self, nsid: i32) -> Option<u64> {
+        let mut spaces = self.tasks.iter();
+        let of = spaces.find(|(_, space)| space.nsid == Some(nsid));
+        of.map(|(inode, _)| *inode)
+    }
+
+    /// Forgets all tasks; the inodes of their namespaces.
+    pub fn forget(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.tasks).into_keys().collect()
+    }
+
+    /// Looks for namespaces that are new or gone, and into those that are new; into all with `every`.
+    pub fn pass(&mut self, wish: Wish, every: bool) -> io::Result<News> {
+        let mut news = News::default();
+        let ports = Ports::of(&self.peers.cables()?);
+        let places = self.places(&mut news)?;
+        let gone = |inode: &&u64| !places.contains_key(inode);
+        news.gone = self.tasks.keys().filter(gone).copied().collect();
+        for inode in &news.gone {
+            self.tasks.remove(inode);
+        }
+        for (inode, place) in places {
+            if let Err(error) = self.visit(inode, place, &ports, (wish, every), &mut news)
+                && !vanished(&error)
+            {
+                news.troubles.push(format!(
+                    "the network namespace {inode} cannot be looked into: {error}"
+                ));
+            }
+        }
+        Ok(news)
+    }
+
+    /// Looks into one task's namespace, and puts right what is wrong there.
+    pub fn tend(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
+        let Some(space) = self.tasks.get_mut(&inode) else {
+            return Ok(());
+        };
+        let began = Instant::now();
+        let ns = open(&space.handles, inode)?;
+        let known = space.seen;
+        let look = ns.with(&self.home, || Look::take(wish, known))?;
+        let Some(look) = look else {
+            // Another namespace got the number: it is not the one that was recognised.
+            self.tasks.remove(&inode);
+            news.gone.push(inode);
+            return Ok(());
+        };
+        if !look.done.is_empty() {
+            if wish == Wish::Nothing {
+                let task = space.id.clone().unwrap_or_else(|| format!("netns {inode}"));
+                let of_task = |object: &String| format!("task {task}: {object}");
+                news.released.extend(look.done.iter().map(of_task));
+            } else if space.kept {
+                news.repairs.push(Repair {
+                    netns: inode,
+                    objects: look.done.clone(),
+                    took: began.elapsed(),
+                });
+            }
+        }
+        space.seen = look.seen;
+        space.kept = wish == Wish::Keep;
+        let (standing, problems, notes) = look.verdict();
+        let task = Task {
+            id: space.id.clone().unwrap_or_else(|| format!("netns {inode}")),
+            mode: Mode::Awsvpc,
+            netns: Some(inode),
+            standing,
+            problems,
+            notes,
+            powers: Power::of(space.processes.values().fold(0, |all, mask| all | mask)),
+        };
+        space.learn(task, news);
+        Ok(())
+    }
+
+    /// Where all namespaces are but the host's.
+    fn places(&self, news: &mut News) -> io::Result<BTreeMap<u64, Place>> {
+        let mut places: BTreeMap<u64, Place> = BTreeMap::new();
+        for entry in fs::read_dir(HANDLES).into_iter().flatten().flatten() {
+            let path = entry.path();
+            match self.home.identify(&path) {
+                Ok(Some(inode)) => places.entry(inode).or_default().handles.push(path),
+                // Docker makes the file before it mounts the handle over it.
+                Ok(None) => {}
+                Err(error) if vanished(&error) => {}
+                Err(error) => news
+                    .troubles
+                    .push(format!("open {}: {error}", path.display())),
+            }
+        }
+        let (by_process, hidden) = procfs::namespaces()?;
+        for (inode, processes) in by_process {
+            places.entry(inode).or_default().processes = processes;
+        }
+        // Who cannot be seen even with it has more rights than root here: no task has.
+        if hidden > 0 && !privilege::has_sys_ptrace() {
+            news.troubles.push(format!(
+                "the network namespaces of {hidden} processes cannot be seen without CAP_SYS_PTRACE"
+            ));
+        }
+        places.remove(&self.home.inode);
+        Ok(places)
+    }
+
+    fn visit(
+        &mut self,
+        inode: u64,
+        place: Place,
+        ports: &Ports,
+        (wish, every): (Wish, bool),
+        news: &mut News,
+    ) -> io::Result<()> {
+        let sandboxes: Vec<String> = place.handles.iter().filter_map(|h| sandbox(h)).collect();
+        let label = sandboxes.iter().find_map(|name| self.labels.get(name));
+        let mut handles = place.handles;
+        handles.extend(
+            place
+                .processes
+                .iter()
+                .take(ASKED)
+                .map(|pid| procfs::handle(*pid)),
+        );
+        if let Some(space) = self.tasks.get_mut(&inode) {
+            space.handles = handles;
+            let anew = space.count(&self.home, inode, &place.processes);
+            let nameless = space.id.is_none();
+            if nameless {
+                space.id = task_id(&place.processes).or_else(|| label.cloned());
+            }
+            if space.id.is_none() {
+                news.ask(sandboxes);
+            }
+            let named = nameless && space.id.is_some();
+            if every || anew || named {
+                self.tend(inode, wish, news)?;
+            }
+            // One that had another's number is a stranger: the next pass judges it.
+            return Ok(());
+        }
+        let ns = open(&handles, inode)?;
+        let nsid = self.peers.nsid(&ns)?;
+        let mut clues = Clues {
+            ecs_port: nsid.is_some_and(|nsid| ports.leads(BRIDGE, nsid)),
+            other_port: nsid.is_some_and(|nsid| ports.leads_otherwise(BRIDGE, nsid)),
+            ..Clues::default()
+        };
+        if clues.ecs_port || !clues.other_port {
+            clues.cgroup = task_id(&place.processes);
+            clues.label = label.cloned();
+        }
+        let tellable = clues.cgroup.is_some() || !sandboxes.is_empty();
+        if !clues.ecs_port && !clues.other_port && tellable {
+            clues.own_interface = ns.with(&self.home, has_own_interface)??;
+        }
+        let id = clues.cgroup.clone().or_else(|| clues.label.clone());
+        let recognised = evidence::weigh(&clues).is_some();
+        if evidence::unsure(&clues) || (recognised && id.is_none()) {
+            news.ask(sandboxes);
+        }
+        if !recognised {
+            return Ok(());
+        }
+        // A namespace is heard of only once the host has a number for it; that does not pin it.
+        let nsid = match nsid {
+            Some(nsid) => Some(nsid),
+            None => self.peers.number(&ns)?,
+        };
+        let mut space = Space {
+            seen: Seen::default(),
+            nsid,
+            handles,
+            processes: BTreeMap::new(),
+            id,
+            kept: false,
+            task: unseen(inode),
+        };
+        space.count(&self.home, inode, &place.processes);
+        self.tasks.insert(inode, space);
+        self.tend(inode, wish, news)
+    }
+}
+
+impl News {
+    /// Docker is to be asked for the labels of these.
+    fn ask(&mut self, sandboxes: Vec<String>) {
+        let room = labels::MOST.saturating_sub(self.unsure.len());
+        self.unsure.extend(sandboxes.into_iter().take(room));
+    }
+}
+
+impl Space {
+    /// Takes note of the processes that are there now; true where some are new.
+    fn count(&mut self, home: &Netns, inode: u64, pids: &[u32]) -> bool {
+        let now: BTreeSet<u32> = pids.iter().copied().collect();
+        self.processes.retain(|pid, _| now.contains(pid));
+        let new: Vec<u32> = (now.into_iter())
+            .filter(|pid| !self.processes.contains_key(pid))
+            .collect();
+        if new.is_empty() {
+            return false;
+        }
+        // Capabilities count in the user namespace that owns this one, or in the host's above it.
+        let owner = open(&self.handles, inode).and_then(|ns| ns.owner()).ok();
+        let host = home.owner().ok();
+        for pid in new {
+            let within = procfs::user_namespace(pid);
+            let counts = within.is_none() || within == owner || within == host;
+            let mask = procfs::capabilities(pid).filter(|_| counts);
+            self.processes.insert(pid, mask.unwrap_or(0));
+        }
+        true
+    }
+
+    fn learn(&mut self, task: Task, news: &mut News) {
+        if self.task != task {
+            self.task = task;
+            news.changed.push(self.task.clone());
+        }
+    }
+}
+
+/// A task into whose namespace nobody has looked.
+fn unseen(inode: u64) -> Task {
+    Task {
+        id: String::new(),
+        mode: Mode::Awsvpc,
+        netns: Some(inode),
+        standing: Standing::Undecided,
+        problems: Vec::new(),
+        notes: Vec::new(),
+        powers: Vec::new(),
+    }
+}
+
+/// Opens a namespace by the first handle that still is its.
+fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for handle in handles {
+        match Netns::open(handle) {
+            Ok(ns) if ns.inode == inode => return Ok(ns),
+            Ok(_) => {}
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+/// The name of Docker's sandbox of which this is the handle.
+fn sandbox(handle: &Path) -> Option<String> {
+    let name = handle.file_name()?.to_str()?;
+    labels::is_sandbox(name).then(|| name.to_owned())
+}
+
+fn task_id(processes: &[u32]) -> Option<String> {
+    let asked = processes.iter().take(ASKED);
+    asked
+        .filter_map(|pid| procfs::cgroup(*pid))
+        .find_map(|text| evidence::task_of(&text))
+}
+
+/// Whether there is an ENI in the calling thread's network namespace, or a VLAN or macvlan of one:
+/// neither the loopback nor one of the kinds that anybody can make without having a network.
+fn has_own_interface() -> io::Result<bool> {
+    let cables = Peers::open()?.cables()?;
+    let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan"));
+    let mut others = cables.iter().filter(|cable| !cable.loopback);
+    Ok(others.any(|cable| own(cable.kind.as_deref())))
+}
+
+/// Whether it was there and is gone: a process that ended, a handle that was taken away.
+fn vanished(error: &io::Error) -> bool {
+    use nix::errno::Errno;
+    matches!(
+        error.raw_os_error().map(Errno::from_raw),
+        Some(Errno::ENOENT | Errno::ESRCH)
+    ) || error.kind() == io::ErrorKind::NotFound
+}

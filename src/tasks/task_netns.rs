@@ -1,0 +1,294 @@
+//! One look into a task's network namespace: what stands there against the metadata service, what
+//! was put back, and what that comes to.
+
+use std::io;
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::guarantee::{awsvpc_imds_block, imds_block};
+use crate::os::nft::Socket;
+use crate::os::nft::seal::task::{self, Standing as Drop};
+use crate::os::nsid::Peers;
+use crate::os::routes::{Routes, Way};
+use crate::reconcile::Standing;
+use crate::ruleset::Family;
+
+/// What is wanted of the tasks' namespaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Wish {
+    /// Nothing: what the guard put there is taken out.
+    #[default]
+    Nothing,
+    /// That they are looked at and judged; nothing is changed.
+    Audit,
+    /// That the metadata service stays out of reach.
+    Keep,
+}
+
+/// What a look saw, for the next one to compare with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// What tells the namespace from a later one with the same inode, where the kernel has such a
+    /// thing.
+    pub cookie: Option<u64>,
+    /// The generation of nf_tables at which the native table was whole.
+    pub whole: Option<u32>,
+}
+
+/// What a look found and did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Look {
+    /// How packets for the service fare, a family each.
+    pub families: Vec<Found>,
+    /// Whether the native table stands.
+    pub drop: Option<Drop>,
+    /// Why the native table could not be read or written.
+    pub no_drop: Option<String>,
+    /// What the next look is to compare with.
+    pub seen: Seen,
+    /// What was changed, in words.
+    pub done: Vec<String>,
+    /// What could not be read or changed.
+    pub failures: Vec<String>,
+}
+
+/// How packets of one family fare.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Which.
+    pub family: Family,
+    /// By the routing tables and rules.
+    pub way: Way,
+    /// The priority of the rule that leads to that table, where they go out.
+    pub rule: Option<u32>,
+    /// The interfaces by which a socket that names one gets past a blackhole.
+    pub past: Vec<String>,
+}
+
+impl Look {
+    /// Takes it, in the calling thread's network namespace; `None` where that is not the one that was
+    /// seen before.
+    #[must_use]
+    pub fn take(wish: Wish, seen: Seen) -> Option<Self> {
+        let mut look = Self::default();
+        match Routes::open() {
+            Ok(mut routes) => {
+                look.seen.cookie = routes.cookie();
+                if seen.cookie.is_some() && seen.cookie != look.seen.cookie {
+                    return None;
+                }
+                for family in [Family::V4, Family::V6] {
+                    if let Err(error) = look.route(&mut routes, family, wish) {
+                        look.failures.push(format!("{family} routes: {error}"));
+                    }
+                }
+            }
+            Err(error) => look.failures.push(format!("ask for routes: {error}")),
+        }
+        let table = Socket::open().and_then(|mut socket| look.table(&mut socket, wish, seen.whole));
+        if let Err(error) = table {
+            look.no_drop = Some(error.to_string());
+        }
+        // Not knowing of a way out is not knowing that there is none.
+        if wish != Wish::Nothing
+            && look.drop != Some(Drop::Whole)
+            && let Err(error) = look.name_interfaces()
+        {
+            look.failures
+                .push(format!("ask which interfaces lead out: {error}"));
+        }
+        Some(look)
+    }
+
+    fn route(&mut self, routes: &mut Routes, family: Family, wish: Wish) -> io::Result<()> {
+        let service = imds_block::address(family);
+        if wish == Wish::Nothing {
+            if routes.unblock(service)? {
+                self.done.push(format!("blackhole {service}"));
+            }
+            return Ok(());
+        }
+        let mut way = routes.way(service, None)?;
+        if wish == Wish::Keep && matches!(way, Way::Out { .. } | Way::None) {
+            match routes.block(service) {
+                Ok(_) => {
+                    self.done.push(format!("blackhole {service}"));
+                    way = routes.way(service, None)?;
+                }
+                // With no way out there is nothing to close: IPv6 may be switched off here.
+                Err(_) if way == Way::None => {}
+                Err(error) => self
+                    .failures
+                    .push(format!("add a blackhole route for {service}: {error}")),
+            }
+        }
+        let rule = match way {
+            Way::Out { table, .. } => routes.rule_to(service, table)?,
+            _ => None,
+        };
+        self.families.push(Found {
+            family,
+            way,
+            rule,
+            past: Vec::new(),
+        });
+        Ok(())
+    }
+
+    fn table(&mut self, socket: &mut Socket, wish: Wish, whole: Option<u32>) -> io::Result<()> {
+        let wanted = awsvpc_imds_block::drops();
+        if wish == Wish::Nothing {
+            if task::take_out(socket)? {
+                self.done
+                    .push("nftables table inet ecs_netguard".to_owned());
+            }
+            return Ok(());
+        }
+        if whole.is_some() && socket.generation().ok() == whole {
+            // nf_tables numbers its commits: the same number means the same table.
+            (self.drop, self.seen.whole) = (Some(Drop::Whole), whole);
+            return Ok(());
+        }
+        let (mut generation, mut drop) = task::standing(socket, &wanted)?;
+        if wish == Wish::Keep && drop != Drop::Whole {
+            task::put(socket, &wanted)?;
+            self.done
+                .push("nftables table inet ecs_netguard".to_owned());
+            (generation, drop) = task::standing(socket, &wanted)?;
+        }
+        self.seen.whole = (drop == Drop::Whole).then_some(generation);
+        self.drop = Some(drop);
+        Ok(())
+    }
+
+    /// Asks by which interfaces a socket that names one gets past the routes.
+    fn name_interfaces(&mut self) -> io::Result<()> {
+        let cables = Peers::open()?.cables()?;
+        let mut routes = Routes::open()?;
+        for found in &mut self.families {
+            let service: IpAddr = imds_block::address(found.family);
+            for cable in cables.iter().filter(|cable| !cable.loopback) {
+                if let Way::Out { .. } = routes.way(service, Some(cable.index))? {
+                    found.past.push(cable.name.clone());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What it comes to: the standing, what keeps it from being held, and what else to know.
+    #[must_use]
+    pub fn verdict(&self) -> (Standing, Vec<String>, Vec<String>) {
+        let sealed = self.drop == Some(Drop::Whole);
+        let (mut problems, mut notes) = (Vec::new(), Vec::new());
+        for found in &self.families {
+            let service = imds_block::address(found.family);
+            let around = match found.way {
+                Way::Out { table, .. } => {
+                    let rule = found.rule.map_or_else(String::new, |priority| {
+                        format!(", to which the rule of priority {priority} leads")
+                    });
+                    Some(format!(
+                        "routing table {table}{rule}, has a way to {service} \
+                         (`ip rule`, `ip route show table {table}` in the task)"
+                    ))
+                }
+                _ if found.past.is_empty() => None,
+                _ => Some(format!(
+                    "a socket that names its interface ({}) gets past the blackhole route to \
+                     {service}",
+                    found.past.join(", ")
+                )),
+            };
+            match around {
+                Some(around) if sealed => {
+                    notes.push(format!("{around}; the native table stops it"))
+                }
+                Some(around) => problems.push(around),
+                None => {}
+            }
+        }
+        if !problems.is_empty() {
+            if let Some(error) = &self.no_drop {
+                problems.push(format!(
+                    "the native table that would stop it cannot be kept: {error}"
+                ));
+            }
+            return (Standing::Violated, problems, notes);
+        }
+        if !sealed && !self.failures.is_empty() {
+            return (Standing::Undecided, self.failures.clone(), notes);
+        }
+        notes.extend(self.failures.iter().cloned());
+        notes.extend(
+            self.no_drop
+                .iter()
+                .map(|error| format!("native table: {error}")),
+        );
+        (Standing::Held, problems, notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn look(way: Way, past: &[&str], drop: Option<Drop>) -> Look {
+        Look {
+            families: vec![Found {
+                family: Family::V4,
+                way,
+                rule: Some(100),
+                past: past.iter().map(|name| (*name).to_owned()).collect(),
+            }],
+            drop,
+            ..Look::default()
+        }
+    }
+
+    const AROUND: Way = Way::Out {
+        interface: 2,
+        table: 100,
+    };
+
+    #[test]
+    fn a_way_around_is_named_with_its_table_and_rule() {
+        let (standing, problems, _) = look(AROUND, &[], Some(Drop::Absent)).verdict();
+        assert_eq!(standing, Standing::Violated);
+        assert!(problems[0].contains("table 100"), "{problems:?}");
+        assert!(problems[0].contains("priority 100"), "{problems:?}");
+        let (standing, problems, notes) = look(AROUND, &[], Some(Drop::Whole)).verdict();
+        assert_eq!((standing, problems.as_slice()), (Standing::Held, &[][..]));
+        assert!(notes[0].ends_with("the native table stops it"), "{notes:?}");
+    }
+
+    #[test]
+    fn a_blackhole_alone_is_no_block() {
+        let (standing, problems, _) = look(Way::Refused, &["eth0"], Some(Drop::Absent)).verdict();
+        assert_eq!(standing, Standing::Violated);
+        assert!(
+            problems[0].contains("names its interface (eth0)"),
+            "{problems:?}"
+        );
+        let (standing, ..) = look(Way::Refused, &["eth0"], Some(Drop::Altered)).verdict();
+        assert_eq!(standing, Standing::Violated);
+        let (standing, ..) = look(Way::Refused, &[], Some(Drop::Whole)).verdict();
+        assert_eq!(standing, Standing::Held);
+        // Without any interface there is no way out.
+        let (standing, ..) = look(Way::None, &[], None).verdict();
+        assert_eq!(standing, Standing::Held);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_undecided_unless_the_table_stands() {
+        let unread = |drop| Look {
+            drop,
+            failures: vec!["IPv4 routes: refused".to_owned()],
+            ..Look::default()
+        };
+        assert_eq!(unread(None).verdict().0, Standing::Undecided);
+        assert_eq!(unread(Some(Drop::Whole)).verdict().0, Standing::Held);
+    }
+}

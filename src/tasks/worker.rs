@@ -1,0 +1,331 @@
+//! The process that goes into tasks' namespaces: one thread, one loop, no clock but for holding back.
+//!
+//! It looks at everything when the daemon says so, at what is new when the host's interfaces,
+//! the namespaces known to the host, or Docker's handles change, and at one task when something
+//! changed in its namespace. While nothing is wanted it waits for the daemon and hears nothing else.
+
+mod repairs;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use self::repairs::Trouble;
+use super::discovery::{HANDLES, News, Survey};
+use super::protocol::{Happened, Order, Said, Told};
+use super::task_netns::Wish;
+use crate::os::channel::Channel;
+use crate::os::inotify::Watches;
+use crate::os::memory;
+use crate::os::netns_events::{Event, NetnsEvents};
+use crate::os::watch::existing;
+use crate::sentinel::backoff::Backoff;
+
+/// How long changes on the host are gathered before new namespaces are looked for: a task's start
+/// makes a dozen within milliseconds.
+const GATHER: Duration = Duration::from_millis(2);
+
+/// Docker mounts a handle a moment after it made the file, and the mount is not told.
+const MOUNTED: Duration = Duration::from_millis(50);
+
+/// How much longer than a look for new namespaces the rest after it is, so that such looks take at
+/// most a quarter of a processor.
+const REST: u32 = 3;
+
+/// Runs until the daemon is gone.
+pub fn run(channel: &Channel) -> io::Result<()> {
+    let mut survey = Survey::open()?;
+    loop {
+        let order = match channel.receive()? {
+            None => return Ok(()),
+            // Nothing is wanted: also of those that only the labels tell of.
+            Some(Said::Labelled(labels)) => {
+                survey.label(labels);
+                let _known = release(channel, &mut survey)?;
+                let _told_of_nobody = survey.forget();
+                continue;
+            }
+            Some(Said::Order(order)) => order,
+        };
+        if order.wish == Wish::Nothing {
+            let news = release(channel, &mut survey)?;
+            let _told_of_nobody = survey.forget();
+            complete(channel, order, news.troubles)?;
+            if !news.unsure.is_empty() {
+                channel.send(&Told::Unsure(news.unsure))?;
+            }
+        } else if !WorkerClient::open(channel, &mut survey, order)?.keep()? {
+            return Ok(());
+        }
+    }
+}
+
+/// A look; where it fails as a whole, that is what there is to tell.
+fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
+    survey.pass(wish, every).unwrap_or_else(|error| News {
+        troubles: vec![format!("look for the network namespaces of tasks: {error}")],
+        ..News::default()
+    })
+}
+
+/// Takes out what the guard put into tasks' namespaces.
+fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
+    let mut news = pass(survey, Wish::Nothing, true);
+    for object in std::mem::take(&mut news.released) {
+        channel.send(&Told::Happened(Happened::Released(object)))?;
+    }
+    Ok(news)
+}
+
+fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
+    let number = order.number;
+    channel.send(&Told::Complete { number, troubles })?;
+    memory::give_back();
+    Ok(())
+}
+
+/// What is heard and kept while something is wanted.
+struct WorkerClient<'a> {
+    channel: &'a Channel,
+    survey: &'a mut Survey,
+    order: Order,
+    /// Where what happens in other namespaces cannot be heard, why.
+    elsewhere: Result<NetnsEvents, String>,
+    handles: Watches,
+    /// When new namespaces are to be looked for.
+    search: Option<Instant>,
+    /// Not before then.
+    rest: Instant,
+    /// The namespaces to be looked into: since when, and who changed something there.
+    dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
+    tasks: BTreeMap<u64, Trouble>,
+    fights: Backoff<u64>,
+    /// The sandboxes that the last look told of as unsure.
+    unsure: BTreeSet<String>,
+}
+
+impl<'a> WorkerClient<'a> {
+    fn open(channel: &'a Channel, survey: &'a mut Survey, order: Order) -> io::Result<Self> {
+        // Heard first, looked afterwards: nothing is missed in between.
+        let elsewhere = NetnsEvents::listen().map_err(|error| {
+            format!(
+                "changes in tasks' network namespaces are seen at the next verification only: \
+                 listening there (needs CAP_NET_BROADCAST): {error}"
+            )
+        });
+        let handles = Watches::new()?;
+        let mut keeper = Self {
+            channel,
+            survey,
+            order,
+            elsewhere,
+            handles,
+            search: None,
+            rest: Instant::now(),
+            dirty: BTreeMap::new(),
+            tasks: BTreeMap::new(),
+            fights: Backoff::default(),
+            unsure: BTreeSet::new(),
+        };
+        keeper.watch();
+        keeper.look_at_everything()?;
+        Ok(keeper)
+    }
+
+    /// False where the daemon is gone, true where nothing is wanted any more: the order for that is
+    /// carried out.
+    fn keep(mut self) -> io::Result<bool> {
+        loop {
+            let due = self.due();
+            if self.wait(due)? {
+                match self.channel.receive()? {
+                    None => return Ok(false),
+                    Some(Said::Labelled(labels)) => {
+                        self.survey.label(labels);
+                        self.search.get_or_insert(Instant::now());
+                    }
+                    Some(Said::Order(order)) => {
+                        self.order = order;
+                        if order.wish == Wish::Nothing {
+                            let news = release(self.channel, self.survey)?;
+                            for netns in self.survey.forget() {
+                                self.channel.send(&Told::Gone(netns))?;
+                            }
+                            complete(self.channel, order, news.troubles)?;
+                            return Ok(true);
+                        }
+                        // What Docker could not say it is asked for again.
+                        self.unsure.clear();
+                        self.look_at_everything()?;
+                    }
+                }
+            }
+            self.hear()?;
+            self.tend()?;
+            if self
+                .search
+                .is_some_and(|due| due.max(self.rest) <= Instant::now())
+            {
+                self.look(false)?;
+            }
+        }
+    }
+
+    /// When there is something to do though nothing happens.
+    fn due(&self) -> Option<Instant> {
+        let search = self.search.map(|due| due.max(self.rest));
+        let rests = self.dirty.keys().map(|inode| self.rest_of(*inode));
+        rests.chain(search).min()
+    }
+
+    fn rest_of(&self, inode: u64) -> Instant {
+        let began = self.dirty.get(&inode).map(|(since, _)| *since);
+        let rest = self.tasks.get(&inode).map(|trouble| trouble.rest);
+        rest.max(began).unwrap_or(self.rest)
+    }
+
+    /// Waits for something to happen; true where the daemon said something.
+    fn wait(&self, due: Option<Instant>) -> io::Result<bool> {
+        let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
+        let mut fds = vec![
+            readable(self.channel.as_fd()),
+            readable(self.handles.as_fd()),
+        ];
+        if let Ok(elsewhere) = &self.elsewhere {
+            fds.extend(elsewhere.fds().map(readable));
+        }
+        let timeout = due.map_or(PollTimeout::NONE, |due| {
+            let left = due.saturating_duration_since(Instant::now());
+            // Up to the next millisecond, so as not to come too early again and again.
+            let left = left + Duration::from_micros(999);
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        Ok(fds.first().and_then(PollFd::any).unwrap_or(false))
+    }
+
+    /// Takes note of what happened.
+    fn hear(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let mut lost = false;
+        let events = match &mut self.elsewhere {
+            Ok(elsewhere) => elsewhere.drain()?,
+            Err(_) => Vec::new(),
+        };
+        for event in events {
+            let (nsid, by) = match event {
+                Event::Host => {
+                    self.search.get_or_insert(now + GATHER);
+                    continue;
+                }
+                Event::Lost => {
+                    lost = true;
+                    continue;
+                }
+                Event::Routes(nsid) => (nsid, None),
+                Event::Commit(nsid, commit) => (nsid, Some((commit.pid, commit.comm))),
+            };
+            if let Some(inode) = self.survey.numbered(nsid) {
+                let dirty = self.dirty.entry(inode).or_insert((now, None));
+                dirty.1 = by
+                    .filter(|(pid, _)| *pid != std::process::id())
+                    .or(dirty.1.take());
+            }
+        }
+        if self.handles.drain()? {
+            self.watch();
+            self.search.get_or_insert(now + MOUNTED);
+        }
+        if lost {
+            self.look(true)?;
+        }
+        Ok(())
+    }
+
+    /// Watches Docker's directory of handles, or what is there of the way to it.
+    fn watch(&self) {
+        if let Some(directory) = existing(Path::new(HANDLES)) {
+            // What is not heard, the daemon's looks at everything find.
+            let _unheard = self.handles.entered(directory);
+        }
+    }
+
+    /// Looks into the namespaces in which something changed.
+    fn tend(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let inodes: Vec<u64> = self.dirty.keys().copied().collect();
+        for inode in inodes {
+            if self.rest_of(inode) > now {
+                continue;
+            }
+            let Some((since, by)) = self.dirty.remove(&inode) else {
+                continue;
+            };
+            let mut news = News::default();
+            let began = Instant::now();
+            if self.survey.tend(inode, self.order.wish, &mut news).is_err() {
+                // It may be gone; a look for what is new and gone will tell.
+                self.search.get_or_insert(now + GATHER);
+            }
+            for repair in &mut news.repairs {
+                repair.took = since.elapsed();
+            }
+            self.tell(news, by.as_ref(), began.elapsed())?;
+        }
+        Ok(())
+    }
+
+    fn look_at_everything(&mut self) -> io::Result<()> {
+        let mut troubles = self.look(true)?;
+        troubles.extend(self.elsewhere.as_ref().err().cloned());
+        for netns in self.tasks.keys().copied().collect::<Vec<_>>() {
+            self.count_up(netns)?;
+        }
+        complete(self.channel, self.order, troubles)
+    }
+
+    fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
+        let began = Instant::now();
+        self.search = None;
+        let mut news = pass(self.survey, self.order.wish, every);
+        let troubles = std::mem::take(&mut news.troubles);
+        let unsure = std::mem::take(&mut news.unsure);
+        if unsure != self.unsure {
+            self.channel.send(&Told::Unsure(unsure.clone()))?;
+            self.unsure = unsure;
+        }
+        for netns in &news.gone {
+            self.tasks.remove(netns);
+            self.dirty.remove(netns);
+        }
+        let took = began.elapsed();
+        self.tell(news, None, took)?;
+        self.rest = Instant::now() + took * REST;
+        Ok(troubles)
+    }
+
+    fn tell(&mut self, news: News, by: Option<&(u32, String)>, took: Duration) -> io::Result<()> {
+        for netns in news.gone {
+            self.channel.send(&Told::Gone(netns))?;
+        }
+        for task in news.changed {
+            self.channel.send(&Told::Task(task))?;
+        }
+        for repair in news.repairs {
+            self.repaired(repair, by, took)?;
+        }
+        for message in news.troubles {
+            self.channel
+                .send(&Told::Happened(Happened::Trouble(message)))?;
+        }
+        Ok(())
+    }
+}

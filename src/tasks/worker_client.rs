@@ -1,0 +1,255 @@
+//! The daemon's side of the process that goes into tasks' namespaces: starting it, giving up what
+//! only it needs, telling it what is wanted, hearing what it finds.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::os::fd::AsFd as _;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tokio::sync::watch;
+
+use super::labels;
+use super::model::{Task, Tasks};
+use super::protocol::{Order, Said, Told};
+use super::task_netns::Wish;
+use super::worker;
+use crate::events::Event;
+use crate::os::capabilities::{
+    self, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
+};
+use crate::os::channel::Channel;
+use crate::os::confine;
+
+/// The hidden subcommand by which the program is that process.
+pub const SUBCOMMAND: &str = "keep-tasks";
+
+/// What that process needs: to see namespaces, to enter them, to hear of changes there, to change
+/// them.
+const POWERS: [u32; 4] = [
+    CAP_SYS_PTRACE,
+    CAP_SYS_ADMIN,
+    CAP_NET_BROADCAST,
+    CAP_NET_ADMIN,
+];
+
+/// How long a look at everything may take before the daemon goes on without its result.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The process, from the daemon's side. It ends with the daemon, whose end of the channel it waits
+/// at.
+#[derive(Debug)]
+pub struct WorkerClient {
+    channel: Arc<Channel>,
+    known: Arc<Known>,
+    order: Order,
+}
+
+/// What is known of the tasks.
+#[derive(Debug, Default)]
+struct Known {
+    state: Mutex<State>,
+    news: Condvar,
+    /// The last that it was unsure of.
+    unsure: watch::Sender<BTreeSet<String>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    tasks: BTreeMap<u64, Task>,
+    troubles: Vec<String>,
+    /// The last order that was carried out.
+    complete: u64,
+    ended: bool,
+}
+
+/// What the daemon's loop hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// A task appeared, changed or is gone.
+    Changed,
+    /// Something happened.
+    Happened(Box<Event>),
+    /// The process is gone.
+    Ended,
+}
+
+impl WorkerClient {
+    /// Starts the process. To be called while there is one thread: it ends with that one.
+    pub fn start() -> io::Result<Self> {
+        let (own, other) = Channel::pair()?;
+        // Not waited for: it ends with this process, and its end is seen at the channel.
+        let _child = Command::new("/proc/self/exe")
+            .arg(SUBCOMMAND)
+            .env_clear()
+            .stdin(Stdio::from(other.into_fd()))
+            .stdout(Stdio::null())
+            .spawn()?;
+        Ok(Self {
+            channel: Arc::new(own),
+            known: Arc::default(),
+            order: Order::default(),
+        })
+    }
+
+    /// Begins to hear what it tells, and to ask Docker for it; `tell` is called for what the daemon's
+    /// loop has to know. To be called where there is an event loop.
+    pub fn listen(&self, tell: impl Fn(Report) + Clone + Send + 'static) -> io::Result<()> {
+        let (channel, known) = (Arc::clone(&self.channel), Arc::clone(&self.known));
+        let asked = self.known.unsure.subscribe();
+        tokio::spawn(labels::serve(asked, Arc::clone(&channel), tell.clone()));
+        let hear = move || {
+            while let Ok(Some(told)) = channel.receive::<Told>() {
+                if let Some(report) = known.learn(told) {
+                    tell(report);
+                }
+            }
+            known.lock().ended = true;
+            known.news.notify_all();
+            tell(Report::Ended);
+        };
+        thread::Builder::new()
+            .name("tasks".to_owned())
+            .spawn(hear)
+            .map(drop)
+    }
+
+    /// Says what is wanted; with `look`, everything is looked at also if that is nothing new.
+    /// Waits until that is done, and returns what is known then.
+    pub fn want(&mut self, wish: Wish, look: bool) -> Tasks {
+        let first = self.order.number == 0;
+        // To find nothing to take out once is enough.
+        let look = look && wish != Wish::Nothing;
+        let asked = if first || look || wish != self.order.wish {
+            self.ask(wish)
+        } else {
+            Ok(())
+        };
+        let mut tasks = self.known.settled(self.order.number);
+        if let Err(error) = asked {
+            let why = format!("ask the process that goes into tasks' namespaces: {error}");
+            tasks.unknown.push(why);
+        }
+        tasks
+    }
+
+    /// Has everything looked at, without waiting for it. Returns what is known so far; `None` where
+    /// nothing is wanted.
+    pub fn nudge(&mut self) -> Option<Tasks> {
+        if self.order.wish == Wish::Nothing {
+            return None;
+        }
+        // Where nobody listens any more, the daemon's loop is told.
+        let _ended = self.ask(self.order.wish);
+        Some(self.known.now())
+    }
+
+    fn ask(&mut self, wish: Wish) -> io::Result<()> {
+        let number = self.order.number + 1;
+        self.order = Order { number, wish };
+        self.channel.send(&Said::Order(self.order))
+    }
+}
+
+impl Known {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of what was told; what the loop has to know of it.
+    fn learn(&self, told: Told) -> Option<Report> {
+        let mut state = self.lock();
+        let changed = match told {
+            Told::Task(task) => {
+                state.tasks.insert(task.netns?, task);
+                true
+            }
+            Told::Gone(netns) => state.tasks.remove(&netns).is_some(),
+            Told::Unsure(sandboxes) => {
+                self.unsure.send_replace(sandboxes);
+                false
+            }
+            Told::Complete { number, troubles } => {
+                let news = state.troubles != troubles;
+                state.complete = number;
+                state.troubles = troubles;
+                self.news.notify_all();
+                news
+            }
+            Told::Happened(happened) => {
+                let task = happened.netns().and_then(|netns| state.tasks.get(&netns));
+                let task = task.cloned();
+                drop(state);
+                return Some(Report::Happened(Box::new(happened.event(task.as_ref()))));
+            }
+        };
+        changed.then_some(Report::Changed)
+    }
+
+    /// What is known once an order is carried out.
+    fn settled(&self, number: u64) -> Tasks {
+        let deadline = Instant::now() + PATIENCE;
+        let mut state = self.lock();
+        while state.complete < number && !state.ended {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                let mut tasks = state.tasks();
+                tasks.unknown.push(format!(
+                    "the look at all network namespaces takes longer than {} s",
+                    PATIENCE.as_secs()
+                ));
+                return tasks;
+            }
+            let waited = self.news.wait_timeout(state, left);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.tasks()
+    }
+
+    fn now(&self) -> Tasks {
+        self.lock().tasks()
+    }
+}
+
+impl State {
+    fn tasks(&self) -> Tasks {
+        let mut tasks = Tasks {
+            running: self.tasks.values().cloned().collect(),
+            unknown: self.troubles.clone(),
+        };
+        if self.ended {
+            let why = "the process that goes into tasks' namespaces has ended";
+            tasks.unknown.push(why.to_owned());
+        }
+        tasks
+    }
+}
+
+/// Gives up what only that process needs, for this process and all that it starts. Returns what an
+/// operator should know where that could not be done whole.
+pub fn give_up_powers() -> io::Result<Option<String>> {
+    let given_up = [
+        CAP_SYS_ADMIN,
+        CAP_SYS_PTRACE,
+        CAP_NET_BROADCAST,
+        CAP_SETPCAP,
+    ];
+    let narrowed = capabilities::keep_only(|capability| !given_up.contains(&capability))?;
+    Ok((!narrowed).then(|| {
+        "without CAP_SETPCAP the bounding set keeps CAP_SYS_ADMIN, CAP_SYS_PTRACE and \
+         CAP_NET_BROADCAST, which the programs that the daemon starts may get back"
+            .to_owned()
+    }))
+}
+
+/// Is that process: confines itself and serves the daemon at standard input, until the daemon is
+/// gone.
+pub fn serve() -> io::Result<()> {
+    confine::obey_parent()?;
+    capabilities::keep_only(|capability| POWERS.contains(&capability))?;
+    let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
+    confine::confine()?;
+    worker::run(&channel)
+}

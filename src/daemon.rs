@@ -8,7 +8,7 @@ mod signals;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
@@ -35,9 +35,6 @@ const SEAL: &str = "seal";
 
 /// How many reports of the sentinel may wait. One is a few hundred bytes.
 const REPORTS: usize = 1024;
-
-/// How long after a turn its own last use of iptables-legacy's lock may still be told.
-const OWN_USE: Duration = Duration::from_millis(100);
 
 /// What the daemon was started with.
 #[derive(Debug)]
@@ -91,7 +88,6 @@ pub async fn run(mut options: Options, inherited: &mut Inherited) -> io::Result<
         // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes
         // it tells of are still there.
         let may_repair = listener.may_repair(Instant::now());
-        listener.own_use = None;
         let mut turn = tokio::task::spawn_blocking(move || {
             let taken = guard.turn(cause, may_repair);
             (guard, taken)
@@ -104,12 +100,11 @@ pub async fn run(mut options: Options, inherited: &mut Inherited) -> io::Result<
                 Some(report) = of_tasks.recv() => listener.hear_of_tasks(report)?,
             }
         };
-        // What is told of iptables-legacy's lock until then may be the turn's own doing.
-        listener.own_use = Some(Instant::now() + OWN_USE);
         if taken {
             let (took, generation) = guard.last();
             let now = Instant::now();
-            listener.changes.turn_ended(now, took, generation);
+            let failed = !guard.settled();
+            listener.changes.turn_ended(now, took, generation, failed);
             if guard.again {
                 listener.changes.noticed(None, now);
             }
@@ -202,9 +197,6 @@ struct Listener {
     realtime: Option<Pid>,
     /// Until when the visible layer is left alone, since somebody fights over it.
     pause: Option<Instant>,
-    /// Until when a use of iptables-legacy's lock is taken for a turn's own; during a turn there is
-    /// no end to it.
-    own_use: Option<Instant>,
 }
 
 impl Listener {
@@ -215,7 +207,6 @@ impl Listener {
             witness: Witness::default(),
             realtime: None,
             pause: None,
-            own_use: None,
         }
     }
 
@@ -228,11 +219,7 @@ impl Listener {
                  repairs"
             )),
             Report::Changed(generation) => self.changes.noticed(Some(generation), now),
-            Report::LockUsed => {
-                if self.own_use.is_some_and(|until| until <= now) {
-                    self.changes.noticed(None, now);
-                }
-            }
+            Report::LockUsed => self.changes.lock_used(now),
             Report::Links => self.changes.noticed(None, now),
             Report::Displaced(displacement) => {
                 self.changes.noticed(None, now);

@@ -14,8 +14,7 @@ use crate::inputs::Inputs;
 use crate::os::cgroup;
 use crate::os::exec::LIMIT;
 use crate::os::facts::{Facts, host_view};
-use crate::os::iptables::Tool;
-use crate::os::legacy;
+use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
 use crate::os::nft::generation;
 use crate::os::nft::seal::Seal;
@@ -139,11 +138,16 @@ impl Guard {
     pub(super) fn interval(&self) -> Duration {
         let inputs = self.inputs.as_ref();
         let usual = inputs.map_or(RETRY, |inputs| inputs.settings.verify.interval);
-        if self.seen.is_some() {
+        if self.settled() {
             usual
         } else {
             usual.min(RETRY)
         }
+    }
+
+    /// Whether the last turn left nothing to be tried again.
+    pub(super) const fn settled(&self) -> bool {
+        self.seen.is_some()
     }
 
     /// How long the last turn took, and the generation of nf_tables that it read.
@@ -180,7 +184,7 @@ impl Guard {
         };
         let families = [Family::V4, Family::V6];
         generation().is_ok_and(|now| now == seen.generation)
-            && families.into_iter().all(|f| legacy::tables(f).is_empty())
+            && families.into_iter().all(|f| legacy_tables(f).is_empty())
             && self.look(seen.generation) == *seen
     }
 
@@ -371,8 +375,7 @@ impl Guard {
         };
         let read = match turn.generation.filter(|_| turn.in_place) {
             Some(generation) => self.read_back(target, turn.opened_input, generation, sealed),
-            None if turn.in_place => Orders::without_nftables(target, turn.opened_input, sealed)
-                .map(|orders| (orders, true)),
+            None if turn.in_place => Ok((Orders::without_nftables(target), true)),
             None => Ok((Orders::default(), true)),
         };
         match read {

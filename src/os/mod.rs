@@ -13,7 +13,6 @@ pub mod host_tasks;
 pub mod inherited;
 pub mod inotify;
 pub mod iptables;
-pub mod legacy;
 pub mod links;
 pub mod lock;
 pub mod memory;

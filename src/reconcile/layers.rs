@@ -8,7 +8,7 @@ use super::Target;
 use super::seal::SealReading;
 use crate::config::settings::Backend as BackendChoice;
 use crate::os::exec::side_by_side;
-use crate::os::iptables::{self, Backend, Tool};
+use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Inventory, generation};
 use crate::prove::ForeignChain;
 use crate::ruleset::{Family, Ruleset, Shown, Table};
@@ -105,19 +105,13 @@ impl Layers {
     }
 }
 
-/// Reads the tables of each tool. Where one takes iptables-legacy's lock, the other would wait for
-/// it, and some versions wait a second at a time; so then one after the other.
+/// Reads the tables of each tool.
 fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
     let read = |tool: &Tool| {
         let wanted = |table: &str| target.wants(tool.family, table);
         read_tables(tool, inventory, wanted)
     };
-    let mut tools = target.tools.iter();
-    if tools.all(|tool| tool.backend == Backend::Nft) {
-        side_by_side(&target.tools, read)
-    } else {
-        target.tools.iter().map(read).collect()
-    }
+    side_by_side(&target.tools, read)
 }
 
 /// Reads the tables that the kernel holds already (reading a legacy one would otherwise make it)
@@ -129,23 +123,12 @@ fn read_tables(
 ) -> (Ruleset, Vec<String>) {
     let mut ruleset = Ruleset::new(tool.family);
     let mut unread = Vec::new();
-    let mut busy = None;
     for name in TABLES {
         if !wanted(name) && !in_use(tool, inventory, name) {
             continue;
         }
-        let read = match &busy {
-            // Who holds the lock holds it for every table; one wait is enough.
-            Some(why) => Err(String::clone(why)),
-            None => tool.list(name).map_err(|error| {
-                let text = error.to_string();
-                if matches!(error, iptables::Error::Busy { .. }) {
-                    busy = Some(text.clone());
-                }
-                text
-            }),
-        };
-        let table = read.unwrap_or_else(|why| unreadable(&why));
+        let read = tool.list(name);
+        let table = read.unwrap_or_else(|error| unreadable(&error.to_string()));
         if let Shown::Unreadable(why) = &table.shown {
             unread.push(why.clone());
         }
@@ -160,7 +143,7 @@ fn read_tables(
 
 fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
     match (tool.backend, inventory) {
-        (Backend::Legacy, _) => tool.legacy_tables().iter().any(|name| name == table),
+        (Backend::Legacy, _) => legacy_tables(tool.family).iter().any(|name| name == table),
         (Backend::Nft, Ok(inventory)) => {
             inventory.tables.contains(&(tool.family, table.to_owned()))
         }
@@ -203,7 +186,7 @@ fn other_backend(tool: &Tool, inventory: &io::Result<Inventory>) -> Option<Rules
         Backend::Legacy => BackendChoice::Nft,
     };
     let names = match (choice, inventory) {
-        (BackendChoice::Legacy, _) => tool.legacy_tables(),
+        (BackendChoice::Legacy, _) => legacy_tables(tool.family),
         (_, Ok(inventory)) => {
             let own = inventory
                 .tables

@@ -11,7 +11,6 @@
 
 pub mod backoff;
 pub mod chains;
-pub mod legacy;
 pub mod orders;
 mod watcher;
 
@@ -37,7 +36,7 @@ pub enum Report {
     Changed(u32),
     /// Something of ours was displaced.
     Displaced(Box<Displacement>),
-    /// Somebody used iptables-legacy, to read or to write.
+    /// A program opened or closed the lock of iptables-legacy.
     LockUsed,
     /// Interfaces came or went that may carry containers.
     Links,

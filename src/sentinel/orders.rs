@@ -3,10 +3,8 @@
 use std::io;
 use std::time::Instant;
 
-use super::legacy::{LegacyChain, LegacyRule};
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
-use crate::os::iptables::{Backend, Tool};
-use crate::os::legacy::Tables;
+use crate::os::iptables::Backend;
 use crate::os::nft::seal::{OpenChain, open_chains};
 use crate::os::nft::{BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of};
 use crate::prove::Hook;
@@ -32,8 +30,8 @@ pub enum Order {
 pub struct Orders {
     /// The chains in nf_tables, those that keep packets out first.
     pub chains: Vec<Guarded>,
-    /// The chains of iptables-legacy.
-    pub legacy: Vec<LegacyChain>,
+    /// Whether iptables-legacy holds rules of the guard, so that uses of its lock matter.
+    pub legacy: bool,
     /// Where `route_localnet` stands at 1.
     pub route_localnet: Vec<String>,
     /// Bridges on which it is to be set when they appear.
@@ -80,15 +78,14 @@ impl Orders {
         sealed: impl Fn(Guarantee) -> bool,
     ) -> io::Result<Self> {
         let mut socket = Socket::open()?;
-        let mut orders = Self::sysctls_of(target);
+        let mut orders = Self::without_nftables(target);
         let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
         for open in open.ok_or(io::ErrorKind::Interrupted)? {
             let rules = first_of(&mut socket, &open.name)?.rules;
             orders.chains.extend(native(target, open, rules));
         }
-        orders.legacy = legacy_chains(target, open_input, &sealed)?;
         let opened = opened(open_input);
-        for (place, wanted) in chains(target, &opened, Backend::Nft) {
+        for (place, wanted) in chains(target, &opened) {
             let Some((kind, hook, priority)) = place.base_hook() else {
                 continue;
             };
@@ -164,21 +161,13 @@ impl Orders {
         }
     }
 
-    /// The same where this kernel has no nf_tables: what iptables-legacy keeps.
-    pub fn without_nftables(
-        target: &Target,
-        open_input: bool,
-        sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            legacy: legacy_chains(target, open_input, &sealed)?,
-            ..Self::sysctls_of(target)
-        })
-    }
-
-    fn sysctls_of(target: &Target) -> Self {
+    /// What is kept where this kernel has no nf_tables: the sysctls.
+    #[must_use]
+    pub fn without_nftables(target: &Target) -> Self {
         let wishes = target.wanted.sysctls.iter();
+        let mut tools = target.tools.iter();
         Self {
+            legacy: tools.any(|tool| tool.backend == Backend::Legacy),
             route_localnet: wishes.map(|wish| wish.interface.clone()).collect(),
             bridges: target.new_bridges.clone(),
             ..Self::default()
@@ -218,17 +207,16 @@ impl Place {
     }
 }
 
-/// The chains of a backend that hold wanted rules, FORWARD before the others.
+/// The chains of iptables-nft that hold wanted rules, FORWARD before the others.
 fn chains<'a>(
     target: &'a Target,
     open_input: &'a [WantedRule],
-    backend: Backend,
 ) -> Vec<(Place, Vec<&'a WantedRule>)> {
     let mut chains: Vec<(Place, Vec<&WantedRule>)> = Vec::new();
     let wanted = target.wanted.iptables.iter().chain(open_input);
     for wish in wanted.filter(|wish| {
         let tool = target.tool(wish.family);
-        tool.is_some_and(|tool| tool.backend == backend)
+        tool.is_some_and(|tool| tool.backend == Backend::Nft)
     }) {
         let place = Place {
             family: wish.family,
@@ -241,54 +229,6 @@ fn chains<'a>(
         }
     }
     chains
-}
-
-fn legacy_chains(
-    target: &Target,
-    open_input: bool,
-    sealed: &impl Fn(Guarantee) -> bool,
-) -> io::Result<Vec<LegacyChain>> {
-    let mut found = Vec::new();
-    for (place, wanted) in chains(target, &opened(open_input), Backend::Legacy) {
-        let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
-        if let Some((tool, (_, hook, _))) = target.tool(place.family).zip(place.base_hook()) {
-            found.push(legacy(tool, hook, &wanted, sealed)?);
-        }
-    }
-    Ok(found)
-}
-
-fn legacy(
-    tool: &Tool,
-    hook: Hook,
-    wanted: &[&WantedRule],
-    sealed: bool,
-) -> io::Result<LegacyChain> {
-    let changed = || io::Error::from(io::ErrorKind::Interrupted);
-    let first = wanted.first().ok_or_else(changed)?;
-    let held = Tables::open(tool.family)?.chain(first.table, hook, wanted.len())?;
-    let held = held
-        .filter(|held| held.len() == wanted.len())
-        .ok_or_else(changed)?;
-    let rule = |(wish, bytes): (&&WantedRule, Vec<u8>)| {
-        let tag = TAG_PREFIX.as_bytes();
-        let tagged = bytes.windows(tag.len()).any(|window| window == tag);
-        tagged.then(|| LegacyRule {
-            guarantee: wish.guarantee,
-            object: wish.object(),
-            spec: wish.spec.clone(),
-            bytes,
-        })
-    };
-    let rules: Option<Vec<LegacyRule>> = wanted.iter().zip(held).map(rule).collect();
-    Ok(LegacyChain {
-        tool: tool.clone(),
-        table: first.table,
-        chain: first.chain,
-        hook,
-        rules: rules.ok_or_else(changed)?,
-        sealed,
-    })
 }
 
 /// A chain of a native table that anybody may change; `None` for one that nothing is wanted in.

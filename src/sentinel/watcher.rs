@@ -1,12 +1,12 @@
 //! The thread: what it waits for, and what it does when it wakes up.
 
 use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::Backoff;
 use super::chains::{Found, Hand};
-use super::legacy::Legacy;
 use super::orders::{Order, Orders};
 use super::{Displacement, Report};
 use crate::os::inotify::Watches;
@@ -19,6 +19,9 @@ use crate::plan::{Drift, DriftKind};
 
 type Tell = Box<dyn Fn(Report) + Send>;
 
+/// The lock of every iptables-legacy since 1.8.0 (iptables(8), XTABLES_LOCKFILE).
+const LOCK: &str = "/run/xtables.lock";
+
 pub(super) struct Watcher {
     inbox: mpsc::Receiver<Order>,
     waker: Waker,
@@ -30,7 +33,7 @@ pub(super) struct Watcher {
     sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
-    legacy: Legacy,
+    lock: Watches,
     fights: Backoff<ChainName>,
     /// Until when the slow side changes what is kept.
     held: Option<Instant>,
@@ -45,11 +48,11 @@ impl Watcher {
         let waiter = Waiter::new()?;
         let links = Links::open()?;
         let sysctls = Watches::new()?;
-        let legacy = Legacy::new()?;
+        let lock = Watches::new()?;
         waiter.add(&waker)?;
         waiter.add(&links)?;
         waiter.add(&sysctls)?;
-        waiter.add(&legacy)?;
+        waiter.add(&lock)?;
         let mut watcher = Self {
             inbox,
             waker,
@@ -60,7 +63,7 @@ impl Watcher {
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
-            legacy,
+            lock,
             fights: Backoff::default(),
             held: None,
             due: None,
@@ -97,7 +100,7 @@ impl Watcher {
             }
             self.look_at_links(noticed);
             self.look_at_sysctls(noticed);
-            self.look_at_legacy(noticed, look);
+            self.look_at_lock();
             if let Some(commit) = commits.last() {
                 (self.tell)(Report::Changed(commit.generation));
             }
@@ -108,8 +111,7 @@ impl Watcher {
     fn limit(&mut self) -> Option<Duration> {
         let now = Instant::now();
         self.due = self.held.into_iter().chain(self.fights.next(now)).min();
-        let next = self.due.into_iter().chain(self.legacy.next()).min()?;
-        Some(next.saturating_duration_since(now))
+        Some(self.due?.saturating_duration_since(now))
     }
 
     /// Whether to look at everything, and whether to leave.
@@ -123,11 +125,13 @@ impl Watcher {
                 Order::Keep(orders) => {
                     self.held = None;
                     self.take_on(*orders);
+                    self.watch_lock();
                     look = true;
                 }
                 Order::Hold(until) => self.held = Some(until),
                 Order::Resume => {
                     self.held = None;
+                    self.watch_lock();
                     look = true;
                 }
                 Order::Leave => return (false, true),
@@ -136,8 +140,7 @@ impl Watcher {
         (look, false)
     }
 
-    fn take_on(&mut self, mut orders: Orders) {
-        self.legacy.take_on(std::mem::take(&mut orders.legacy));
+    fn take_on(&mut self, orders: Orders) {
         self.orders = orders;
         self.open.clear();
         for interface in self.orders.route_localnet.clone() {
@@ -163,6 +166,21 @@ impl Watcher {
             // The interface went away meanwhile.
             Err(error) if error.is_not_found() => {}
             Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// Watching the lock again is harmless, and needed where another file has taken its place.
+    fn watch_lock(&mut self) {
+        if !self.orders.legacy {
+            return;
+        }
+        match self.lock.used(Path::new(LOCK)) {
+            // iptables-legacy has not run since the boot, also not for the guard.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.trouble(format!(
+                "watch {LOCK}: {error}; changes by iptables-legacy are noticed at the next verification"
+            )),
+            Ok(()) => {}
         }
     }
 
@@ -333,19 +351,16 @@ impl Watcher {
         }
     }
 
-    fn look_at_legacy(&mut self, noticed: Instant, look: bool) {
-        let touched = self.legacy.lock_was_used();
-        if touched {
-            (self.tell)(Report::LockUsed);
-        }
-        if self.held.is_some() {
-            return;
-        }
-        for displacement in self.legacy.look(noticed, touched, look) {
-            (self.tell)(Report::Displaced(Box::new(displacement)));
-        }
-        for trouble in self.legacy.troubles() {
-            self.trouble(trouble);
+    /// iptables-legacy reports no change; each of its programs that may make one opens and closes the
+    /// lock.
+    fn look_at_lock(&mut self) {
+        match self.lock.drain() {
+            Ok(false) => {}
+            Ok(true) => (self.tell)(Report::LockUsed),
+            Err(error) => self.trouble(format!(
+                "read inotify events of {LOCK}: {error}; changes by iptables-legacy are noticed at the \
+                 next verification"
+            )),
         }
     }
 

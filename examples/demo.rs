@@ -20,7 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::Lab;
-use lab::cgroup::{TaskSlice, asks, bash};
+use lab::cgroup::{TaskSlice, asks, bash, unify};
 use lab::daemon::Daemon;
 use lab::http::Request;
 use lab::imds::{CREDENTIALS_ID, IMDS, ROLE as ROLE_NAME, ROLES_PATH};
@@ -170,6 +170,7 @@ fn host_task(screen: &Screen, lab: &Lab, daemon: &Daemon) {
             return;
         }
     };
+    unify(&lab.host);
     let ask = |asked_for: &str| {
         let (task, agent) = (
             slice.run(&lab.host, &asks(IMDS)),

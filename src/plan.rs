@@ -13,7 +13,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::guarantee::{CLASS, Guarantee, Rules, WantedRule, untagged};
+use crate::guarantee::{Guarantee, Rules, WantedRule, untagged};
 use crate::ruleset::{Chain, Family, Policy, Rule, Ruleset, Shown, parse_rule};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
@@ -28,8 +28,6 @@ pub struct Snapshot {
     pub route_localnet: BTreeMap<String, SysctlValue>,
     /// What to put back into the sysctls that the guard changed, by interface.
     pub previous: BTreeMap<String, String>,
-    /// The cgroups of tasks that have no class, though tasks are to be known by theirs.
-    pub classless: Vec<String>,
 }
 
 /// A difference between what should be there and what is.
@@ -51,14 +49,6 @@ impl Drift {
             guarantee: Guarantee::TaskCredentials,
             kind,
             object: format!("net.ipv4.conf.{interface}.route_localnet={value}"),
-        }
-    }
-
-    fn class(cgroup: &str) -> Self {
-        Self {
-            guarantee: Guarantee::HostImdsBlock,
-            kind: DriftKind::Missing,
-            object: format!("the class of cgroup {cgroup}"),
         }
     }
 }
@@ -109,28 +99,24 @@ pub enum Step {
         /// Whether this puts back what stood there before the guard.
         undo: bool,
     },
-    /// Give these cgroups the class of tasks ([`CLASS`]).
-    Classify(Vec<String>),
 }
 
 impl Step {
-    /// The family that the step is about; `route_localnet` is IPv4's, and so, for its order, is what is
-    /// no family's.
+    /// The family that the step is about; `route_localnet` is IPv4's.
     #[must_use]
     pub const fn family(&self) -> Family {
         match self {
             Self::Restore { family, .. } => *family,
-            Self::RouteLocalnet { .. } | Self::Classify(_) => Family::V4,
+            Self::RouteLocalnet { .. } => Family::V4,
         }
     }
 
-    /// What it changes: the table's name, `route_localnet`, or `net_cls`.
+    /// What it changes: the table's name, or `route_localnet`.
     #[must_use]
     pub fn object(&self) -> &str {
         match self {
             Self::Restore { table, .. } => table,
             Self::RouteLocalnet { .. } => "route_localnet",
-            Self::Classify(_) => "net_cls",
         }
     }
 }
@@ -143,13 +129,6 @@ impl fmt::Display for Step {
                 interface, value, ..
             } => {
                 write!(f, "set net.ipv4.conf.{interface}.route_localnet={value}")
-            }
-            Self::Classify(cgroups) => {
-                write!(
-                    f,
-                    "give {} cgroups of tasks the class {CLASS:#x}",
-                    cgroups.len()
-                )
             }
         }
     }
@@ -195,12 +174,10 @@ pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
         }
     }
     let (set, undo) = sysctls(wanted, actual, &mut drifts);
-    let mut steps = in_order(wanted, restores, set, undo);
-    if !actual.classless.is_empty() {
-        drifts.extend(actual.classless.iter().map(|cgroup| Drift::class(cgroup)));
-        steps.push(Step::Classify(actual.classless.clone()));
+    Plan {
+        drifts,
+        steps: in_order(wanted, restores, set, undo),
     }
-    Plan { drifts, steps }
 }
 
 fn in_order(wanted: &Rules, mut restores: Vec<Step>, set: Vec<Step>, undo: Vec<Step>) -> Vec<Step> {

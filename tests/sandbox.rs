@@ -9,7 +9,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::Lab;
-use lab::cgroup::TaskSlice;
+use lab::cgroup::{TaskSlice, unify};
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
 use lab::task::Plan;
@@ -44,6 +44,7 @@ fn the_units_capabilities_are_enough() {
     for backend in Backend::ALL {
         let lab = Lab::new();
         lab.tamper(backend).make_default().unwrap();
+        unify(&lab.host);
         let slice = TaskSlice::new();
         lab.write(
             "config.toml",

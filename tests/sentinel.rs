@@ -158,33 +158,40 @@ fn a_bridge_is_covered_from_the_moment_it_appears() {
 }
 
 #[test]
-fn legacy_rules_come_back_too() {
-    let lab = Lab::new();
-    lab.write(
-        "config.toml",
-        format!("{UNSEALED}[iptables]\nbackend = \"legacy\"\n"),
-    );
-    let daemon = lab.start_daemon(BOTH);
-    daemon.wait_for_log("imds-block is held", SOON);
-    let before = rules(&lab.tamper(Backend::Legacy).save());
-    for command in [
-        "iptables-legacy -F",
-        "iptables-legacy -t nat -F",
-        "iptables-legacy -I FORWARD -j ACCEPT; iptables-legacy -D FORWARD 3",
-        "iptables-legacy -D FORWARD -j ACCEPT || true",
-    ] {
-        lab.host.sh(command);
-        eventually(SOON, command, || {
-            let now = rules(&lab.tamper(Backend::Legacy).save());
-            let ours: Vec<&String> = now
-                .iter()
-                .filter(|rule| rule.contains("ecs-netguard"))
-                .collect();
-            ours == before.iter().collect::<Vec<_>>()
-                && now.iter().position(|rule| rule.starts_with("-A FORWARD"))
-                    == now.iter().position(|rule| rule.contains("imds-block"))
-        });
-        assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+fn legacy_rules_come_back_and_the_seal_holds_until_then() {
+    for more in [UNSEALED, ""] {
+        let lab = Lab::new();
+        lab.write(
+            "config.toml",
+            format!("{more}[iptables]\nbackend = \"legacy\"\n"),
+        );
+        let daemon = lab.start_daemon(BOTH);
+        daemon.wait_for_log("imds-block is held", SOON);
+        let before = rules(&lab.tamper(Backend::Legacy).save());
+        lab.counter().reset();
+        for command in [
+            "iptables-legacy -w -F",
+            "iptables-legacy -w -t nat -F",
+            "iptables-legacy -w -I FORWARD -j ACCEPT; iptables-legacy -w -D FORWARD 3",
+            "iptables-legacy -w -D FORWARD -j ACCEPT || true",
+        ] {
+            lab.host.sh(command);
+            if more.is_empty() {
+                assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+            }
+            eventually(SOON, command, || {
+                let now = rules(&lab.tamper(Backend::Legacy).save());
+                let ours: Vec<&String> = now
+                    .iter()
+                    .filter(|rule| rule.contains("ecs-netguard"))
+                    .collect();
+                ours == before.iter().collect::<Vec<_>>()
+                    && now.iter().position(|rule| rule.starts_with("-A FORWARD"))
+                        == now.iter().position(|rule| rule.contains("imds-block"))
+            });
+            assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+        }
+        assert_eq!(lab.counter().arrived().total(), 0, "{more}");
     }
 }
 
@@ -197,8 +204,6 @@ fn what_leaves_the_legacy_rules_in_place_is_looked_at_too() {
     );
     let daemon = lab.start_daemon(BOTH);
     daemon.wait_for_log("task-credentials is held", SOON);
-    // Longer than the time after a turn in which its own use of the lock may still be told.
-    std::thread::sleep(Duration::from_millis(500));
     lab.tamper(Backend::Legacy)
         .iptables("-A INPUT -p tcp --dport 51679 -j DROP");
     daemon.wait_for_log("task-credentials is NOT held", SOON);

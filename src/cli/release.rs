@@ -6,10 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::{Common, Exit, need_net_admin, print_json};
-use crate::guarantee::CLASS;
 use crate::os::lock::Lock;
 use crate::os::nft::{Socket, seal};
-use crate::os::{cgroup, net_cls};
 use crate::posture::Posture;
 use crate::reconcile::{self, Hands, Target, Turn};
 use crate::state::{self, Store};
@@ -57,7 +55,6 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             reconcile::apply(target, &Posture::default(), &mut store, hands)
         })
         .collect();
-    let (classes, unclassified) = remove_classes();
     // Who leaves asks for nothing any more.
     store.state.asked = None;
     let (forgotten, unforgotten) = if arguments.image {
@@ -78,7 +75,6 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
                     .map(|table| format!("nftables table inet {table}")),
             )
             .chain(pass.released)
-            .chain(classes)
             .collect(),
         forgotten,
         kept: store
@@ -90,7 +86,6 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         failures: warning
             .into_iter()
             .chain(unsealed)
-            .chain(unclassified)
             .chain(pass.tasks.unknown)
             .chain(unforgotten)
             .chain(
@@ -136,21 +131,6 @@ fn remove_seal() -> (Vec<&'static str>, Option<String>) {
             operation: "read", ..
         }) => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
-    }
-}
-
-/// Takes the class of tasks from cgroups of version 1: from which, and what keeps it there.
-fn remove_classes() -> (Vec<String>, Option<String>) {
-    let taken = cgroup::class_root()
-        .map_or_else(|| Ok(Vec::new()), |root| net_cls::take_back(&root, CLASS));
-    match taken {
-        Ok(cgroups) => {
-            let lines = cgroups
-                .iter()
-                .map(|cgroup| format!("the class of {}", cgroup.display()));
-            (lines.collect(), None)
-        }
-        Err(why) => (Vec::new(), Some(why)),
     }
 }
 

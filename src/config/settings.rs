@@ -26,7 +26,7 @@ use values::{interval, optional_path};
 pub const DEFAULT_SETTINGS: &str = "/etc/ecs-netguard/config.toml";
 
 /// The ECS agent's own cgroup for tasks, of version 2 (agent/taskresource/cgroup/control).
-pub const TASK_SLICE: &str = "ecstasks.slice";
+const TASK_SLICE: &str = "ecstasks.slice";
 
 /// The quickest the safety net may look; quicker would only cost CPU, since changes are noticed as they happen.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,8 +82,7 @@ pub struct Imds {
     pub awsvpc: Awsvpc,
     /// Whether tasks on the host's own network are kept away too.
     pub host_tasks: bool,
-    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy; where cgroups
-    /// are of version 1, of net_cls, and there [`TASK_SLICE`] stands for the ECS agent's `ecs`.
+    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy.
     pub host_tasks_cgroup: String,
 }
 

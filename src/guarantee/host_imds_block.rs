@@ -8,9 +8,6 @@
 //! its path had when the rule was made: once the cgroup is deleted, and made again under the same
 //! name, the rule matches nobody and looks as before. So the tag of the visible rule notes the number,
 //! and a rule with another one is not the rule that is wanted.
-//!
-//! Where cgroups are of version 1 a rule can ask for the class (net_cls) alone that a cgroup's sockets
-//! bear, which the guard gives to the tasks' cgroup and all below it.
 
 use std::fmt;
 
@@ -20,10 +17,6 @@ use super::{
 use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
 use crate::ruleset::Net;
 
-/// The class of the tasks' sockets where cgroups are of version 1, as tc writes it `ec5:1694`. Any
-/// number would do that nobody else uses.
-pub const CLASS: u32 = 0x0ec5_1694;
-
 /// A cgroup that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
@@ -31,20 +24,15 @@ pub struct Cgroup {
     pub path: String,
     /// The kernel's number for it.
     pub id: u64,
-    /// The class of its sockets, by which they are known where it is of version 1.
-    pub class: Option<u32>,
 }
 
 impl Cgroup {
     /// The match on its processes' sockets in iptables' words, and what is to be noted of the rule.
     pub(super) fn spec(&self) -> (String, String) {
-        match self.class {
-            Some(class) => (format!("-m cgroup --cgroup {class}"), String::new()),
-            None => (
-                format!("-m cgroup --path {}", self.path),
-                format!(" (cgroup {})", self.id),
-            ),
-        }
+        (
+            format!("-m cgroup --path {}", self.path),
+            format!(" (cgroup {})", self.id),
+        )
     }
 
     /// How far below the root it is: 1 for the root's children.
@@ -84,24 +72,13 @@ impl TaskCgroup {
         }
     }
 
-    /// Its path with its number, or with none where it is not there; `None` where that is not known, or
-    /// nobody goes by it.
+    /// Its path with its number, or with none where it is not there; `None` where that is not known.
     #[must_use]
     pub fn known(&self) -> Option<(String, Option<u64>)> {
         match self {
-            Self::Present(Cgroup { class: Some(_), .. }) => None,
-            Self::Present(Cgroup { path, id, .. }) => Some((path.clone(), Some(*id))),
+            Self::Present(Cgroup { path, id }) => Some((path.clone(), Some(*id))),
             Self::Absent { path } => Some((path.clone(), None)),
             Self::Useless { .. } => None,
-        }
-    }
-
-    /// Its path and the class by which its sockets are known, where that is so.
-    #[must_use]
-    pub fn class(&self) -> Option<(&str, u32)> {
-        match self {
-            Self::Present(Cgroup { path, class, .. }) => Some((path, (*class)?)),
-            Self::Absent { .. } | Self::Useless { .. } => None,
         }
     }
 
@@ -198,7 +175,6 @@ mod tests {
         TaskCgroup::Present(Cgroup {
             path: "ecstasks.slice".to_owned(),
             id,
-            class: None,
         })
     }
 
@@ -234,20 +210,6 @@ mod tests {
     }
 
     #[test]
-    fn of_version_1_a_rule_asks_for_the_class() {
-        let ecs = TaskCgroup::Present(Cgroup {
-            path: "ecs".to_owned(),
-            id: 7,
-            class: Some(CLASS),
-        });
-        assert_eq!((ecs.class(), ecs.known()), (Some(("ecs", CLASS)), None));
-        let rules = rules(&scope(Some(ecs)));
-        let spec = "-d 169.254.169.254/32 -m cgroup --cgroup 247797396 -m comment \
-                    --comment \"ecs-netguard: host-imds-block\" -j DROP";
-        assert_eq!(rules.iptables[0].spec, spec);
-    }
-
-    #[test]
     fn without_a_cgroup_there_is_nothing_to_stop() {
         let path = "ecstasks.slice".to_owned();
         let why = "of version 1".to_owned();
@@ -266,12 +228,7 @@ mod tests {
     fn levels_are_counted_from_the_root() {
         let level = |path: &str| {
             let path = path.to_owned();
-            Cgroup {
-                path,
-                id: 1,
-                class: None,
-            }
-            .level()
+            Cgroup { path, id: 1 }.level()
         };
         assert_eq!((level("a.slice"), level("a/b/c")), (1, 3));
     }

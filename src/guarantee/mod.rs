@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::host_imds_block::{CLASS, Cgroup, TaskCgroup};
+pub use self::host_imds_block::{Cgroup, TaskCgroup};
 pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};

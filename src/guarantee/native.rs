@@ -131,15 +131,9 @@ impl fmt::Display for NativeRule {
             Some(IfacePattern::Prefix(prefix)) => write!(f, "iifname \"{prefix}*\" ")?,
             None => {}
         }
-        match &self.cgroup {
-            Some(Cgroup {
-                class: Some(class), ..
-            }) => write!(f, "meta cgroup {class} ")?,
-            Some(cgroup) => {
-                let (level, path) = (cgroup.level(), &cgroup.path);
-                write!(f, "socket cgroupv2 level {level} \"{path}\" ")?;
-            }
-            None => {}
+        if let Some(cgroup) = &self.cgroup {
+            let (level, path) = (cgroup.level(), &cgroup.path);
+            write!(f, "socket cgroupv2 level {level} \"{path}\" ")?;
         }
         let family = match self.family {
             Family::V4 => "ip",
@@ -212,7 +206,6 @@ mod tests {
         drop.cgroup = Some(Cgroup {
             path: "a.slice/b".to_owned(),
             id: 4711,
-            class: None,
         });
         assert_eq!(
             drop.to_string(),
@@ -223,13 +216,6 @@ mod tests {
             "-d 169.254.169.254 -m cgroup --path a.slice/b \
              -m comment --comment \"the seal: imds-block (cgroup 4711)\" -j DROP"
         );
-        drop.cgroup = Some(Cgroup {
-            path: "ecs".to_owned(),
-            id: 7,
-            class: Some(4711),
-        });
-        let words = "meta cgroup 4711 ip daddr 169.254.169.254 drop";
-        assert_eq!(drop.to_string(), words);
     }
 
     #[test]

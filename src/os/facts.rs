@@ -1,11 +1,11 @@
 //! What the host is: IPv6, interfaces, bridges, Docker's default bridge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
 use super::host_tasks::{self, HostTask};
-use super::{cgroup, net_cls, sysctl};
+use super::{cgroup, sysctl};
 use crate::config::settings::Settings;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
@@ -24,8 +24,6 @@ pub struct Facts {
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.
     pub host_tasks: Vec<HostTask>,
-    /// Tasks that no class tells apart, though the others are known by theirs.
-    pub strays: BTreeSet<String>,
     /// What of this could not be read, ready for a person.
     pub problems: Vec<String>,
 }
@@ -45,9 +43,6 @@ impl Facts {
             host_tasks: task_cgroup
                 .as_ref()
                 .map_or_else(Vec::new, host_tasks::below),
-            strays: task_cgroup
-                .as_ref()
-                .map_or_else(BTreeSet::new, cgroup::strays),
             task_cgroup,
             problems,
         }
@@ -96,13 +91,6 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
         Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
     }
-    let class = task_cgroup.and_then(TaskCgroup::class);
-    let classes = class.map_or_else(BTreeMap::new, |(path, _)| {
-        classes_below(path).unwrap_or_else(|why| {
-            problems.push(why);
-            BTreeMap::new()
-        })
-    });
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
@@ -111,29 +99,8 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .and_then(TaskCgroup::known)
             .into_iter()
             .collect(),
-        classes,
     };
     (view, problems)
-}
-
-/// The classes of a cgroup and of all below it, by their paths.
-fn classes_below(path: &str) -> Result<BTreeMap<String, u32>, String> {
-    let Some(directory) = cgroup::directory(path) else {
-        return Ok(BTreeMap::new());
-    };
-    let found = net_cls::classes(&directory).map_err(|error| {
-        let directory = directory.display();
-        format!("read the classes of cgroups below {directory}: {error}")
-    })?;
-    let named = found.into_iter().map(|(below, class)| {
-        let below = below.strip_prefix(&directory).unwrap_or(&below);
-        let whole = Path::new(path).join(below);
-        (
-            whole.to_string_lossy().trim_end_matches('/').to_owned(),
-            class,
-        )
-    });
-    Ok(named.collect())
 }
 
 /// The interfaces that are bridges (those with a `bridge` directory in sysfs), with the networks of

@@ -16,7 +16,6 @@ pub mod iptables;
 pub mod links;
 pub mod lock;
 pub mod memory;
-pub mod net_cls;
 mod netlink;
 pub mod netns;
 pub mod netns_events;

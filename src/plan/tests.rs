@@ -195,11 +195,7 @@ fn what_the_steps_leave_needs_no_steps() {
 fn a_rule_for_an_earlier_cgroup_is_replaced() {
     let of = |id| {
         let path = "ecstasks.slice".to_owned();
-        let cgroup = crate::guarantee::Cgroup {
-            path,
-            id,
-            class: None,
-        };
+        let cgroup = crate::guarantee::Cgroup { path, id };
         let scope = Scope {
             host_tasks: Some(crate::guarantee::TaskCgroup::Present(cgroup)),
             ..scope()
@@ -217,19 +213,4 @@ fn a_rule_for_an_earlier_cgroup_is_replaced() {
         steps.contains("(cgroup 7)") && steps.contains("(cgroup 8)"),
         "{steps}"
     );
-}
-
-#[test]
-fn cgroups_of_tasks_without_a_class_get_it_after_the_rules() {
-    let mut snapshot = host("", "", "0");
-    snapshot.classless = vec!["ecs".to_owned(), "ecs/0f".to_owned()];
-    let plan = plan(&wanted(&BLOCK), &snapshot);
-    assert_eq!(
-        plan.drifts.last().unwrap().object,
-        "the class of cgroup ecs/0f"
-    );
-    let last = plan.steps.last().unwrap();
-    assert_eq!(last, &Step::Classify(snapshot.classless));
-    let words = "give 2 cgroups of tasks the class 0xec51694";
-    assert_eq!((last.to_string().as_str(), plan.steps.len()), (words, 2));
 }

@@ -84,7 +84,7 @@ impl<'r> Engine<'r> {
                 Match::Either(Chance::Both, text) => either = either.or(Some(text.as_str())),
                 // One of the answers may never come.
                 Match::Either(_, text) => unknown = unknown.or(Some(text.into())),
-                Match::Cgroup(_) | Match::Class(_) => match self.sender(rule, m) {
+                Match::Cgroup(test) => match self.membership(rule, test) {
                     Membership::Member => {}
                     Membership::Stranger => return nothing(Some(m), false),
                     Membership::Dead => return nothing(Some(m), true),
@@ -112,9 +112,7 @@ impl<'r> Engine<'r> {
             let answered = match m {
                 Match::Unknown(_) => self.ask(Answer::Unknown),
                 Match::Either(chance, _) => self.chance(*chance),
-                Match::Cgroup(_) | Match::Class(_)
-                    if self.sender(rule, m) == Membership::Unknown =>
-                {
+                Match::Cgroup(test) if self.membership(rule, test) == Membership::Unknown => {
                     self.ask(Answer::Unknown)
                 }
                 _ => continue,
@@ -132,23 +130,10 @@ impl<'r> Engine<'r> {
         }
     }
 
-    /// What a match on who sent the packets says.
-    fn sender(&self, rule: &Rule, m: &Match) -> Membership {
-        match m {
-            Match::Cgroup(test) => self.membership(rule, test),
-            Match::Class(test) => self.bearing(test),
-            _ => Membership::Unknown,
-        }
-    }
-
     fn none_meet(&mut self, m: &Match, set: Set) -> bool {
         let open = matches!(
             m,
-            Match::Unknown(_)
-                | Match::Either(..)
-                | Match::Comment(_)
-                | Match::Cgroup(_)
-                | Match::Class(_)
+            Match::Unknown(_) | Match::Either(..) | Match::Comment(_) | Match::Cgroup(_)
         );
         !open && {
             let meets = self.meets(m);
@@ -288,11 +273,9 @@ impl<'r> Engine<'r> {
             Match::Uid(test) => self.ids(layout.uid, test),
             Match::Gid(test) => self.ids(layout.gid, test),
             // Not a set of packets: who sent them is the same for all of a class.
-            Match::Cgroup(_)
-            | Match::Class(_)
-            | Match::Either(..)
-            | Match::Comment(_)
-            | Match::Unknown(_) => Set::ALL,
+            Match::Cgroup(_) | Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => {
+                Set::ALL
+            }
         }
     }
 

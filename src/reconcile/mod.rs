@@ -25,10 +25,10 @@ pub(crate) use self::seal::{HOST_TASKS, keep as seal_at_once};
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
-use crate::guarantee::{CLASS, Guarantee};
+use crate::guarantee::Guarantee;
 use crate::os::iptables::{self, Tool};
 use crate::os::nft::seal::Seal;
-use crate::os::{cgroup, net_cls, sysctl};
+use crate::os::sysctl;
 use crate::plan::{Drift, Step};
 use crate::posture::Posture;
 use crate::prove::HostView;
@@ -304,11 +304,6 @@ impl Changes {
                     failure(error.to_string(), matches!(error, Busy { .. } | Run { .. }))
                 })
             }
-            Step::Classify(cgroups) => cgroups
-                .iter()
-                .filter_map(|cgroup| cgroup::directory(cgroup))
-                .try_for_each(|cgroup| net_cls::give(&cgroup, CLASS))
-                .map_err(|error| failure(error, true)),
             Step::RouteLocalnet {
                 interface,
                 value,

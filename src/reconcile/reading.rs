@@ -6,7 +6,7 @@ use super::dead::dead;
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
 use super::{SealReport, Target};
-use crate::guarantee::{CLASS, Guarantee, TaskCgroup, task_credentials};
+use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
 use crate::os::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
 use crate::prove::{HostView, Verdict};
@@ -27,11 +27,8 @@ impl Reading {
         let layers = Layers::read(target);
         let (mut host, mut unread) = facts::host_view(target.facts.task_cgroup.as_ref());
         host.foreign.clone_from(&layers.foreign);
-        // One that somebody else gave a class of theirs keeps it.
-        let without = host.classes.iter().filter(|(_, class)| **class == 0);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
-            classless: without.map(|(cgroup, _)| cgroup.clone()).collect(),
             ..Snapshot::default()
         };
         if target.sysctls {
@@ -74,26 +71,16 @@ impl Reading {
         proofs
     }
 
-    /// What is to be said of rules for a cgroup that is no more, and of cgroups that bear another class
-    /// than that of tasks.
+    /// What is to be said of rules for a cgroup that is no more.
     pub(super) fn beside(&self, target: &Target) -> Vec<String> {
         let known = target
             .facts
             .task_cgroup
             .as_ref()
             .and_then(TaskCgroup::known);
-        let mut lines = known.map_or_else(Vec::new, |(path, now)| {
+        known.map_or_else(Vec::new, |(path, now)| {
             dead(self.snapshot.rulesets.values(), &path, now)
-        });
-        let others = self.host.classes.iter();
-        let others = others.filter(|(_, class)| ![0, CLASS].contains(*class));
-        lines.extend(others.map(|(cgroup, class)| {
-            format!(
-                "somebody gave cgroup {cgroup} the class {class:#x}, which the guard leaves alone: by it \
-                 nobody can tell that these are tasks; write 0 into its net_cls.classid"
-            )
-        }));
-        lines
+        })
     }
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.

@@ -68,9 +68,8 @@ impl Target {
         if posture.requires(Guarantee::HostImdsBlock) {
             let note = facts.task_cgroup.as_ref().and_then(TaskCgroup::note);
             target.notes.extend(note);
-            target.undecidable.extend(strays(&facts));
         }
-        target.spare_legacy(facts.task_cgroup.as_ref());
+        target.spare_legacy();
         Self { facts, ..target }
     }
 
@@ -79,10 +78,8 @@ impl Target {
     /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup anew:
     /// once that is gone nobody, Docker included, can change anything in the table any more (EINVAL)
     /// before the rule is out.
-    fn spare_legacy(&mut self, task_cgroup: Option<&TaskCgroup>) {
-        // A class never dies.
-        let by_class = task_cgroup.and_then(TaskCgroup::class);
-        if !self.sealed || by_class.is_some() || generation().is_err() {
+    fn spare_legacy(&mut self) {
+        if !self.sealed || generation().is_err() {
             return;
         }
         let mut rules = std::mem::take(&mut self.wanted.iptables);
@@ -210,18 +207,6 @@ fn undecidable(posture: &Posture, scope: &Scope) -> Option<Proof> {
     let why = asked.impossible.as_ref().or(useless)?;
     let claim = cgroup.to_string();
     Some(Proof::undecided(asked.guarantee, claim, why.clone()))
-}
-
-/// The claim about tasks that no class tells apart.
-fn strays(facts: &Facts) -> Option<Proof> {
-    let cgroup = facts.task_cgroup.as_ref()?;
-    let names: Vec<&str> = facts.strays.iter().map(String::as_str).collect();
-    let why = format!(
-        "in no cgroup of net_cls, by which alone they could be stopped, but of another controller: {}; \
-         start them again while net_cls is mounted",
-        names.join(", ")
-    );
-    (!names.is_empty()).then(|| Proof::undecided(Guarantee::HostImdsBlock, cgroup.to_string(), why))
 }
 
 /// The bridges that may carry containers and that nobody told the guard to cover.

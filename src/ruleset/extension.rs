@@ -108,7 +108,7 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         "mark" | "connmark" => &[("--mark", 1)],
         "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
         "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
-        "cgroup" => &[("--path", 1), ("--cgroup", 1)],
+        "cgroup" => &[("--path", 1)],
         "owner" => &[("--uid-owner", 1), ("--gid-owner", 1)],
         "limit" => &[("--limit", 1), ("--limit-burst", 1)],
         "hashlimit" => &[
@@ -249,10 +249,6 @@ fn ports(_: Family, option: &Opt<'_>) -> Option<Match> {
 
 /// The kernel passes over empty names in a path (kernfs_walk_ns() in fs/kernfs/dir.c).
 fn cgroup(_: Family, option: &Opt<'_>) -> Option<Match> {
-    if option.name == "--cgroup" {
-        let class = option.operand()?.parse().ok()?;
-        return Some(Match::Class(option.test(class)));
-    }
     let names = option.operand()?.split('/');
     let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     Some(Match::Cgroup(option.test(names.join("/"))))

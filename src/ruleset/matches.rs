@@ -172,9 +172,6 @@ pub enum Match {
     /// a `/` at either end. The kernel looked the path up when the rule was made, and keeps to that
     /// cgroup also after it was deleted, and another made under its name.
     Cgroup(Test<String>),
-    /// `-m cgroup --cgroup`: the class that the controller net_cls gives to the sockets of a cgroup of
-    /// version 1.
-    Class(Test<u32>),
     /// A match understood, but whose answer no ruleset can tell; with its text.
     Either(Chance, String),
     /// `-m comment`.

@@ -21,8 +21,6 @@ const VERDICT: u32 = 0;
 const IIFNAME: u32 = 6;
 const NFPROTO: u32 = 15;
 const L4PROTO: u32 = 16;
-/// The class of the packet's socket, by its cgroup of version 1.
-const CGROUP: u32 = 23;
 
 /// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
 const NETWORK: u32 = 1;
@@ -62,12 +60,8 @@ pub(super) fn encode(rule: &NativeRule, packets: u64) -> Attributes {
         }
     };
     if let Some(cgroup) = &rule.cgroup {
-        // Numbers in the host's own order (nft_sock_get_eval_cgroupv2() in net/netfilter/nft_socket.c,
-        // nft_meta_get_eval_cgroup() in nft_meta.c).
-        list = match cgroup.class {
-            Some(class) => list.meta(CGROUP).equals(&class.to_ne_bytes()),
-            None => list.cgroup(cgroup.level()).equals(&cgroup.id.to_ne_bytes()),
-        };
+        // A number in the host's own order (nft_sock_get_eval_cgroupv2() in net/netfilter/nft_socket.c).
+        list = list.cgroup(cgroup.level()).equals(&cgroup.id.to_ne_bytes());
     }
     if let Some(port) = rule.tcp_port {
         list = list.meta(L4PROTO).equals(&[protocol::TCP]);

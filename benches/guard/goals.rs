@@ -73,11 +73,6 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
             at_most(report.row("window", off, PACKETS), 20.0),
         ),
         goal(
-            "legacy, seal off: tamper to closed",
-            "p50 ≤ 3 ms",
-            at_most(report.row("window-legacy", off, WINDOW), 3e-3),
-        ),
-        goal(
             "one verification beside 50,000 rules",
             "≤ 150 µs, ≥ 1,000 × cheaper than iptables-save",
             verification(report),

@@ -21,7 +21,7 @@ use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::config::ecs::EcsPaths;
-use crate::config::settings::Backend as BackendChoice;
+use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::os::inherited::Inherited;
 use crate::os::nft::seal::Lacking;
@@ -57,7 +57,7 @@ struct Common {
         global = true,
         value_name = "FILE",
         env = "ECS_NETGUARD_CONFIG",
-        default_value = "/etc/ecs-netguard/config.toml"
+        default_value = DEFAULT_SETTINGS
     )]
     config: PathBuf,
     /// The ECS agent's configuration; ecs.config.json is looked for beside it

@@ -18,7 +18,7 @@ pub enum Found {
     /// It was not, and is now.
     Repaired(Vec<Drift>),
     /// It is not, and was left so.
-    Left(Vec<Drift>),
+    Left,
     /// It is not, and could not be put right.
     Failed(Vec<Drift>, String),
 }
@@ -65,11 +65,11 @@ impl Hand {
                     Found::Repaired(first)
                 });
             }
+            if !may_repair {
+                return Ok(Found::Left);
+            }
             if first.is_empty() {
                 first = drifts;
-            }
-            if !may_repair {
-                return Ok(Found::Left(first));
             }
             // Asked rather than tried: a batch that fails half way waits for an RCU grace period
             // (__nf_tables_abort() in net/netfilter/nf_tables_api.c).

@@ -235,7 +235,7 @@ impl Watcher {
                 }
             };
             let (drifts, repaired) = match found {
-                Found::Right | Found::Left(_) => continue,
+                Found::Right | Found::Left => continue,
                 Found::Repaired(drifts) => (drifts, Ok(noticed.elapsed())),
                 Found::Failed(drifts, why) => (drifts, Err(why)),
             };

@@ -123,7 +123,7 @@ impl Survey {
     /// Looks for namespaces that are new or gone, and into those that are new; into all with `every`.
     pub fn pass(&mut self, wish: Wish, every: bool) -> io::Result<News> {
         let mut news = News::default();
-        let ports = Ports::of(&self.peers.cables()?);
+        let ports = Ports::of(&self.peers.links()?);
         let places = self.places(&mut news)?;
         let gone = |inode: &&u64| !places.contains_key(inode);
         news.gone = self.tasks.keys().filter(gone).copied().collect();
@@ -374,10 +374,10 @@ fn task_id(processes: &[u32]) -> Option<String> {
 /// Whether there is an ENI in the calling thread's network namespace, or a VLAN or macvlan of one:
 /// neither the loopback nor one of the kinds that anybody can make without having a network.
 fn has_own_interface() -> io::Result<bool> {
-    let cables = Peers::open()?.cables()?;
+    let links = Peers::open()?.links()?;
     let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan"));
-    let mut others = cables.iter().filter(|cable| !cable.loopback);
-    Ok(others.any(|cable| own(cable.kind.as_deref())))
+    let mut others = links.iter().filter(|link| !link.loopback);
+    Ok(others.any(|link| own(link.kind.as_deref())))
 }
 
 /// Whether it was there and is gone: a process that ended, a handle that was taken away.

@@ -165,13 +165,13 @@ impl Look {
 
     /// Asks by which interfaces a socket that names one gets past the routes.
     fn name_interfaces(&mut self) -> io::Result<()> {
-        let cables = Peers::open()?.cables()?;
+        let links = Peers::open()?.links()?;
         let mut routes = Routes::open()?;
         for found in &mut self.families {
             let service: IpAddr = imds_block::address(found.family);
-            for cable in cables.iter().filter(|cable| !cable.loopback) {
-                if let Way::Out { .. } = routes.way(service, Some(cable.index))? {
-                    found.past.push(cable.name.clone());
+            for link in links.iter().filter(|link| !link.loopback) {
+                if let Way::Out { .. } = routes.way(service, Some(link.index))? {
+                    found.past.push(link.name.clone());
                 }
             }
         }

@@ -21,6 +21,8 @@ use lab::wait::eventually;
 const BOTH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 const UNSEALED: &str = "[seal]\nenabled = false\n";
 const SOON: Duration = Duration::from_secs(20);
+/// A turn, and nine times as long after the one before it.
+const TURNS: Duration = Duration::from_secs(120);
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
 /// A lab with a daemon that has proved, and whose sentinel has its orders.
@@ -179,7 +181,7 @@ fn legacy_rules_come_back_and_the_seal_holds_until_then() {
             if more.is_empty() {
                 assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
             }
-            eventually(SOON, command, || {
+            eventually(TURNS, command, || {
                 let now = rules(&lab.tamper(Backend::Legacy).save());
                 let ours: Vec<&String> = now
                     .iter()
@@ -206,7 +208,7 @@ fn what_leaves_the_legacy_rules_in_place_is_looked_at_too() {
     daemon.wait_for_log("task-credentials is held", SOON);
     lab.tamper(Backend::Legacy)
         .iptables("-A INPUT -p tcp --dport 51679 -j DROP");
-    daemon.wait_for_log("task-credentials is NOT held", SOON);
+    daemon.wait_for_log("task-credentials is NOT held", TURNS);
 }
 
 #[test]

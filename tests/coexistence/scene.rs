@@ -2,7 +2,6 @@
 //! time.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -69,13 +68,6 @@ impl Scene {
         let mut scene = Self::new(program, backend, sealed);
         scene.guard();
         scene
-    }
-
-    /// Lets the guard, which is not started yet, verify that often.
-    pub(crate) fn verify_every(&self, interval: &str) {
-        let settings = fs::read_to_string(self.lab.dir().join("config.toml")).unwrap();
-        let settings = format!("{settings}[verify]\ninterval = \"{interval}\"\n");
-        self.lab.write("config.toml", settings);
     }
 
     /// Starts the guard; when it has said that it keeps the rules, the containers begin to ask.

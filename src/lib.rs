@@ -12,7 +12,9 @@
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod desired;
 pub mod events;
+pub mod facts;
 pub mod guarantee;
 pub mod inputs;
 pub mod log;

@@ -8,13 +8,16 @@
 //! Order across objects: on the way in filter rules, then NAT rules, then `route_localnet`; on the
 //! way out the reverse, so that `route_localnet=1` never stands without its shield.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod diff;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use crate::guarantee::{Guarantee, Rules, WantedRule, untagged};
-use crate::ruleset::{Chain, Family, Policy, Rule, Ruleset, Shown, parse_rule};
+pub use self::diff::{Difference, diff};
+use crate::guarantee::{Guarantee, Rules, WantedRule, object};
+use crate::ruleset::{Chain, Family, Listed, Policy, Rewrite, Ruleset, Shown, Target};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
 pub type SysctlValue = Option<String>;
@@ -158,10 +161,14 @@ pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
                     .iter()
                     .filter(|rule| (rule.family, rule.table, rule.chain) == place)
                     .collect();
-                let found = compare(place, &want, chain);
+                let found = diff(chain, &want);
                 if !found.is_empty() {
                     rebuild(&mut input, name, &want, chain);
-                    drifts.extend(found);
+                    drifts.extend(found.iter().map(|different| Drift {
+                        guarantee: different.guarantee,
+                        kind: different.kind,
+                        object: object(place, different.listed),
+                    }));
                 }
             }
             if !input.is_empty() {
@@ -200,19 +207,12 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
     let mut result = ruleset.clone();
     for table in result.tables.values_mut() {
         for chain in table.chains.values_mut() {
-            chain.rules.retain(|rule| owner(rule).is_none());
+            chain.rules.retain(|listed| !is_own(listed));
         }
     }
+    let rules = wanted.iptables.iter();
     // Backwards, each on top: so they stand in order.
-    for wish in wanted
-        .iptables
-        .iter()
-        .rev()
-        .filter(|rule| rule.family == ruleset.family)
-    {
-        let Ok(parsed) = parse_rule(wish.family, &wish.spec) else {
-            continue;
-        };
+    for wish in rules.rev().filter(|rule| rule.family == ruleset.family) {
         let table = result.tables.entry(wish.table.to_owned()).or_default();
         let chain = table
             .chains
@@ -221,7 +221,7 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
                 policy: Some(Policy::Accept),
                 rules: Vec::new(),
             });
-        chain.rules.insert(0, parsed);
+        chain.rules.insert(0, wish.listed.clone());
     }
     result
 }
@@ -229,77 +229,29 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
 /// Whether the rule is in its chain, wherever it stands there.
 #[must_use]
 pub fn stands(rule: &WantedRule, actual: &Snapshot) -> bool {
-    let Ok(parsed) = parse_rule(rule.family, &rule.spec) else {
-        return false;
-    };
     let table = actual
         .rulesets
         .get(&rule.family)
         .and_then(|ruleset| ruleset.tables.get(rule.table));
     let chain = table.and_then(|table| table.chains.get(rule.chain));
-    chain.is_some_and(|chain| !positions(chain, &parsed).is_empty())
+    chain.is_some_and(|chain| {
+        let found = diff(chain, &[rule]);
+        !found.iter().any(|d| d.kind == DriftKind::Missing)
+    })
 }
 
-/// How a chain differs from one where `want` stands on top, once, in order.
-fn compare(
-    (family, table, name): (Family, &str, &str),
-    want: &[&WantedRule],
-    chain: &Chain,
-) -> Vec<Drift> {
-    let drift = |guarantee, kind, text: &str| Drift {
-        guarantee,
-        kind,
-        object: format!("{family} {table} {name}: {}", untagged(text)),
-    };
-    let mut drifts = Vec::new();
-    let mut seen: BTreeSet<usize> = BTreeSet::new();
-    for (place, wish) in want.iter().enumerate() {
-        let Ok(parsed) = parse_rule(family, &wish.spec) else {
-            continue;
-        };
-        let at: Vec<usize> = positions(chain, &parsed);
-        seen.extend(&at);
-        let kind = match at.as_slice() {
-            [] => DriftKind::Missing,
-            [only] if *only == place => continue,
-            [_] => DriftKind::Displaced,
-            _ => DriftKind::Doubled,
-        };
-        drifts.push(drift(wish.guarantee, kind, &wish.spec));
-    }
-    for (index, rule) in chain.rules.iter().enumerate() {
-        if let Some(guarantee) = owner(rule)
-            && !seen.contains(&index)
-        {
-            drifts.push(drift(guarantee, DriftKind::Stray, &rule.text));
-        }
-    }
-    drifts
-}
-
-fn positions(chain: &Chain, wish: &Rule) -> Vec<usize> {
-    let same = |(_, rule): &(usize, &Rule)| rule.same_as(wish);
-    chain
-        .rules
-        .iter()
-        .enumerate()
-        .filter(same)
-        .map(|(index, _)| index)
-        .collect()
-}
-
-/// The guarantee whose tag the rule bears.
-fn owner(rule: &Rule) -> Option<Guarantee> {
-    rule.comment().and_then(Guarantee::from_tag)
+/// Whether a rule bears the tag of one of the guarantees.
+fn is_own(listed: &Listed) -> bool {
+    Guarantee::owning(&listed.rule).is_some()
 }
 
 fn rebuild(input: &mut String, name: &str, want: &[&WantedRule], chain: &Chain) {
     use std::fmt::Write as _;
-    for rule in chain.rules.iter().filter(|rule| owner(rule).is_some()) {
-        let _infallible = writeln!(input, "-D {name} {}", rule.text);
+    for listed in chain.rules.iter().filter(|listed| is_own(listed)) {
+        let _infallible = writeln!(input, "-D {name} {}", listed.text);
     }
     for (place, wish) in want.iter().enumerate() {
-        let _infallible = writeln!(input, "-I {name} {} {}", place + 1, wish.spec);
+        let _infallible = writeln!(input, "-I {name} {} {}", place + 1, wish.listed.text);
     }
 }
 
@@ -377,7 +329,20 @@ fn others_need_route_localnet(actual: &Snapshot) -> bool {
     nat.into_iter()
         .flat_map(|table| table.chains.values())
         .flat_map(|chain| &chain.rules)
-        .any(|rule| owner(rule).is_none() && rule.text.contains("--to-destination 127."))
+        .any(|listed| !is_own(listed) && to_loopback(&listed.rule.target))
+}
+
+/// Whether a NAT target may send packets to the host's own loopback addresses.
+fn to_loopback(target: &Target) -> bool {
+    match target {
+        Target::Dnat(Rewrite {
+            addrs: Some((first, last)),
+            ..
+        }) => first.is_loopback() || last.is_loopback(),
+        // One that is not understood to the last word.
+        Target::Unknown(text) => text.contains("--to-destination 127."),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

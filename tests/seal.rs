@@ -11,13 +11,16 @@ use ecs_netguard::config::settings::RouteLocalnet;
 use ecs_netguard::guarantee::{Guarantee, NativeRule, Rules, Scope};
 use ecs_netguard::os::nft::seal::{Error, Hold, Seal, Standing};
 use ecs_netguard::os::nft::{Socket, seal};
-use ecs_netguard::ruleset::Family;
+use ecs_netguard::ruleset::{Family, IfacePattern};
 use lab::Lab;
 use lab::tamper::Backend;
 
 fn rules(interfaces: &[&str]) -> Vec<NativeRule> {
     let scope = Scope {
-        interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
+        interfaces: interfaces
+            .iter()
+            .filter_map(|name| IfacePattern::parse(name))
+            .collect(),
         families: vec![Family::V4, Family::V6],
         route_localnet: RouteLocalnet::All,
         ..Scope::default()

@@ -4,7 +4,7 @@ use super::{Common, Exit, need_net_admin, print_json, show};
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::os::lock::Lock;
-use crate::reconcile::{self, Hands, Target};
+use crate::reconcile::{self, Hands};
 use crate::state::Store;
 use crate::tasks;
 
@@ -15,10 +15,10 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
     inputs.require_readable()?;
     let posture = inputs.posture();
-    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
     let pass = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
-        target.tasks = pass.tasks;
+        host.tasks = pass.tasks;
     }
     let hands = &mut Hands {
         seal: &mut None,
@@ -26,7 +26,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         prove_found: true,
         sealed: None,
     };
-    let mut turn = reconcile::apply(&target, &posture, &mut store, hands);
+    let mut turn = reconcile::apply(&desired, &host, &posture, &mut store, hands);
     turn.done.extend(pass.released);
     store.state.asked = inputs.asked();
     turn.notes.extend(

@@ -6,11 +6,12 @@ use clap::Args;
 
 use super::saved::{self, Files};
 use super::{Common, Exit, need_net_admin, print_json, show};
+use crate::desired::{self, Desired};
+use crate::facts::Facts;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
-use crate::os::facts::Facts;
 use crate::posture::Posture;
-use crate::reconcile::{self, Outcome, Target};
+use crate::reconcile::{self, Outcome, Proof};
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
 use crate::tasks;
@@ -36,11 +37,11 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     inputs.require_readable()?;
     need_net_admin("check")?;
     let posture = inputs.posture();
-    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
-        target.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
+        host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }
-    let mut turn = reconcile::check(&target, &posture, &store.state);
+    let mut turn = reconcile::check(&desired, &host, &posture, &store.state);
     turn.notes
         .extend(warning.into_iter().chain(inputs.warnings));
     if arguments.json {
@@ -81,7 +82,7 @@ fn judge(
             .then(|| saved::tasks(&inputs.settings)),
         ..Facts::default()
     };
-    let mut scope = reconcile::scope(&inputs.settings, &facts);
+    let mut scope = desired::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));
     // A bridge that is named is meant, whether a pattern fits it or not.
     scope.bridges = arguments
@@ -89,13 +90,13 @@ fn judge(
         .iter()
         .map(|name| (name.clone(), Vec::new()))
         .collect();
-    let target = Target::of(&inputs.settings, &posture, &scope);
+    let desired = Desired::of(&inputs.settings, &posture, &scope);
     let of = |family| {
         let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
         (of_family.collect(), Vec::new())
     };
-    let mut proofs = reconcile::prove(&target.claims, of, &saved::host(&arguments.iface));
-    proofs.extend(target.undecidable.iter().cloned());
+    let mut proofs = reconcile::prove(&desired.claims, of, &saved::host(&arguments.iface));
+    proofs.extend(desired.undecidable.iter().map(Proof::from));
     let outcomes: Vec<Outcome> = reconcile::outcomes(&posture, &proofs, &BTreeMap::new());
     if arguments.json {
         print_json(&outcomes)?;

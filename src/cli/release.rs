@@ -9,7 +9,7 @@ use super::{Common, Exit, need_net_admin, print_json};
 use crate::os::lock::Lock;
 use crate::os::nft::{Socket, seal};
 use crate::posture::Posture;
-use crate::reconcile::{self, Hands, Target, Turn};
+use crate::reconcile::{self, Hands, Turn};
 use crate::state::{self, Store};
 use crate::tasks;
 
@@ -36,23 +36,23 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     need_net_admin("release")?;
     let _lock = Lock::take(&common.runtime_dir, "release")?;
     let (mut store, warning) = Store::open(&common.state_dir);
-    let targets = Target::nothing();
+    let backends = reconcile::nothing();
     anyhow::ensure!(
-        !targets.is_empty(),
+        !backends.is_empty(),
         "no iptables is installed, so there are no rules to remove"
     );
     let (tables, unsealed) = remove_seal();
     let pass = tasks::once::pass(tasks::Wish::Nothing);
-    let turns: Vec<Turn> = targets
+    let turns: Vec<Turn> = backends
         .iter()
-        .map(|target| {
+        .map(|(nothing, host)| {
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
                 prove_found: false,
                 sealed: None,
             };
-            reconcile::apply(target, &Posture::default(), &mut store, hands)
+            reconcile::apply(nothing, host, &Posture::default(), &mut store, hands)
         })
         .collect();
     // Who leaves asks for nothing any more.

@@ -3,24 +3,25 @@
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::Options;
+use crate::desired::Desired;
 use crate::events::{self, Reporter};
 use crate::events::{Event, Kind};
+use crate::facts::Facts;
 use crate::guarantee::{Guarantee, Rules, TaskCgroup};
 use crate::inputs::Inputs;
 use crate::os::cgroup;
 use crate::os::exec::LIMIT;
-use crate::os::facts::{Facts, host_view};
+use crate::os::facts::{self, host_view};
 use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
 use crate::os::nft::generation;
 use crate::os::nft::seal::Seal;
 use crate::posture::Posture;
 use crate::prove::HostView;
-use crate::reconcile::{self, Hands, SealState, Target, Turn};
+use crate::reconcile::{self, Hands, Host, SealState, Turn};
 use crate::ruleset::Family;
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
@@ -195,7 +196,7 @@ impl Guard {
 
     fn look(&self, generation: u32) -> Seen {
         let inputs = self.read_inputs();
-        let facts = Facts::read(&inputs.settings);
+        let facts = facts::read(&inputs.settings);
         Seen {
             generation,
             host: host_view(facts.task_cgroup.as_ref()).0,
@@ -213,30 +214,30 @@ impl Guard {
         }
         let posture = inputs.posture();
         if cause == Cause::TaskCgroup {
-            let facts = Facts::read(&inputs.settings);
-            let scope = reconcile::scope(&inputs.settings, &facts);
-            let early = Target::of(&inputs.settings, &posture, &scope);
+            let facts = facts::read(&inputs.settings);
+            let early = Desired::here(&inputs.settings, &posture, &facts);
             // What is wrong with it the turn says.
             drop(self.seal_at_once(&early));
         }
-        let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
-        let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let sealed = (!same_wish).then(|| self.seal_at_once(&target));
-        target.tasks = self.look_at_tasks(&inputs, &posture, cause);
+        let (desired, mut host) =
+            reconcile::resolve(&inputs.settings, self.options.backend, &posture);
+        let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
+        let sealed = (!same_wish).then(|| self.seal_at_once(&desired));
+        host.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
         self.store.state.asked = inputs.asked();
         let mut turn = if same_wish {
-            self.verify(&target, &posture, may_repair)
+            self.verify(&desired, &host, &posture, may_repair)
         } else {
-            self.apply(&target, &posture, sealed)
+            self.apply(&desired, &host, &posture, sealed)
         };
         turn.notes.extend(self.store.save());
         self.took = turn.elapsed;
         self.light = self.light.learn(&turn);
         // What is said to be held is guarded from then on.
-        self.again = !self.order(&target, &turn);
-        self.publish(&inputs, &posture, &target, &turn);
+        self.again = !self.order(&desired, &host, &turn);
+        self.publish(&inputs, &posture, &desired, &host, &turn);
         let news = match (same_wish, may_repair) {
             (false, _) => self.reporter.installed(&turn),
             (true, true) => self.reporter.drift(&turn),
@@ -251,21 +252,21 @@ impl Guard {
             .map(|generation| Seen {
                 generation,
                 inputs: inputs.clone(),
-                facts: target.facts.clone(),
+                facts: host.facts.clone(),
                 host: turn.host,
             });
         self.inputs = Some(inputs);
-        self.last_wanted = Some(target.wanted);
-        self.task_cgroup = target.facts.task_cgroup;
-        self.tasks = target.tasks;
+        self.last_wanted = Some(desired.rules);
+        self.task_cgroup = host.facts.task_cgroup;
+        self.tasks = host.tasks;
         true
     }
 
     /// Stops packets before anything else is looked at: tasks may take their time to answer, and the
     /// first process of a new cgroup is about to begin.
-    fn seal_at_once(&mut self, target: &Target) -> Result<bool, String> {
+    fn seal_at_once(&mut self, desired: &Desired) -> Result<bool, String> {
         let sentinel = &self.sentinel;
-        reconcile::seal_at_once(&mut self.seal, target, &|| sentinel.hold(LIMIT * 2))
+        reconcile::seal_at_once(&mut self.seal, desired, &|| sentinel.hold(LIMIT * 2))
     }
 
     /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.
@@ -303,11 +304,19 @@ impl Guard {
     }
 
     /// Puts up what the turn found, for whoever asks.
-    fn publish(&self, inputs: &Inputs, posture: &Posture, target: &Target, turn: &Turn) {
-        let sealed = Sealed::of(target, turn, self.stored);
-        let published = Published::new(inputs, posture, target, turn, sealed);
+    fn publish(
+        &self,
+        inputs: &Inputs,
+        posture: &Posture,
+        desired: &Desired,
+        host: &Host,
+        turn: &Turn,
+    ) {
+        let sealed = Sealed::of(desired, turn, self.stored);
+        let published = Published::new(inputs, posture, desired, turn, sealed);
         self.options.board.publish(published);
-        self.options.board.count(Arc::new(target.clone()));
+        let board = &self.options.board;
+        board.count(desired.rules.clone(), host.clone());
     }
 
     /// Says that everything was looked at, and is as the last turn found it.
@@ -324,22 +333,29 @@ impl Guard {
     /// Looks first: what the sentinel keeps it puts right by itself, and quicker. Only what it does not
     /// is changed here, and only if what was read is known to have stood there at one moment: under
     /// attack the slow side would be in the way.
-    fn verify(&mut self, target: &Target, posture: &Posture, may_repair: bool) -> Turn {
+    fn verify(
+        &mut self,
+        desired: &Desired,
+        host: &Host,
+        posture: &Posture,
+        may_repair: bool,
+    ) -> Turn {
         if self.sentinel.lives() && self.ordered.is_some() {
-            let woken = target.wake();
-            let mut turn = reconcile::check(target, posture, &self.store.state);
+            let woken = host.wake(&desired.rules);
+            let mut turn = reconcile::check(desired, host, posture, &self.store.state);
             turn.notes.extend(woken);
             let left = !turn.settled() && turn.unread.is_empty();
             if !left || !may_repair {
                 return turn;
             }
         }
-        self.apply(target, posture, None)
+        self.apply(desired, host, posture, None)
     }
 
     fn apply(
         &mut self,
-        target: &Target,
+        desired: &Desired,
+        host: &Host,
         posture: &Posture,
         sealed: Option<Result<bool, String>>,
     ) -> Turn {
@@ -349,19 +365,19 @@ impl Guard {
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
             // Only what is missing though it was there before is a drift to tell of.
-            prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
+            prove_found: self.last_wanted.as_ref() == Some(&desired.rules),
             sealed,
         };
-        reconcile::apply(target, posture, &mut self.store, hands)
+        reconcile::apply(desired, host, posture, &mut self.store, hands)
     }
 
     /// Tells the sentinel what to keep, where that is new or it was told to hold. False where
     /// somebody changed the rules before they could be read back.
-    fn order(&mut self, target: &Target, turn: &Turn) -> bool {
+    fn order(&mut self, desired: &Desired, host: &Host, turn: &Turn) -> bool {
         let wish = Wish {
-            wanted: target.wanted.clone(),
+            wanted: desired.rules.clone(),
             opened_input: turn.opened_input,
-            tools: target.tools.clone(),
+            tools: host.tools.clone(),
         };
         let same = self.ordered.as_ref() == Some(&wish);
         if same && turn.done.is_empty() {
@@ -374,8 +390,10 @@ impl Guard {
             outcomes.any(|o| o.guarantee == guarantee && o.sealed == Some(true))
         };
         let read = match turn.generation.filter(|_| turn.in_place) {
-            Some(generation) => self.read_back(target, turn.opened_input, generation, sealed),
-            None if turn.in_place => Ok((Orders::without_nftables(target), true)),
+            Some(generation) => {
+                self.read_back(desired, host, turn.opened_input, generation, sealed)
+            }
+            None if turn.in_place => Ok((Orders::without_nftables(desired, host), true)),
             None => Ok((Orders::default(), true)),
         };
         match read {
@@ -403,12 +421,13 @@ impl Guard {
     /// for the first time a turn has to see what iptables makes of it.
     fn read_back(
         &mut self,
-        target: &Target,
+        desired: &Desired,
+        host: &Host,
         open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
     ) -> io::Result<(Orders, bool)> {
-        let mut orders = Orders::read_back(target, open_input, generation, sealed)?;
+        let mut orders = Orders::read_back(desired, host, open_input, generation, sealed)?;
         if self.light == Light::NotRecognised || !orders.lighten(generation)? {
             return Ok((orders, true));
         }

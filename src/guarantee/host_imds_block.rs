@@ -15,7 +15,7 @@ use super::{
     Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, imds_block, packets,
 };
 use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
-use crate::ruleset::Net;
+use crate::ruleset::{Match, Net, Side, Target, Test};
 
 /// A cgroup that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,12 +27,10 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
-    /// The match on its processes' sockets in iptables' words, and what is to be noted of the rule.
-    pub(super) fn spec(&self) -> (String, String) {
-        (
-            format!("-m cgroup --path {}", self.path),
-            format!(" (cgroup {})", self.id),
-        )
+    /// The match on its processes' sockets, and what is to be noted of the rule.
+    pub(super) fn sockets(&self) -> (Match, String) {
+        let path = Match::Cgroup(Test::is(self.path.clone()));
+        (path, format!(" (cgroup {})", self.id))
     }
 
     /// How far below the root it is: 1 for the root's children.
@@ -116,15 +114,15 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     };
     for &family in &scope.families {
         let address = imds_block::address(family);
-        let service = Net::host(address);
-        let (sockets, noted) = cgroup.spec();
-        let matches = format!("-d {service}/{} {sockets}", service.prefix());
-        let tag = format!("{}{noted}", Guarantee::HostImdsBlock);
-        rules.add_tagged(
+        let (sockets, noted) = cgroup.sockets();
+        let service = Match::Addr(Side::Dst, Test::is(Net::host(address)));
+        rules.add_noting(
+            &noted,
             Guarantee::HostImdsBlock,
             family,
             ("filter", "OUTPUT"),
-            (&matches, &tag, "DROP"),
+            vec![service, sockets],
+            Target::Drop,
         );
         for hook in [NativeHook::Output, NativeHook::OutputTurned] {
             rules.native.push(NativeRule {
@@ -184,7 +182,7 @@ mod tests {
         let specs: Vec<&str> = rules
             .iptables
             .iter()
-            .map(|rule| rule.spec.as_str())
+            .map(|rule| rule.listed.text.as_str())
             .collect();
         let rest = "-m cgroup --path ecstasks.slice -m comment \
                     --comment \"ecs-netguard: host-imds-block (cgroup 4711)\" -j DROP";

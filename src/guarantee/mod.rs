@@ -20,7 +20,9 @@ pub use self::host_imds_block::{Cgroup, TaskCgroup};
 pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern, Net, cgroup_noted};
+use crate::ruleset::{
+    Family, IfacePattern, Listed, Match, Net, Rule, Target, Unprintable, cgroup_noted,
+};
 
 /// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
@@ -82,6 +84,12 @@ impl Guarantee {
             .find(|guarantee| guarantee.name() == name)
     }
 
+    /// The guarantee whose tag the rule bears.
+    #[must_use]
+    pub fn owning(rule: &Rule) -> Option<Self> {
+        rule.comment().and_then(Self::from_tag)
+    }
+
     /// What this guarantee says of packets.
     #[must_use]
     pub fn claims(self, scope: &Scope) -> Vec<Claim> {
@@ -119,8 +127,8 @@ impl fmt::Display for Guarantee {
 /// What of the host and the settings the guarantees depend on.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Scope {
-    /// Container interfaces: names, or prefixes ending in `+` as iptables writes them.
-    pub interfaces: Vec<String>,
+    /// Container interfaces.
+    pub interfaces: Vec<IfacePattern>,
     /// The families to cover; IPv6 only where the kernel has it.
     pub families: Vec<Family>,
     /// The default Docker bridge's name, `None` where Docker was told to have none.
@@ -134,18 +142,26 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// Whether containers may come by this interface.
+    #[must_use]
+    pub fn covers(&self, name: &str) -> bool {
+        self.interfaces.iter().any(|pattern| pattern.fits(name))
+    }
+
     /// The interfaces that claims are made for: each pattern in general, also for bridges yet to
     /// come, and each bridge that exists now.
     fn claimed(&self) -> impl Iterator<Item = IfacePattern> {
-        let exact = self
-            .bridges
-            .keys()
-            .filter(|name| !self.interfaces.contains(name));
-        self.interfaces
-            .iter()
-            .chain(exact)
-            .filter_map(|name| IfacePattern::parse(name))
+        let named = self.bridges.keys().map(|name| interface(name));
+        let more = named.filter(|name| !self.interfaces.contains(name));
+        self.interfaces.iter().cloned().chain(more)
     }
+}
+
+/// What a name or pattern of iptables stands for. One that iptables could not be given is an interface
+/// of that name.
+#[must_use]
+pub fn interface(name: &str) -> IfacePattern {
+    IfacePattern::parse(name).unwrap_or_else(|| IfacePattern::Exact(name.to_owned()))
 }
 
 /// First packets of every kind, from anywhere to `dst`: what a guarantee's own class narrows.
@@ -186,8 +202,8 @@ pub struct WantedRule {
     pub table: &'static str,
     /// The built-in chain.
     pub chain: &'static str,
-    /// The rule in iptables' own words, tag included.
-    pub spec: String,
+    /// The rule, tag included, as iptables prints it.
+    pub listed: Listed,
 }
 
 impl WantedRule {
@@ -198,23 +214,19 @@ impl WantedRule {
             family,
             table,
             chain,
-            spec,
+            listed,
             ..
         } = self;
-        format!("{family} {table} {chain}: {}", untagged(spec))
+        object((*family, table, chain), listed)
     }
 }
 
-/// The rule as the documentation has it: the guarantee is named beside it anyway.
+/// A rule in its chain. It is shown as the documentation has it: the guarantee is named beside it anyway.
 #[must_use]
-pub fn untagged(text: &str) -> String {
-    match text.split_once(" -m comment --comment \"") {
-        Some((before, rest)) => {
-            let after = rest.split_once('"').map_or("", |(_, after)| after);
-            format!("{before}{after}")
-        }
-        None => text.to_owned(),
-    }
+pub fn object((family, table, chain): (Family, &str, &str), listed: &Listed) -> String {
+    let untagged = listed.rule.without_comment().print(family);
+    let text = untagged.as_ref().unwrap_or(&listed.text);
+    format!("{family} {table} {chain}: {text}")
 }
 
 /// `net.ipv4.conf.<interface>.route_localnet` that belongs at 1.
@@ -235,6 +247,8 @@ pub struct Rules {
     pub sysctls: Vec<WantedSysctl>,
     /// What the seal holds.
     pub native: Vec<NativeRule>,
+    /// What cannot be written as an iptables rule, so that it is not among them.
+    pub unprintable: Vec<(Guarantee, Unprintable)>,
 }
 
 impl Rules {
@@ -247,10 +261,12 @@ impl Rules {
                 iptables,
                 sysctls,
                 native,
+                unprintable,
             } = guarantee.rules(scope);
             all.iptables.extend(iptables);
             all.sysctls.extend(sysctls);
             all.native.extend(native);
+            all.unprintable.extend(unprintable);
         }
         all
     }
@@ -259,29 +275,35 @@ impl Rules {
         &mut self,
         guarantee: Guarantee,
         family: Family,
-        (table, chain): (&'static str, &'static str),
-        (matches, verdict): (&str, &str),
+        place: (&'static str, &'static str),
+        matches: Vec<Match>,
+        target: Target,
     ) {
-        let tag = guarantee.name();
-        self.add_tagged(guarantee, family, (table, chain), (matches, tag, verdict));
+        self.add_noting("", guarantee, family, place, matches, target);
     }
 
     /// The same where the tag says more than the guarantee's name.
-    fn add_tagged(
+    fn add_noting(
         &mut self,
+        noted: &str,
         guarantee: Guarantee,
         family: Family,
         (table, chain): (&'static str, &'static str),
-        (matches, tag, verdict): (&str, &str, &str),
+        mut matches: Vec<Match>,
+        target: Target,
     ) {
-        let spec = format!("{matches} -m comment --comment \"{TAG_PREFIX}{tag}\" -j {verdict}");
-        self.iptables.push(WantedRule {
-            guarantee,
-            family,
-            table,
-            chain,
-            spec,
-        });
+        matches.push(Match::Comment(format!("{TAG_PREFIX}{guarantee}{noted}")));
+        let rule = Rule { matches, target };
+        match rule.print(family) {
+            Ok(text) => self.iptables.push(WantedRule {
+                guarantee,
+                family,
+                table,
+                chain,
+                listed: Listed { rule, text },
+            }),
+            Err(error) => self.unprintable.push((guarantee, error)),
+        }
     }
 }
 
@@ -291,16 +313,4 @@ fn claim(guarantee: Guarantee, packets: PacketClass, expect: Expect) -> Claim {
         packets,
         expect,
     }
-}
-
-/// Whether an interface fits one of the patterns as iptables means them: `docker+` is every name
-/// that begins with `docker`.
-#[must_use]
-pub fn covers(patterns: &[String], interface: &str) -> bool {
-    patterns
-        .iter()
-        .any(|pattern| match pattern.strip_suffix('+') {
-            Some(prefix) => interface.starts_with(prefix),
-            None => pattern == interface,
-        })
 }

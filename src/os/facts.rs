@@ -4,48 +4,29 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::host_tasks::{self, HostTask};
-use super::{cgroup, sysctl};
+use super::{cgroup, host_tasks, sysctl};
 use crate::config::settings::Settings;
+use crate::facts::Facts;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
-/// What of the host decides which rules are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Whether this kernel and namespace have IPv6.
-    pub ipv6: bool,
-    /// Every bridge interface, with its IPv4 networks.
-    pub bridges: BTreeMap<String, Vec<Net>>,
-    /// The default Docker bridge's name, `None` where Docker was told to have none.
-    pub default_bridge: Option<String>,
-    /// The cgroup below which all tasks are, where the settings ask for it.
-    pub task_cgroup: Option<TaskCgroup>,
-    /// The tasks in it that are on the host's own network.
-    pub host_tasks: Vec<HostTask>,
-    /// What of this could not be read, ready for a person.
-    pub problems: Vec<String>,
-}
-
-impl Facts {
-    /// Reads them.
-    #[must_use]
-    pub fn read(settings: &Settings) -> Self {
-        let mut problems = Vec::new();
-        let task_cgroup = task_cgroup(settings);
-        let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
-        Self {
-            // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
-            ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
-            bridges: bridges(),
-            default_bridge,
-            host_tasks: task_cgroup
-                .as_ref()
-                .map_or_else(Vec::new, host_tasks::below),
-            task_cgroup,
-            problems,
-        }
+/// Reads what of the host decides which rules are wanted.
+#[must_use]
+pub fn read(settings: &Settings) -> Facts {
+    let mut problems = Vec::new();
+    let task_cgroup = task_cgroup(settings);
+    let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
+    Facts {
+        // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
+        ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
+        bridges: bridges(),
+        default_bridge,
+        host_tasks: task_cgroup
+            .as_ref()
+            .map_or_else(Vec::new, host_tasks::below),
+        task_cgroup,
+        problems,
     }
 }
 

@@ -6,19 +6,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{cgroup, procfs};
+use crate::facts::HostTask;
 use crate::guarantee::{Cgroup, TaskCgroup};
 
 /// How many processes of a task are asked at most.
 const ASKED: usize = 64;
-
-/// A task on the host's own network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostTask {
-    /// The ECS task's id.
-    pub id: String,
-    /// What its processes have of capabilities, or can get.
-    pub capabilities: u64,
-}
 
 /// Those below the cgroup of all tasks, by id. The ECS agent names a task's cgroup
 /// `ecstasks.slice/ecstasks-<id>.slice`.

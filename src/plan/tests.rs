@@ -1,11 +1,11 @@
 use super::*;
 use crate::config::settings::RouteLocalnet;
-use crate::guarantee::Scope;
+use crate::guarantee::{Scope, interface};
 use crate::ruleset::{Table, parse_listing};
 
 fn scope() -> Scope {
     Scope {
-        interfaces: vec!["docker+".into(), "br-+".into()],
+        interfaces: ["docker+", "br-+"].map(interface).into(),
         families: vec![Family::V4],
         default_bridge: Some("docker0".into()),
         bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
@@ -48,7 +48,7 @@ fn listing(required: &[Guarantee], chain: &str) -> String {
     let rules = wanted(required).iptables;
     let lines = rules.iter().filter(|rule| rule.chain == chain);
     lines
-        .map(|rule| format!("-A {chain} {}\n", rule.spec))
+        .map(|rule| format!("-A {chain} {}\n", rule.listed.text))
         .collect()
 }
 
@@ -202,7 +202,7 @@ fn a_rule_for_an_earlier_cgroup_is_replaced() {
         };
         Rules::of(&[Guarantee::HostImdsBlock], &scope)
     };
-    let held = format!("-A OUTPUT {}\n", of(7).iptables[0].spec);
+    let held = format!("-A OUTPUT {}\n", of(7).iptables[0].listed.text);
     let snapshot = host(&held, "", "0");
     assert_eq!(plan(&of(7), &snapshot), Plan::default());
     let plan = plan(&of(8), &snapshot);

@@ -231,7 +231,7 @@ impl Engine<'_> {
         let mut targets = early
             .flat_map(|(_, table)| table.chains.values())
             .flat_map(|chain| &chain.rules)
-            .map(|rule| &rule.target);
+            .map(|listed| &listed.rule.target);
         let marks = targets.any(|target| {
             matches!(
                 target,
@@ -255,8 +255,8 @@ impl Engine<'_> {
                 if nat && table.shown != Shown::Whole {
                     return true;
                 }
-                for rule in table.chains.values().flat_map(|chain| &chain.rules) {
-                    let turns = match &rule.target {
+                for listed in table.chains.values().flat_map(|chain| &chain.rules) {
+                    let turns = match &listed.rule.target {
                         Target::Dnat(to) if nat => {
                             let fits = self.fits(to, self.layout.dst, Side::Dst);
                             !self.bdd.and(there, fits).is_empty()

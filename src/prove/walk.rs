@@ -34,7 +34,7 @@ pub struct Step {
     /// for the policy and for what is no rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<usize>,
-    /// The rule as iptables prints it, without `-A CHAIN`; for a policy, `policy DROP`.
+    /// The rule as iptables prints it, without `-A CHAIN`, or as nft does; for a policy, `policy DROP`.
     pub text: String,
     /// What it had to say.
     pub outcome: Outcome,

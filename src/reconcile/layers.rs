@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::Target;
+use super::Host;
 use super::seal::SealReading;
 use crate::config::settings::Backend as BackendChoice;
+use crate::desired::Desired;
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Inventory, generation};
@@ -38,11 +39,11 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// Reads everything as it stood at one moment.
-    pub(crate) fn read(target: &Target) -> Self {
+    pub(crate) fn read(desired: &Desired, host: &Host) -> Self {
         let mut layers = Self::default();
         for _ in 0..ATTEMPTS {
             let inventory = Inventory::take();
-            layers = Self::once(target, &inventory);
+            layers = Self::once(desired, host, &inventory);
             match (&inventory, generation()) {
                 (Ok(inventory), Ok(after)) if inventory.generation != after => {}
                 _ => return layers,
@@ -53,9 +54,9 @@ impl Layers {
         layers
     }
 
-    fn once(target: &Target, inventory: &io::Result<Inventory>) -> Self {
+    fn once(desired: &Desired, host: &Host, inventory: &io::Result<Inventory>) -> Self {
         let mut layers = Self::default();
-        for (family, why) in &target.toolless {
+        for (family, why) in &host.toolless {
             let mut ruleset = Ruleset::new(*family);
             for table in TABLES {
                 ruleset.tables.insert(table.to_owned(), unreadable(why));
@@ -63,14 +64,14 @@ impl Layers {
             layers.own.insert(*family, ruleset);
             layers.unread.push(why.clone());
         }
-        for (tool, (ruleset, unread)) in target.tools.iter().zip(read_own(target, inventory)) {
+        for (tool, (ruleset, unread)) in host.tools.iter().zip(read_own(desired, host, inventory)) {
             layers.own.insert(tool.family, ruleset);
             layers.unread.extend(unread);
-            if target.claims_of(tool.family).next().is_some() {
+            if desired.claims_of(tool.family).next().is_some() {
                 layers.other.extend(other_backend(tool, inventory));
             }
         }
-        layers.seal = SealReading::take(target);
+        layers.seal = SealReading::take(desired);
         if let Ok(inventory) = inventory {
             layers.generation = Some(inventory.generation);
             layers.foreign.clone_from(&inventory.chains);
@@ -106,12 +107,16 @@ impl Layers {
 }
 
 /// Reads the tables of each tool.
-fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
+fn read_own(
+    desired: &Desired,
+    host: &Host,
+    inventory: &io::Result<Inventory>,
+) -> Vec<(Ruleset, Vec<String>)> {
     let read = |tool: &Tool| {
-        let wanted = |table: &str| target.wants(tool.family, table);
+        let wanted = |table: &str| desired.wants(tool.family, table);
         read_tables(tool, inventory, wanted)
     };
-    side_by_side(&target.tools, read)
+    side_by_side(&host.tools, read)
 }
 
 /// Reads the tables that the kernel holds already (reading a legacy one would otherwise make it)

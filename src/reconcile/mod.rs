@@ -4,17 +4,18 @@
 //! the kernel holds now.
 
 mod dead;
+mod host;
 mod layers;
 mod outcome;
 mod proof;
 mod reading;
 mod seal;
-mod target;
 
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+pub use self::host::{Host, nothing, resolve};
 pub(crate) use self::layers::Layers;
 pub(crate) use self::outcome::outcomes;
 pub use self::outcome::{Outcome, Standing};
@@ -23,8 +24,7 @@ pub(crate) use self::proof::prove;
 use self::reading::Reading;
 pub(crate) use self::seal::{HOST_TASKS, keep as seal_at_once};
 pub use self::seal::{SealReport, SealState, Stopped, stopped};
-pub use self::target::Target;
-pub(crate) use self::target::scope;
+use crate::desired::Desired;
 use crate::guarantee::Guarantee;
 use crate::os::iptables::{self, Tool};
 use crate::os::nft::seal::Seal;
@@ -148,54 +148,56 @@ pub struct Hands<'a> {
 ///
 /// The seal comes first: it is one transaction, and from then on packets are stopped.
 pub fn apply(
-    target: &Target,
+    desired: &Desired,
+    host: &Host,
     posture: &Posture,
     memory: &mut Store,
     hands: &mut Hands<'_>,
 ) -> Turn {
     let started = Instant::now();
     let mut changes = Changes {
-        notes: target.notes.clone(),
+        notes: desired.notes.clone(),
         ..Changes::default()
     };
-    changes.notes.extend(target.wake());
+    changes.notes.extend(host.wake(&desired.rules));
     let sealed = hands.sealed.take();
-    let sealed = sealed.unwrap_or_else(|| seal::keep(hands.seal, target, hands.before_change));
+    let sealed = sealed.unwrap_or_else(|| seal::keep(hands.seal, desired, hands.before_change));
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());
     }
-    let first = Reading::take(target, &memory.state);
-    let open = first.input_is_open() && target.may_open_input;
-    let mut last = changes.bring_about(target, open, &first, memory, hands);
+    let first = Reading::take(desired, host, &memory.state);
+    let open = first.input_is_open() && desired.may_open_input;
+    let mut last = changes.bring_about(desired, host, open, &first, memory, hands);
     let repaired = started.elapsed();
-    let mut proofs = last.as_ref().unwrap_or(&first).prove(target);
+    let mut proofs = last.as_ref().unwrap_or(&first).prove(desired, host);
     let found = match last {
-        None => outcomes(posture, &proofs, &first.sealed(target)),
+        None => outcomes(posture, &proofs, &first.sealed(desired)),
         Some(_) if hands.prove_found => {
-            outcomes(posture, &first.prove(target), &first.sealed(target))
+            outcomes(posture, &first.prove(desired, host), &first.sealed(desired))
         }
         Some(_) => Vec::new(),
     };
     let needed = last
         .as_ref()
         .unwrap_or(&first)
-        .needs_open_input(target, &proofs);
+        .needs_open_input(desired, &proofs);
     if needed != open
         && let Some(after) = changes.bring_about(
-            target,
+            desired,
+            host,
             needed,
             last.as_ref().unwrap_or(&first),
             memory,
             hands,
         )
     {
-        proofs = after.prove(target);
+        proofs = after.prove(desired, host);
         last = Some(after);
     }
     let reading = last.unwrap_or(first);
-    changes.notes.extend(reading.forget_undone(target, memory));
-    changes.notes.extend(reading.beside(target));
-    let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
+    changes.notes.extend(reading.forget_undone(desired, memory));
+    changes.notes.extend(reading.beside(host));
+    let outcomes = outcomes(posture, &proofs, &reading.sealed(desired));
     let Changes {
         drifts,
         done,
@@ -203,16 +205,16 @@ pub fn apply(
         notes,
     } = changes;
     Turn {
-        tools: target.tools.clone(),
+        tools: host.tools.clone(),
         opened_input: needed,
-        in_place: reading.plan(target, needed).drifts.is_empty(),
+        in_place: reading.plan(desired, needed).drifts.is_empty(),
         drifts,
         done,
         failures,
         found,
-        tasks: tasks(target, &outcomes),
+        tasks: tasks(host, &outcomes),
         outcomes,
-        seal: reading.seal_report(target, sealed.err()),
+        seal: reading.seal_report(desired, sealed.err()),
         generation: reading.generation(),
         host: reading.host(),
         unread: reading.unread,
@@ -236,13 +238,14 @@ impl Changes {
     /// Carries out what the reading lacks. Returns what is there then; `None` if nothing was lacking.
     fn bring_about(
         &mut self,
-        target: &Target,
+        desired: &Desired,
+        host: &Host,
         open_input: bool,
         reading: &Reading,
         memory: &mut Store,
         hands: &mut Hands<'_>,
     ) -> Option<Reading> {
-        let mut plan = reading.plan(target, open_input);
+        let mut plan = reading.plan(desired, open_input);
         if !plan.steps.is_empty() {
             (hands.before_change)();
         }
@@ -254,13 +257,13 @@ impl Changes {
             }
             self.failures.clear();
             for step in &plan.steps {
-                match self.take_step(step, target, after.as_ref().unwrap_or(reading), memory) {
+                match self.take_step(step, host, after.as_ref().unwrap_or(reading), memory) {
                     Ok(()) => self.done.push(step.to_string()),
                     Err(failure) => self.failures.push(failure),
                 }
             }
-            let now = Reading::take(target, &memory.state);
-            plan = now.plan(target, open_input);
+            let now = Reading::take(desired, host, &memory.state);
+            plan = now.plan(desired, open_input);
             after = Some(now);
             if self.failures.iter().any(|failure| failure.hopeless) {
                 break;
@@ -274,7 +277,7 @@ impl Changes {
     fn take_step(
         &mut self,
         step: &Step,
-        target: &Target,
+        host: &Host,
         reading: &Reading,
         memory: &mut Store,
     ) -> Result<(), Failure> {
@@ -296,7 +299,7 @@ impl Changes {
         }
         match step {
             Step::Restore { family, input, .. } => {
-                let Some(tool) = target.tool(*family) else {
+                let Some(tool) = host.tool(*family) else {
                     return Ok(());
                 };
                 tool.restore(input).map_err(|error| {
@@ -320,11 +323,11 @@ impl Changes {
 }
 
 /// The tasks with their verdicts.
-fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
-    let mut tasks = target.tasks.running.clone();
+fn tasks(host: &Host, outcomes: &[Outcome]) -> Vec<Task> {
+    let mut tasks = host.tasks.running.clone();
     let block = |outcome: &&Outcome| outcome.guarantee == Guarantee::HostImdsBlock;
     if let Some(block) = outcomes.iter().find(block) {
-        let found = target.facts.host_tasks.iter();
+        let found = host.facts.host_tasks.iter();
         tasks.extend(found.map(|task| Task::on_host(task, block.standing)));
     }
     tasks
@@ -332,27 +335,27 @@ fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
 
 /// Reads only.
 #[must_use]
-pub fn check(target: &Target, posture: &Posture, state: &State) -> Turn {
+pub fn check(desired: &Desired, host: &Host, posture: &Posture, state: &State) -> Turn {
     let started = Instant::now();
-    let reading = Reading::take(target, state);
-    let proofs = reading.prove(target);
-    let outcomes = outcomes(posture, &proofs, &reading.sealed(target));
-    let open_input = reading.needs_open_input(target, &proofs);
-    let drifts = reading.plan(target, open_input).drifts;
-    let notes = target.notes.iter().cloned().chain(reading.beside(target));
+    let reading = Reading::take(desired, host, state);
+    let proofs = reading.prove(desired, host);
+    let outcomes = outcomes(posture, &proofs, &reading.sealed(desired));
+    let open_input = reading.needs_open_input(desired, &proofs);
+    let drifts = reading.plan(desired, open_input).drifts;
+    let notes = desired.notes.iter().cloned().chain(reading.beside(host));
     Turn {
-        tools: target.tools.clone(),
+        tools: host.tools.clone(),
         opened_input: open_input,
         in_place: drifts.is_empty(),
         drifts,
-        seal: reading.seal_report(target, None),
+        seal: reading.seal_report(desired, None),
         generation: reading.generation(),
         host: reading.host(),
         done: Vec::new(),
         failures: Vec::new(),
         unread: reading.unread,
         found: outcomes.clone(),
-        tasks: tasks(target, &outcomes),
+        tasks: tasks(host, &outcomes),
         outcomes,
         notes: notes.collect(),
         repaired: Duration::ZERO,

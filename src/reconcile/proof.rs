@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::Target;
+use crate::desired::{Desired, Undecidable};
 use crate::guarantee::{Guarantee, task_credentials};
 use crate::plan::applied;
 use crate::prove::{Claim, HostView, Prover, Verdict, Walk};
@@ -67,6 +67,12 @@ impl Proof {
     }
 }
 
+impl From<&Undecidable> for Proof {
+    fn from(of: &Undecidable) -> Self {
+        Self::undecided(of.guarantee, of.claim.clone(), of.why.clone())
+    }
+}
+
 /// Where the packet of a walk ends, and by which rule.
 fn decision(walk: &Walk) -> String {
     let ends: Vec<String> = walk.ends.iter().map(ToString::to_string).collect();
@@ -126,8 +132,8 @@ pub(crate) fn prove<'r>(
 ///
 /// The question is put to the rulesets as they will be, not as they are: so the answer is the same
 /// before the rules are in, with the ACCEPT in place, and after somebody took it away.
-pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &HostView) -> bool {
-    let claims: Vec<_> = target
+pub(super) fn open_input_is_needed(desired: &Desired, ipv4: &[&Ruleset], host: &HostView) -> bool {
+    let claims: Vec<_> = desired
         .claims_of(Family::V4)
         .filter(|(guarantee, _)| *guarantee == Guarantee::TaskCredentials)
         .cloned()
@@ -139,7 +145,7 @@ pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &Ho
         return false;
     }
     let mut host = host.clone();
-    for wish in &target.wanted.sysctls {
+    for wish in &desired.rules.sysctls {
         host.route_localnet |= wish.interface == "all";
         for (name, interface) in &mut host.interfaces {
             interface.route_localnet |= wish.interface == "all" || wish.interface == *name;
@@ -154,11 +160,11 @@ pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &Ho
             .filter(|proof| proof.verdict == Verdict::Held)
             .count()
     };
-    let without = held(&target.wanted);
+    let without = held(&desired.rules);
     if without == claims.len() {
         return false;
     }
-    let mut opened = target.wanted.clone();
+    let mut opened = desired.rules.clone();
     opened
         .iptables
         .extend(task_credentials::open_input().iptables);

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use super::dead::dead;
 use super::layers::Layers;
 use super::proof::{Proof, open_input_is_needed, prove};
-use super::{SealReport, Target};
+use super::{Host, SealReport};
+use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
 use crate::os::{facts, sysctl};
 use crate::plan::{Plan, Snapshot, plan, stands};
@@ -23,18 +24,18 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    pub(super) fn take(target: &Target, state: &State) -> Self {
-        let layers = Layers::read(target);
-        let (mut host, mut unread) = facts::host_view(target.facts.task_cgroup.as_ref());
-        host.foreign.clone_from(&layers.foreign);
+    pub(super) fn take(desired: &Desired, host: &Host, state: &State) -> Self {
+        let layers = Layers::read(desired, host);
+        let (mut view, mut unread) = facts::host_view(host.facts.task_cgroup.as_ref());
+        view.foreign.clone_from(&layers.foreign);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
             ..Snapshot::default()
         };
-        if target.sysctls {
+        if desired.sysctls {
             snapshot.previous.clone_from(&state.route_localnet);
         }
-        let wanted = target.wanted.sysctls.iter().map(|wish| &wish.interface);
+        let wanted = desired.rules.sysctls.iter().map(|wish| &wish.interface);
         for interface in wanted.chain(snapshot.previous.keys()) {
             match sysctl::route_localnet(interface) {
                 Ok(value) => drop(snapshot.route_localnet.insert(interface.clone(), value)),
@@ -45,15 +46,15 @@ impl Reading {
         unread.dedup();
         Self {
             layers,
-            host,
+            host: view,
             snapshot,
             unread,
         }
     }
 
     /// What is missing, with or without the ACCEPT in INPUT.
-    pub(super) fn plan(&self, target: &Target, open_input: bool) -> Plan {
-        let mut wanted = target.wanted.clone();
+    pub(super) fn plan(&self, desired: &Desired, open_input: bool) -> Plan {
+        let mut wanted = desired.rules.clone();
         if open_input {
             wanted
                 .iptables
@@ -63,29 +64,25 @@ impl Reading {
     }
 
     /// Each claim with its verdict.
-    pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
+    pub(super) fn prove(&self, desired: &Desired, host: &Host) -> Vec<Proof> {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
-        let mut proofs = prove(&target.claims, of, &self.host);
-        proofs.extend(target.undecidable.iter().cloned());
-        proofs.extend(target.tasks.proofs());
+        let mut proofs = prove(&desired.claims, of, &self.host);
+        proofs.extend(desired.undecidable.iter().map(Proof::from));
+        proofs.extend(host.tasks.proofs());
         proofs
     }
 
     /// What is to be said of rules for a cgroup that is no more.
-    pub(super) fn beside(&self, target: &Target) -> Vec<String> {
-        let known = target
-            .facts
-            .task_cgroup
-            .as_ref()
-            .and_then(TaskCgroup::known);
+    pub(super) fn beside(&self, host: &Host) -> Vec<String> {
+        let known = host.facts.task_cgroup.as_ref().and_then(TaskCgroup::known);
         known.map_or_else(Vec::new, |(path, now)| {
             dead(self.snapshot.rulesets.values(), &path, now)
         })
     }
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.
-    pub(super) fn sealed(&self, target: &Target) -> BTreeMap<Guarantee, bool> {
-        let holds = |guarantee| Some((guarantee, self.layers.seal.holds(target, guarantee)?));
+    pub(super) fn sealed(&self, desired: &Desired) -> BTreeMap<Guarantee, bool> {
+        let holds = |guarantee| Some((guarantee, self.layers.seal.holds(desired, guarantee)?));
         Guarantee::ALL.into_iter().filter_map(holds).collect()
     }
 
@@ -97,8 +94,8 @@ impl Reading {
         }
     }
 
-    pub(super) fn seal_report(&self, target: &Target, problem: Option<String>) -> SealReport {
-        self.layers.seal.report(target, problem)
+    pub(super) fn seal_report(&self, desired: &Desired, problem: Option<String>) -> SealReport {
+        self.layers.seal.report(desired, problem)
     }
 
     pub(super) const fn generation(&self) -> Option<u32> {
@@ -115,15 +112,15 @@ impl Reading {
     }
 
     /// Whether it has to stand there. What is proved already spares most hosts the question.
-    pub(super) fn needs_open_input(&self, target: &Target, proofs: &[Proof]) -> bool {
+    pub(super) fn needs_open_input(&self, desired: &Desired, proofs: &[Proof]) -> bool {
         let credentials = |proof: &&Proof| proof.guarantee == Guarantee::TaskCredentials;
         let held = proofs
             .iter()
             .filter(credentials)
             .all(|proof| proof.verdict == Verdict::Held);
-        target.may_open_input
+        desired.may_open_input
             && (!held || self.input_is_open())
-            && open_input_is_needed(target, &self.layers.of(Family::V4), &self.host)
+            && open_input_is_needed(desired, &self.layers.of(Family::V4), &self.host)
     }
 
     /// Writes down what stood in a sysctl, before it is changed. Returns what the operator should
@@ -142,14 +139,14 @@ impl Reading {
 
     /// A value that has been put back, by the guard or by somebody else, is not the guard's to put
     /// back any more.
-    pub(super) fn forget_undone(&self, target: &Target, memory: &mut Store) -> Option<String> {
-        if !target.sysctls {
+    pub(super) fn forget_undone(&self, desired: &Desired, memory: &mut Store) -> Option<String> {
+        if !desired.sysctls {
             return None;
         }
         let before = memory.state.route_localnet.len();
         memory.state.route_localnet.retain(|interface, _| {
-            let wanted = target
-                .wanted
+            let wanted = desired
+                .rules
                 .sysctls
                 .iter()
                 .any(|wish| wish.interface == *interface);

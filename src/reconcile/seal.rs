@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::Target;
+use crate::desired::Desired;
 use crate::guarantee::{Guarantee, NativeRule, as_rulesets};
 use crate::os::nft::seal::{Hold, Seal, Standing, standing};
 use crate::os::nft::{Socket, seal};
@@ -92,14 +92,14 @@ pub(crate) struct SealReading {
 }
 
 impl SealReading {
-    pub(super) fn take(target: &Target) -> Self {
-        if target.wanted.native.is_empty() {
+    pub(super) fn take(desired: &Desired) -> Self {
+        if desired.rules.native.is_empty() {
             return Self::default();
         }
         let read = Socket::open()
             .map_err(|error| format!("nf_tables is not to be had: {error}"))
             .and_then(|mut socket| {
-                look(&mut socket, &target.wanted.native).map_err(|error| error.to_string())
+                look(&mut socket, &desired.rules.native).map_err(|error| error.to_string())
             });
         match read {
             Ok((standing, dead)) => Self {
@@ -131,9 +131,9 @@ impl SealReading {
     }
 
     /// Whether every native rule of a guarantee is in force.
-    pub(super) fn holds(&self, target: &Target, guarantee: Guarantee) -> Option<bool> {
-        let mut of_it = target
-            .wanted
+    pub(super) fn holds(&self, desired: &Desired, guarantee: Guarantee) -> Option<bool> {
+        let mut of_it = desired
+            .rules
             .native
             .iter()
             .filter(|rule| rule.guarantee == guarantee)
@@ -142,10 +142,10 @@ impl SealReading {
         Some(of_it.all(|rule| self.standing.rules.contains(rule)))
     }
 
-    pub(super) fn report(&self, target: &Target, problem: Option<String>) -> SealReport {
+    pub(super) fn report(&self, desired: &Desired, problem: Option<String>) -> SealReport {
         let state = match self.standing.hold {
-            _ if !target.sealed => SealState::Off,
-            _ if target.wanted.native.is_empty() => SealState::NotNeeded,
+            _ if !desired.sealed => SealState::Off,
+            _ if desired.rules.native.is_empty() => SealState::NotNeeded,
             _ if self.dead => SealState::Missing,
             Some(Hold::OwnedPersistent) => SealState::OwnedPersistent,
             Some(Hold::Owned) => SealState::Owned,
@@ -211,7 +211,7 @@ pub fn stopped(standing: &Standing) -> Vec<Stopped> {
 /// is wrong: for [`super::Hands::sealed`].
 pub(crate) fn keep(
     slot: &mut Option<Seal>,
-    target: &Target,
+    desired: &Desired,
     before_change: &dyn Fn(),
 ) -> Result<bool, String> {
     let seal = match slot {
@@ -224,9 +224,9 @@ pub(crate) fn keep(
         }
     };
     let changed = seal
-        .keep(&target.wanted.native, before_change)
+        .keep(&desired.rules.native, before_change)
         .map_err(|error| error.to_string())?;
-    let wants = |what: fn(&NativeRule) -> bool| target.wanted.native.iter().any(what);
+    let wants = |what: fn(&NativeRule) -> bool| desired.rules.native.iter().any(what);
     if let Some(why) = seal.without_nat()
         && wants(|rule| rule.hook.is_nat())
     {

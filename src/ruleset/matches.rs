@@ -33,6 +33,24 @@ pub struct Test<T> {
     pub value: T,
 }
 
+impl<T> Test<T> {
+    /// True of what fits the value.
+    pub const fn is(value: T) -> Self {
+        Self {
+            negated: false,
+            value,
+        }
+    }
+
+    /// True of what does not.
+    pub const fn not(value: T) -> Self {
+        Self {
+            negated: true,
+            value,
+        }
+    }
+}
+
 /// An inclusive range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
@@ -40,6 +58,15 @@ pub struct PortRange {
     pub low: u16,
     /// The highest port, itself included.
     pub high: u16,
+}
+
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        Self {
+            low: port,
+            high: port,
+        }
+    }
 }
 
 /// One end of a packet.

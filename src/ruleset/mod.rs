@@ -26,6 +26,7 @@ mod extension;
 mod matches;
 mod names;
 mod parse;
+mod print;
 mod show;
 mod spec;
 mod target;
@@ -44,7 +45,8 @@ pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
 };
 pub use names::protocol_name;
-pub use parse::{ParseError, parse_listing, parse_rule, parse_save};
+pub use parse::{ParseError, parse_listing, parse_save};
+pub use print::Unprintable;
 pub use target::{Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
@@ -99,7 +101,9 @@ impl Ruleset {
             .get_mut(table)
             .and_then(|table| table.chains.get_mut(chain))
             .and_then(|chain| chain.rules.get_mut(index));
-        let Some(rule) = rule else { return false };
+        let Some(Listed { rule, .. }) = rule else {
+            return false;
+        };
         rule.matches.push(Match::Unknown(why.clone()));
         rule.target = Target::Unknown(why);
         true
@@ -154,16 +158,22 @@ pub struct Chain {
     /// The policy of a base chain; `None` for a user chain, which returns to its caller instead.
     pub policy: Option<Policy>,
     /// The rules in the kernel's order.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Listed>,
 }
 
-/// One rule.
+/// A rule as a chain holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it means.
+    pub rule: Rule,
+    /// The words after `-A CHAIN`, exactly as printed, so that `-D CHAIN <text>` deletes the rule; for
+    /// a native rule, as nft prints it.
+    pub text: String,
+}
+
+/// What a rule means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The words after `-A CHAIN`, exactly as printed, so that `-D CHAIN <text>` deletes the rule.
-    pub text: String,
-    /// The line of the text it was read from, counted from 1.
-    pub line: usize,
     /// Every condition; the rule applies to a packet that meets all of them.
     pub matches: Vec<Match>,
     /// What it does.
@@ -190,6 +200,17 @@ impl Rule {
     /// The comment is part of the meaning here: `iptables -D` and `-C` treat it so too.
     pub fn same_as(&self, other: &Self) -> bool {
         self.target == other.target && self.meaning() == other.meaning()
+    }
+
+    /// The same rule without its comment.
+    #[must_use]
+    pub fn without_comment(&self) -> Self {
+        let mut matches = self.matches.clone();
+        matches.retain(|m| !matches!(m, Match::Comment(_)));
+        Self {
+            matches,
+            target: self.target.clone(),
+        }
     }
 
     fn meaning(&self) -> Vec<&Match> {

@@ -1,18 +1,12 @@
 //! Reads the words of one rule into its matches and its target.
 
-use super::Family;
 use super::extension;
 use super::matches::{Match, Side, Test, protocol};
 use super::names::protocol_number;
 use super::target::{self, Target};
 use super::value::{IfacePattern, Net};
 use super::words::{self, Word};
-
-/// The conditions and the effect of a rule.
-pub(super) struct Spec {
-    pub(super) matches: Vec<Match>,
-    pub(super) target: Target,
-}
+use super::{Family, Rule};
 
 /// Options that every rule can have, with no module named.
 const COMMON: &[&str] = &["-s", "-d", "-i", "-o", "-p", "-f"];
@@ -33,7 +27,7 @@ pub(super) fn begins_common(words: &[Word<'_>]) -> bool {
 }
 
 /// Reads the words of a rule. Never fails: what is not understood is kept as unknown.
-pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Spec {
+pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Rule {
     let mut reader = Reader {
         family,
         matches: Vec::new(),
@@ -54,7 +48,7 @@ pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Spec {
         Match::Unknown(text) if target == Target::None => Some(text.clone()),
         _ => None,
     });
-    Spec {
+    Rule {
         target: hidden.map_or(target, Target::Unknown),
         matches: reader.matches,
     }

@@ -3,13 +3,14 @@
 use std::io;
 use std::time::Instant;
 
+use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
 use crate::os::iptables::Backend;
 use crate::os::nft::seal::{OpenChain, open_chains};
 use crate::os::nft::{BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of};
 use crate::prove::Hook;
-use crate::reconcile::Target;
-use crate::ruleset::{Family, IfacePattern, protocol};
+use crate::reconcile::Host;
+use crate::ruleset::{Family, IfacePattern, Match};
 
 /// A word of the slow side to the sentinel.
 #[derive(Debug)]
@@ -72,20 +73,21 @@ impl Orders {
     ///
     /// `sealed` tells which guarantees the seal keeps too.
     pub fn read_back(
-        target: &Target,
+        desired: &Desired,
+        host: &Host,
         open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
     ) -> io::Result<Self> {
         let mut socket = Socket::open()?;
-        let mut orders = Self::without_nftables(target);
-        let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
+        let mut orders = Self::without_nftables(desired, host);
+        let open = open_chains(&mut socket, &desired.rules.native).map_err(io::Error::other)?;
         for open in open.ok_or(io::ErrorKind::Interrupted)? {
             let rules = first_of(&mut socket, &open.name)?.rules;
-            orders.chains.extend(native(target, open, rules));
+            orders.chains.extend(native(desired, open, rules));
         }
         let opened = opened(open_input);
-        for (place, wanted) in chains(target, &opened) {
+        for (place, wanted) in chains(desired, host, &opened) {
             let Some((kind, hook, priority)) = place.base_hook() else {
                 continue;
             };
@@ -163,13 +165,13 @@ impl Orders {
 
     /// What is kept where this kernel has no nf_tables: the sysctls.
     #[must_use]
-    pub fn without_nftables(target: &Target) -> Self {
-        let wishes = target.wanted.sysctls.iter();
-        let mut tools = target.tools.iter();
+    pub fn without_nftables(desired: &Desired, host: &Host) -> Self {
+        let wishes = desired.rules.sysctls.iter();
+        let mut tools = host.tools.iter();
         Self {
             legacy: tools.any(|tool| tool.backend == Backend::Legacy),
             route_localnet: wishes.map(|wish| wish.interface.clone()).collect(),
-            bridges: target.new_bridges.clone(),
+            bridges: desired.new_bridges.clone(),
             ..Self::default()
         }
     }
@@ -209,13 +211,14 @@ impl Place {
 
 /// The chains of iptables-nft that hold wanted rules, FORWARD before the others.
 fn chains<'a>(
-    target: &'a Target,
+    desired: &'a Desired,
+    host: &Host,
     open_input: &'a [WantedRule],
 ) -> Vec<(Place, Vec<&'a WantedRule>)> {
     let mut chains: Vec<(Place, Vec<&WantedRule>)> = Vec::new();
-    let wanted = target.wanted.iptables.iter().chain(open_input);
+    let wanted = desired.rules.iptables.iter().chain(open_input);
     for wish in wanted.filter(|wish| {
-        let tool = target.tool(wish.family);
+        let tool = host.tool(wish.family);
         tool.is_some_and(|tool| tool.backend == Backend::Nft)
     }) {
         let place = Place {
@@ -232,8 +235,8 @@ fn chains<'a>(
 }
 
 /// A chain of a native table that anybody may change; `None` for one that nothing is wanted in.
-fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Option<Guarded> {
-    let mut wanted = target.wanted.native.iter();
+fn native(desired: &Desired, open: OpenChain, rules: Vec<RawRule>) -> Option<Guarded> {
+    let mut wanted = desired.rules.native.iter();
     let guarantee = wanted.find(|rule| rule.hook == open.hook)?.guarantee;
     let replay = |raw: RawRule| Replay {
         guarantee,
@@ -250,7 +253,10 @@ fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Option<Guard
     })
 }
 
-/// iptables ties `-m tcp` to the protocol where it keeps it as a compat match.
+/// iptables ties `-m tcp` and its like to the rule's protocol where it keeps them as compat matches.
 fn tied_to(wish: &WantedRule) -> Option<u8> {
-    wish.spec.contains("-p tcp ").then_some(protocol::TCP)
+    wish.listed.rule.matches.iter().find_map(|m| match m {
+        Match::Protocol(test) if !test.negated => Some(test.value),
+        _ => None,
+    })
 }

@@ -18,8 +18,8 @@ use super::model::{Overall, Stopped};
 use super::packet_counters::{Counting, Now};
 use super::published::Published;
 use crate::events::{Event, Kind};
-use crate::guarantee::Guarantee;
-use crate::reconcile::{Standing, Target};
+use crate::guarantee::{Guarantee, Rules};
+use crate::reconcile::{Host, Standing};
 
 /// How many events are kept, in memory and on disk.
 pub const RING: usize = 1000;
@@ -124,8 +124,8 @@ impl Hub {
     }
 
     /// From now on the packets that these rules stop are counted.
-    pub fn count(&self, target: Arc<Target>) {
-        lock(&self.counting).of(target);
+    pub fn count(&self, rules: Rules, host: Host) {
+        lock(&self.counting).of(rules, host);
         self.recount();
     }
 

@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::model::{Layer, Stopped};
-use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule};
-use crate::os::host_tasks::{self, HostTask};
-use crate::os::iptables::Backend;
+use crate::facts::HostTask;
+use crate::guarantee::{Guarantee, Rules, TAG_PREFIX, WantedRule};
+use crate::os::host_tasks;
+use crate::os::iptables::{Backend, Tool};
 use crate::os::nft::{self, seal};
-use crate::reconcile::{self, Target};
-use crate::ruleset::Family;
+use crate::reconcile::{self, Host};
+use crate::ruleset::{Family, Match, Rule, Target};
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
@@ -35,28 +36,29 @@ pub struct Now {
 /// Counts for whoever asks, for what the last turn wanted.
 #[derive(Debug, Default)]
 pub struct Counting {
-    target: Option<Arc<Target>>,
+    wanted: Option<Arc<(Rules, Host)>>,
     tally: Tally,
     read: Option<Instant>,
 }
 
 impl Counting {
     /// From now on these rules are the ones that count.
-    pub fn of(&mut self, target: Arc<Target>) {
-        self.target = Some(target);
+    pub fn of(&mut self, rules: Rules, host: Host) {
+        self.wanted = Some(Arc::new((rules, host)));
         self.read = None;
     }
 
     /// How it is now; `None` where that was read a moment ago, or cannot be.
     pub fn read(&mut self) -> Option<Now> {
-        let target = self.target.clone()?;
+        let wanted = self.wanted.clone()?;
+        let (rules, host) = &*wanted;
         if self.read.is_some_and(|read| read.elapsed() < FRESH) {
             return None;
         }
         self.read = Some(Instant::now());
-        let read = self.tally.read(&target).and_then(|visible| {
+        let read = self.tally.read(rules, &host.tools).and_then(|visible| {
             let mut socket = nft::Socket::open()?;
-            let seal = seal::standing(&mut socket, &target.wanted.native);
+            let seal = seal::standing(&mut socket, &rules.native);
             Ok((visible, seal.map_err(io::Error::other)?))
         });
         match read {
@@ -69,7 +71,7 @@ impl Counting {
                         packets: counted.packets,
                     });
                 }
-                let cgroup = target.facts.task_cgroup.as_ref();
+                let cgroup = host.facts.task_cgroup.as_ref();
                 Some(Now {
                     stopped,
                     host_tasks: cgroup.map_or_else(Vec::new, host_tasks::below),
@@ -96,12 +98,16 @@ struct Sum {
 }
 
 impl Tally {
-    /// Reads the counters of the rules that `target` wants, which are the first that bear the guard's
+    /// Reads the counters of the wanted rules, which are the first that bear the guard's
     /// tag, in order, and adds what is new. Only iptables-nft's rules are counted: iptables-legacy would
     /// have to be asked by running it.
-    pub fn read(&mut self, target: &Target) -> io::Result<BTreeMap<Guarantee, Vec<Stopped>>> {
-        for tool in target.tools.iter().filter(|t| t.backend == Backend::Nft) {
-            let wanted = &target.wanted.iptables;
+    pub fn read(
+        &mut self,
+        rules: &Rules,
+        tools: &[Tool],
+    ) -> io::Result<BTreeMap<Guarantee, Vec<Stopped>>> {
+        for tool in tools.iter().filter(|t| t.backend == Backend::Nft) {
+            let wanted = &rules.iptables;
             for chain in ["FORWARD", "INPUT", "OUTPUT"] {
                 let in_chain = |rule: &&WantedRule| {
                     (rule.family, rule.table, rule.chain) == (tool.family, "filter", chain)
@@ -123,7 +129,7 @@ impl Tally {
             return;
         }
         for (rule, count) in rules.iter().zip(counts) {
-            let (Some(count), Some(interface)) = (count, stops(&rule.spec)) else {
+            let (Some(count), Some(interface)) = (count, stops(&rule.listed.rule)) else {
                 continue;
             };
             let key = (rule.guarantee, rule.family, interface);
@@ -152,37 +158,38 @@ impl Tally {
 }
 
 /// For which interfaces a rule stops packets, as iptables writes it; `None` for one that stops none.
-fn stops(spec: &str) -> Option<String> {
-    let words: Vec<&str> = spec.split(' ').collect();
-    if !spec.ends_with("-j DROP") {
+fn stops(rule: &Rule) -> Option<String> {
+    if rule.target != Target::Drop {
         return None;
     }
-    if words.contains(&"cgroup") {
-        return Some(reconcile::HOST_TASKS.to_owned());
-    }
-    let Some(at) = words.iter().position(|word| *word == "-i") else {
-        return Some("any".to_owned());
-    };
-    let name = words.get(at + 1)?;
-    let not = at > 0 && words[at - 1] == "!";
-    Some(if not {
-        format!("! {name}")
-    } else {
-        (*name).to_owned()
-    })
+    let interface = rule.matches.iter().find_map(|m| match m {
+        Match::Cgroup(_) => Some(reconcile::HOST_TASKS.to_owned()),
+        Match::In(test) if test.negated => Some(format!("! {}", test.value)),
+        Match::In(test) => Some(test.value.to_string()),
+        _ => None,
+    });
+    Some(interface.unwrap_or_else(|| "any".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::{IfacePattern, Listed, Test};
 
-    fn rule(spec: &str) -> WantedRule {
+    fn wanted(interface: &str, target: Target) -> WantedRule {
+        let interface = IfacePattern::parse(interface).unwrap();
         WantedRule {
             guarantee: Guarantee::ImdsBlock,
             family: Family::V4,
             table: "filter",
             chain: "FORWARD",
-            spec: spec.to_owned(),
+            listed: Listed {
+                rule: Rule {
+                    matches: vec![Match::In(Test::is(interface))],
+                    target,
+                },
+                text: String::new(),
+            },
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn counters_that_begin_anew_go_on_here() {
-        let (docker, accept) = (rule("-d x -i docker+ -j DROP"), rule("-i a -j ACCEPT"));
+        let (docker, accept) = (wanted("docker+", Target::Drop), wanted("a", Target::Accept));
         let rules = [&accept, &docker];
         let mut tally = Tally::default();
         for count in [100, 107, 0, 5] {
@@ -207,10 +214,20 @@ mod tests {
 
     #[test]
     fn for_which_interfaces() {
-        let of = |spec| stops(spec).unwrap();
-        assert_eq!(of("! -i lo -p tcp -j DROP"), "! lo");
-        assert_eq!(of("-d 127.0.0.0/8 -j DROP"), "any");
-        assert_eq!(of("-d x -m cgroup --path a.slice -j DROP"), "host tasks");
-        assert_eq!(stops("-i docker0 -j ACCEPT"), None);
+        let docker = || IfacePattern::Prefix("docker".to_owned());
+        let of = |m, target| {
+            let matches = vec![Match::Comment("a tag".to_owned()), m];
+            stops(&Rule { matches, target })
+        };
+        let tasks = Match::Cgroup(Test::is("a.slice".to_owned()));
+        for (m, interface) in [
+            (Match::In(Test::is(docker())), "docker+"),
+            (Match::In(Test::not(docker())), "! docker+"),
+            (Match::Header, "any"),
+            (tasks, "host tasks"),
+        ] {
+            assert_eq!(of(m, Target::Drop).as_deref(), Some(interface));
+        }
+        assert_eq!(of(Match::In(Test::is(docker())), Target::Accept), None);
     }
 }

@@ -7,12 +7,13 @@ use std::time::{Duration, Instant, SystemTime};
 use super::model::{
     Backend, GuaranteeStatus, Layer, Layers, Overall, Rule, Seal, SealState, Stopped, Trap,
 };
+use crate::desired::Desired;
+use crate::facts::HostTask;
 use crate::guarantee::{Guarantee, NativeRule};
 use crate::inputs::Inputs;
-use crate::os::host_tasks::HostTask;
 use crate::os::nft::seal;
 use crate::posture::{Decision, Posture};
-use crate::reconcile::{self, Outcome, Standing, Target, Turn};
+use crate::reconcile::{self, Outcome, Standing, Turn};
 use crate::ruleset::Family;
 use crate::tasks::{Mode, Task};
 
@@ -71,7 +72,7 @@ pub struct Sealed {
 impl Sealed {
     /// What a turn found of it. `stored` says whether systemd keeps a copy of its socket.
     #[must_use]
-    pub fn of(target: &Target, turn: &Turn, stored: bool) -> Self {
+    pub fn of(desired: &Desired, turn: &Turn, stored: bool) -> Self {
         let word = |holds| {
             if holds {
                 Standing::Held
@@ -103,7 +104,7 @@ impl Sealed {
                 .filter_map(|o| Some((o.guarantee, word(o.sealed?))))
                 .collect(),
             visible: required().map(|o| (o.guarantee, visible(o))).collect(),
-            rules: target.wanted.native.iter().map(rule).collect(),
+            rules: desired.rules.native.iter().map(rule).collect(),
         }
     }
 }
@@ -135,7 +136,7 @@ impl Published {
     pub fn new(
         inputs: &Inputs,
         posture: &Posture,
-        target: &Target,
+        desired: &Desired,
         turn: &Turn,
         mut sealed: Sealed,
     ) -> Self {
@@ -145,7 +146,7 @@ impl Published {
             .iter()
             .map(|decision| guarantee(decision, turn, at, &sealed))
             .collect();
-        let mut rules = visible_rules(target, turn);
+        let mut rules = visible_rules(desired, turn);
         rules.append(&mut sealed.rules);
         let failures = turn.failures.iter().map(|failure| failure.message.clone());
         Self {
@@ -267,7 +268,7 @@ fn traps(inputs: &Inputs) -> Vec<Trap> {
 
 /// The wanted rules. Whether one stands is known of its table: a turn ends only when all of them do,
 /// or with a failure that names the table, or where something could not be read.
-fn visible_rules(target: &Target, turn: &Turn) -> Vec<Rule> {
+fn visible_rules(desired: &Desired, turn: &Turn) -> Vec<Rule> {
     let in_place = |family: Family, object: &str| {
         let failed = turn
             .failures
@@ -279,15 +280,15 @@ fn visible_rules(target: &Target, turn: &Turn) -> Vec<Rule> {
             turn.unread.is_empty().then_some(true)
         }
     };
-    let rules = target.wanted.iptables.iter().map(|rule| Rule {
+    let rules = desired.rules.iptables.iter().map(|rule| Rule {
         guarantee: rule.guarantee,
         layer: Layer::Visible,
         family: rule.family,
         place: format!("{} {}", rule.table, rule.chain),
-        rule: rule.spec.clone(),
+        rule: rule.listed.text.clone(),
         in_place: in_place(rule.family, rule.table),
     });
-    let sysctls = target.wanted.sysctls.iter().map(|sysctl| Rule {
+    let sysctls = desired.rules.sysctls.iter().map(|sysctl| Rule {
         guarantee: sysctl.guarantee,
         layer: Layer::Visible,
         family: Family::V4,
@@ -321,7 +322,7 @@ mod tests {
             ..Turn::default()
         };
         let posture = Posture::everything("test");
-        Published::new(&inputs, &posture, &Target::default(), &turn, sealed)
+        Published::new(&inputs, &posture, &Desired::default(), &turn, sealed)
     }
 
     #[test]

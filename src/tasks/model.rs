@@ -4,9 +4,9 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::HostTask;
 use crate::guarantee::Guarantee;
 use crate::os::capabilities;
-use crate::os::host_tasks::HostTask;
 use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
 use crate::reconcile::{Proof, Standing};
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use ecs_netguard::config::settings::{Seal, Settings};
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
-use ecs_netguard::reconcile::Target;
+use ecs_netguard::reconcile::resolve;
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
 
 use super::{BOTH, SOON, UNSEALED, back, rules};
@@ -25,9 +25,10 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let target = Target::resolve(&settings, None, &posture);
+        let (desired, host) = resolve(&settings, None, &posture);
         let sentinel = Sentinel::start(tell).unwrap();
-        let orders = Orders::read_back(&target, false, generation().unwrap(), |_| false).unwrap();
+        let orders =
+            Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
         sentinel.keep(orders);
         sentinel
     })

@@ -314,3 +314,6 @@ fn claim(guarantee: Guarantee, packets: PacketClass, expect: Expect) -> Claim {
         expect,
     }
 }
+
+#[cfg(test)]
+mod tests;

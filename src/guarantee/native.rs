@@ -253,7 +253,6 @@ mod tests {
         native.cgroup = Some(Cgroup {
             path: "a.slice/b".to_owned(),
             id: 4711,
-            class: None,
         });
         assert_eq!(
             proved(&native).1,

@@ -53,5 +53,4 @@ pub fn diff<'r>(chain: &'r Chain, wanted: &[&'r WantedRule]) -> Vec<Difference<'
 }
 
 #[cfg(test)]
-#[path = "diff_tests.rs"]
 mod tests;

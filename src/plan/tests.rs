@@ -1,6 +1,6 @@
 use super::*;
 use crate::config::settings::RouteLocalnet;
-use crate::guarantee::{Scope, interface};
+use crate::guarantee::{Scope, WantedSysctl, interface};
 use crate::ruleset::{Table, parse_listing};
 
 fn scope() -> Scope {
@@ -212,5 +212,323 @@ fn a_rule_for_an_earlier_cgroup_is_replaced() {
     assert!(
         steps.contains("(cgroup 7)") && steps.contains("(cgroup 8)"),
         "{steps}"
+    );
+}
+
+/// The same host with IPv6 rules too.
+fn both(mut snapshot: Snapshot, filter: &str) -> Snapshot {
+    let mut ruleset = Ruleset::new(Family::V6);
+    let text = format!("{EMPTY_FILTER}{filter}");
+    let filter = parse_listing(Family::V6, "filter", text).unwrap();
+    ruleset.tables.insert("filter".into(), filter);
+    snapshot.rulesets.insert(Family::V6, ruleset);
+    snapshot
+}
+
+fn wanted_in_both(required: &[Guarantee]) -> Rules {
+    let families = vec![Family::V4, Family::V6];
+    let scope = Scope {
+        families,
+        ..scope()
+    };
+    Rules::of(required, &scope)
+}
+
+fn names(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(Step::to_string).collect()
+}
+
+#[test]
+fn filters_come_before_nat_and_ipv4_before_ipv6() {
+    let everything = wanted_in_both(&ALL);
+    let steps = plan(&everything, &both(host("", "", "0"), ""));
+    let sysctl = "set net.ipv4.conf.all.route_localnet=1";
+    assert_eq!(
+        names(&steps),
+        [
+            "rebuild IPv4 filter",
+            "rebuild IPv6 filter",
+            "rebuild IPv4 nat",
+            sysctl
+        ]
+    );
+    let about = |step: &Step| (step.family(), step.object().to_owned());
+    let about: Vec<(Family, String)> = steps.steps.iter().map(about).collect();
+    let place = |family, object: &str| (family, object.to_owned());
+    assert_eq!(
+        about,
+        [
+            place(Family::V4, "filter"),
+            place(Family::V6, "filter"),
+            place(Family::V4, "nat"),
+            place(Family::V4, "route_localnet"),
+        ]
+    );
+}
+
+#[test]
+fn on_the_way_out_everything_goes_in_reverse() {
+    let in_chain = |chain: &'static str, family| {
+        let rules = wanted_in_both(&ALL).iptables.into_iter();
+        let rules = rules.filter(move |rule| rule.chain == chain && rule.family == family);
+        let lines = rules.map(|rule| format!("-A {chain} {}\n", rule.listed.text));
+        lines.collect::<String>()
+    };
+    let filter = in_chain("FORWARD", Family::V4);
+    let nat = in_chain("PREROUTING", Family::V4);
+    let mut snapshot = both(host(&filter, &nat, "1"), &in_chain("FORWARD", Family::V6));
+    snapshot.previous.insert("all".into(), "0".into());
+    assert_eq!(
+        names(&plan(&Rules::default(), &snapshot)),
+        [
+            "set net.ipv4.conf.all.route_localnet=0",
+            "rebuild IPv4 nat",
+            "rebuild IPv6 filter",
+            "rebuild IPv4 filter",
+        ]
+    );
+}
+
+#[test]
+fn a_rule_belongs_to_its_family_table_and_chain() {
+    // IPv4's rules in IPv6's FORWARD, and those of FORWARD in INPUT, are in nobody's place.
+    let block = wanted(&BLOCK).iptables;
+    let elsewhere = |chain: &str| format!("-A {chain} {}\n", block[0].listed.text);
+    let plan = plan(&wanted(&BLOCK), &host(&elsewhere("INPUT"), "", "0"));
+    let kinds = kinds(&plan);
+    assert_eq!(
+        kinds,
+        [DriftKind::Missing, DriftKind::Missing, DriftKind::Stray]
+    );
+    assert_eq!(
+        plan.drifts[0].object,
+        "IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP"
+    );
+}
+
+#[test]
+fn a_stray_rule_that_cannot_be_written_is_shown_as_it_was_read() {
+    let rule = "-m set --match-set a src -m comment --comment \"ecs-netguard: imds-block\" -j DROP";
+    let plan = plan(
+        &Rules::default(),
+        &host(&format!("-A INPUT {rule}\n"), "", "0"),
+    );
+    assert_eq!(plan.drifts[0].object, format!("IPv4 filter INPUT: {rule}"));
+}
+
+/// `route_localnet` of docker0, with these values now, wanted or not, and once before.
+fn of_docker0(now: Option<&str>, wanted: bool, before: Option<&str>) -> String {
+    let mut snapshot = host("", "", "0");
+    let value = now.map(str::to_owned);
+    snapshot.route_localnet = BTreeMap::from([("docker0".to_owned(), value)]);
+    let before = before.map(|value| ("docker0".to_owned(), value.to_owned()));
+    snapshot.previous.extend(before);
+    let mut rules = Rules::default();
+    rules.sysctls.extend(wanted.then(|| WantedSysctl {
+        guarantee: Guarantee::TaskCredentials,
+        interface: "docker0".to_owned(),
+    }));
+    let plan = plan(&rules, &snapshot);
+    let drifts = plan
+        .drifts
+        .iter()
+        .map(|d| format!("{} {}", d.kind, d.object));
+    let steps = plan.steps.iter().map(|step| match step {
+        Step::RouteLocalnet { undo: true, .. } => format!("{step}, as before"),
+        step => step.to_string(),
+    });
+    drifts.chain(steps).collect::<Vec<_>>().join("; ")
+}
+
+#[test]
+fn the_sysctl_is_set_where_it_is_wanted_and_restored_where_it_is_not() {
+    let to = |value| format!("set net.ipv4.conf.docker0.route_localnet={value}");
+    let name = "net.ipv4.conf.docker0.route_localnet=1";
+    let set = format!("missing {name}; {}", to("1"));
+    let restored = format!("no longer wanted {name}; {}, as before", to("0"));
+    for (now, wanted, before, expected) in [
+        (Some("0"), true, None, set.as_str()),
+        (Some("0"), true, Some("0"), &set),
+        (Some("1"), true, None, ""),
+        // Nor is what is wanted restored.
+        (Some("1"), true, Some("0"), ""),
+        // No such interface.
+        (None, true, None, ""),
+        (Some("1"), false, Some("0"), &restored),
+        // It was 1 before, is not 1 any more, or was never changed.
+        (Some("1"), false, Some("1"), ""),
+        (Some("0"), false, Some("0"), ""),
+        (None, false, Some("0"), ""),
+        (Some("1"), false, None, ""),
+    ] {
+        let found = of_docker0(now, wanted, before);
+        assert_eq!(found, expected, "{now:?} {wanted} {before:?}");
+    }
+}
+
+#[test]
+fn a_sysctl_that_was_not_read_is_left() {
+    let mut snapshot = host("", "", "0");
+    snapshot.route_localnet.clear();
+    snapshot.previous.insert("all".into(), "0".into());
+    for rules in [Rules::default(), wanted(&[Guarantee::TaskCredentials])] {
+        let plan = plan(&rules, &snapshot);
+        assert!(!steps(&plan).contains("route_localnet"), "{}", steps(&plan));
+    }
+}
+
+#[test]
+fn the_sysctl_is_set_once_every_ipv4_table_of_a_rule_can_be_read() {
+    let table = |snapshot: &mut Snapshot, family, name: &str, shown| {
+        let ruleset = snapshot.rulesets.get_mut(&family).unwrap();
+        ruleset.tables.get_mut(name).unwrap().shown = shown;
+    };
+    let sets = |snapshot: &Snapshot, rules: &Rules| {
+        let steps = plan(rules, snapshot).steps;
+        steps.contains(&Step::RouteLocalnet {
+            interface: "all".to_owned(),
+            value: "1".to_owned(),
+            undo: false,
+        })
+    };
+    let rules = wanted_in_both(&ALL);
+    let fresh = || both(host("", "", "0"), "");
+    assert!(sets(&fresh(), &rules));
+
+    let mut no_rules = fresh();
+    no_rules.rulesets.remove(&Family::V4);
+    assert!(!sets(&no_rules, &rules));
+
+    for (family, shown, set) in [
+        (Family::V4, Shown::Unreadable("x".into()), false),
+        (Family::V4, Shown::Partly("x".into()), true),
+        // IPv6 has no part in it.
+        (Family::V6, Shown::Unreadable("x".into()), true),
+    ] {
+        let mut snapshot = fresh();
+        table(&mut snapshot, family, "filter", shown.clone());
+        assert_eq!(sets(&snapshot, &rules), set, "{family} {shown:?}");
+    }
+
+    // No wanted rule stands in INPUT's table where the shield is not required.
+    let credentials = wanted(&[Guarantee::TaskCredentials]);
+    let mut snapshot = fresh();
+    table(
+        &mut snapshot,
+        Family::V4,
+        "filter",
+        Shown::Unreadable("x".into()),
+    );
+    assert!(sets(&snapshot, &credentials));
+}
+
+#[test]
+fn only_what_sends_packets_to_loopback_needs_the_sysctl() {
+    let dnat = |to: &str| format!("-A PREROUTING -p tcp -j DNAT --to-destination {to}\n");
+    let own = listing(&[Guarantee::TaskCredentials], "PREROUTING");
+    for (nat, needed) in [
+        (String::new(), false),
+        (own, false),
+        (dnat("127.0.0.1:51679"), true),
+        (dnat("127.0.0.1"), true),
+        (dnat("126.255.255.255-127.0.0.0"), true),
+        (dnat("127.255.255.255-128.0.0.0"), true),
+        (dnat("10.0.0.1:80"), false),
+        (dnat("127.0.0.1 --unheard-of"), true),
+        (dnat("10.0.0.1 --unheard-of"), false),
+        (
+            "-A PREROUTING -p tcp -j REDIRECT --to-ports 1\n".to_owned(),
+            false,
+        ),
+    ] {
+        let mut snapshot = host("", &nat, "1");
+        snapshot.previous.insert("all".into(), "0".into());
+        let plan = plan(&Rules::default(), &snapshot);
+        let restores = steps(&plan).contains("route_localnet=0");
+        assert_eq!(restores, !needed, "{nat}");
+    }
+}
+
+#[test]
+fn a_rule_stands_wherever_it_is_in_its_chain() {
+    let rule = &wanted(&BLOCK).iptables[0];
+    let text = &rule.listed.text;
+    for (filter, found) in [
+        (String::new(), false),
+        (format!("-A FORWARD {text}\n"), true),
+        (format!("-A FORWARD -j ACCEPT\n-A FORWARD {text}\n"), true),
+        (format!("-A FORWARD {text}\n-A FORWARD {text}\n"), true),
+        (format!("-A INPUT {text}\n"), false),
+        (
+            "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n".to_owned(),
+            false,
+        ),
+    ] {
+        assert_eq!(stands(rule, &host(&filter, "", "0")), found, "{filter}");
+    }
+    let in_ipv6 = WantedRule {
+        family: Family::V6,
+        ..rule.clone()
+    };
+    let snapshot = host(&format!("-A FORWARD {text}\n"), "", "0");
+    assert!(!stands(&in_ipv6, &snapshot));
+    let in_nat = WantedRule {
+        table: "nat",
+        ..rule.clone()
+    };
+    assert!(!stands(&in_nat, &snapshot));
+}
+
+/// The rules of a chain, as texts, without the comments.
+fn texts(chain: &Chain) -> Vec<String> {
+    let rules = chain.rules.iter();
+    rules
+        .map(|listed| listed.rule.without_comment().print(Family::V4).unwrap())
+        .collect()
+}
+
+#[test]
+fn applied_is_what_the_steps_lead_to() {
+    let block = wanted(&BLOCK);
+    let stray = "-A FORWARD -m comment --comment \"ecs-netguard: imds-block\" -j DROP\n";
+    let filter = format!(
+        "-A FORWARD -i x -j ACCEPT\n{stray}{}",
+        listing(&BLOCK, "FORWARD")
+    );
+    let snapshot = host(&filter, "", "0");
+    let mut ruleset = applied(&block, &snapshot.rulesets[&Family::V4]);
+    let chain = &ruleset.tables["filter"].chains["FORWARD"];
+    assert_eq!(
+        texts(chain),
+        [
+            "-d 169.254.169.254/32 -i docker+ -j DROP",
+            "-d 169.254.169.254/32 -i br-+ -j DROP",
+            "-i x -j ACCEPT",
+        ]
+    );
+    ruleset.tables.remove("filter");
+    // A table that nobody has used yet.
+    let made = applied(&block, &ruleset);
+    let chain = &made.tables["filter"].chains["FORWARD"];
+    assert_eq!((chain.policy, chain.rules.len()), (Some(Policy::Accept), 2));
+    // IPv4's rules are not put into IPv6's chains.
+    assert_eq!(
+        applied(&block, &Ruleset::new(Family::V6)),
+        Ruleset::new(Family::V6)
+    );
+}
+
+#[test]
+fn what_is_wrong_is_one_word() {
+    let kinds = [
+        DriftKind::Missing,
+        DriftKind::Displaced,
+        DriftKind::Doubled,
+        DriftKind::Stray,
+    ];
+    let words = kinds.map(|kind| format!("{kind:>10}"));
+    assert_eq!(
+        words,
+        ["   missing", " displaced", "   doubled", "no longer wanted"]
     );
 }

@@ -30,4 +30,5 @@ pub mod procfs;
 pub mod routes;
 pub mod sched;
 pub mod sysctl;
+pub mod unix_http;
 pub mod watch;

@@ -6,7 +6,6 @@ mod body;
 pub mod client;
 mod connections;
 mod files;
-pub mod get;
 pub mod history;
 pub mod hub;
 mod inventory;
@@ -18,7 +17,6 @@ pub mod published;
 pub mod request;
 mod self_usage;
 pub mod server;
-mod stream;
 pub mod textfile;
 
 use std::os::fd::OwnedFd;

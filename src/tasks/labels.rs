@@ -20,7 +20,7 @@ use crate::config::sanitize_message;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::os::channel::Channel;
-use crate::status::get::{self, Failure};
+use crate::os::unix_http::{self, Failure};
 
 /// Docker's socket.
 const SOCKET: &str = "/run/docker.sock";
@@ -151,9 +151,9 @@ async fn collect(
     unsure: &BTreeSet<String>,
     labels: &mut Labels,
 ) -> Result<(), Failure> {
-    for (container, task) in pauses(&get::whole(socket, PAUSES, MAX_ANSWER).await?)? {
+    for (container, task) in pauses(&unix_http::get(socket, PAUSES, MAX_ANSWER).await?)? {
         let target = format!("/containers/{container}/json");
-        let answer = match get::whole(socket, &target, MAX_ANSWER).await {
+        let answer = match unix_http::get(socket, &target, MAX_ANSWER).await {
             // It ended meanwhile.
             Err(Failure::Status(status, _)) if status.as_u16() == 404 => continue,
             other => other?,

@@ -19,6 +19,7 @@ use lab::daemon::Daemon;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
 use lab::wait::eventually;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const TIME: Duration = Duration::from_secs(30);
@@ -337,6 +338,31 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
             "{events}"
         );
     });
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_reported_within_two_seconds() {
+    let (lab, mut daemon) = running("");
+    daemon.signal(Signal::SIGSTOP);
+    let commands: [&[&str]; 4] = [
+        &["status"],
+        &["status", "--watch"],
+        &["events"],
+        &["events", "--follow"],
+    ];
+    thread::scope(|scope| {
+        for command in commands {
+            let lab = &lab;
+            scope.spawn(move || {
+                let output = lab.netguard(command).output().unwrap();
+                let message = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(4), "{command:?}: {message}");
+                assert!(message.contains("no answer within 2s"), "{message}");
+            });
+        }
+    });
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(lab.get("/healthz").status, 200);
 }
 
 #[test]

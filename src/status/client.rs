@@ -11,8 +11,9 @@ use serde::de::DeserializeOwned;
 use super::server::SOCKET;
 use crate::os::unix_http::{self, Failure};
 
-/// How long an answer may take. The daemon answers in milliseconds; on a busy machine it may queue.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a whole answer may take, or the beginning of one that goes on. The daemon answers in
+/// milliseconds, and behind a thousand silent clients within a second.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that an answer may be, unless it is followed.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -134,7 +135,10 @@ impl Client {
             Ok(Err(Failure::Broken(problem))) => Err(self.broken(&problem)),
             Err(_) => Err(Error::Unreachable {
                 path,
-                why: io::ErrorKind::TimedOut.into(),
+                why: io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer within {PATIENCE:?}"),
+                ),
             }),
         }
     }

@@ -7,33 +7,13 @@ use super::Family;
 use super::chance::chance;
 use super::matches::{CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
 use super::names::port_range;
-use super::spec::{begins_common, begins_part};
+use super::option::{Opt, options};
 use super::target::number;
 use super::value::parse_addr;
 use super::words::Word;
 
 /// The options of one module, each understood, and the words that follow it.
 type Understood<'w> = (Vec<Match>, &'w [Word<'w>]);
-
-/// One option as written: `[!] --name operands…`.
-pub(super) struct Opt<'w> {
-    pub(super) negated: bool,
-    pub(super) name: &'w str,
-    operands: Vec<&'w str>,
-}
-
-impl Opt<'_> {
-    fn test<T>(&self, value: T) -> Test<T> {
-        Test {
-            negated: self.negated,
-            value,
-        }
-    }
-
-    pub(super) fn operand(&self) -> Option<&str> {
-        self.operands.first().copied()
-    }
-}
 
 /// Reads the options of module `name`; `None` unless all of it is understood.
 pub(super) fn parse<'w>(
@@ -154,44 +134,6 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         ],
         _ => return None,
     })
-}
-
-/// Takes options until the next part of the rule begins.
-fn options<'w>(
-    arities: &[(&str, usize)],
-    words: &'w [Word<'w>],
-) -> Option<(Vec<Opt<'w>>, &'w [Word<'w>])> {
-    let mut taken = Vec::new();
-    let mut rest = words;
-    while let Some(first) = rest.first() {
-        if begins_part(first) || begins_common(rest) {
-            break;
-        }
-        let (negated, plain) = match rest {
-            [not, plain @ ..] if not.is("!") => (true, plain),
-            _ => (false, rest),
-        };
-        let (option, after) = plain.split_first()?;
-        let (_, count) = arities.iter().find(|(name, _)| option.is(name))?;
-        let operands = after
-            .get(..*count)?
-            .iter()
-            .map(|word| word.text.as_ref())
-            .collect();
-        taken.push(Opt {
-            negated,
-            name: option.raw,
-            operands,
-        });
-        rest = after.get(*count..)?;
-    }
-    let twice = taken.iter().enumerate().any(|(at, option)| {
-        taken
-            .iter()
-            .skip(at + 1)
-            .any(|later| later.name == option.name)
-    });
-    (!twice).then_some((taken, rest))
 }
 
 /// A protocol's module without options still asks for the header to be there.

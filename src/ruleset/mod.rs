@@ -23,8 +23,10 @@
 
 mod chance;
 mod extension;
+mod family;
 mod matches;
 mod names;
+mod option;
 mod parse;
 mod show;
 mod spec;
@@ -38,8 +40,9 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use family::Family;
 pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
 };
@@ -48,27 +51,6 @@ pub use parse::{ParseError, parse_listing, parse_rule, parse_save};
 pub use target::{Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
-
-/// The address family of a ruleset: iptables and ip6tables hold separate ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// What `iptables` manages.
-    #[serde(rename = "ipv4")]
-    V4,
-    /// What `ip6tables` manages.
-    #[serde(rename = "ipv6")]
-    V6,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
 
 /// A snapshot of one family's tables.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Packets through tables, chains and rules.
 
 use super::bdd::Set;
-use super::condition::{Hit, Known};
-use super::engine::{Care, Engine};
+use super::condition::Hit;
+use super::engine::{Care, Engine, Known};
 use super::hook::Hook;
 use super::layout::State;
 use super::walk::{End, Outcome, Step};

@@ -4,20 +4,9 @@ use std::borrow::Cow;
 
 use super::bdd::Set;
 use super::cgroup::Membership;
-use super::engine::{Answer, Engine};
+use super::engine::{Answer, Engine, Known};
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
-
-/// What is the same for all packets at hand, or what one of them is like. Most rules of a long chain speak of other addresses
-/// and are done with by one comparison here.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
-    src: Option<u128>,
-    dst: Option<u128>,
-    protocol: Option<u128>,
-    input: Option<u128>,
-    output: Option<u128>,
-}
 
 /// The packets that meet a rule's conditions.
 pub(super) struct Hit<'r> {

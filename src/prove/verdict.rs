@@ -4,13 +4,13 @@ use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::{Bdd, Set};
+use super::claim::{Claim, Expect, Verdict};
 use super::class::{HostView, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::layout::Names;
 use super::path::Follow;
 use super::walk::{End, Walk};
-use super::{Claim, Expect, Verdict};
 use crate::ruleset::{IfacePattern, Ruleset, bits};
 
 /// Proves claims about the rulesets of one family that are in force together.
@@ -164,7 +164,7 @@ impl<'r> Prover<'r> {
                 [
                     End::Dropped,
                     End::Martian,
-                    End::NetnsEvents,
+                    End::Elsewhere,
                     End::Misdelivered,
                 ]
                 .into_iter()

@@ -79,7 +79,7 @@ pub enum End {
     /// It reaches another address or port of this host.
     Misdelivered,
     /// It goes somewhere else.
-    NetnsEvents,
+    Elsewhere,
 }
 
 impl fmt::Display for End {
@@ -90,7 +90,7 @@ impl fmt::Display for End {
             Self::LetThrough => "let through",
             Self::Delivered => "delivered",
             Self::Misdelivered => "delivered to another address or port of this host",
-            Self::NetnsEvents => "sent somewhere else",
+            Self::Elsewhere => "sent somewhere else",
         })
     }
 }

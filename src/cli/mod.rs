@@ -20,7 +20,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
-use crate::config::ecs::EcsPaths;
+use crate::config::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::os::inherited::Inherited;

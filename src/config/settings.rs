@@ -16,7 +16,6 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::FileText;
 use super::sanitize::sanitize;
 use document::Document;
 pub use error::SettingsError;
@@ -263,23 +262,13 @@ pub struct Fleet {
 }
 
 impl Settings {
-    /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
-    /// is unknown.
-    pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        match FileText::read(path) {
-            FileText::Absent => Ok(Self::default()),
-            FileText::Text(text) => Self::parse(path, &text),
-            FileText::Unreadable(reason) => Err(SettingsError::Unreadable {
-                path: path.to_owned(),
-                reason,
-            }),
-        }
-    }
-
     /// The settings in `text`; `path` is for the messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let document = Document::parse(path, text)?;
-        document.check_keys(&Self::default())?;
+        // The default is ours, and serializes; were it not to, serde's own errors are still there.
+        if let Ok(known) = toml::Table::try_from(Self::default()) {
+            document.check_keys(&known)?;
+        }
         let settings: Self = toml::from_str(text).map_err(|e| document.value_error(&e))?;
         settings
             .check()

@@ -5,9 +5,9 @@ mod cloud_init;
 use std::path::PathBuf;
 
 pub use self::cloud_init::CloudInitPaths;
-use crate::config::FileText;
-use crate::config::ecs::{self, EcsConfig, EcsInputs, EcsPaths, Wish};
+use crate::config::ecs::{EcsConfig, Wish};
 use crate::config::settings::{Mode, Settings, SettingsError};
+use crate::config::{self, EcsInputs, EcsPaths, FileText};
 use crate::posture::Posture;
 use crate::state::Asked;
 
@@ -152,7 +152,7 @@ impl Inputs {
         let present = read.config.1 != FileText::Absent;
         let mut inputs = Self {
             settings,
-            ecs: ecs::resolve(&read),
+            ecs: config::resolve(&read),
             kept: None,
             unfinished: paths.cloud_init_is_pending(),
             path: paths.ecs.config.clone(),

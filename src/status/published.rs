@@ -202,7 +202,9 @@ impl Published {
         let block = guarantees.find(|status| status.name == Guarantee::HostImdsBlock);
         if let Some(standing) = block.map(|status| status.standing) {
             self.tasks.retain(|task| task.mode != Mode::Host);
-            let rows = found.iter().map(|task| Task::on_host(task, standing));
+            let rows = found
+                .iter()
+                .map(|task| Task::on_host(&task.id, task.capabilities, standing));
             self.tasks.extend(rows);
         }
         self
@@ -301,7 +303,7 @@ fn visible_rules(target: &Target, turn: &Turn) -> Vec<Rule> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::ecs::EcsPaths;
+    use crate::config::EcsPaths;
     use crate::inputs::InputPaths;
     use crate::status::answer;
     use crate::status::hub::Hub;

@@ -28,7 +28,8 @@ use crate::os::watch::Watch;
 use crate::sentinel::{Report, Sentinel};
 use crate::status::hub::Hub;
 use crate::systemd;
-use crate::tasks::worker_client::{Report as OfTasks, WorkerClient};
+use crate::tasks::task_events::Report as OfTasks;
+use crate::tasks::worker_client::WorkerClient;
 
 /// The name under which systemd stores the seal's socket.
 const SEAL: &str = "seal";

@@ -9,11 +9,11 @@ use ecs_netguard::os::nft::seal::task::{Standing, standing, take_out};
 use ecs_netguard::tasks::Wish;
 use ecs_netguard::tasks::discovery::Survey;
 
-use crate::Options;
 use crate::defence::ECS_CONFIG;
 use crate::lab::Lab;
 use crate::lab::namespace::{Kind, Namespace};
 use crate::lab::task::Plan;
+use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times;
 

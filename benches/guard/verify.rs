@@ -9,10 +9,10 @@ use ecs_netguard::reconcile::Target;
 use ecs_netguard::sentinel::Orders;
 use ecs_netguard::sentinel::chains::{Found, Hand};
 
-use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::Figure;
 use crate::rules::fill;
 use crate::time::times;

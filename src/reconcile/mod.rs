@@ -330,7 +330,7 @@ fn tasks(target: &Target, outcomes: &[Outcome]) -> Vec<Task> {
     let block = |outcome: &&Outcome| outcome.guarantee == Guarantee::HostImdsBlock;
     if let Some(block) = outcomes.iter().find(block) {
         let found = target.facts.host_tasks.iter();
-        tasks.extend(found.map(|task| Task::on_host(task, block.standing)));
+        tasks.extend(found.map(|task| Task::on_host(&task.id, task.capabilities, block.standing)));
     }
     tasks
 }

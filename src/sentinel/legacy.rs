@@ -11,8 +11,8 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::Displacement;
 use super::backoff::{Backoff, Pause};
+use super::report::Displacement;
 use crate::config::sanitize_message;
 use crate::guarantee::Guarantee;
 use crate::os::inotify::Watches;

@@ -8,7 +8,7 @@ use super::backoff::Backoff;
 use super::chains::{Found, Hand};
 use super::legacy::Legacy;
 use super::orders::{Order, Orders};
-use super::{Displacement, Report};
+use super::report::{Displacement, Report};
 use crate::os::inotify::Watches;
 use crate::os::links::{Link, LinkChange, Links};
 use crate::os::nft::{ChainName, Commit, Commits, seal};

@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
-use super::labels::{self, Labels};
 use super::model::{Mode, Power, Task};
+use super::sandboxes::{self, Labels};
 use super::task_netns::{Look, Seen, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGE;
 use crate::os::netns::Netns;
@@ -99,7 +99,7 @@ impl Survey {
     /// Takes note of what Docker's labels say, in place of what they said before. What is recognised
     /// by them is so at the next pass.
     pub fn label(&mut self, labels: Labels) {
-        self.labels = labels::sound(labels);
+        self.labels = sandboxes::sound(labels);
     }
 
     /// All tasks that are known.
@@ -296,7 +296,7 @@ impl Survey {
 impl News {
     /// Docker is to be asked for the labels of these.
     fn ask(&mut self, sandboxes: Vec<String>) {
-        let room = labels::MOST.saturating_sub(self.unsure.len());
+        let room = sandboxes::MOST.saturating_sub(self.unsure.len());
         self.unsure.extend(sandboxes.into_iter().take(room));
     }
 }
@@ -361,7 +361,7 @@ fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
 /// The name of Docker's sandbox of which this is the handle.
 fn sandbox(handle: &Path) -> Option<String> {
     let name = handle.file_name()?.to_str()?;
-    labels::is_sandbox(name).then(|| name.to_owned())
+    sandboxes::is_sandbox(name).then(|| name.to_owned())
 }
 
 fn task_id(processes: &[u32]) -> Option<String> {

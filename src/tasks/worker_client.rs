@@ -14,14 +14,15 @@ use tokio::sync::watch;
 use super::labels;
 use super::model::{Task, Tasks};
 use super::protocol::{Order, Said, Told};
+use super::task_events::Report;
 use super::task_netns::Wish;
 use super::worker;
-use crate::events::Event;
 use crate::os::capabilities::{
     self, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
 };
 use crate::os::channel::Channel;
 use crate::os::confine;
+use crate::os::process;
 
 /// The hidden subcommand by which the program is that process.
 pub const SUBCOMMAND: &str = "keep-tasks";
@@ -63,17 +64,6 @@ struct State {
     /// The last order that was carried out.
     complete: u64,
     ended: bool,
-}
-
-/// What the daemon's loop hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Report {
-    /// A task appeared, changed or is gone.
-    Changed,
-    /// Something happened.
-    Happened(Box<Event>),
-    /// The process is gone.
-    Ended,
 }
 
 impl WorkerClient {
@@ -182,7 +172,9 @@ impl Known {
                 let task = happened.netns().and_then(|netns| state.tasks.get(&netns));
                 let task = task.cloned();
                 drop(state);
-                return Some(Report::Happened(Box::new(happened.event(task.as_ref()))));
+                return Some(Report::Happened(Box::new(
+                    happened.event(task.as_ref(), process::who),
+                )));
             }
         };
         changed.then_some(Report::Changed)

@@ -22,6 +22,7 @@ pub mod posture;
 pub mod prove;
 pub mod reconcile;
 pub mod ruleset;
+pub mod seal;
 pub mod sentinel;
 pub mod state;
 pub mod status;

@@ -195,7 +195,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
         for words in ["dead rule: the cgroup", "host-imds-block       VIOLATED"] {
             assert!(text.contains(words), "{more}: {words}: {text}");
         }
-        assert_eq!(text.contains("match nobody"), more.is_empty(), "{text}");
+        assert_eq!(text.contains("match no process"), more.is_empty(), "{text}");
         let walk = lab
             .netguard([
                 "explain",

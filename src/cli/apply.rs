@@ -5,6 +5,7 @@ use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::os::lock::Lock;
 use crate::reconcile::{self, Hands, Target};
+use crate::seal::Around;
 use crate::state::Store;
 use crate::tasks;
 
@@ -23,6 +24,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},
+        around_seal: Around::NOTHING,
         prove_found: true,
         sealed: None,
     };

@@ -24,8 +24,8 @@ use crate::config::ecs::EcsPaths;
 use crate::config::settings::Backend as BackendChoice;
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::os::inherited::Inherited;
-use crate::os::nft::seal::Lacking;
 use crate::reconcile::Standing;
+use crate::seal::Lacking;
 use crate::status::client;
 
 /// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps

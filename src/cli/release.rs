@@ -8,10 +8,11 @@ use serde::Serialize;
 use super::{Common, Exit, need_net_admin, print_json};
 use crate::guarantee::CLASS;
 use crate::os::lock::Lock;
-use crate::os::nft::{Socket, seal};
+use crate::os::nft::Socket;
 use crate::os::{cgroup, net_cls};
 use crate::posture::Posture;
 use crate::reconcile::{self, Hands, Target, Turn};
+use crate::seal::{self, Around};
 use crate::state::{self, Store};
 use crate::tasks;
 
@@ -51,6 +52,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
+                around_seal: Around::NOTHING,
                 prove_found: false,
                 sealed: None,
             };
@@ -132,9 +134,7 @@ fn remove_seal() -> (Vec<&'static str>, Option<String>) {
     };
     match seal::remove_all(&mut socket) {
         Ok(tables) => (tables, None),
-        Err(seal::Error::Kernel {
-            operation: "read", ..
-        }) => (Vec::new(), None),
+        Err(error) if error.is_unsupported() => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
     }
 }

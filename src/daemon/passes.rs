@@ -17,12 +17,12 @@ use crate::os::facts::{Facts, host_view};
 use crate::os::iptables::Tool;
 use crate::os::legacy;
 use crate::os::memory;
-use crate::os::nft::generation;
-use crate::os::nft::seal::Seal;
+use crate::os::nft::{self, generation};
 use crate::posture::Posture;
 use crate::prove::HostView;
-use crate::reconcile::{self, Hands, SealState, Target, Turn};
+use crate::reconcile::{self, Hands, Target, Turn};
 use crate::ruleset::Family;
+use crate::seal::{self, Around, Seal, SealState};
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
 use crate::status::published::{Published, Sealed};
@@ -217,7 +217,9 @@ impl Guard {
         }
         let mut target = Target::resolve(&inputs.settings, self.options.backend, &posture);
         let same_wish = self.last_wanted.as_ref() == Some(&target.wanted);
-        let sealed = (!same_wish).then(|| self.seal_at_once(&target));
+        let retry =
+            cause == Cause::Hangup && self.seal.as_mut().is_some_and(Seal::retry_unsupported);
+        let sealed = (!same_wish || retry).then(|| self.seal_at_once(&target));
         target.tasks = self.look_at_tasks(&inputs, &posture, cause);
         let news = self.reporter.inputs(&inputs, &posture);
         self.tell(news);
@@ -260,8 +262,12 @@ impl Guard {
     /// Stops packets before anything else is looked at: tasks may take their time to answer, and the
     /// first process of a new cgroup is about to begin.
     fn seal_at_once(&mut self, target: &Target) -> Result<bool, String> {
-        let sentinel = &self.sentinel;
-        reconcile::seal_at_once(&mut self.seal, target, &|| sentinel.hold(LIMIT * 2))
+        let native = &target.wanted.native;
+        let around = Around {
+            before: &|| self.sentinel.hold_native(LIMIT),
+            after: &|| self.sentinel.keep_native(native),
+        };
+        seal::keep(&mut self.seal, native, around)
     }
 
     /// Where the cgroup of the tasks is, or will be; `None` where nobody wants to know.
@@ -344,6 +350,10 @@ impl Guard {
             seal: &mut self.seal,
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
+            around_seal: Around {
+                before: &|| sentinel.hold_native(LIMIT),
+                after: &|| sentinel.keep_native(&target.wanted.native),
+            },
             // Only what is missing though it was there before is a drift to tell of.
             prove_found: self.last_wanted.as_ref() == Some(&target.wanted),
             sealed,
@@ -383,13 +393,13 @@ impl Guard {
             }
             Err(error) if same => {
                 self.sentinel.resume();
-                error.kind() != io::ErrorKind::Interrupted
+                !matches!(error, nft::Error::Stale)
             }
             Err(error) => {
                 // What cannot be known to be right is not kept; the next turn looks again.
                 self.sentinel.keep(Orders::default());
                 self.ordered = None;
-                error.kind() != io::ErrorKind::Interrupted
+                !matches!(error, nft::Error::Stale)
             }
         }
     }
@@ -404,7 +414,7 @@ impl Guard {
         open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<(Orders, bool)> {
+    ) -> Result<(Orders, bool), nft::Error> {
         let mut orders = Orders::read_back(target, open_input, generation, sealed)?;
         if self.light == Light::NotRecognised || !orders.lighten(generation)? {
             return Ok((orders, true));
@@ -419,7 +429,8 @@ impl Guard {
 impl Turn {
     /// Whether nothing is left to be done, so that the same rules mean the same result.
     fn settled(&self) -> bool {
-        let seal = self.seal.state != SealState::Missing && !self.seal.twinless;
+        let seal = self.seal.state;
+        let seal = !matches!(seal, SealState::Missing | SealState::Twin) && !self.seal.twinless;
         self.in_place && self.failures.is_empty() && self.unread.is_empty() && seal
     }
 }

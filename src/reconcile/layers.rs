@@ -2,16 +2,16 @@
 //! one, which the kernel asks too.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use super::Target;
-use super::seal::SealReading;
 use crate::config::settings::Backend as BackendChoice;
+use crate::guarantee::as_rulesets;
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{self, Backend, Tool};
-use crate::os::nft::{Inventory, generation};
+use crate::os::nft::{Error, Inventory, generation};
 use crate::prove::ForeignChain;
 use crate::ruleset::{Family, Ruleset, Shown, Table};
+use crate::seal::SealReading;
 
 /// How often the rules are read again because somebody changed them meanwhile.
 const ATTEMPTS: usize = 3;
@@ -30,6 +30,8 @@ pub(crate) struct Layers {
     pub(crate) foreign: Vec<ForeignChain>,
     /// The native layer.
     pub(crate) seal: SealReading,
+    /// Its rules in force, for the proof.
+    pub(crate) sealed: BTreeMap<Family, Ruleset>,
     /// The generation of nf_tables that this is.
     pub(super) generation: Option<u32>,
     /// What could not be read of the own backend, and why.
@@ -53,7 +55,7 @@ impl Layers {
         layers
     }
 
-    fn once(target: &Target, inventory: &io::Result<Inventory>) -> Self {
+    fn once(target: &Target, inventory: &Result<Inventory, Error>) -> Self {
         let mut layers = Self::default();
         for (family, why) in &target.toolless {
             let mut ruleset = Ruleset::new(*family);
@@ -70,7 +72,10 @@ impl Layers {
                 layers.other.extend(other_backend(tool, inventory));
             }
         }
-        layers.seal = SealReading::take(target);
+        if !target.wanted.native.is_empty() {
+            layers.seal = SealReading::take(&target.wanted.native);
+        }
+        layers.sealed = as_rulesets(&layers.seal.rules);
         if let Ok(inventory) = inventory {
             layers.generation = Some(inventory.generation);
             layers.foreign.clone_from(&inventory.chains);
@@ -90,7 +95,7 @@ impl Layers {
 
     /// The same with the seal in front.
     pub(crate) fn sealed(&self, family: Family) -> Vec<&Ruleset> {
-        let seal = self.seal.ruleset(family).into_iter();
+        let seal = self.sealed.get(&family).into_iter();
         seal.chain(self.of(family)).collect()
     }
 
@@ -107,7 +112,7 @@ impl Layers {
 
 /// Reads the tables of each tool. Where one takes iptables-legacy's lock, the other would wait for
 /// it, and some versions wait a second at a time; so then one after the other.
-fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
+fn read_own(target: &Target, inventory: &Result<Inventory, Error>) -> Vec<(Ruleset, Vec<String>)> {
     let read = |tool: &Tool| {
         let wanted = |table: &str| target.wants(tool.family, table);
         read_tables(tool, inventory, wanted)
@@ -124,7 +129,7 @@ fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset,
 /// and those that are wanted.
 fn read_tables(
     tool: &Tool,
-    inventory: &io::Result<Inventory>,
+    inventory: &Result<Inventory, Error>,
     wanted: impl Fn(&str) -> bool,
 ) -> (Ruleset, Vec<String>) {
     let mut ruleset = Ruleset::new(tool.family);
@@ -158,7 +163,7 @@ fn read_tables(
     (ruleset, unread)
 }
 
-fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
+fn in_use(tool: &Tool, inventory: &Result<Inventory, Error>, table: &str) -> bool {
     match (tool.backend, inventory) {
         (Backend::Legacy, _) => tool.legacy_tables().iter().any(|name| name == table),
         (Backend::Nft, Ok(inventory)) => {
@@ -170,7 +175,7 @@ fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
 }
 
 /// Takes back the trust in rules that iptables-nft lists and cannot list truthfully.
-fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &mut Vec<String>) {
+fn distrust(ruleset: &mut Ruleset, inventory: &Result<Inventory, Error>, unread: &mut Vec<String>) {
     match inventory {
         Ok(inventory) => {
             let family = ruleset.family;
@@ -197,7 +202,7 @@ fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &m
 
 /// The tables of the backend that the guard does not use, where there are any: a packet has to pass
 /// both.
-fn other_backend(tool: &Tool, inventory: &io::Result<Inventory>) -> Option<Ruleset> {
+fn other_backend(tool: &Tool, inventory: &Result<Inventory, Error>) -> Option<Ruleset> {
     let choice = match tool.backend {
         Backend::Nft => BackendChoice::Legacy,
         Backend::Legacy => BackendChoice::Nft,

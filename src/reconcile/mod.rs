@@ -21,18 +21,18 @@ pub use self::outcome::{Outcome, Standing};
 pub use self::proof::Proof;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
-pub(crate) use self::seal::{HOST_TASKS, keep as seal_at_once};
-pub use self::seal::{SealReport, SealState, Stopped, stopped};
+pub(crate) use self::seal::HOST_TASKS;
+pub use self::seal::{SealReport, Stopped, stopped};
 pub use self::target::Target;
 pub(crate) use self::target::scope;
 use crate::guarantee::{CLASS, Guarantee};
 use crate::os::iptables::{self, Tool};
-use crate::os::nft::seal::Seal;
 use crate::os::{cgroup, net_cls, sysctl};
 use crate::plan::{Drift, Step};
 use crate::posture::Posture;
 use crate::prove::HostView;
 use crate::ruleset::Family;
+use crate::seal::{Around, Seal, SealState};
 use crate::state::{State, Store};
 use crate::tasks::Task;
 
@@ -132,9 +132,10 @@ pub struct Failure {
 pub struct Hands<'a> {
     /// The seal; opened by the first turn that needs it.
     pub seal: &'a mut Option<Seal>,
-    /// Called before anything in nf_tables or iptables is changed: nobody else who keeps it should
-    /// step in.
+    /// Called before iptables' rules are changed: the sentinel, which keeps them, should not step in.
     pub before_change: &'a dyn Fn(),
+    /// What the sentinel does around a change of the seal.
+    pub around_seal: Around<'a>,
     /// Whether it matters how the guarantees stood before the change: a proof of its own.
     pub prove_found: bool,
     /// What came of the seal, where it was brought about already.
@@ -160,7 +161,8 @@ pub fn apply(
     };
     changes.notes.extend(target.wake());
     let sealed = hands.sealed.take();
-    let sealed = sealed.unwrap_or_else(|| seal::keep(hands.seal, target, hands.before_change));
+    let sealed = sealed
+        .unwrap_or_else(|| crate::seal::keep(hands.seal, &target.wanted.native, hands.around_seal));
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());
     }

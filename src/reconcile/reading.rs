@@ -98,7 +98,12 @@ impl Reading {
 
     /// Whether the seal keeps each guarantee; those that it has no part in are left out.
     pub(super) fn sealed(&self, target: &Target) -> BTreeMap<Guarantee, bool> {
-        let holds = |guarantee| Some((guarantee, self.layers.seal.holds(target, guarantee)?));
+        let holds = |guarantee| {
+            Some((
+                guarantee,
+                self.layers.seal.holds(&target.wanted.native, guarantee)?,
+            ))
+        };
         Guarantee::ALL.into_iter().filter_map(holds).collect()
     }
 
@@ -111,7 +116,7 @@ impl Reading {
     }
 
     pub(super) fn seal_report(&self, target: &Target, problem: Option<String>) -> SealReport {
-        self.layers.seal.report(target, problem)
+        SealReport::new(&self.layers.seal, target, problem)
     }
 
     pub(super) const fn generation(&self) -> Option<u32> {

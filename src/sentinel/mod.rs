@@ -21,9 +21,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 
 use self::backoff::Pause;
+use self::orders::native_chains;
 pub use self::orders::{Order, Orders};
 use self::watcher::Watcher;
 use crate::events::By;
+use crate::guarantee::NativeRule;
+use crate::os::nft::{Error, Socket};
 use crate::os::poll::Waker;
 use crate::os::sched::Scheduling;
 use crate::plan::Drift;
@@ -92,9 +95,25 @@ impl Sentinel {
         self.order(Order::Keep(Box::new(orders)));
     }
 
-    /// Makes it leave everything alone until new orders come, but no longer than `limit`.
+    /// Makes it leave the visible layer alone until new orders come, but no longer than `limit`.
     pub fn hold(&self, limit: Duration) {
         self.order(Order::Hold(Instant::now() + limit));
+    }
+
+    /// Makes it leave the seal's tables alone until [`Sentinel::keep_native`] or new orders, but no
+    /// longer than `limit`.
+    pub fn hold_native(&self, limit: Duration) {
+        self.order(Order::HoldNative(Instant::now() + limit));
+    }
+
+    /// After a change of the seal, makes it guard the chains of the seal that anybody may change as
+    /// they are now. Where they do not hold what is wanted it goes on as before.
+    pub fn keep_native(&self, wanted: &[NativeRule]) {
+        let read = |mut socket| native_chains(&mut socket, wanted);
+        let chains = Socket::open().map_err(Error::from).and_then(read);
+        if let Ok(chains) = chains {
+            self.order(Order::KeepNative(chains));
+        }
     }
 
     /// Makes it go on with the orders that it has.

@@ -1,26 +1,30 @@
 //! What the sentinel keeps: written by the slow side, after it has put it in place and proved it.
 
-use std::io;
 use std::time::Instant;
 
 use super::legacy::{LegacyChain, LegacyRule};
-use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
+use crate::guarantee::{Guarantee, NativeRule, TAG_PREFIX, WantedRule, task_credentials};
 use crate::os::iptables::{Backend, Tool};
 use crate::os::legacy::Tables;
-use crate::os::nft::seal::{OpenChain, open_chains};
-use crate::os::nft::{BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of};
+use crate::os::nft::{BaseHook, Batch, ChainName, Error, Proto, RawRule, Socket, first_of};
 use crate::prove::Hook;
 use crate::reconcile::Target;
 use crate::ruleset::{Family, IfacePattern, protocol};
+use crate::seal::{OpenChain, open_chains};
 
 /// A word of the slow side to the sentinel.
 #[derive(Debug)]
 pub enum Order {
     /// From now on keep this.
     Keep(Box<Orders>),
-    /// Leave everything alone until then, or until there are new orders: the slow side is about to
-    /// change it.
+    /// Leave the visible layer alone until then, or until there are new orders: the slow side is
+    /// about to change it. Tables of the seal that anybody may change are guarded all the while.
     Hold(Instant),
+    /// Leave those alone too, until their chains are given anew: the slow side is about to change
+    /// them.
+    HoldNative(Instant),
+    /// These are the chains of the seal that anybody may change. What holds for the rest stays.
+    KeepNative(Vec<Guarded>),
     /// Go on, and look at everything now.
     Resume,
     /// End.
@@ -70,7 +74,7 @@ pub struct Replay {
 
 impl Orders {
     /// Reads back from the kernel what stands there now, which has just been found to be right, at
-    /// `generation`. [`io::ErrorKind::Interrupted`] where somebody committed since: take a turn.
+    /// `generation`. [`Error::Stale`] where nf_tables changed since: reconcile again.
     ///
     /// `sealed` tells which guarantees the seal keeps too.
     pub fn read_back(
@@ -78,14 +82,12 @@ impl Orders {
         open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         let mut socket = Socket::open()?;
-        let mut orders = Self::sysctls_of(target);
-        let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
-        for open in open.ok_or(io::ErrorKind::Interrupted)? {
-            let rules = first_of(&mut socket, &open.name)?.rules;
-            orders.chains.extend(native(target, open, rules));
-        }
+        let mut orders = Self {
+            chains: native_chains(&mut socket, &target.wanted.native)?,
+            ..Self::sysctls_of(target)
+        };
         orders.legacy = legacy_chains(target, open_input, &sealed)?;
         let opened = opened(open_input);
         for (place, wanted) in chains(target, &opened, Backend::Nft) {
@@ -104,22 +106,22 @@ impl Orders {
                 // What was found by its text stands in this place; a rule without the tag would mean
                 // that the two readings are not of the same chain.
                 if !raw.mentions(TAG_PREFIX) {
-                    return Err(io::ErrorKind::Interrupted.into());
+                    return Err(Error::Stale);
                 }
                 rules.push(Replay {
                     guarantee: wish.guarantee,
                     object: wish.object(),
-                    raw: raw.fresh(),
+                    raw: raw.counting(0),
                     protocol: tied_to(wish),
                 });
             }
             if rules.len() < wanted.len() {
-                return Err(io::ErrorKind::Interrupted.into());
+                return Err(Error::Stale);
             }
             orders.chains.push(Guarded {
                 name,
                 hook: BaseHook {
-                    kind,
+                    kind: kind.to_owned(),
                     number: hook.number(),
                     priority,
                 },
@@ -131,14 +133,14 @@ impl Orders {
         if socket.generation()? == generation {
             Ok(orders)
         } else {
-            Err(io::ErrorKind::Interrupted.into())
+            Err(Error::Stale)
         }
     }
 
     /// Replaces the visible rules by equal ones that are quicker to put back
     /// ([`RawRule::lightened`]), chain by chain where all of them can be. Whether anything was
-    /// replaced; [`io::ErrorKind::Interrupted`] where somebody committed since `generation`.
-    pub fn lighten(&mut self, generation: u32) -> io::Result<bool> {
+    /// replaced; [`Error::Stale`] where nf_tables changed since `generation`.
+    pub fn lighten(&mut self, generation: u32) -> Result<bool, Error> {
         let mut batch = Batch::default();
         for chain in self.chains.iter_mut().filter(|chain| !chain.whole) {
             let rules = chain.rules.iter();
@@ -157,11 +159,8 @@ impl Orders {
         if batch.is_empty() {
             return Ok(false);
         }
-        match batch.commit(&mut Socket::open()?, Some(generation)) {
-            Ok(()) => Ok(true),
-            Err(Refused::Stale) => Err(io::ErrorKind::Interrupted.into()),
-            Err(Refused::Kernel(error)) => Err(error),
-        }
+        batch.commit(&mut Socket::open()?, Some(generation))?;
+        Ok(true)
     }
 
     /// The same where this kernel has no nf_tables: what iptables-legacy keeps.
@@ -169,7 +168,7 @@ impl Orders {
         target: &Target,
         open_input: bool,
         sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         Ok(Self {
             legacy: legacy_chains(target, open_input, &sealed)?,
             ..Self::sysctls_of(target)
@@ -247,7 +246,7 @@ fn legacy_chains(
     target: &Target,
     open_input: bool,
     sealed: &impl Fn(Guarantee) -> bool,
-) -> io::Result<Vec<LegacyChain>> {
+) -> Result<Vec<LegacyChain>, Error> {
     let mut found = Vec::new();
     for (place, wanted) in chains(target, &opened(open_input), Backend::Legacy) {
         let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
@@ -263,13 +262,12 @@ fn legacy(
     hook: Hook,
     wanted: &[&WantedRule],
     sealed: bool,
-) -> io::Result<LegacyChain> {
-    let changed = || io::Error::from(io::ErrorKind::Interrupted);
-    let first = wanted.first().ok_or_else(changed)?;
+) -> Result<LegacyChain, Error> {
+    let first = wanted.first().ok_or(Error::Stale)?;
     let held = Tables::open(tool.family)?.chain(first.table, hook, wanted.len())?;
     let held = held
         .filter(|held| held.len() == wanted.len())
-        .ok_or_else(changed)?;
+        .ok_or(Error::Stale)?;
     let rule = |(wish, bytes): (&&WantedRule, Vec<u8>)| {
         let tag = TAG_PREFIX.as_bytes();
         let tagged = bytes.windows(tag.len()).any(|window| window == tag);
@@ -286,28 +284,32 @@ fn legacy(
         table: first.table,
         chain: first.chain,
         hook,
-        rules: rules.ok_or_else(changed)?,
+        rules: rules.ok_or(Error::Stale)?,
         sealed,
     })
 }
 
-/// A chain of a native table that anybody may change; `None` for one that nothing is wanted in.
-fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Option<Guarded> {
-    let mut wanted = target.wanted.native.iter();
-    let guarantee = wanted.find(|rule| rule.hook == open.hook)?.guarantee;
-    let replay = |raw: RawRule| Replay {
-        guarantee,
+/// The chains of the seal that anybody may change. [`Error::Stale`] where one does not hold what is
+/// wanted.
+pub fn native_chains(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Vec<Guarded>, Error> {
+    let open = open_chains(socket, wanted)?.ok_or(Error::Stale)?;
+    Ok(open.into_iter().map(native).collect())
+}
+
+fn native(open: OpenChain) -> Guarded {
+    let replay = |raw: &RawRule| Replay {
+        guarantee: open.guarantee,
         object: format!("nftables inet {} {}", open.name.table, open.name.chain),
-        raw: raw.fresh(),
+        raw: raw.counting(0),
         protocol: None,
     };
-    Some(Guarded {
-        rules: rules.into_iter().map(replay).collect(),
-        name: open.name.clone(),
+    Guarded {
+        rules: open.rules.iter().map(replay).collect(),
+        name: open.name,
         hook: open.base,
         whole: true,
         sealed: false,
-    })
+    }
 }
 
 /// iptables ties `-m tcp` to the protocol where it keeps it as a compat match.

@@ -11,11 +11,12 @@ use super::orders::{Order, Orders};
 use super::{Displacement, Report};
 use crate::os::inotify::Watches;
 use crate::os::links::{Link, LinkChange, Links};
-use crate::os::nft::{ChainName, Commit, Commits, seal};
+use crate::os::nft::{ChainName, Commit, Commits};
 use crate::os::poll::{Waiter, Waker};
 use crate::os::sysctl::RouteLocalnet;
 use crate::os::{process, sched};
 use crate::plan::{Drift, DriftKind};
+use crate::seal;
 
 type Tell = Box<dyn Fn(Report) + Send>;
 
@@ -32,8 +33,10 @@ pub(super) struct Watcher {
     open: Vec<RouteLocalnet>,
     legacy: Legacy,
     fights: Backoff<ChainName>,
-    /// Until when the slow side changes what is kept.
+    /// Until when the slow side changes the visible layer.
     held: Option<Instant>,
+    /// Until when it changes the seal.
+    native_held: Option<Instant>,
     /// When everything is to be looked at again though nothing happens.
     due: Option<Instant>,
     /// What was said of what cannot be done, so that it is said once.
@@ -63,6 +66,7 @@ impl Watcher {
             legacy,
             fights: Backoff::default(),
             held: None,
+            native_held: None,
             due: None,
             troubles: Vec::new(),
         };
@@ -107,7 +111,8 @@ impl Watcher {
     /// How long there is nothing to do if nothing happens.
     fn limit(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        self.due = self.held.into_iter().chain(self.fights.next(now)).min();
+        let holds = self.held.into_iter().chain(self.native_held);
+        self.due = holds.chain(self.fights.next(now)).min();
         let next = self.due.into_iter().chain(self.legacy.next()).min()?;
         Some(next.saturating_duration_since(now))
     }
@@ -118,16 +123,24 @@ impl Watcher {
         let now = Instant::now();
         let mut look = self.due.is_some_and(|due| due <= now);
         self.held.take_if(|until| *until <= now);
+        self.native_held.take_if(|until| *until <= now);
         while let Ok(order) = self.inbox.try_recv() {
             match order {
                 Order::Keep(orders) => {
-                    self.held = None;
+                    (self.held, self.native_held) = (None, None);
                     self.take_on(*orders);
                     look = true;
                 }
                 Order::Hold(until) => self.held = Some(until),
+                Order::HoldNative(until) => self.native_held = Some(until),
+                Order::KeepNative(native) => {
+                    self.native_held = None;
+                    let visible = self.orders.chains.extract_if(.., |chain| !chain.whole);
+                    self.orders.chains = native.into_iter().chain(visible).collect();
+                    look = true;
+                }
                 Order::Resume => {
-                    self.held = None;
+                    (self.held, self.native_held) = (None, None);
                     look = true;
                 }
                 Order::Leave => return (false, true),
@@ -194,9 +207,10 @@ impl Watcher {
         }
     }
 
-    /// Looks at the chains and puts right what is not.
+    /// Looks at the chains and repairs them. While the slow side changes the visible layer it looks
+    /// at the seal's alone, and the other way round.
     fn look(&mut self, by: Option<&Commit>, noticed: Instant) {
-        let Some((_, hand)) = self.nftables.as_mut().filter(|_| self.held.is_none()) else {
+        let Some((_, hand)) = self.nftables.as_mut() else {
             return;
         };
         let (mut displaced, mut troubles) = (Vec::new(), Vec::new());
@@ -204,6 +218,10 @@ impl Watcher {
         let mut seal_fell = false;
         for chain in &self.orders.chains {
             let visible = !chain.whole;
+            let held = if visible { self.held } else { self.native_held };
+            if held.is_some() {
+                continue;
+            }
             let paused = visible && chain.sealed && self.fights.paused(&chain.name, noticed);
             let found = match hand.keep(chain, !paused) {
                 Ok(found) => found,

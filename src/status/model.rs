@@ -14,6 +14,7 @@ use crate::guarantee::Guarantee;
 use crate::posture::Decision;
 use crate::reconcile::Standing;
 use crate::ruleset::Family;
+use crate::seal::SealState;
 use crate::tasks::Task;
 
 /// The version of the answers.
@@ -219,41 +220,12 @@ pub struct Backend {
 /// The sealed layer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seal {
-    /// What stands.
+    /// Its state.
     pub state: SealState,
-    /// Whether the table outlives its owner's socket (`persist`).
-    pub persist: bool,
     /// Whether systemd keeps a copy of the socket (its file-descriptor store).
     pub stored: bool,
     /// What that means, in a sentence.
     pub explanation: String,
-}
-
-/// What there is of the sealed layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum SealState {
-    /// The table is the daemon's own; nobody else can change it.
-    Owned,
-    /// The table stands, and any root process can change it: the kernel has no owner flag.
-    Unowned,
-    /// Only the un-owned table with the same drops stands.
-    Twin,
-    /// There is none.
-    Absent,
-}
-
-impl SealState {
-    /// The word of the API.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Owned => "owned",
-            Self::Unowned => "unowned",
-            Self::Twin => "twin",
-            Self::Absent => "absent",
-        }
-    }
 }
 
 /// A line of an input that misleads.

@@ -5,7 +5,6 @@
 //! never too high.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +12,10 @@ use super::model::{Layer, Stopped};
 use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule};
 use crate::os::host_tasks::{self, HostTask};
 use crate::os::iptables::Backend;
-use crate::os::nft::{self, seal};
+use crate::os::nft::{self, ChainName};
 use crate::reconcile::{self, Target};
 use crate::ruleset::Family;
+use crate::seal::{self, SealReading};
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
@@ -54,14 +54,9 @@ impl Counting {
             return None;
         }
         self.read = Some(Instant::now());
-        let read = self.tally.read(&target).and_then(|visible| {
-            let mut socket = nft::Socket::open()?;
-            let seal = seal::standing(&mut socket, &target.wanted.native);
-            Ok((visible, seal.map_err(io::Error::other)?))
-        });
-        match read {
+        match read(&mut self.tally, &target) {
             Ok((mut stopped, seal)) => {
-                for counted in reconcile::stopped(&seal) {
+                for counted in reconcile::stopped(&seal.stopped) {
                     stopped.entry(counted.guarantee).or_default().push(Stopped {
                         family: counted.family,
                         interface: counted.interface,
@@ -83,6 +78,15 @@ impl Counting {
     }
 }
 
+fn read(tally: &mut Tally, target: &Target) -> anyhow::Result<(Sums, SealReading)> {
+    let visible = tally.read(target)?;
+    let seal = seal::look(&mut nft::Socket::open()?, &target.wanted.native)?;
+    Ok((visible, seal))
+}
+
+/// The packets stopped by the rules of each guarantee.
+type Sums = BTreeMap<Guarantee, Vec<Stopped>>;
+
 /// The sums since the daemon began.
 #[derive(Debug, Default)]
 pub struct Tally {
@@ -99,7 +103,7 @@ impl Tally {
     /// Reads the counters of the rules that `target` wants, which are the first that bear the guard's
     /// tag, in order, and adds what is new. Only iptables-nft's rules are counted: iptables-legacy would
     /// have to be asked by running it.
-    pub fn read(&mut self, target: &Target) -> io::Result<BTreeMap<Guarantee, Vec<Stopped>>> {
+    pub fn read(&mut self, target: &Target) -> Result<Sums, nft::Error> {
         for tool in target.tools.iter().filter(|t| t.backend == Backend::Nft) {
             let wanted = &target.wanted.iptables;
             for chain in ["FORWARD", "INPUT", "OUTPUT"] {
@@ -108,7 +112,12 @@ impl Tally {
                 };
                 let rules: Vec<&WantedRule> = wanted.iter().filter(in_chain).collect();
                 if !rules.is_empty() {
-                    let counts = nft::packets(tool.family, "filter", chain, TAG_PREFIX)?;
+                    let chain = ChainName {
+                        proto: tool.family.into(),
+                        table: "filter".to_owned(),
+                        chain: chain.to_owned(),
+                    };
+                    let counts = nft::packets_of(&chain, TAG_PREFIX)?;
                     self.add(&rules, &counts);
                 }
             }
@@ -137,8 +146,8 @@ impl Tally {
         }
     }
 
-    fn sums(&self) -> BTreeMap<Guarantee, Vec<Stopped>> {
-        let mut sums: BTreeMap<Guarantee, Vec<Stopped>> = BTreeMap::new();
+    fn sums(&self) -> Sums {
+        let mut sums = Sums::new();
         for ((guarantee, family, interface), sum) in &self.sums {
             sums.entry(*guarantee).or_default().push(Stopped {
                 family: *family,

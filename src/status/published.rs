@@ -4,16 +4,14 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::model::{
-    Backend, GuaranteeStatus, Layer, Layers, Overall, Rule, Seal, SealState, Stopped, Trap,
-};
+use super::model::{Backend, GuaranteeStatus, Layer, Layers, Overall, Rule, Seal, Stopped, Trap};
 use crate::guarantee::{Guarantee, NativeRule};
 use crate::inputs::Inputs;
 use crate::os::host_tasks::HostTask;
-use crate::os::nft::seal;
 use crate::posture::{Decision, Posture};
-use crate::reconcile::{self, Outcome, Standing, Target, Turn};
+use crate::reconcile::{Outcome, Standing, Target, Turn};
 use crate::ruleset::Family;
+use crate::seal::{self, SealState};
 use crate::tasks::{Mode, Task};
 
 /// How many intervals of verification may pass without one before what is known counts as old.
@@ -88,12 +86,12 @@ impl Sealed {
             Standing::Undecided if !outcome.visible => Standing::Undecided,
             _ => word(outcome.visible),
         };
-        let in_force = turn.seal.state.is_whole();
+        let in_force = turn.seal.state.is_intact();
         let rule = |rule: &NativeRule| Rule {
             guarantee: rule.guarantee,
             layer: Layer::Sealed,
             family: rule.family,
-            place: format!("nftables inet {}", seal::place(rule)),
+            place: format!("nftables {}", seal::place(rule)),
             rule: rule.to_string(),
             in_place: Some(in_force),
         };
@@ -109,22 +107,17 @@ impl Sealed {
 }
 
 fn seal_of(turn: &Turn, stored: bool) -> Option<Seal> {
-    use reconcile::SealState as Found;
-    let (state, persist) = match turn.seal.state {
-        Found::Off | Found::NotNeeded => return None,
-        Found::OwnedPersistent => (SealState::Owned, true),
-        Found::Owned => (SealState::Owned, false),
-        Found::Unowned => (SealState::Unowned, false),
-        Found::Missing => (SealState::Absent, false),
-    };
+    let state = turn.seal.state;
+    if matches!(state, SealState::Off | SealState::NotNeeded) {
+        return None;
+    }
     let explanation = match &turn.seal.why {
-        Some(why) => format!("{}: {why}", turn.seal.state),
-        None => turn.seal.state.to_string(),
+        Some(why) => format!("{state}: {why}"),
+        None => state.to_string(),
     };
     Some(Seal {
         state,
-        persist,
-        stored: stored && state == SealState::Owned,
+        stored: stored && state.is_owned(),
         explanation,
     })
 }
@@ -335,7 +328,6 @@ mod tests {
         let sealed = Sealed {
             seal: Some(Seal {
                 state: SealState::Owned,
-                persist: true,
                 stored: true,
                 explanation: "nobody else can change it".into(),
             }),

@@ -4,8 +4,9 @@ use super::*;
 use crate::events::{By, Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::ruleset::Family;
+use crate::seal::SealState;
 use crate::status::model::{
-    Backend, Daemon, Layer, Layers, SCHEMA, Seal, SealState, Stopped, Trap, Verification,
+    Backend, Daemon, Layer, Layers, SCHEMA, Seal, Stopped, Trap, Verification,
 };
 
 fn sample() -> Status {
@@ -71,7 +72,6 @@ fn sample() -> Status {
         backends: vec![backend(Family::V4), backend(Family::V6)],
         seal: Some(Seal {
             state: SealState::Owned,
-            persist: true,
             stored: false,
             explanation: "nobody else can change it".into(),
         }),

@@ -1,15 +1,13 @@
-//! The seal's rules in the kernel's own terms, and back: are these the ones that are wanted?
+//! Native rules as the kernel's expressions, and whether two rules say the same.
 //!
 //! The few expressions that the seal needs, written by hand: meta, payload, socket, cmp, immediate,
 //! counter, nat and redir, with the numbers of linux/netfilter/nf_tables.h.
 
 use netlink_packet_core::DecodeError;
 
-use super::attributes::{named, value};
-use super::message::Attributes;
+use super::message::{Attributes, each, expressions, value};
 use super::rules::RawRule;
 use crate::guarantee::{NativeRule, NativeVerdict};
-use crate::os::attributes::each;
 use crate::ruleset::{Family, IfacePattern, protocol};
 
 /// `NFT_REG_1` and `NFT_REG_2`, registers of 16 bytes; `NFT_REG_VERDICT`.
@@ -34,8 +32,9 @@ const CGROUPV2: u32 = 3;
 /// The length of an interface's name in the kernel (`IFNAMSIZ`, linux/if.h).
 const NAME_LENGTH: usize = 16;
 
-/// The rule as expressions, its counter beginning at `packets`.
-pub(super) fn encode(rule: &NativeRule, packets: u64) -> Attributes {
+/// The rule as the kernel takes it.
+#[must_use]
+pub fn encode(rule: &NativeRule) -> RawRule {
     let mut list = Expressions::default();
     match &rule.iif {
         Some(IfacePattern::Exact(name)) => {
@@ -73,16 +72,16 @@ pub(super) fn encode(rule: &NativeRule, packets: u64) -> Attributes {
         list = list.meta(L4PROTO).equals(&[protocol::TCP]);
         list = list.payload(TRANSPORT, 2, 2).equals(&port.to_be_bytes());
     }
-    list = list.counter(packets);
-    match rule.verdict {
+    list = Expressions(list.0.counter(0));
+    let list = match rule.verdict {
         NativeVerdict::Drop => list.drop(),
         NativeVerdict::Dnat(address, port) => list
             .load(FIRST, &address.octets())
             .load(SECOND, &port.to_be_bytes())
             .dnat(proto),
         NativeVerdict::Redirect(port) => list.load(FIRST, &port.to_be_bytes()).redirect(),
-    }
-    .0
+    };
+    RawRule::made_of(list.0)
 }
 
 /// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` (linux/netfilter/nf_nat.h); the kernel
@@ -132,13 +131,6 @@ impl Expressions {
         self.with("cmp", &data)
     }
 
-    fn counter(self, packets: u64) -> Self {
-        let data = Attributes::default()
-            .put(1, &0_u64.to_be_bytes())
-            .put(2, &packets.to_be_bytes());
-        self.with("counter", &data)
-    }
-
     fn load(self, register: u32, bytes: &[u8]) -> Self {
         let value = Attributes::default().put(1, bytes);
         let data = Attributes::default().number(1, register).nest(2, &value);
@@ -174,57 +166,54 @@ impl Expressions {
     }
 }
 
-/// Whether a rule of the kernel's is this one, counters aside.
-pub(super) fn is(held: &RawRule, wanted: &NativeRule) -> bool {
-    let held = leaves(held.expressions());
-    held.is_ok() && held == leaves(&encode(wanted, 0).0)
-}
-
-/// The number of the cgroup that a rule of the kernel's asks for.
-pub(super) fn cgroup_of(held: &RawRule) -> Option<u64> {
-    let mut expressions = each(held.expressions())
-        .filter_map(|(_, expression)| named(expression).ok())
-        .skip_while(|(name, _)| *name != b"socket");
-    expressions.next()?;
-    let (name, data) = expressions.next()?;
-    // NFTA_CMP_DATA, NFTA_DATA_VALUE.
-    let number = value(value(data, 3).filter(|_| name == b"cmp")?, 1)?;
-    Some(u64::from_ne_bytes(number.try_into().ok()?))
-}
-
-/// Whether a rule of the kernel's is this one, also if it was made for an earlier cgroup of that name.
-pub(super) fn was(held: &RawRule, wanted: &NativeRule) -> bool {
-    let mut before = wanted.clone();
-    if let (Some(cgroup), Some(id)) = (&mut before.cgroup, cgroup_of(held)) {
-        cgroup.id = id;
+impl RawRule {
+    /// Whether both say the same, counters aside.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.compare(other, true)
     }
-    is(held, &before)
-}
 
-/// How many packets a rule has counted.
-pub(super) fn packets(rule: &RawRule) -> u64 {
-    let counters = each(rule.expressions())
-        .filter_map(|(_, expression)| named(expression).ok())
-        .filter(|(name, _)| *name == b"counter");
-    let count =
-        |(_, data): (&[u8], &[u8])| Some(u64::from_be_bytes(value(data, 2)?.try_into().ok()?));
-    counters.filter_map(count).sum()
+    /// Whether both say the same, also if one was made for an earlier cgroup of that name.
+    #[must_use]
+    pub fn was(&self, other: &Self) -> bool {
+        self.compare(other, false)
+    }
+
+    fn compare(&self, other: &Self, cgroups: bool) -> bool {
+        let (one, other) = (leaves(self, cgroups), leaves(other, cgroups));
+        one.is_ok_and(|one| other.is_ok_and(|other| one == other))
+    }
+
+    /// The number of the cgroup that it asks for.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        let mut list = expressions(&self.expressions)
+            .flatten()
+            .skip_while(|(name, _)| *name != b"socket");
+        list.next()?;
+        let (name, data) = list.next()?;
+        // NFTA_CMP_DATA, NFTA_DATA_VALUE.
+        let number = value(value(data, 3).filter(|_| name == b"cmp")?, 1)?;
+        Some(u64::from_ne_bytes(number.try_into().ok()?))
+    }
 }
 
 /// A value with its expression's place and name and the numbers of the attributes around it.
 type Leaf = (usize, Vec<u8>, Vec<u16>, Vec<u8>);
 
-/// Everything that expressions say, however the kernel orders and flags it; counters are left out.
-fn leaves(expressions: &[u8]) -> Result<Vec<Leaf>, String> {
+/// Everything that a rule says, however the kernel orders and flags it; counters are left out, and
+/// the numbers of cgroups unless they are `compared`.
+fn leaves(rule: &RawRule, compared: bool) -> Result<Vec<Leaf>, DecodeError> {
     let mut found = Vec::new();
-    for (place, (kind, expression)) in each(expressions).enumerate() {
-        kind.map_err(text)?;
-        let (name, data) = named(expression).map_err(text)?;
-        if name == b"counter" {
+    let mut after_socket = false;
+    for (place, expression) in expressions(&rule.expressions).enumerate() {
+        let (name, data) = expression?;
+        if name == b"counter" || (after_socket && !compared) {
             found.push((place, name.to_vec(), Vec::new(), Vec::new()));
         } else {
             descend(place, name, &mut Vec::new(), data, &mut found)?;
         }
+        after_socket = name == b"socket";
     }
     found.sort();
     Ok(found)
@@ -236,9 +225,9 @@ fn descend(
     path: &mut Vec<u16>,
     data: &[u8],
     found: &mut Vec<Leaf>,
-) -> Result<(), String> {
+) -> Result<(), DecodeError> {
     for (kind, value) in each(data) {
-        path.push(kind.map_err(text)?);
+        path.push(kind?);
         if holds_attributes(name, path) {
             descend(place, name, path, value, found)?;
         } else {
@@ -258,8 +247,4 @@ fn holds_attributes(name: &[u8], path: &[u16]) -> bool {
         b"immediate" => path == [2] || path == [2, 2],
         _ => false,
     }
-}
-
-fn text(error: DecodeError) -> String {
-    error.to_string()
 }

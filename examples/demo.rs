@@ -20,7 +20,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use lab::Lab;
-use lab::cgroup::{TaskSlice, asks, bash};
+use lab::cgroup::{TaskSlice, asks, bash, unify};
 use lab::daemon::Daemon;
 use lab::http::Request;
 use lab::imds::{CREDENTIALS_ID, IMDS, ROLE as ROLE_NAME, ROLES_PATH};
@@ -73,7 +73,7 @@ fn main() {
         "ECS_CLUSTER=demo\nECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
     screen.text(ecs_config);
     let mut daemon = lab.start_daemon(ecs_config);
-    daemon.wait_for_log("keeping the rules", PATIENCE);
+    daemon.wait_for_log("the rules are kept with", PATIENCE);
     screen.text(&daemon.log());
     screen.curl(&lab.docker, ROLE);
     let task = format!("http://169.254.170.2/v2/credentials/{CREDENTIALS_ID}");
@@ -124,7 +124,7 @@ fn main() {
     screen.curl(&lab.docker, ROLE);
     screen.text("The next start takes the table over and puts the rest back:");
     daemon = lab.start_daemon(ecs_config);
-    daemon.wait_for_log("keeping the rules", PATIENCE);
+    daemon.wait_for_log("the rules are kept with", PATIENCE);
     screen.text(&format!("{} tagged rules", tagged(&tamper)));
 
     screen.chapter("A task on the host's own network is told apart by its cgroup");
@@ -170,6 +170,7 @@ fn host_task(screen: &Screen, lab: &Lab, daemon: &Daemon) {
             return;
         }
     };
+    unify(&lab.host);
     let ask = |asked_for: &str| {
         let (task, agent) = (
             slice.run(&lab.host, &asks(IMDS)),
@@ -278,7 +279,7 @@ fn survive(
     let seen = daemon.log().len();
     (attack.strike)(tamper);
     eventually(PATIENCE, "it is put right", || {
-        daemon.log()[seen..].contains("put right in")
+        daemon.log()[seen..].contains("repaired in")
     });
     // A while longer, so that what comes after is counted too.
     sleep(Duration::from_millis(500));
@@ -287,7 +288,7 @@ fn survive(
     let log = daemon.log()[seen..].to_owned();
     screen.text(&log);
     let repair = log
-        .split_once("put right in ")
+        .split_once("repaired in ")
         .map_or("", |(_, rest)| rest)
         .split([';', '\n'])
         .next()
@@ -401,7 +402,7 @@ impl Screen {
 
     fn closing(&self, table: &[Row], started: Instant) {
         self.chapter("What happened");
-        println!("   {:<22}{:>12}   meanwhile", "", "put right in");
+        println!("   {:<22}{:>12}   meanwhile", "", "repaired in");
         for Row {
             name,
             repair,

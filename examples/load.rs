@@ -40,7 +40,7 @@ fn main() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", PATIENCE);
+    daemon.wait_for_log("the rules are kept with", PATIENCE);
     lab.get("/v1/status");
     println!(
         "memory before             {:>8} KiB",
@@ -153,7 +153,7 @@ fn attack(lab: &Lab, daemon: &Daemon, flushes: u64) -> Attack {
         let started = Instant::now();
         tamper.flush("filter", Some("FORWARD"));
         eventually(PATIENCE, "the flush is put right", || {
-            daemon.log()[seen..].contains("put right")
+            daemon.log()[seen..].contains("repaired")
         });
         started.elapsed()
     };

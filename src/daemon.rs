@@ -1,170 +1,287 @@
-//! The slow side: waits for a reason to look, takes a turn, says what happened, and tells the
-//! sentinel what to keep.
+//! The daemon's one loop: it waits for signals, events, the running pass and the schedule's deadline,
+//! and does what the schedule says. Passes run on a thread of their own; nothing here waits for one.
 
-mod changes;
-mod passes;
+mod options;
+mod outcome;
+mod reconciler;
 mod signals;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use self::changes::Changes;
-use self::passes::{Cause, Guard};
-use self::signals::{Signals, Wish};
-use crate::config::settings::Backend as BackendChoice;
-use crate::events;
-use crate::events::drifts::Witness;
-use crate::events::{Event, Kind};
-use crate::inputs::InputPaths;
+pub use self::options::Options;
+use self::options::SEAL;
+use self::outcome::Outcome;
+use self::reconciler::Reconciler;
+use self::signals::Signals;
+use crate::events::{Event, Kind, Reporter};
 use crate::os::inherited::Inherited;
-use crate::os::nft::seal::{Lacking, Seal};
 use crate::os::sched::{self, Scheduling};
 use crate::os::watch::Watch;
-use crate::sentinel::{Report, Sentinel};
+use crate::schedule::{self, Action, Cause, Schedule};
+use crate::seal::Seal;
+use crate::sentinel::{self, Sentinel};
 use crate::status::hub::Hub;
 use crate::systemd;
-use crate::tasks::worker_client::{Report as OfTasks, WorkerClient};
+use crate::tasks::task_events;
 
-/// The name under which systemd stores the seal's socket.
-const SEAL: &str = "seal";
-
-/// How many reports of the sentinel may wait. One is a few hundred bytes.
+/// How many reports of the sentinel or the worker may wait. One is a few hundred bytes.
 const REPORTS: usize = 1024;
 
-/// How long after a turn its own last use of iptables-legacy's lock may still be told.
-const OWN_USE: Duration = Duration::from_millis(100);
-
-/// What the daemon was started with.
-#[derive(Debug)]
-pub struct Options {
-    /// Where the inputs are.
-    pub inputs: InputPaths,
-    /// Where the state is kept.
-    pub state_dir: PathBuf,
-    /// The backend, where the command line forces one.
-    pub backend: Option<BackendChoice>,
-    /// What of the kernel's abilities is not to be used.
-    pub lacking: Option<Lacking>,
-    /// Where what is found and what happens is put up.
-    pub board: Arc<Hub>,
-    /// The process that goes into tasks' namespaces; none where they are to be left alone.
-    pub keeper: Option<WorkerClient>,
-    /// What an operator should know of how the daemon was started.
-    pub problem: Option<String>,
-}
-
 /// Runs until SIGTERM or SIGINT. The rules stay in place.
-pub async fn run(mut options: Options, inherited: &mut Inherited) -> io::Result<()> {
-    let mut signals = Signals::listen()?;
-    let watch = Watch::new(options.inputs.files())?;
-    let (told, mut reports) = mpsc::channel(REPORTS);
-    // A report that nobody has room for is lost; the next turn sees the last state anyway.
-    let sentinel = Sentinel::start(move |report| drop(told.try_send(report)))?;
-    let lacking = options.lacking;
-    // Where nf_tables is not to be had every turn tries again, and says so.
-    let seal = Seal::open(inherited.named(SEAL)).ok();
-    let seal = seal.map(|seal| match lacking {
-        Some(lacking) => seal.lacking(lacking),
-        None => seal,
-    });
-    let mut listener = Listener::new(Arc::clone(&options.board));
-    if let Some(problem) = inherited.problem() {
-        listener.warn(problem);
-    }
-    if let Some(problem) = options.problem.take() {
-        listener.warn(problem);
-    }
-    let (told, mut of_tasks) = mpsc::unbounded_channel();
-    if let Some(keeper) = &options.keeper {
-        // Where nobody hears it any more, the daemon is leaving.
-        keeper.listen(move |report| drop(told.send(report)))?;
-    }
-    let mut guard = Guard::new(options, seal, sentinel);
-    let mut cause = Cause::Start;
-    let mut tasks = None;
+pub async fn run(options: Options, inherited: &mut Inherited) -> io::Result<()> {
+    let mut daemon = Daemon::start(options, inherited)?;
+    let mut events = vec![schedule::Event::Tick];
     loop {
-        // A turn waits for iptables; what the sentinel tells is heard meanwhile, while the processes
-        // it tells of are still there.
-        let may_repair = listener.may_repair(Instant::now());
-        listener.own_use = None;
-        let mut turn = tokio::task::spawn_blocking(move || {
-            let taken = guard.turn(cause, may_repair);
-            (guard, taken)
-        });
-        let taken;
-        (guard, taken) = loop {
-            tokio::select! {
-                done = &mut turn => break done.map_err(io::Error::other)?,
-                Some(report) = reports.recv() => listener.hear(report),
-                Some(report) = of_tasks.recv() => listener.hear_of_tasks(report)?,
-            }
-        };
-        // What is told of iptables-legacy's lock until then may be the turn's own doing.
-        listener.own_use = Some(Instant::now() + OWN_USE);
-        if taken {
-            let (took, generation) = guard.last();
-            let now = Instant::now();
-            listener.changes.turn_ended(now, took, generation);
-            if guard.again {
-                listener.changes.noticed(None, now);
+        for event in events {
+            if daemon.handle(event) {
+                let message =
+                    "stopped; the rules stay in place (`ecs-netguard release` removes them)";
+                daemon.hub.record(Event::new(Kind::Stopped, message));
+                return systemd::stopping();
             }
         }
-        listener.told(tell_systemd(cause, &mut guard));
-        guard.rest();
-        if let Err(error) = watch_tasks(&mut tasks, &guard) {
-            listener.warn(error.to_string());
-        }
-        // Before it was watched, or during the turn.
-        let moved = guard.task_cgroup_moved();
-        cause = loop {
-            let watchdog = systemd::watchdog_interval();
-            let safety_net = watchdog.map_or(guard.interval(), |w| w.min(guard.interval()));
-            tokio::select! {
-                biased;
-                wish = signals.next() => match wish {
-                    Wish::Leave => {
-                        listener.leave();
-                        return systemd::stopping();
-                    }
-                    Wish::ReadAgain => break Cause::Hangup,
-                    Wish::SlowDown => listener.slow_down(),
-                },
-                () = std::future::ready(()), if moved => break Cause::TaskCgroup,
-                () = changed(tasks.as_ref()) => {
-                    if guard.task_cgroup_moved() {
-                        break Cause::TaskCgroup;
-                    }
-                }
-                Some(report) = reports.recv() => listener.hear(report),
-                Some(report) = of_tasks.recv() => listener.hear_of_tasks(report)?,
-                () = watch.changed() => break Cause::Inputs,
-                () = until(listener.changes.settles()) => break Cause::Changes,
-                () = until(listener.witness.due()) => listener.sum_up(),
-                () = tokio::time::sleep(safety_net) => {
-                    if !guard.unchanged() {
-                        break Cause::Interval;
-                    }
-                    guard.still_holds();
-                    listener.told(systemd::watchdog());
-                }
-            }
-        };
+        events = daemon.next().await?;
     }
 }
 
-/// Watches for the cgroup of the tasks to come and go, where that matters.
-fn watch_tasks(watch: &mut Option<Watch>, guard: &Guard) -> io::Result<()> {
-    let directory = guard.task_cgroup_directory();
-    let watched = watch.as_ref().and_then(|watch| watch.files().first());
-    if watched != directory.as_ref() {
-        *watch = directory.map(Watch::of_directory).transpose()?;
+/// The running pass.
+type Running = JoinHandle<(Reconciler, Outcome)>;
+
+struct Daemon {
+    hub: Arc<Hub>,
+    schedule: Schedule,
+    reporter: Reporter,
+    signals: Signals,
+    inputs: Watch,
+    task_cgroup: Option<Watch>,
+    sentinel: mpsc::Receiver<sentinel::Report>,
+    worker: mpsc::Receiver<task_events::Report>,
+    /// The sentinel's thread, while it is a realtime one.
+    realtime: Option<Pid>,
+    /// Here while no pass runs.
+    reconciler: Option<Reconciler>,
+    running: Option<Running>,
+}
+
+impl Daemon {
+    fn start(mut options: Options, inherited: &mut Inherited) -> io::Result<Self> {
+        let signals = Signals::listen()?;
+        let inputs = Watch::new(options.inputs.files())?;
+        let hub = Arc::clone(&options.hub);
+        let (sender, sentinel_reports) = mpsc::channel(REPORTS);
+        // A report that finds no room is lost; the next pass sees the last state anyway.
+        let sentinel = Sentinel::start(move |report| drop(sender.try_send(report)))?;
+        let lacking = options.lacking;
+        // Without nf_tables every pass tries again, and reports it.
+        let seal = Seal::open(inherited.named(SEAL)).ok();
+        let seal = seal.map(|seal| match lacking {
+            Some(lacking) => seal.lacking(lacking),
+            None => seal,
+        });
+        let problems = [
+            inherited.problem().map(str::to_owned),
+            options.problem.take(),
+        ];
+        let (sender, worker) = mpsc::channel(REPORTS);
+        if let Some(worker) = &options.worker {
+            worker.listen(sender)?;
+        }
+        let (reconciler, problem) = Reconciler::new(options, seal, sentinel);
+        for problem in problems.into_iter().chain([problem]).flatten() {
+            hub.record(Event::new(Kind::Warning, problem));
+        }
+        Ok(Self {
+            hub,
+            schedule: Schedule::new(systemd::watchdog_interval(), Instant::now()),
+            reporter: Reporter::default(),
+            signals,
+            inputs,
+            task_cgroup: None,
+            sentinel: sentinel_reports,
+            worker,
+            realtime: None,
+            reconciler: Some(reconciler),
+            running: None,
+        })
     }
-    Ok(())
+
+    /// Waits for something to happen; what that means for the schedule.
+    async fn next(&mut self) -> io::Result<Vec<schedule::Event>> {
+        use schedule::Event::{Inputs, TaskCgroup, Tick};
+        let deadline = self.schedule.deadline();
+        Ok(tokio::select! {
+            biased;
+            signal = self.signals.next() => vec![signal],
+            ended = ended(&mut self.running) => {
+                let (reconciler, outcome) = ended?;
+                self.ended(reconciler, outcome)
+            }
+            Some(report) = self.sentinel.recv() => self.hear_sentinel(report),
+            Some(report) = self.worker.recv() => self.hear_worker(report)?,
+            () = self.inputs.changed() => vec![Inputs],
+            () = changed(self.task_cgroup.as_ref()) => vec![TaskCgroup],
+            () = until(deadline) => vec![Tick],
+        })
+    }
+
+    /// Does what the schedule says of an event. True where the daemon is to leave.
+    fn handle(&mut self, event: schedule::Event) -> bool {
+        let now = Instant::now();
+        for action in self.schedule.on(event, now) {
+            match action {
+                Action::Pass(cause) => self.pass(cause),
+                Action::Ready => self.notify(systemd::ready()),
+                Action::FeedWatchdog => self.notify(systemd::watchdog()),
+                Action::SumUp => {
+                    let events = self.reporter.sum_up(now);
+                    self.record(events);
+                }
+                Action::Demote => self.demote(),
+                Action::Leave => return true,
+            }
+        }
+        false
+    }
+
+    fn pass(&mut self, cause: Cause) {
+        // The schedule starts none while one runs, which is where it would be missing.
+        self.running = self.reconciler.take().map(|mut reconciler| {
+            tokio::task::spawn_blocking(move || {
+                let outcome = reconciler.pass(&cause);
+                (reconciler, outcome)
+            })
+        });
+    }
+
+    /// Publishes what a pass found.
+    fn ended(&mut self, reconciler: Reconciler, outcome: Outcome) -> Vec<schedule::Event> {
+        let now = Instant::now();
+        self.running = None;
+        if let Some(news) = outcome.news {
+            let events = self.reporter.pass(news.passed(), now);
+            self.hub.publish(news.pass.report, news.publishing);
+            self.record(events);
+        }
+        for trouble in outcome.troubles {
+            self.trouble(trouble);
+        }
+        if let Err(error) = self.watch_task_cgroup(&reconciler) {
+            self.trouble(error.to_string());
+        }
+        let mut events = vec![schedule::Event::Ended(outcome.ended)];
+        // Before it was watched, or during the pass.
+        if reconciler.task_cgroup_moved() {
+            events.push(schedule::Event::TaskCgroup);
+        }
+        events.extend(self.held_back());
+        self.reconciler = Some(reconciler);
+        events
+    }
+
+    fn hear_sentinel(&mut self, report: sentinel::Report) -> Vec<schedule::Event> {
+        use sentinel::Report;
+        let now = Instant::now();
+        let mut events = Vec::new();
+        match report {
+            Report::Began(Scheduling::Realtime, thread) => self.realtime = Some(thread),
+            Report::Began(Scheduling::Normal { reason }, _) => self.trouble(format!(
+                "the sentinel is scheduled like any other thread: {reason}; a busy host delays its \
+                 repairs"
+            )),
+            Report::Changed(generation) => events.push(schedule::Event::Committed(generation)),
+            Report::LockUsed => events.push(schedule::Event::LockUsed),
+            Report::Links => events.push(schedule::Event::Changed),
+            Report::Displaced(displacement) => {
+                events.push(schedule::Event::Changed);
+                let paused = displacement.paused.iter();
+                let paused = paused
+                    .map(|(chain, pause)| schedule::Event::Paused(chain.clone(), pause.until));
+                events.extend(paused);
+                let recorded = self.reporter.displaced(&displacement, now);
+                self.record(recorded);
+            }
+            Report::Trouble(trouble) => self.trouble(trouble),
+        }
+        events.extend(self.held_back());
+        events
+    }
+
+    /// The daemon ends with the worker: one that lost it would go on and look alive. The rules stay,
+    /// and systemd starts a whole daemon again.
+    fn hear_worker(&mut self, report: task_events::Report) -> io::Result<Vec<schedule::Event>> {
+        use task_events::Report;
+        match report {
+            Report::Changed => Ok(vec![schedule::Event::Changed]),
+            Report::Happened(event) => {
+                self.hub.record(*event);
+                Ok(Vec::new())
+            }
+            Report::Ended => Err(io::Error::other(
+                "the process that enters tasks' network namespaces ended unexpectedly",
+            )),
+        }
+    }
+
+    /// Watches for the cgroup of the tasks to come and go, where that matters.
+    fn watch_task_cgroup(&mut self, reconciler: &Reconciler) -> io::Result<()> {
+        let directory = reconciler.task_cgroup_directory();
+        let watched = self.task_cgroup.as_ref();
+        let watched = watched.and_then(|watch| watch.files().first());
+        if watched != directory.as_ref() {
+            self.task_cgroup = directory.map(Watch::of_directory).transpose()?;
+        }
+        Ok(())
+    }
+
+    /// The sentinel ran for too long without sleeping: it goes on like any other thread.
+    fn demote(&mut self) {
+        let Some(thread) = self.realtime.take() else {
+            return;
+        };
+        let limit = sched::OVERRUN.as_millis();
+        self.trouble(match sched::demote(thread) {
+            Ok(()) => format!(
+                "the sentinel ran for {limit} ms without a pause; it is a normal thread from now on, \
+                 so that other programs get the processor"
+            ),
+            Err(error) => format!("take realtime scheduling from the sentinel: {error}"),
+        });
+    }
+
+    fn notify(&mut self, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.trouble(error.to_string());
+        }
+    }
+
+    fn trouble(&mut self, trouble: String) {
+        let event = self.reporter.trouble(trouble, Instant::now());
+        self.record(event);
+    }
+
+    fn record(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            self.hub.record(event);
+        }
+    }
+
+    fn held_back(&self) -> Option<schedule::Event> {
+        self.reporter.due().map(schedule::Event::HeldBack)
+    }
+}
+
+/// Waits for the running pass; for ever where none runs.
+async fn ended(running: &mut Option<Running>) -> io::Result<(Reconciler, Outcome)> {
+    match running {
+        Some(running) => running.await.map_err(io::Error::other),
+        None => std::future::pending().await,
+    }
 }
 
 async fn changed(watch: Option<&Watch>) {
@@ -174,130 +291,9 @@ async fn changed(watch: Option<&Watch>) {
     }
 }
 
-/// Readiness is told after the first proof, the watchdog fed after each.
-fn tell_systemd(cause: Cause, guard: &mut Guard) -> io::Result<()> {
-    // A socket that is not stored is no reason to be taken for not ready.
-    let stored = guard.store_seal(SEAL);
-    if matches!(cause, Cause::Start | Cause::Hangup) {
-        systemd::ready()?;
-    }
-    systemd::watchdog()?;
-    stored
-}
-
 async fn until(time: Option<Instant>) {
     match time {
         Some(time) => tokio::time::sleep_until(time.into()).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Hears what the sentinel tells.
-#[derive(Debug)]
-struct Listener {
-    board: Arc<Hub>,
-    changes: Changes,
-    witness: Witness,
-    /// The sentinel's thread, while it is a realtime one.
-    realtime: Option<Pid>,
-    /// Until when the visible layer is left alone, since somebody fights over it.
-    pause: Option<Instant>,
-    /// Until when a use of iptables-legacy's lock is taken for a turn's own; during a turn there is
-    /// no end to it.
-    own_use: Option<Instant>,
-}
-
-impl Listener {
-    fn new(board: Arc<Hub>) -> Self {
-        Self {
-            board,
-            changes: Changes::default(),
-            witness: Witness::default(),
-            realtime: None,
-            pause: None,
-            own_use: None,
-        }
-    }
-
-    fn hear(&mut self, report: Report) {
-        let now = Instant::now();
-        match report {
-            Report::Began(Scheduling::Realtime, thread) => self.realtime = Some(thread),
-            Report::Began(Scheduling::Normal { reason }, _) => self.warn(format!(
-                "the sentinel is scheduled like any other thread: {reason}; a busy host delays its \
-                 repairs"
-            )),
-            Report::Changed(generation) => self.changes.noticed(Some(generation), now),
-            Report::LockUsed => {
-                if self.own_use.is_some_and(|until| until <= now) {
-                    self.changes.noticed(None, now);
-                }
-            }
-            Report::Links => self.changes.noticed(None, now),
-            Report::Displaced(displacement) => {
-                self.changes.noticed(None, now);
-                self.pause = displacement.pause.map(|p| p.until).or(self.pause);
-                for event in self.witness.saw(&displacement, now) {
-                    events::tell(&self.board, event);
-                }
-            }
-            Report::Trouble(trouble) => self.warn(trouble),
-        }
-    }
-
-    /// The daemon ends with the process that goes into tasks' namespaces: one that has lost it would
-    /// go on and look alive. The rules stay, and systemd starts a whole daemon again.
-    fn hear_of_tasks(&mut self, report: OfTasks) -> io::Result<()> {
-        match report {
-            OfTasks::Changed => self.changes.noticed(None, Instant::now()),
-            OfTasks::Happened(event) => drop(events::tell(&self.board, *event)),
-            OfTasks::Ended => {
-                return Err(io::Error::other(
-                    "the process that goes into tasks' network namespaces ended unexpectedly",
-                ));
-            }
-        }
-        Ok(())
-    }
-
-    fn sum_up(&mut self) {
-        for event in self.witness.sum_up(Instant::now()) {
-            events::tell(&self.board, event);
-        }
-    }
-
-    fn warn(&self, message: impl Into<String>) {
-        events::tell(&self.board, Event::new(Kind::Warning, message));
-    }
-
-    /// What systemd was told, or why not.
-    fn told(&self, result: io::Result<()>) {
-        if let Err(error) = result {
-            self.warn(error.to_string());
-        }
-    }
-
-    fn leave(&self) {
-        let message = "leaving; the rules stay in place (`ecs-netguard release` removes them)";
-        events::tell(&self.board, Event::new(Kind::Stopped, message));
-    }
-
-    fn may_repair(&self, now: Instant) -> bool {
-        self.pause.is_none_or(|until| until <= now)
-    }
-
-    /// The sentinel ran for too long without sleeping: it goes on like any other thread.
-    fn slow_down(&mut self) {
-        let Some(thread) = self.realtime.take() else {
-            return;
-        };
-        let limit = sched::OVERRUN.as_millis();
-        match sched::demote(thread) {
-            Ok(()) => self.warn(format!(
-                "the sentinel ran for {limit} ms without a pause; it is a normal thread from now on, \
-                 so that others get their turn"
-            )),
-            Err(error) => self.warn(format!("take realtime from the sentinel: {error}")),
-        }
     }
 }

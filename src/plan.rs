@@ -8,16 +8,36 @@
 //! Order across objects: on the way in filter rules, then NAT rules, then `route_localnet`; on the
 //! way out the reverse, so that `route_localnet=1` never stands without its shield.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod diff;
+
+use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::guarantee::{CLASS, Guarantee, Rules, WantedRule, untagged};
-use crate::ruleset::{Chain, Family, Policy, Rule, Ruleset, Shown, parse_rule};
+pub use self::diff::{Difference, diff};
+use crate::guarantee::{Guarantee, Rules, WantedRule, object};
+use crate::ruleset::{Chain, Family, Listed, Policy, Rewrite, Ruleset, Shown, Target};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
 pub type SysctlValue = Option<String>;
+
+/// A chain of iptables.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainId {
+    /// iptables' or ip6tables'.
+    pub family: Family,
+    /// The table.
+    pub table: String,
+    /// Its name.
+    pub chain: String,
+}
+
+impl ChainId {
+    fn is(&self, (family, table, chain): (Family, &str, &str)) -> bool {
+        self.family == family && self.table == table && self.chain == chain
+    }
+}
 
 /// What the kernel holds of everything that the plan is about.
 #[derive(Debug, Default)]
@@ -28,12 +48,10 @@ pub struct Snapshot {
     pub route_localnet: BTreeMap<String, SysctlValue>,
     /// What to put back into the sysctls that the guard changed, by interface.
     pub previous: BTreeMap<String, String>,
-    /// The cgroups of tasks that have no class, though tasks are to be known by theirs.
-    pub classless: Vec<String>,
 }
 
 /// A difference between what should be there and what is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Drift {
     /// Whose rule it is about.
     pub guarantee: Guarantee,
@@ -53,18 +71,10 @@ impl Drift {
             object: format!("net.ipv4.conf.{interface}.route_localnet={value}"),
         }
     }
-
-    fn class(cgroup: &str) -> Self {
-        Self {
-            guarantee: Guarantee::HostImdsBlock,
-            kind: DriftKind::Missing,
-            object: format!("the class of cgroup {cgroup}"),
-        }
-    }
 }
 
 /// How an object differs from what it should be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DriftKind {
     /// A wanted rule is not there, or a sysctl has not its value.
@@ -109,28 +119,24 @@ pub enum Step {
         /// Whether this puts back what stood there before the guard.
         undo: bool,
     },
-    /// Give these cgroups the class of tasks ([`CLASS`]).
-    Classify(Vec<String>),
 }
 
 impl Step {
-    /// The family that the step is about; `route_localnet` is IPv4's, and so, for its order, is what is
-    /// no family's.
+    /// The family that the step is about; `route_localnet` is IPv4's.
     #[must_use]
     pub const fn family(&self) -> Family {
         match self {
             Self::Restore { family, .. } => *family,
-            Self::RouteLocalnet { .. } | Self::Classify(_) => Family::V4,
+            Self::RouteLocalnet { .. } => Family::V4,
         }
     }
 
-    /// What it changes: the table's name, `route_localnet`, or `net_cls`.
+    /// What it changes: the table's name, or `route_localnet`.
     #[must_use]
     pub fn object(&self) -> &str {
         match self {
             Self::Restore { table, .. } => table,
             Self::RouteLocalnet { .. } => "route_localnet",
-            Self::Classify(_) => "net_cls",
         }
     }
 }
@@ -143,13 +149,6 @@ impl fmt::Display for Step {
                 interface, value, ..
             } => {
                 write!(f, "set net.ipv4.conf.{interface}.route_localnet={value}")
-            }
-            Self::Classify(cgroups) => {
-                write!(
-                    f,
-                    "give {} cgroups of tasks the class {CLASS:#x}",
-                    cgroups.len()
-                )
             }
         }
     }
@@ -164,9 +163,10 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-/// Works out what is missing. Tables that are not in the snapshot are left alone.
+/// Works out what is missing. Tables that are not in the snapshot are left alone, and so are the
+/// `paused` chains.
 #[must_use]
-pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
+pub fn plan(wanted: &Rules, actual: &Snapshot, paused: &[ChainId]) -> Plan {
     let mut drifts = Vec::new();
     let mut restores = Vec::new();
     for ruleset in actual.rulesets.values() {
@@ -179,10 +179,15 @@ pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
                     .iter()
                     .filter(|rule| (rule.family, rule.table, rule.chain) == place)
                     .collect();
-                let found = compare(place, &want, chain);
-                if !found.is_empty() {
+                let found = diff(chain, &want);
+                let paused = paused.iter().any(|chain| chain.is(place));
+                if !found.is_empty() && !paused {
                     rebuild(&mut input, name, &want, chain);
-                    drifts.extend(found);
+                    drifts.extend(found.iter().map(|different| Drift {
+                        guarantee: different.guarantee,
+                        kind: different.kind,
+                        object: object(place, different.listed),
+                    }));
                 }
             }
             if !input.is_empty() {
@@ -195,12 +200,10 @@ pub fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
         }
     }
     let (set, undo) = sysctls(wanted, actual, &mut drifts);
-    let mut steps = in_order(wanted, restores, set, undo);
-    if !actual.classless.is_empty() {
-        drifts.extend(actual.classless.iter().map(|cgroup| Drift::class(cgroup)));
-        steps.push(Step::Classify(actual.classless.clone()));
+    Plan {
+        drifts,
+        steps: in_order(wanted, restores, set, undo),
     }
-    Plan { drifts, steps }
 }
 
 fn in_order(wanted: &Rules, mut restores: Vec<Step>, set: Vec<Step>, undo: Vec<Step>) -> Vec<Step> {
@@ -223,19 +226,12 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
     let mut result = ruleset.clone();
     for table in result.tables.values_mut() {
         for chain in table.chains.values_mut() {
-            chain.rules.retain(|rule| owner(rule).is_none());
+            chain.rules.retain(|listed| !is_own(listed));
         }
     }
+    let rules = wanted.iptables.iter();
     // Backwards, each on top: so they stand in order.
-    for wish in wanted
-        .iptables
-        .iter()
-        .rev()
-        .filter(|rule| rule.family == ruleset.family)
-    {
-        let Ok(parsed) = parse_rule(wish.family, &wish.spec) else {
-            continue;
-        };
+    for wish in rules.rev().filter(|rule| rule.family == ruleset.family) {
         let table = result.tables.entry(wish.table.to_owned()).or_default();
         let chain = table
             .chains
@@ -244,7 +240,7 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
                 policy: Some(Policy::Accept),
                 rules: Vec::new(),
             });
-        chain.rules.insert(0, parsed);
+        chain.rules.insert(0, wish.listed.clone());
     }
     result
 }
@@ -252,77 +248,29 @@ pub fn applied(wanted: &Rules, ruleset: &Ruleset) -> Ruleset {
 /// Whether the rule is in its chain, wherever it stands there.
 #[must_use]
 pub fn stands(rule: &WantedRule, actual: &Snapshot) -> bool {
-    let Ok(parsed) = parse_rule(rule.family, &rule.spec) else {
-        return false;
-    };
     let table = actual
         .rulesets
         .get(&rule.family)
         .and_then(|ruleset| ruleset.tables.get(rule.table));
     let chain = table.and_then(|table| table.chains.get(rule.chain));
-    chain.is_some_and(|chain| !positions(chain, &parsed).is_empty())
+    chain.is_some_and(|chain| {
+        let found = diff(chain, &[rule]);
+        !found.iter().any(|d| d.kind == DriftKind::Missing)
+    })
 }
 
-/// How a chain differs from one where `want` stands on top, once, in order.
-fn compare(
-    (family, table, name): (Family, &str, &str),
-    want: &[&WantedRule],
-    chain: &Chain,
-) -> Vec<Drift> {
-    let drift = |guarantee, kind, text: &str| Drift {
-        guarantee,
-        kind,
-        object: format!("{family} {table} {name}: {}", untagged(text)),
-    };
-    let mut drifts = Vec::new();
-    let mut seen: BTreeSet<usize> = BTreeSet::new();
-    for (place, wish) in want.iter().enumerate() {
-        let Ok(parsed) = parse_rule(family, &wish.spec) else {
-            continue;
-        };
-        let at: Vec<usize> = positions(chain, &parsed);
-        seen.extend(&at);
-        let kind = match at.as_slice() {
-            [] => DriftKind::Missing,
-            [only] if *only == place => continue,
-            [_] => DriftKind::Displaced,
-            _ => DriftKind::Doubled,
-        };
-        drifts.push(drift(wish.guarantee, kind, &wish.spec));
-    }
-    for (index, rule) in chain.rules.iter().enumerate() {
-        if let Some(guarantee) = owner(rule)
-            && !seen.contains(&index)
-        {
-            drifts.push(drift(guarantee, DriftKind::Stray, &rule.text));
-        }
-    }
-    drifts
-}
-
-fn positions(chain: &Chain, wish: &Rule) -> Vec<usize> {
-    let same = |(_, rule): &(usize, &Rule)| rule.same_as(wish);
-    chain
-        .rules
-        .iter()
-        .enumerate()
-        .filter(same)
-        .map(|(index, _)| index)
-        .collect()
-}
-
-/// The guarantee whose tag the rule bears.
-fn owner(rule: &Rule) -> Option<Guarantee> {
-    rule.comment().and_then(Guarantee::from_tag)
+/// Whether a rule bears the tag of one of the guarantees.
+fn is_own(listed: &Listed) -> bool {
+    Guarantee::owning(&listed.rule).is_some()
 }
 
 fn rebuild(input: &mut String, name: &str, want: &[&WantedRule], chain: &Chain) {
     use std::fmt::Write as _;
-    for rule in chain.rules.iter().filter(|rule| owner(rule).is_some()) {
-        let _infallible = writeln!(input, "-D {name} {}", rule.text);
+    for listed in chain.rules.iter().filter(|listed| is_own(listed)) {
+        let _infallible = writeln!(input, "-D {name} {}", listed.text);
     }
     for (place, wish) in want.iter().enumerate() {
-        let _infallible = writeln!(input, "-I {name} {} {}", place + 1, wish.spec);
+        let _infallible = writeln!(input, "-I {name} {} {}", place + 1, wish.listed.text);
     }
 }
 
@@ -400,7 +348,20 @@ fn others_need_route_localnet(actual: &Snapshot) -> bool {
     nat.into_iter()
         .flat_map(|table| table.chains.values())
         .flat_map(|chain| &chain.rules)
-        .any(|rule| owner(rule).is_none() && rule.text.contains("--to-destination 127."))
+        .any(|listed| !is_own(listed) && to_loopback(&listed.rule.target))
+}
+
+/// Whether a NAT target may send packets to the host's own loopback addresses.
+fn to_loopback(target: &Target) -> bool {
+    match target {
+        Target::Dnat(Rewrite {
+            addrs: Some((first, last)),
+            ..
+        }) => first.is_loopback() || last.is_loopback(),
+        // One that is not understood to the last word.
+        Target::Unknown(text) => text.contains("--to-destination 127."),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -30,7 +30,7 @@ fn visible(lab: &Lab) -> bool {
 }
 
 fn started(daemon: &Daemon) -> String {
-    daemon.wait_for_log("keeping the rules", TIME)
+    daemon.wait_for_log("the rules are kept with", TIME)
 }
 
 #[test]

@@ -45,7 +45,7 @@ fn alone() -> MutexGuard<'static, ()> {
 /// Starts the daemon and waits for its first proof.
 fn daemon(lab: &Lab) -> Daemon {
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("keeping the rules with", LONG);
+    daemon.wait_for_log("the rules are kept with", LONG);
     daemon
 }
 

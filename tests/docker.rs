@@ -33,7 +33,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
 
     let wish = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
     let daemon = lab.start_daemon(wish);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     assert!(blocked(&docker, "one"));
     assert!(
         docker
@@ -46,7 +46,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
         let seen = daemon.log().len();
         docker.restart();
         eventually(TIME, "the daemon re-tops its rules", || {
-            daemon.log()[seen..].contains("imds-block: 3 rules displaced, put right")
+            daemon.log()[seen..].contains("imds-block: 3 rules displaced, repaired")
         });
         docker.docker(&["start", "one"]);
         assert!(blocked(&docker, "one"), "after restart {round}");
@@ -115,7 +115,7 @@ fn a_task_is_known_by_the_labels_of_its_pause_container() {
     // Where Docker's mounts and processes are to be seen.
     let beside = docker.beside(binary().to_str().unwrap()).arg("run");
     let daemon = Daemon::start(with_paths(beside, &lab));
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let status = eventually(TIME, "the task is held", || {
         let status = lab.netguard(["status", "--json"]).output().unwrap().stdout;
         let status: serde_json::Value = serde_json::from_slice(&status).unwrap();

@@ -19,194 +19,27 @@
     reason = "test support, as in #[test] functions"
 )]
 
+#[path = "fixtures/file.rs"]
+mod file;
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::fs;
-use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ecs_netguard::guarantee::imds_block;
-use ecs_netguard::prove::{
-    Addrs, Claim, Destination, Expect, HostView, Iface, Moment, Origin, PacketClass, Verdict, prove,
-};
-use ecs_netguard::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, parse_save, protocol};
+use ecs_netguard::prove::{HostView, Iface, prove};
+use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
+use ecs_netguard::verdict::Verdict;
+use file::{Expected, Fixture, fixtures, ip};
 use lab::Lab;
 use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::tamper::Backend;
 use lab::wait::eventually;
-
-/// One file.
-struct Fixture {
-    name: String,
-    family: Family,
-    text: String,
-    what: String,
-    load: String,
-    expect: Vec<Expected>,
-}
-
-/// One `# expect:` line.
-struct Expected {
-    guarantee: String,
-    from: String,
-    verdict: String,
-}
-
-fn fixtures() -> Vec<Fixture> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    let mut all: Vec<Fixture> = fs::read_dir(dir)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter_map(|path| {
-            let family = match path.extension()?.to_str()? {
-                "rules" => Family::V4,
-                "rules6" => Family::V6,
-                _ => return None,
-            };
-            let name = path.file_name()?.to_str()?.to_owned();
-            Some(Fixture::read(
-                name,
-                family,
-                fs::read_to_string(&path).unwrap(),
-            ))
-        })
-        .collect();
-    all.sort_by(|a, b| a.name.cmp(&b.name));
-    assert!(all.len() > 50, "the fixtures are gone");
-    all
-}
-
-impl Fixture {
-    fn read(name: String, family: Family, text: String) -> Self {
-        let (mut what, mut load, mut expect) = (String::new(), String::new(), Vec::new());
-        for line in text.lines().map_while(|line| line.strip_prefix("# ")) {
-            match line.split_once(": ") {
-                Some(("what", rest)) => what = rest.to_owned(),
-                Some(("load", rest)) => load = rest.to_owned(),
-                Some(("expect", rest)) => match rest.split(' ').collect::<Vec<_>>().as_slice() {
-                    [
-                        guarantee,
-                        from,
-                        verdict @ ("held" | "violated" | "undecided"),
-                    ] => {
-                        expect.push(Expected {
-                            guarantee: (*guarantee).to_owned(),
-                            from: (*from).to_owned(),
-                            verdict: (*verdict).to_owned(),
-                        });
-                    }
-                    _ => panic!("{name}: {line}"),
-                },
-                _ => {}
-            }
-        }
-        assert!(
-            !what.is_empty() && !load.is_empty() && !expect.is_empty(),
-            "{name}: first lines"
-        );
-        Self {
-            name,
-            family,
-            text,
-            what,
-            load,
-            expect,
-        }
-    }
-
-    #[track_caller]
-    fn ruleset(&self) -> Ruleset {
-        parse_save(self.family, &self.text).unwrap_or_else(|e| panic!("{}: {e}", self.name))
-    }
-
-    fn loads(&self, backend: Backend) -> bool {
-        let name = match backend {
-            Backend::Nft => "nft",
-            Backend::Legacy => "legacy",
-        };
-        match self.load.split_once(':') {
-            Some(("none", _)) => false,
-            _ => self.load.split(' ').any(|word| word == name),
-        }
-    }
-}
-
-impl Expected {
-    fn claim(&self, family: Family) -> Claim {
-        let origin = match self.from.as_str() {
-            "host" => Origin::Host,
-            name => Origin::Interface(IfacePattern::parse(name).unwrap().into()),
-        };
-        let everything = PacketClass {
-            family,
-            from: origin,
-            out: None,
-            src: Addrs::default(),
-            dst: Destination::ThisHost,
-            protocol: None,
-            sport: None,
-            dport: None,
-            moment: Moment::First,
-            turned: false,
-        };
-        match self.guarantee.as_str() {
-            "imds-block" => Claim {
-                guarantee: self.guarantee.clone(),
-                packets: PacketClass {
-                    dst: Destination::Net(Net::host(imds_block::address(family))),
-                    turned: true,
-                    ..everything
-                },
-                expect: Expect::Dropped,
-            },
-            "task-credentials" => Claim {
-                guarantee: self.guarantee.clone(),
-                packets: PacketClass {
-                    src: self.sources(),
-                    dst: Destination::Net(net(family, "169.254.170.2")),
-                    protocol: Some(protocol::TCP),
-                    dport: Some(PortRange { low: 80, high: 80 }),
-                    ..everything
-                },
-                expect: Expect::Delivered {
-                    addr: ip("127.0.0.1"),
-                    port: 51679,
-                },
-            },
-            other => panic!("no guarantee: {other}"),
-        }
-    }
-
-    /// The credentials endpoint answers tasks, which have addresses of their bridge's network; what
-    /// a ban or an anti-spoofing rule does to strangers breaks no promise.
-    fn sources(&self) -> Addrs {
-        let nets = match self.from.as_str() {
-            "host" => return Addrs::default(),
-            "docker0" => "172.17.0.0/16",
-            "ecs-bridge" => "169.254.172.0/22",
-            bridge => {
-                assert!(bridge.starts_with("br-"), "tasks on {bridge}?");
-                "172.16.0.0/12"
-            }
-        };
-        net(Family::V4, nets).into()
-    }
-}
-
-fn ip(text: &str) -> IpAddr {
-    text.parse().unwrap()
-}
-
-fn net(family: Family, text: &str) -> Net {
-    Net::parse(family, text).unwrap()
-}
 
 /// The host of the fixtures. `route_localnet` is on.
 fn host() -> HostView {
@@ -345,7 +178,8 @@ fn assert_same(file: &Ruleset, back: &Ruleset, name: &str, backend: Backend) {
             assert_eq!(wanted.policy, found.policy, "{place}");
             assert_eq!(wanted.rules.len(), found.rules.len(), "{place}");
             for (a, b) in wanted.rules.iter().zip(&found.rules) {
-                assert!(a.same_as(b), "{place}: {} became {}", a.text, b.text);
+                let same = a.rule.same_as(&b.rule);
+                assert!(same, "{place}: {} became {}", a.text, b.text);
             }
         }
     }

@@ -8,7 +8,7 @@ mod lab;
 
 use std::time::Duration;
 
-use lab::cgroup::{ClassedTasks, MOUNT, TaskSlice, asks, bash, sends};
+use lab::cgroup::{MOUNT, TaskSlice, asks, bash, sends, unify};
 use lab::daemon::Daemon;
 use lab::imds::{IMDS, IMDS6, ROLE};
 use lab::tamper::Backend;
@@ -26,8 +26,15 @@ fn settings(slice: &TaskSlice, more: &str) -> String {
     format!("[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{name}\"\n{more}")
 }
 
-fn guarded(slice: &TaskSlice, more: &str) -> (Lab, Daemon) {
+/// A lab whose host has cgroups of version 2.
+fn unified() -> Lab {
     let lab = Lab::new();
+    unify(&lab.host);
+    lab
+}
+
+fn guarded(slice: &TaskSlice, more: &str) -> (Lab, Daemon) {
+    let lab = unified();
     lab.write("config.toml", settings(slice, more));
     let daemon = lab.start_daemon("");
     (lab, daemon)
@@ -83,7 +90,7 @@ fn up_to_date(lab: &Lab, slice: &TaskSlice, backend: Backend) -> bool {
 
 #[test]
 fn without_the_guard_a_task_reaches_it() {
-    let (lab, slice) = (Lab::new(), TaskSlice::new());
+    let (lab, slice) = (unified(), TaskSlice::new());
     for imds in [IMDS, IMDS6] {
         let answer = slice.run(&lab.host, &asks(imds)).unwrap();
         assert!(answer.ends_with(ROLE), "{answer}");
@@ -195,7 +202,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
         for words in ["dead rule: the cgroup", "host-imds-block       VIOLATED"] {
             assert!(text.contains(words), "{more}: {words}: {text}");
         }
-        assert_eq!(text.contains("match nobody"), more.is_empty(), "{text}");
+        assert_eq!(text.contains("match no process"), more.is_empty(), "{text}");
         let walk = lab
             .netguard([
                 "explain",
@@ -221,7 +228,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
             visible(&lab, Backend::Nft).is_empty()
         });
         let (code, text) = check(&lab);
-        assert_eq!(code, 3, "version 2 stands beside version 1 here: {text}");
+        assert_eq!(code, 0, "there is nothing to stop: {text}");
     }
 }
 
@@ -238,7 +245,7 @@ fn what_is_flushed_comes_back_alive() {
         eventually(SOON, command, || up_to_date(&lab, &slice, Backend::Nft));
         tasks_are_blocked_and_the_agent_is_not(&lab, &slice, command);
     }
-    let log = daemon.wait_for_log("put right in", SOON);
+    let log = daemon.wait_for_log("repaired in", SOON);
     assert!(log.contains("host-imds-block"), "{log}");
 }
 
@@ -260,7 +267,7 @@ fn iptables_legacy_works_for_others_once_the_slice_is_gone() {
 #[test]
 fn without_cgroups_for_tasks_it_is_undecided_and_says_why() {
     let slice = TaskSlice::new();
-    let lab = Lab::new();
+    let lab = unified();
     lab.write("config.toml", settings(&slice, ""));
     lab.write("ecs.config", "ECS_ENABLE_TASK_CPU_MEM_LIMIT=false\n");
     let applied = lab.netguard(["apply"]).status().unwrap();
@@ -276,40 +283,41 @@ fn without_cgroups_for_tasks_it_is_undecided_and_says_why() {
     }
 }
 
+/// Version 1 alone, and with version 2 beside it: the ECS agent then keeps tasks in version 1.
 #[test]
-fn beside_version_1_a_slice_that_is_not_there_tells_nobody_apart() {
-    let slice = TaskSlice::named();
-    let lab = Lab::new();
-    lab.host.sh(&format!(
-        "mkdir /run/cgroup2; mount -t cgroup2 none /run/cgroup2; umount -l -R {MOUNT}; \
-         mkdir /run/v1; mount --bind /run/v1 {MOUNT}; mkdir -p {MOUNT}/memory/ecs"
-    ));
-    lab.write("config.toml", settings(&slice, ""));
-    let applied = lab.netguard(["apply"]).status().unwrap();
-    assert_eq!(applied.code(), Some(3));
-    let (code, text) = check(&lab);
-    assert_eq!(code, 3, "{text}");
-    assert!(
-        text.contains("cgroups are of version 1 on this host"),
-        "{text}"
-    );
-    assert!(text.contains("(/sys/fs/cgroup/memory/ecs)"), "{text}");
-    lab.host.sh("umount /run/cgroup2");
-    let (code, text) = check(&lab);
-    assert_eq!(code, 3, "{text}");
-    assert!(
-        text.contains("this host has no cgroup hierarchy, neither"),
-        "{text}"
-    );
+fn without_cgroup_v2_it_is_undecided_and_names_the_way_out() {
+    for controllers in ["memory", "memory unified"] {
+        let slice = TaskSlice::named();
+        let lab = Lab::new();
+        lab.host.sh(&format!(
+            "umount -l -R {MOUNT}; mount -t tmpfs cgroups {MOUNT}; cd {MOUNT}; mkdir {controllers}
+            ! test -d unified || mount -t cgroup2 none unified; mkdir -p memory/ecs/0f"
+        ));
+        lab.write("config.toml", settings(&slice, ""));
+        let applied = lab.netguard(["apply"]).status().unwrap();
+        assert_eq!(applied.code(), Some(3));
+        let (code, text) = check(&lab);
+        assert_eq!(code, 3, "{text}");
+        let name = &slice.name;
+        for words in [
+            "host-imds-block       undecided",
+            &format!(
+                "this host does not run cgroup v2 (/sys/fs/cgroup is not its hierarchy): tasks have no \
+                 cgroup v2 under {name}, so their sockets cannot be matched; boot with \
+                 systemd.unified_cgroup_hierarchy=1 (cgroup v2), or set host_tasks = false and run these \
+                 tasks in awsvpc mode"
+            ),
+        ] {
+            assert!(text.contains(words), "{controllers}: {words}: {text}");
+        }
+        assert_eq!(visible(&lab, Backend::Nft), Vec::<String>::new());
+    }
 }
 
 #[test]
-fn where_all_is_version_2_no_slice_is_nothing_to_stop() {
+fn a_slice_that_is_not_there_is_nothing_to_stop() {
     let slice = TaskSlice::named();
-    let lab = Lab::new();
-    lab.host.sh(&format!("mount -t cgroup2 none {MOUNT}"));
-    lab.write("config.toml", settings(&slice, ""));
-    let daemon = lab.start_daemon("");
+    let (lab, daemon) = guarded(&slice, "");
     daemon.wait_for_log(HELD, SOON);
     let (code, text) = check(&lab);
     assert_eq!(code, 0, "{text}");
@@ -319,9 +327,7 @@ fn where_all_is_version_2_no_slice_is_nothing_to_stop() {
     eventually(SOON, "the rules are for the slice", || {
         up_to_date(&lab, &slice, Backend::Nft)
     });
-    // The script goes by the machine's mount, which the lab's hides.
-    lab.host.sh(&format!("umount {MOUNT}"));
-    tasks_are_blocked_and_the_agent_is_not(&lab, &slice, "version 2");
+    tasks_are_blocked_and_the_agent_is_not(&lab, &slice, "made later");
 }
 
 #[test]
@@ -344,7 +350,7 @@ fn when_it_is_turned_off_the_rules_go() {
 #[test]
 fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     let slice = TaskSlice::new();
-    let lab = Lab::new();
+    let lab = unified();
     lab.write("config.toml", settings(&slice, ""));
     lab.netguard(["apply"]).output().unwrap();
     let tasks = || {
@@ -382,69 +388,4 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         status["tasks"].as_array().is_none_or(Vec::is_empty)
     });
-}
-
-#[test]
-fn where_cgroups_are_of_version_1_tasks_are_known_by_their_class() {
-    const CLASS: &str = "247797396";
-    let controllers = std::fs::read_to_string("/proc/cgroups").unwrap();
-    let net_cls = |line: &str| line.starts_with("net_cls") && line.ends_with("\t1");
-    if !controllers.lines().any(net_cls) {
-        println!("nothing to test: this kernel has no net_cls");
-        return;
-    }
-    for more in ["", LEGACY, UNSEALED] {
-        let lab = Lab::new();
-        let tasks = ClassedTasks::new(&lab.host);
-        assert!(tasks.run("0f/c1", &asks(IMDS)).is_some(), "nobody guards");
-        let name = &tasks.name;
-        let every = "[verify]\ninterval = \"1s\"\n";
-        let settings = format!("[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{name}\"\n");
-        lab.write("config.toml", format!("{settings}{every}{more}"));
-        let daemon = lab.start_daemon("");
-        daemon.wait_for_log(HELD, SOON);
-        let blocked = |below: &str| {
-            lab.counter().reset();
-            for imds in [IMDS, IMDS6] {
-                tasks.run(below, &sends(imds));
-            }
-            assert_eq!(lab.counter().arrived().total(), 0, "{more}: {below}");
-            assert!(bash(&lab.host, &asks(IMDS6)).is_some(), "{more}: the agent");
-        };
-        assert_eq!(tasks.run("0f/c1", &asks(IMDS)), None, "{more}");
-        blocked("0f/c1");
-        let (code, text) = check(&lab);
-        assert_eq!(code, 0, "{more}: {text}");
-        // A new task's is made with it.
-        tasks.make("1e/c1");
-        assert_eq!(tasks.class("1e/c1"), CLASS);
-        blocked("1e/c1");
-        // Taken away it comes back; what somebody else gave stays, and is told.
-        tasks.set_class("0f", 0);
-        eventually(SOON, "the class is back", || tasks.class("0f") == CLASS);
-        tasks.set_class("0f", 7);
-        daemon.wait_for_log("host-imds-block could not be checked", SOON);
-        assert_eq!(tasks.class("0f"), "7");
-        let (code, text) = check(&lab);
-        let named = text.contains(&format!("gave cgroup {name}/0f the class 0x7"));
-        assert_eq!((code, named), (3, true), "{more}: {text}");
-        tasks.remove();
-        // A task that is in another hierarchy alone nobody can stop.
-        lab.host.sh(&format!("mkdir -p {MOUNT}/memory/{name}/9c"));
-        tasks.make("2d/c1");
-        eventually(SOON, "the task outside is named", || {
-            let (code, text) = check(&lab);
-            code == 3 && text.contains("but of another controller: 9c;")
-        });
-        lab.host.sh(&format!("rmdir {MOUNT}/memory/{name}/9c"));
-        eventually(SOON, "the new ones have it", || {
-            tasks.class("2d/c1") == CLASS
-        });
-        eventually(SOON, "it is held", || check(&lab).0 == 0);
-        blocked("2d/c1");
-        drop(daemon);
-        lab.netguard(["release"]).run();
-        assert_eq!(tasks.class("2d/c1"), "0");
-        assert!(tasks.run("2d/c1", &asks(IMDS)).is_some(), "{more}");
-    }
 }

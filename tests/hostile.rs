@@ -29,7 +29,7 @@ fn running() -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     (lab, daemon)
 }
 
@@ -215,7 +215,7 @@ fn a_thousand_silent_clients_keep_nobody_out_and_nothing_waits_for_them() {
     let seen = daemon.log().len();
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
     eventually(TIME, "the flush is repaired all the same", || {
-        daemon.log()[seen..].contains("put right")
+        daemon.log()[seen..].contains("repaired")
     });
     assert_eq!(lab.get("/healthz").status, 200);
     drop(silent);
@@ -291,7 +291,7 @@ fn who_does_not_read_is_closed() {
         (1..=900).map(event).collect::<String>(),
     );
     let daemon = lab.start_daemon("");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let unread: Vec<UnixStream> = ["/v1/events", "/v1/events?follow"]
         .into_iter()
         .map(|target| {

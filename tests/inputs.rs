@@ -27,7 +27,7 @@ fn every_way_to_change_ecs_config_is_seen() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_CLUSTER=x\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     assert!(!blocked(&lab));
     let edits = [
         (
@@ -65,7 +65,7 @@ fn a_directory_that_comes_late_is_seen() {
     lab.write("config.toml", LONG_INTERVAL);
     let late = ["run", "--ecs-config", "/run/lab/late/ecs/ecs.config"];
     let daemon = lab::daemon::Daemon::start(lab.netguard(late));
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     lab.host.sh("mkdir -p /run/lab/late/ecs");
     lab.host
         .sh("echo ECS_AWSVPC_BLOCK_IMDS=true > /run/lab/late/ecs/ecs.config");
@@ -77,7 +77,7 @@ fn an_ecs_config_that_cannot_be_read_keeps_what_it_said() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=false\nECS_ENABLE_TASK_IAM_ROLE=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     lab.write("ecs.config", b"ECS_AWSVPC_BLOCK_IMDS=true\0\n");
     let log = daemon.wait_for_log("stays in force", TIME);
     assert!(log.contains("/run/lab/ecs.config"), "{log}");
@@ -94,7 +94,7 @@ fn an_ecs_config_that_is_taken_away_keeps_what_it_said() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     lab.host.sh("rm /run/lab/ecs.config");
     daemon.wait_for_log("/run/lab/ecs.config is gone", TIME);
     assert!(blocked(&lab));
@@ -112,7 +112,7 @@ fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let mut daemon = lab.start_daemon("\0");
     daemon.wait_for_log("IMDS is blocked", TIME);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     // Each flush is repaired by a later turn: so several turns have seen the same file.
     for _ in 0..2 {
         assert!(blocked(&lab));
@@ -128,7 +128,7 @@ fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     lab.write("config.toml", "[imds]\nblock = 3\n");
     let daemon = lab.start_daemon("");
     daemon.wait_for_log("IMDS is blocked", TIME);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     assert!(blocked(&lab));
     lab.tamper(Backend::Nft).flush("filter", None);
     eventually(TIME, "a later turn blocks too", || blocked(&lab));
@@ -139,7 +139,7 @@ fn a_wish_that_the_agent_cannot_read_is_a_block_with_a_warning() {
     for value in ["\"true\"", "yes", "ture", "TRUE!"] {
         let lab = Lab::new();
         let daemon = lab.start_daemon(&format!("ECS_AWSVPC_BLOCK_IMDS={value}\n"));
-        let log = daemon.wait_for_log("keeping the rules", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", TIME);
         assert!(blocked(&lab), "{value}");
         assert!(
             log.contains("WARN") && log.contains("ECS_AWSVPC_BLOCK_IMDS"),
@@ -153,7 +153,7 @@ fn hangup_reads_everything_again() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     lab.tamper(Backend::Nft).flush("filter", None);
     daemon.hangup();
     eventually(TIME, "put back", || blocked(&lab));

@@ -103,7 +103,7 @@ fn events_go_to_the_journal_with_their_fields() {
         ],
     );
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    let drift = entry(&journal, "missing, put right");
+    let drift = entry(&journal, "missing, repaired");
     has(
         &drift,
         &[
@@ -125,7 +125,7 @@ fn events_go_to_the_journal_with_their_fields() {
     );
     lab.host.sh("iptables -P INPUT DROP");
     has(
-        &entry(&journal, "task-credentials is NOT held"),
+        &entry(&journal, "task-credentials is VIOLATED"),
         &[
             ("MESSAGE_ID", message_id(Kind::Violated)),
             ("NETGUARD_STATE", "violated"),
@@ -169,6 +169,6 @@ fn without_a_journal_it_says_so_and_writes_to_stderr() {
     let lab = Lab::new();
     lab.write("ecs.config", "");
     let daemon = Daemon::start(lab.netguard(["run"]).env("JOURNAL_STREAM", "8:1"));
-    let log = daemon.wait_for_log("keeping the rules", Duration::from_secs(20));
+    let log = daemon.wait_for_log("the rules are kept with", Duration::from_secs(20));
     assert!(log.contains("logging to stderr instead"), "{log}");
 }

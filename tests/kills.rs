@@ -115,7 +115,7 @@ impl Host {
 
     /// What must be so once the daemon has started again.
     fn look_while_running(&mut self, round: u64, daemon: &Daemon) {
-        let log = daemon.wait_for_log("keeping the rules", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", TIME);
         assert!(!log.contains("state.json"), "round {round}: {log}");
         let tagged = self.tagged();
         let expected = self

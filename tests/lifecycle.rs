@@ -46,7 +46,7 @@ fn the_rules_are_the_documented_ones_once_each_after_everything() {
         let tamper = lab.tamper(backend);
         for round in 0..10 {
             let mut daemon = lab.start_daemon(BLOCK);
-            daemon.wait_for_log("keeping the rules", TIME);
+            daemon.wait_for_log("the rules are kept with", TIME);
             if round % 3 == 1 {
                 tamper.ecs_init_pre_start();
             }
@@ -79,7 +79,7 @@ fn what_is_taken_away_is_put_back_and_reported() {
         let settings = format!("[iptables]\nbackend = \"{}\"\n", name(backend));
         lab.write("config.toml", settings);
         let daemon = lab.start_daemon(BLOCK);
-        daemon.wait_for_log("keeping the rules", TIME);
+        daemon.wait_for_log("the rules are kept with", TIME);
         assert!(!reaches_imds(&lab.docker));
         let tamper = lab.tamper(backend);
         let strikes: [(&str, &dyn Fn()); 5] = [
@@ -90,7 +90,7 @@ fn what_is_taken_away_is_put_back_and_reported() {
                 tamper.docker25_restart()
             }),
             ("task-credentials:", &|| tamper.flush("nat", None)),
-            ("route_localnet=1` missing, put right", &|| {
+            ("route_localnet=1` missing, repaired", &|| {
                 lab.host.set_sysctl(ROUTE_LOCALNET, "0");
             }),
             ("loopback-shield:", &|| {
@@ -156,7 +156,7 @@ fn sigterm_leaves_the_rules_and_release_takes_them_out() {
         ));
         let (before, before6) = (rules(&tamper.save()), rules(&tamper.save6()));
         let mut daemon = lab.start_daemon(BLOCK);
-        daemon.wait_for_log("keeping the rules", TIME);
+        daemon.wait_for_log("the rules are kept with", TIME);
         let refused = lab.netguard(["release"]).output().unwrap();
         assert_eq!(refused.status.code(), Some(2));
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -230,7 +230,7 @@ fn a_wish_that_ends_takes_the_rules_out_and_route_localnet_back() {
 fn the_second_daemon_refuses_and_names_the_first() {
     let lab = Lab::new();
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let second = lab.netguard(["run"]).output().unwrap();
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(2), "{words}");

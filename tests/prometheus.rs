@@ -120,7 +120,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
         "--storage.tsdb.path=/run/lab/tsdb",
     ]));
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     prometheus.wait_for_log("Server is ready to receive web requests", TIME);
 
     let mut queries = dashboard_queries();
@@ -152,7 +152,7 @@ fn what_the_socket_answers_is_open_metrics() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let reply = lab.get("/metrics");
     assert_eq!(reply.status, 200);
     assert!(

@@ -27,12 +27,12 @@ fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {
 fn standing(lab: &Lab, guarantee: &str) -> String {
     let (_, text) = netguard(lab, &["check", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let outcomes = report["outcomes"].as_array().unwrap();
-    let outcome = outcomes
+    let guarantees = report["guarantees"].as_array().unwrap();
+    let found = guarantees
         .iter()
-        .find(|outcome| outcome["guarantee"] == guarantee)
+        .find(|found| found["name"] == guarantee)
         .unwrap();
-    outcome["standing"].as_str().unwrap().to_owned()
+    found["standing"].as_str().unwrap().to_owned()
 }
 
 fn reaches_imds(lab: &Lab) -> bool {
@@ -213,12 +213,12 @@ fn what_the_visible_rules_lack_the_seal_makes_up_for() {
     assert!(!reaches_imds(&lab));
     let (code, text) = netguard(&lab, &["check", "--json"]);
     let report: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let block = &report["outcomes"][0];
+    let block = &report["guarantees"][0];
     assert_eq!(code, 0, "{text}");
     assert_eq!(block["standing"], "held");
     assert_eq!(
-        (&block["visible"], &block["sealed"]),
-        (&false.into(), &true.into())
+        block["layers"],
+        serde_json::json!({ "visible": "violated", "sealed": "held" })
     );
     assert_eq!(report["drifts"][0]["kind"], "displaced");
     // No daemon owns the table: anybody could take it away, and then it no longer counts.

@@ -9,7 +9,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::Lab;
-use lab::cgroup::TaskSlice;
+use lab::cgroup::{TaskSlice, unify};
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
 use lab::task::Plan;
@@ -44,6 +44,7 @@ fn the_units_capabilities_are_enough() {
     for backend in Backend::ALL {
         let lab = Lab::new();
         lab.tamper(backend).make_default().unwrap();
+        unify(&lab.host);
         let slice = TaskSlice::new();
         lab.write(
             "config.toml",
@@ -58,7 +59,7 @@ fn the_units_capabilities_are_enough() {
         );
         let task = lab.task(Plan::default());
         let daemon = start_with_the_units_rights(&lab);
-        let log = daemon.wait_for_log("keeping the rules", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", TIME);
         let rules = task.ns.sh("nft list ruleset");
         assert_eq!(rules.matches(" drop").count(), 2, "{rules}");
         for guarantee in [
@@ -75,7 +76,7 @@ fn the_units_capabilities_are_enough() {
         let seal = lab.host.try_run("nft delete table inet ecs_netguard");
         assert!(seal.unwrap_err().contains("Operation not permitted"));
         lab.tamper(backend).flush("filter", None);
-        eventually(TIME, "put right", || {
+        eventually(TIME, "repaired", || {
             lab.tamper(backend)
                 .save()
                 .contains("ecs-netguard: imds-block")
@@ -90,7 +91,7 @@ fn who_changed_a_rule_is_told_without_the_right_to_trace_it() {
     let lab = Lab::new();
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
     let daemon = start_with_the_units_rights(&lab);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     // It is there a while longer, with all of root's capabilities.
     lab.host
         .sh("(echo 'flush chain ip filter FORWARD'; sleep 3) | nft -i >/dev/null");

@@ -9,15 +9,18 @@ use std::os::fd::AsFd as _;
 
 use ecs_netguard::config::settings::RouteLocalnet;
 use ecs_netguard::guarantee::{Guarantee, NativeRule, Rules, Scope};
-use ecs_netguard::os::nft::seal::{Error, Hold, Seal, Standing};
-use ecs_netguard::os::nft::{Socket, seal};
-use ecs_netguard::ruleset::Family;
+use ecs_netguard::os::nft::Socket;
+use ecs_netguard::ruleset::{Family, IfacePattern};
+use ecs_netguard::seal::{self, Around, Error, Seal, SealReading, SealState};
 use lab::Lab;
 use lab::tamper::Backend;
 
 fn rules(interfaces: &[&str]) -> Vec<NativeRule> {
     let scope = Scope {
-        interfaces: interfaces.iter().map(|&name| name.to_owned()).collect(),
+        interfaces: interfaces
+            .iter()
+            .filter_map(|name| IfacePattern::parse(name))
+            .collect(),
         families: vec![Family::V4, Family::V6],
         route_localnet: RouteLocalnet::All,
         ..Scope::default()
@@ -33,18 +36,21 @@ fn usual() -> Vec<NativeRule> {
 fn sealed(lab: &Lab, rules: Vec<NativeRule>) -> Seal {
     lab.host.run(move || {
         let mut seal = Seal::open(None).unwrap();
-        assert!(seal.keep(&rules, &|| {}).unwrap(), "nothing was done");
         assert!(
-            !seal.keep(&rules, &|| {}).unwrap(),
+            seal.keep(&rules, Around::NOTHING).unwrap(),
+            "nothing was done"
+        );
+        assert!(
+            !seal.keep(&rules, Around::NOTHING).unwrap(),
             "the second time something was done"
         );
         seal
     })
 }
 
-fn standing(lab: &Lab, rules: Vec<NativeRule>) -> Standing {
+fn look(lab: &Lab, rules: Vec<NativeRule>) -> SealReading {
     lab.host
-        .run(move || seal::standing(&mut Socket::open().unwrap(), &rules).unwrap())
+        .run(move || seal::look(&mut Socket::open().unwrap(), &rules).unwrap())
 }
 
 fn list(lab: &Lab) -> String {
@@ -59,9 +65,9 @@ fn it_holds_what_is_wanted_as_nft_shows_it() {
     // Which process owns it differs from run to run.
     let text = without_owner(&text);
     insta::assert_snapshot!(text);
-    let standing = standing(&lab, usual());
-    assert_eq!(standing.rules, usual());
-    assert_ne!(standing.owner, 0);
+    let reading = look(&lab, usual());
+    assert_eq!(reading.rules, usual());
+    assert!(reading.state.is_owned(), "{:?}", reading.state);
 }
 
 fn without_owner(text: &str) -> String {
@@ -84,7 +90,7 @@ fn packets_do_not_pass_and_are_counted() {
         }
     }
     assert_eq!(lab.counter().arrived().total(), 0);
-    let stopped = standing(&lab, usual()).stopped;
+    let stopped = look(&lab, usual()).stopped;
     for interface in ["docker+", "br-+", "ecs-bridge"] {
         let packets: u64 = stopped
             .iter()
@@ -96,7 +102,7 @@ fn packets_do_not_pass_and_are_counted() {
 }
 
 #[test]
-fn nobody_else_can_change_it() {
+fn no_other_process_can_change_it() {
     let lab = Lab::new();
     let _seal = sealed(&lab, usual());
     for tampering in [
@@ -116,7 +122,7 @@ fn nobody_else_can_change_it() {
     let before = list(&lab);
     lab.host.sh("nft flush ruleset");
     assert_eq!(list(&lab), before);
-    assert_eq!(standing(&lab, usual()).rules, usual());
+    assert_eq!(look(&lab, usual()).rules, usual());
 }
 
 #[test]
@@ -124,26 +130,26 @@ fn it_changes_in_one_step_and_goes_on_counting() {
     let lab = Lab::new();
     let seal = sealed(&lab, usual());
     assert!(lab.docker.role_credentials_v1(lab::imds::IMDS).is_err());
-    let counted = |standing: &Standing| standing.stopped.iter().map(|(_, n)| n).sum::<u64>();
-    let before = counted(&standing(&lab, usual()));
+    let counted = |reading: &SealReading| reading.stopped.iter().map(|(_, n)| n).sum::<u64>();
+    let before = counted(&look(&lab, usual()));
     assert!(before > 0);
     let fewer = rules(&["docker+"]);
     let wanted = fewer.clone();
     let seal = lab.host.run(move || {
         let mut seal = seal;
-        assert!(seal.keep(&wanted, &|| {}).unwrap());
+        assert!(seal.keep(&wanted, Around::NOTHING).unwrap());
         seal
     });
-    let after = standing(&lab, fewer.clone());
+    let after = look(&lab, fewer.clone());
     assert_eq!(after.rules, fewer);
     assert_eq!(counted(&after), before);
     assert!(
-        standing(&lab, usual()).rules.is_empty(),
+        look(&lab, usual()).rules.is_empty(),
         "it is not what it was"
     );
     lab.host.run(move || {
         let mut seal = seal;
-        assert!(seal.keep(&[], &|| {}).unwrap());
+        assert!(seal.keep(&[], Around::NOTHING).unwrap());
     });
     assert_eq!(list(&lab), "");
 }
@@ -155,12 +161,12 @@ fn with_its_socket_closed_a_table_stays_and_is_adopted() {
     assert_eq!(lab.counter().arrived().total(), 0);
     assert!(lab.docker.role_credentials_v1(lab::imds::IMDS).is_err());
     assert_eq!(lab.counter().arrived().total(), 0, "something got through");
-    let orphan = standing(&lab, usual());
+    let orphan = look(&lab, usual());
     assert!(!orphan.rules.is_empty(), "no table stayed:\n{}", list(&lab));
-    assert_eq!(orphan.hold, Some(Hold::Unowned));
+    assert_eq!(orphan.state, SealState::Unowned);
     let _again = sealed(&lab, usual());
-    let adopted = standing(&lab, usual());
-    assert_ne!(adopted.hold, Some(Hold::Unowned));
+    let adopted = look(&lab, usual());
+    assert!(adopted.state.is_owned(), "{:?}", adopted.state);
     assert_eq!(adopted.rules, usual());
 }
 
@@ -169,18 +175,21 @@ fn a_copy_of_the_socket_keeps_it_owned_and_changeable() {
     let lab = Lab::new();
     let seal = sealed(&lab, usual());
     let copy = seal.as_fd().try_clone_to_owned().unwrap();
-    let before = standing(&lab, usual());
+    let before = look(&lab, usual());
     drop(seal);
-    assert_eq!(standing(&lab, usual()), before);
+    assert_eq!(look(&lab, usual()), before);
     let error = lab.host.try_run("nft delete table inet ecs_netguard");
     assert!(error.unwrap_err().contains("Operation not permitted"));
     let _seal = lab.host.run(move || {
         let mut seal = Seal::open(Some(copy)).unwrap();
-        assert!(!seal.keep(&usual(), &|| {}).unwrap(), "it was whole");
-        assert!(seal.keep(&rules(&["docker+"]), &|| {}).unwrap());
+        assert!(
+            !seal.keep(&usual(), Around::NOTHING).unwrap(),
+            "it was whole"
+        );
+        assert!(seal.keep(&rules(&["docker+"]), Around::NOTHING).unwrap());
         seal
     });
-    assert_eq!(standing(&lab, usual()).rules, []);
+    assert_eq!(look(&lab, usual()).rules, []);
 }
 
 #[test]
@@ -189,7 +198,8 @@ fn a_table_that_another_owns_is_named_and_left() {
     let _theirs = sealed(&lab, usual());
     let error = lab.host.run(|| {
         let mut mine = Seal::open(None).unwrap();
-        mine.keep(&rules(&["docker+"]), &|| {}).unwrap_err()
+        mine.keep(&rules(&["docker+"]), Around::NOTHING)
+            .unwrap_err()
     });
     assert!(
         matches!(error, Error::Taken { port } if port != 0),
@@ -202,7 +212,7 @@ fn a_table_that_another_owns_is_named_and_left() {
 }
 
 #[test]
-fn what_somebody_did_to_an_orphan_is_put_right() {
+fn an_orphan_that_another_program_altered_is_repaired() {
     let lab = Lab::new();
     for tampering in [
         "nft flush chain inet ecs_netguard forward",
@@ -216,9 +226,9 @@ fn what_somebody_did_to_an_orphan_is_put_right() {
         if let Err(error) = lab.host.try_run(tampering) {
             panic!("{tampering}: {error}");
         }
-        assert_ne!(standing(&lab, usual()).rules, usual(), "{tampering}");
+        assert_ne!(look(&lab, usual()).rules, usual(), "{tampering}");
         let seal = sealed(&lab, usual());
-        assert_eq!(standing(&lab, usual()).rules, usual(), "{tampering}");
+        assert_eq!(look(&lab, usual()).rules, usual(), "{tampering}");
         drop(seal);
         assert!(
             lab.host
@@ -230,7 +240,7 @@ fn what_somebody_did_to_an_orphan_is_put_right() {
 }
 
 #[test]
-fn a_docker_restart_while_nobody_watches_opens_nothing() {
+fn a_docker_restart_without_a_daemon_opens_nothing() {
     for backend in Backend::ALL {
         let lab = Lab::new();
         drop(sealed(&lab, usual()));

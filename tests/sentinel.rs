@@ -21,6 +21,8 @@ use lab::wait::eventually;
 const BOTH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 const UNSEALED: &str = "[seal]\nenabled = false\n";
 const SOON: Duration = Duration::from_secs(20);
+/// A turn, and nine times as long after the one before it.
+const TURNS: Duration = Duration::from_secs(120);
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
 /// A lab with a daemon that has proved, and whose sentinel has its orders.
@@ -48,10 +50,10 @@ fn a_tampering_is_told_with_program_pid_what_and_how_long() {
     let (lab, daemon) = guarded("");
     lab.host
         .sh("sh -c 'iptables-nft -F FORWARD; true' # a shell that goes on");
-    let log = daemon.wait_for_log("put right in", SOON);
+    let log = daemon.wait_for_log("repaired in", SOON);
     let line = log
         .lines()
-        .find(|line| line.contains("put right in"))
+        .find(|line| line.contains("repaired in"))
         .unwrap();
     for words in [
         "WARN",
@@ -131,7 +133,7 @@ fn a_sysctl_is_put_back_however_it_is_changed() {
             lab.host.sysctl(ROUTE_LOCALNET) == "1"
         });
         eventually(SOON, "it is told", || {
-            daemon.log()[seen..].contains("route_localnet=1` missing, put right")
+            daemon.log()[seen..].contains("route_localnet=1` missing, repaired")
         });
     }
 }
@@ -158,33 +160,40 @@ fn a_bridge_is_covered_from_the_moment_it_appears() {
 }
 
 #[test]
-fn legacy_rules_come_back_too() {
-    let lab = Lab::new();
-    lab.write(
-        "config.toml",
-        format!("{UNSEALED}[iptables]\nbackend = \"legacy\"\n"),
-    );
-    let daemon = lab.start_daemon(BOTH);
-    daemon.wait_for_log("imds-block is held", SOON);
-    let before = rules(&lab.tamper(Backend::Legacy).save());
-    for command in [
-        "iptables-legacy -F",
-        "iptables-legacy -t nat -F",
-        "iptables-legacy -I FORWARD -j ACCEPT; iptables-legacy -D FORWARD 3",
-        "iptables-legacy -D FORWARD -j ACCEPT || true",
-    ] {
-        lab.host.sh(command);
-        eventually(SOON, command, || {
-            let now = rules(&lab.tamper(Backend::Legacy).save());
-            let ours: Vec<&String> = now
-                .iter()
-                .filter(|rule| rule.contains("ecs-netguard"))
-                .collect();
-            ours == before.iter().collect::<Vec<_>>()
-                && now.iter().position(|rule| rule.starts_with("-A FORWARD"))
-                    == now.iter().position(|rule| rule.contains("imds-block"))
-        });
-        assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+fn legacy_rules_come_back_and_the_seal_holds_until_then() {
+    for more in [UNSEALED, ""] {
+        let lab = Lab::new();
+        lab.write(
+            "config.toml",
+            format!("{more}[iptables]\nbackend = \"legacy\"\n"),
+        );
+        let daemon = lab.start_daemon(BOTH);
+        daemon.wait_for_log("imds-block is held", SOON);
+        let before = rules(&lab.tamper(Backend::Legacy).save());
+        lab.counter().reset();
+        for command in [
+            "iptables-legacy -w -F",
+            "iptables-legacy -w -t nat -F",
+            "iptables-legacy -w -I FORWARD -j ACCEPT; iptables-legacy -w -D FORWARD 3",
+            "iptables-legacy -w -D FORWARD -j ACCEPT || true",
+        ] {
+            lab.host.sh(command);
+            if more.is_empty() {
+                assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+            }
+            eventually(TURNS, command, || {
+                let now = rules(&lab.tamper(Backend::Legacy).save());
+                let ours: Vec<&String> = now
+                    .iter()
+                    .filter(|rule| rule.contains("ecs-netguard"))
+                    .collect();
+                ours == before.iter().collect::<Vec<_>>()
+                    && now.iter().position(|rule| rule.starts_with("-A FORWARD"))
+                        == now.iter().position(|rule| rule.contains("imds-block"))
+            });
+            assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
+        }
+        assert_eq!(lab.counter().arrived().total(), 0, "{more}");
     }
 }
 
@@ -197,11 +206,9 @@ fn what_leaves_the_legacy_rules_in_place_is_looked_at_too() {
     );
     let daemon = lab.start_daemon(BOTH);
     daemon.wait_for_log("task-credentials is held", SOON);
-    // Longer than the time after a turn in which its own use of the lock may still be told.
-    std::thread::sleep(Duration::from_millis(500));
     lab.tamper(Backend::Legacy)
         .iptables("-A INPUT -p tcp --dport 51679 -j DROP");
-    daemon.wait_for_log("task-credentials is NOT held", SOON);
+    daemon.wait_for_log("task-credentials is VIOLATED", TURNS);
 }
 
 #[test]
@@ -210,12 +217,12 @@ fn in_a_fight_the_guard_holds_back_and_the_seal_holds() {
     let before = rules(&lab.tamper(Backend::Nft).save());
     lab.host
         .sh("i=0; while [ $i -lt 60 ]; do iptables-nft -F FORWARD; i=$((i+1)); done");
-    daemon.wait_for_log("undoes the guard's rules again and again", SOON);
+    daemon.wait_for_log("keeps undoing the guard's rules", SOON);
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
     assert_eq!(lab.counter().arrived().total(), 0);
     back(&lab, Backend::Nft, &before, "when the pause is over");
     let log = daemon.log();
-    assert_eq!(log.matches("again and again").count(), 1, "{log}");
+    assert_eq!(log.matches("keeps undoing").count(), 1, "{log}");
     // Ten in ten seconds one by one, the one that made it a fight, and the repair at the end of the
     // pause: a dozen, or two where sixty commands take longer than ten seconds.
     let told = log.matches("imds-block: 3 rules missing").count();

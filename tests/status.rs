@@ -19,6 +19,7 @@ use lab::daemon::Daemon;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
 use lab::wait::eventually;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 const TIME: Duration = Duration::from_secs(30);
@@ -28,7 +29,7 @@ fn running(ecs_config: &str) -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", QUICK);
     let daemon = lab.start_daemon(ecs_config);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     (lab, daemon)
 }
 
@@ -90,7 +91,7 @@ fn real_answers_are_as_the_schema_says() {
     assert_eq!(traps.count(), 1, "said once, not every turn");
     let schema = Schema::new();
     let status = json(&lab.get("/v1/status").body);
-    schema.check("status", &status);
+    schema.check("report", &status);
     assert_eq!(status["state"], "protected");
     assert_eq!(status["guarantees"][0]["name"], "imds-block");
     assert_eq!(
@@ -98,8 +99,13 @@ fn real_answers_are_as_the_schema_says() {
         "ECS_AWSVPC_BLOCK_IMDS=true (/run/lab/ecs.config:1)"
     );
     assert_eq!(status["traps"][0]["line"], 2);
-    assert_eq!(status["drifts"][0]["guarantee"], "imds-block");
-    assert!(status["drifts"][0]["repair_seconds"].as_f64().unwrap() > 0.0);
+    assert_eq!(status["recent_drifts"][0]["guarantee"], "imds-block");
+    assert!(
+        status["recent_drifts"][0]["repair_seconds"]
+            .as_f64()
+            .unwrap()
+            > 0.0
+    );
     assert!(status["daemon"]["memory_bytes"].as_u64().unwrap() > 1024 * 1024);
     for definition in ["guarantees", "posture", "rules"] {
         let answer = json(&lab.get(&format!("/v1/{definition}")).body);
@@ -115,6 +121,28 @@ fn real_answers_are_as_the_schema_says() {
         schema.check("events-line", &event);
     }
     assert_eq!(lab.get("/healthz").body, "protected\n");
+}
+
+#[test]
+fn check_and_apply_print_the_same_report_of_live_and_of_saved_rules() {
+    let lab = Lab::new();
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let schema = Schema::new();
+    let report = |arguments: &[&str]| {
+        let output = lab.netguard(arguments).output().unwrap();
+        let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+        schema.check("report", &report);
+        report
+    };
+    assert_eq!(report(&["check", "--json"])["state"], "not-protected");
+    let applied = report(&["apply", "--json"]);
+    assert_eq!(applied["state"], "protected");
+    assert!(!applied["drifts"].as_array().unwrap().is_empty());
+    assert_eq!(report(&["check", "--json"])["drifts"], Value::Array(vec![]));
+    lab.write("saved.rules", lab.tamper(Backend::Nft).save());
+    let saved = report(&["check", "--json", "--ruleset", "/run/lab/saved.rules"]);
+    assert_eq!(saved["guarantees"][0]["standing"], "held");
+    assert_eq!(saved.get("host"), None);
 }
 
 #[test]
@@ -162,7 +190,7 @@ fn events_are_asked_for_by_number_and_outlive_the_daemon() {
     assert_eq!(events(&lab, "?since=99999999"), [] as [Value; 0]);
     daemon.terminate();
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let after = events(&lab, "");
     assert_eq!(after[..all.len()], all);
     assert_eq!(after[all.len()]["kind"], "stopped");
@@ -196,7 +224,7 @@ fn the_socket_is_for_root_and_the_group_and_gone_with_the_daemon() {
     let status = lab.netguard(["status"]).output().unwrap();
     assert_eq!(status.status.code(), Some(4));
     let mut daemon = lab.start_daemon("");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     assert_eq!(lab.get("/healthz").status, 200, "replaced by the next");
     daemon.terminate();
     assert!(!path.exists());
@@ -210,7 +238,7 @@ fn the_group_may_ask_where_there_is_one() {
         .shadow("/run/lab/group".as_ref(), "/etc/group".as_ref())
         .unwrap();
     let daemon = lab.start_daemon("");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let data = lab.dir().join("run/status.sock").metadata().unwrap();
     assert_eq!((data.uid(), data.gid()), (0, 4242));
     let as_user = |groups: &str| {
@@ -284,7 +312,7 @@ fn a_required_claim_that_is_not_held_is_exit_code_1() {
     lab.write("config.toml", "[credentials]\nopen_input = \"never\"\n");
     lab.host.sh("iptables -P INPUT DROP");
     let daemon = lab.start_daemon("ECS_ENABLE_TASK_IAM_ROLE=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     let output = lab.netguard(["status"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -307,7 +335,7 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
         "[verify]\ninterval = \"1s\"\n[log]\nlevel = \"debug\"\n",
     );
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     thread::scope(|scope| {
         let watch = scope.spawn(|| lab.netguard(["status", "--watch"]).output().unwrap());
         let follow = scope.spawn(|| lab.netguard(["events", "--follow"]).output().unwrap());
@@ -316,7 +344,7 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
         assert!(log.contains("of user 0: 200"), "{log}");
         daemon.wait_for_log("GET /v1/events?follow from process", TIME);
         lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-        daemon.wait_for_log("put right", TIME);
+        daemon.wait_for_log("repaired", TIME);
         let drawn = || daemon.log().matches("GET /v1/status from").count() > 1;
         eventually(TIME, "it draws again", drawn);
         daemon.terminate();
@@ -329,14 +357,39 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
         assert!(screens.contains("Last drifts"), "{screens}");
         let events = String::from_utf8(follow.stdout).unwrap();
         assert!(
-            events.contains("  started       keeping the rules"),
+            events.contains("  started       the rules are kept with"),
             "{events}"
         );
         assert!(
-            events.contains("imds-block: 3 rules missing, put right"),
+            events.contains("imds-block: 3 rules missing, repaired"),
             "{events}"
         );
     });
+}
+
+#[test]
+fn a_daemon_that_is_stopped_is_reported_within_two_seconds() {
+    let (lab, mut daemon) = running("");
+    daemon.signal(Signal::SIGSTOP);
+    let commands: [&[&str]; 4] = [
+        &["status"],
+        &["status", "--watch"],
+        &["events"],
+        &["events", "--follow"],
+    ];
+    thread::scope(|scope| {
+        for command in commands {
+            let lab = &lab;
+            scope.spawn(move || {
+                let output = lab.netguard(command).output().unwrap();
+                let message = String::from_utf8(output.stderr).unwrap();
+                assert_eq!(output.status.code(), Some(4), "{command:?}: {message}");
+                assert!(message.contains("no answer within 2s"), "{message}");
+            });
+        }
+    });
+    daemon.signal(Signal::SIGCONT);
+    assert_eq!(lab.get("/healthz").status, 200);
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! What putting the rules in place costs after a flush.
 
-use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times_after;
 

@@ -9,12 +9,12 @@ use std::time::Duration;
 
 use ecs_netguard::os::nft::generation;
 
-use crate::Options;
 use crate::defence::{Defence, run_script};
 use crate::lab::Lab;
 use crate::lab::http::Request;
 use crate::lab::imds::{IMDS, ROLE, ROLES_PATH};
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::{Figure, Unit};
 
 pub(crate) const ID: &str = "attack";

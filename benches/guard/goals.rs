@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::report::{Report, Row, Unit};
+use crate::report::{Figures, Row, Unit};
 use crate::window::{PACKETS, WINDOW};
 use crate::{attack, defence::Defence, idle, sealed, start, storm, tasks, verify};
 
@@ -41,7 +41,7 @@ pub(crate) fn show(goals: &[Goal]) -> String {
 }
 
 /// What this run says of each.
-pub(crate) fn of(report: &Report) -> Vec<Goal> {
+pub(crate) fn of(figures: &Figures) -> Vec<Goal> {
     let (off, on) = (
         Defence::Guard { seal: false }.name(),
         Defence::Guard { seal: true }.name(),
@@ -55,71 +55,69 @@ pub(crate) fn of(report: &Report) -> Vec<Goal> {
         goal(
             "seal on: packets through, all tamperings",
             "0",
-            leaked(report),
+            leaked(figures),
         ),
         goal(
             "seal on: complete IMDS requests under attack",
             "0",
-            at_most(report.row(attack::ID, on, attack::ANSWERED), 0.0),
+            at_most(figures.row(attack::ID, on, attack::ANSWERED), 0.0),
         ),
         goal(
             "seal off, nft: tamper to closed",
             "p50 ≤ 120 µs, p99 ≤ 1 ms, ≥ 1,000 × shorter than the poll",
-            closed(report, off),
+            closed(figures, off),
         ),
         goal(
             "seal off, nft: packets per flush",
             "≤ 20",
-            at_most(report.row("window", off, PACKETS), 20.0),
-        ),
-        goal(
-            "legacy, seal off: tamper to closed",
-            "p50 ≤ 3 ms",
-            at_most(report.row("window-legacy", off, WINDOW), 3e-3),
+            at_most(figures.row("window", off, PACKETS), 20.0),
         ),
         goal(
             "one verification beside 50,000 rules",
             "≤ 150 µs, ≥ 1,000 × cheaper than iptables-save",
-            verification(report),
+            verification(figures),
         ),
         goal(
             "idle: context switches",
             "≤ 0.1 /s",
-            at_most(report.row(idle::ID, idle::WHO, idle::SWITCHES), 0.1),
+            at_most(figures.row(idle::ID, idle::WHO, idle::SWITCHES), 0.1),
         ),
         goal(
             "idle: CPU",
             "0.0 %",
             // What rounds to 0.0.
-            at_most(report.row(idle::ID, idle::WHO, idle::CPU), 0.05),
+            at_most(figures.row(idle::ID, idle::WHO, idle::CPU), 0.05),
         ),
         goal(
             "idle: RSS",
             "≤ 5 MiB",
             at_most(
-                report.row(idle::ID, idle::WHO, idle::RSS),
+                figures.row(idle::ID, idle::WHO, idle::RSS),
                 5.0 * 1024.0 * 1024.0,
             ),
         ),
         goal(
             "40,000 foreign commits",
             "the last state is verified",
-            stormed(report),
+            stormed(figures),
         ),
         goal(
             "start to proved",
             "≤ 50 ms",
-            at_most(report.row(start::ID, start::WHO, start::WHAT), 50e-3),
+            at_most(figures.row(start::ID, start::WHO, start::WHAT), 50e-3),
         ),
         goal(
             "one pass over 500 tasks",
             "≤ 50 ms",
-            at_most(report.row(tasks::ID, tasks::PASS, &tasks::over(500)), 50e-3),
+            at_most(
+                figures.row(tasks::ID, tasks::PASS, &tasks::over(500)),
+                50e-3,
+            ),
         ),
         goal(
             "a task's block: taken out to back",
             "p50 ≤ 5 ms",
-            at_most(report.row(tasks::ID, tasks::REPAIR, tasks::CLOSED), 5e-3),
+            at_most(figures.row(tasks::ID, tasks::REPAIR, tasks::CLOSED), 5e-3),
         ),
     ]
 }
@@ -128,8 +126,8 @@ fn at_most(row: Option<&Row>, limit: f64) -> Option<(String, bool)> {
     row.map(|row| (row.unit.show(row.p50), row.p50 <= limit))
 }
 
-fn leaked(report: &Report) -> Option<(String, bool)> {
-    let figure = report.figures.iter().find(|f| f.id == sealed::ID)?;
+fn leaked(figures: &Figures) -> Option<(String, bool)> {
+    let figure = figures.get(sealed::ID)?;
     let most = figure
         .rows
         .iter()
@@ -143,27 +141,27 @@ fn leaked(report: &Report) -> Option<(String, bool)> {
     ))
 }
 
-fn closed(report: &Report, off: &str) -> Option<(String, bool)> {
-    let row = report.row("window", off, WINDOW)?;
-    let poll = report.row("window", Defence::Poll.name(), WINDOW)?;
+fn closed(figures: &Figures, off: &str) -> Option<(String, bool)> {
+    let row = figures.row("window", off, WINDOW)?;
+    let poll = figures.row("window", Defence::Poll.name(), WINDOW)?;
     let times = poll.p50 / row.p50;
     let (p50, p99) = (row.unit.show(row.p50), row.unit.show(row.p99));
     let ok = row.p50 <= 120e-6 && row.p99 <= 1e-3 && times >= 1000.0;
     Some((format!("{p50}, {p99}, {times:.0} ×"), ok))
 }
 
-fn verification(report: &Report) -> Option<(String, bool)> {
+fn verification(figures: &Figures) -> Option<(String, bool)> {
     let beside = verify::beside(50_000);
-    let own = report.row(verify::ID, verify::SENTINEL, &beside)?;
-    let save = report.row(verify::ID, verify::SAVE, &beside)?;
+    let own = figures.row(verify::ID, verify::SENTINEL, &beside)?;
+    let save = figures.row(verify::ID, verify::SAVE, &beside)?;
     let times = save.p50 / own.p50;
     let ok = own.p50 <= 150e-6 && times >= 1000.0;
     Some((format!("{}, {times:.0} ×", own.unit.show(own.p50)), ok))
 }
 
-fn stormed(report: &Report) -> Option<(String, bool)> {
-    let held = report.row(storm::ID, storm::WHO, storm::HELD)?.p50 == 1.0;
-    let back = report.row(storm::ID, storm::WHO, storm::BACK);
+fn stormed(figures: &Figures) -> Option<(String, bool)> {
+    let held = figures.row(storm::ID, storm::WHO, storm::HELD)?.p50 == 1.0;
+    let back = figures.row(storm::ID, storm::WHO, storm::BACK);
     let shown = match back {
         Some(back) => format!("on top after {}", back.unit.show(back.p50)),
         None => "not on top".to_owned(),

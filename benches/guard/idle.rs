@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use crate::Options;
 use crate::defence::guard;
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::{Figure, Unit};
 
 pub(crate) const ID: &str = "idle";

@@ -21,6 +21,7 @@ mod flow;
 mod goals;
 mod idle;
 mod machine;
+mod options;
 mod report;
 mod rules;
 mod saved;
@@ -36,34 +37,22 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use clap::Parser;
+use serde::Serialize;
 
+use goals::Goal;
 use machine::{Cores, Machine};
-use report::{Figure, Report};
+use options::Options;
+use report::{Figure, Figures};
 
-/// Measures the guard, and what people use today, in network namespaces of its own.
-#[derive(Debug, Parser)]
-struct Options {
-    /// Measure these alone (ids of tables, such as window,idle)
-    #[arg(long, value_delimiter = ',', value_name = "ID")]
-    only: Vec<String>,
-    /// How often each quick tampering is repeated
-    #[arg(long, default_value_t = 200, value_name = "N")]
-    repetitions: usize,
-    /// How long what takes a length of time lasts
-    #[arg(long, default_value_t = 60, value_name = "N")]
-    seconds: u64,
-    /// What `cargo bench` adds
-    #[arg(long, hide = true)]
-    bench: bool,
-}
-
-impl Options {
-    fn duration(&self) -> Duration {
-        Duration::from_secs(self.seconds)
-    }
+/// The whole run.
+#[derive(Debug, Serialize)]
+struct Report {
+    machine: Machine,
+    figures: Figures,
+    goals: Vec<Goal>,
 }
 
 /// How a table comes about.
@@ -99,7 +88,7 @@ fn main() -> ExitCode {
     }
     let mut report = Report {
         machine: Machine::describe(),
-        figures: Vec::new(),
+        figures: Figures::default(),
         goals: Vec::new(),
     };
     println!("{}", report.machine);
@@ -113,13 +102,13 @@ fn main() -> ExitCode {
         match catch_unwind(AssertUnwindSafe(|| measure(&options))) {
             Ok(figure) => {
                 print!("{}", figure.show());
-                report.figures.push(figure);
+                report.figures.0.push(figure);
             }
             Err(_) => failed.push(id),
         }
         cores.bind();
     }
-    report.goals = goals::of(&report);
+    report.goals = goals::of(&report.figures);
     print!("{}", goals::show(&report.goals));
     let file = write(&report);
     println!(

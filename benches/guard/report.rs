@@ -5,9 +5,6 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::goals::Goal;
-use crate::machine::Machine;
-
 /// What a number counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -159,18 +156,19 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
     sorted.get(rank - 1).copied()
 }
 
-/// The whole run.
-#[derive(Debug, Serialize)]
-pub(crate) struct Report {
-    pub(crate) machine: Machine,
-    pub(crate) figures: Vec<Figure>,
-    pub(crate) goals: Vec<Goal>,
-}
+/// All tables of a run.
+#[derive(Debug, Default, Serialize)]
+#[serde(transparent)]
+pub(crate) struct Figures(pub(crate) Vec<Figure>);
 
-impl Report {
+impl Figures {
+    /// A table, where it was measured.
+    pub(crate) fn get(&self, id: &str) -> Option<&Figure> {
+        self.0.iter().find(|figure| figure.id == id)
+    }
+
     /// A row, where it was measured.
     pub(crate) fn row(&self, figure: &str, who: &str, what: &str) -> Option<&Row> {
-        let figure = self.figures.iter().find(|f| f.id == figure)?;
-        figure.row(who, what)
+        self.get(figure)?.row(who, what)
     }
 }

@@ -4,11 +4,11 @@ use std::io;
 use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
-use crate::Options;
 use crate::defence::{ECS_CONFIG, PATIENCE, PROVED, configure};
 use crate::lab::Lab;
 use crate::lab::daemon::Daemon;
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::Figure;
 
 pub(crate) const ID: &str = "start";

@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use ecs_netguard::os::nft::generation;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
 
-use crate::Options;
 use crate::defence::guard;
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
 use crate::lab::wait::within;
+use crate::options::Options;
 use crate::report::{Figure, Unit};
 
 pub(crate) const ID: &str = "storm";

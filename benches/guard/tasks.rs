@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use ecs_netguard::guarantee::awsvpc_imds_block;
 use ecs_netguard::os::nft::Socket;
-use ecs_netguard::os::nft::seal::task::{Standing, standing, take_out};
+use ecs_netguard::seal::task::{TaskTable, keep, look};
 use ecs_netguard::tasks::Wish;
 use ecs_netguard::tasks::discovery::Survey;
 
-use crate::Options;
 use crate::defence::ECS_CONFIG;
 use crate::lab::Lab;
 use crate::lab::namespace::{Kind, Namespace};
 use crate::lab::task::Plan;
+use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times;
 
@@ -86,7 +86,7 @@ fn repairs() -> Vec<Duration> {
         let mut socket = Socket::open().expect("nf_tables answers");
         let mut closed = move || {
             let began = Instant::now();
-            while standing(&mut socket, &wanted).expect("it can be read").1 != Standing::Whole {
+            while look(&mut socket, &wanted).expect("it can be read").1 != TaskTable::Intact {
                 assert!(began.elapsed() < Duration::from_secs(20), "it is not back");
             }
             began.elapsed()
@@ -94,7 +94,7 @@ fn repairs() -> Vec<Duration> {
         let _first = closed();
         let mut other = Socket::open().expect("nf_tables answers");
         let once = |_| {
-            assert!(take_out(&mut other).expect("root may"), "it was there");
+            assert!(keep(&mut other, &[]).expect("root may"), "it was there");
             closed()
         };
         (0..ROUNDS).map(once).collect()

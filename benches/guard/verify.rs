@@ -5,14 +5,14 @@ use std::time::Duration;
 use ecs_netguard::config::settings::Settings;
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
-use ecs_netguard::reconcile::Target;
+use ecs_netguard::reconcile::resolve;
 use ecs_netguard::sentinel::Orders;
 use ecs_netguard::sentinel::chains::{Found, Hand};
 
-use crate::Options;
 use crate::defence::{ECS_CONFIG, run_once};
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
+use crate::options::Options;
 use crate::report::Figure;
 use crate::rules::fill;
 use crate::time::times;
@@ -50,9 +50,9 @@ const LOOKS: [(&str, Look); 4] = [
 fn sentinel() -> Vec<Duration> {
     let settings = Settings::default();
     let posture = Posture::everything("measured");
-    let target = Target::resolve(&settings, None, &posture);
+    let (desired, host) = resolve(&settings, None, &posture);
     let generation = generation().expect("nf_tables answers");
-    let orders = Orders::read_back(&target, false, generation, |_| true)
+    let orders = Orders::read_back(&desired, &host, false, generation, |_| true)
         .expect("what was applied stands there");
     assert!(!orders.chains.is_empty(), "there is something to look at");
     let mut hand = Hand::open().expect("nf_tables answers");

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::Options;
 use crate::defence::Defence;
 use crate::flow::{Flow, Leak};
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
 use crate::machine::{Cores, apart};
+use crate::options::Options;
 use crate::report::{Figure, Unit};
 
 /// No packet for this long, at a rate of some microseconds each: it is closed.

@@ -1,10 +1,12 @@
 //! `ecs-netguard apply`: one turn.
 
-use super::{Common, Exit, need_net_admin, print_json, show};
+use super::common::{Common, Exit, need_net_admin};
+use super::screen;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::os::lock::Lock;
-use crate::reconcile::{self, Hands, Target};
+use crate::reconcile::{self, Hands};
+use crate::seal::Around;
 use crate::state::Store;
 use crate::tasks;
 
@@ -15,31 +17,26 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
     inputs.require_readable()?;
     let posture = inputs.posture();
-    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
-    let pass = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
+    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
+    let in_tasks = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
-        target.tasks = pass.tasks;
+        host.tasks = in_tasks.tasks;
     }
     let hands = &mut Hands {
         seal: &mut None,
         before_change: &|| {},
-        prove_found: true,
+        around_seal: Around::NOTHING,
+        prove_before: false,
         sealed: None,
+        paused: &[],
     };
-    let mut turn = reconcile::apply(&target, &posture, &mut store, hands);
-    turn.done.extend(pass.released);
+    let mut report = reconcile::apply(&desired, &host, &posture, &mut store, hands).report;
+    inputs.describe(&mut report);
+    report.changes.extend(in_tasks.released);
     store.state.asked = inputs.asked();
-    turn.notes.extend(
-        warning
-            .into_iter()
-            .chain(store.save())
-            .chain(inputs.warnings),
-    );
-    turn.notes.dedup();
-    if json {
-        print_json(&turn)?;
-    } else {
-        show::turn(&turn)?;
-    }
-    Ok(turn.overall().into())
+    report
+        .warnings
+        .extend(warning.into_iter().chain(store.save()));
+    screen::print(&report, json)?;
+    Ok(report.state.into())
 }

@@ -1,19 +1,23 @@
 //! `ecs-netguard check`: reads only, and proves.
 
-use std::collections::BTreeMap;
+use std::time::SystemTime;
 
 use clap::Args;
 
+use super::common::{Common, Exit, need_net_admin};
 use super::saved::{self, Files};
-use super::{Common, Exit, need_net_admin, print_json, show};
+use super::screen;
+use crate::desired::{self, Desired};
+use crate::facts::Facts;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
-use crate::os::facts::Facts;
 use crate::posture::Posture;
-use crate::reconcile::{self, Outcome, Target};
+use crate::reconcile;
+use crate::report::{GuaranteeReport, Report};
 use crate::ruleset::{Family, Ruleset};
 use crate::state::Store;
 use crate::tasks;
+use crate::verdict::Proof;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -36,19 +40,15 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     inputs.require_readable()?;
     need_net_admin("check")?;
     let posture = inputs.posture();
-    let mut target = Target::resolve(&inputs.settings, common.backend, &posture);
+    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
-        target.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
+        host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }
-    let mut turn = reconcile::check(&target, &posture, &store.state);
-    turn.notes
-        .extend(warning.into_iter().chain(inputs.warnings));
-    if arguments.json {
-        print_json(&turn)?;
-    } else {
-        show::turn(&turn)?;
-    }
-    Ok(turn.overall().into())
+    let mut report = reconcile::check(&desired, &host, &posture, &store.state).report;
+    inputs.describe(&mut report);
+    report.warnings.extend(warning);
+    screen::print(&report, arguments.json)?;
+    Ok(report.state.into())
 }
 
 /// Judges saved rules. Every guarantee is asked for, unless an ecs.config is named that says
@@ -81,7 +81,7 @@ fn judge(
             .then(|| saved::tasks(&inputs.settings)),
         ..Facts::default()
     };
-    let mut scope = reconcile::scope(&inputs.settings, &facts);
+    let mut scope = desired::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));
     // A bridge that is named is meant, whether a pattern fits it or not.
     scope.bridges = arguments
@@ -89,18 +89,16 @@ fn judge(
         .iter()
         .map(|name| (name.clone(), Vec::new()))
         .collect();
-    let target = Target::of(&inputs.settings, &posture, &scope);
+    let desired = Desired::of(&inputs.settings, &posture, &scope);
     let of = |family| {
         let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
         (of_family.collect(), Vec::new())
     };
-    let mut proofs = reconcile::prove(&target.claims, of, &saved::host(&arguments.iface));
-    proofs.extend(target.undecidable.iter().cloned());
-    let outcomes: Vec<Outcome> = reconcile::outcomes(&posture, &proofs, &BTreeMap::new());
-    if arguments.json {
-        print_json(&outcomes)?;
-    } else {
-        show::outcomes(&outcomes)?;
-    }
-    Ok(reconcile::overall(&outcomes).into())
+    let mut proofs = reconcile::prove(&desired.claims, of, &saved::host(&arguments.iface));
+    proofs.extend(desired.undecidable.iter().map(Proof::from));
+    let guarantees = GuaranteeReport::all(&posture, &proofs, |_| None);
+    let mut report = Report::new(SystemTime::now(), guarantees);
+    inputs.describe(&mut report);
+    screen::print(&report, arguments.json)?;
+    Ok(report.state.into())
 }

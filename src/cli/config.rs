@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 
 use serde::Serialize;
 
-use super::{Common, Exit, print_json};
+use super::common::{Common, Exit, print_json};
 use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::sanitize;
 use crate::config::settings::Settings;

@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Deserialize;
 
-use super::{Common, Exit, asking};
+use super::common::{Common, Exit, asking};
 use crate::config::sanitize_line;
 use crate::events::Event;
 use crate::guarantee::Guarantee;
@@ -46,41 +46,46 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let from = arguments
         .since
         .and_then(|since| SystemTime::now().checked_sub(since));
-    let target = if arguments.follow {
-        "/v1/events?follow"
-    } else {
-        "/v1/events"
+    let print = |text: &[u8]| -> anyhow::Result<()> {
+        let line: Line = client.read("/v1/events", text)?;
+        if !arguments.wants(&line, from) {
+            return Ok(());
+        }
+        let mut out = io::stdout().lock();
+        if arguments.json {
+            out.write_all(text)?;
+            out.write_all(b"\n")?;
+        } else {
+            writeln!(out, "{}", sanitize(&line))?;
+        }
+        Ok(())
     };
     asking(async {
-        let mut lines = client.lines(target).await?;
-        while let Some(text) = lines.next().await? {
-            let line: Line = client.read(target, &text)?;
-            let wanted = match &line {
-                Line::Missed { .. } => true,
-                Line::Event(event) => {
-                    from.is_none_or(|from| event.time >= from)
-                        && arguments
-                            .guarantee
-                            .as_deref()
-                            .is_none_or(|name| event.guarantee.is_some_and(|g| g.name() == name))
-                }
-            };
-            if !wanted {
-                continue;
-            }
-            let mut out = io::stdout().lock();
-            if arguments.json {
-                out.write_all(&text)?;
-                out.write_all(b"\n")?;
-            } else {
-                writeln!(out, "{}", sanitize(&line))?;
-            }
-        }
         if arguments.follow {
+            let mut lines = client.lines("/v1/events?follow").await?;
+            while let Some(text) = lines.next().await? {
+                print(&text)?;
+            }
             return Err(Error::gone(&client).into());
         }
+        // All of it before the first line is printed: a pager may leave lines unread for long.
+        let text = client.get("/v1/events").await?;
+        text.split(|byte| *byte == b'\n')
+            .filter(|text| !text.is_empty())
+            .try_for_each(print)?;
         Ok(Exit::Held)
     })
+}
+
+impl Arguments {
+    fn wants(&self, line: &Line, from: Option<SystemTime>) -> bool {
+        let Line::Event(event) = line else {
+            return true;
+        };
+        let about = event.guarantee.map(Guarantee::name);
+        from.is_none_or(|from| event.time >= from)
+            && (self.guarantee.is_none() || self.guarantee.as_deref() == about)
+    }
 }
 
 fn sanitize(line: &Line) -> String {

@@ -7,15 +7,15 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use super::common::{Common, Exit, need_net_admin, print_json};
 use super::saved::{self, Files};
-use super::{Common, Exit, need_net_admin, print_json};
 use crate::inputs::Inputs;
-use crate::os::facts::{Facts, host_view};
+use crate::os::facts::host_view;
 use crate::posture::Posture;
 use crate::prove::{
     Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
 };
-use crate::reconcile::{Layers, Target};
+use crate::reconcile::{self, Layers};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
 
 #[derive(Debug, Args)]
@@ -143,15 +143,15 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
 fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     let inputs = Inputs::read(&common.inputs(), None)?;
     let posture = Posture::everything("explain").opted(&inputs.settings);
-    let target = Target::resolve(&inputs.settings, common.backend, &posture);
-    let layers = Layers::read(&target);
+    let (desired, found) = reconcile::resolve(&inputs.settings, common.backend, &posture);
+    let layers = Layers::read(&desired, &found);
     for why in &layers.unread {
         let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
     }
-    let (mut host, _) = host_view(target.facts.task_cgroup.as_ref());
+    let (mut host, _) = host_view(found.facts.task_cgroup.as_ref());
     host.foreign.clone_from(&layers.foreign);
     anyhow::ensure!(
-        class.family == Family::V4 || Facts::read(&inputs.settings).ipv6,
+        class.family == Family::V4 || found.facts.ipv6,
         "this host has no IPv6, so no packet goes to {}",
         match class.dst {
             Destination::Net(net) => net.to_string(),

@@ -2,6 +2,7 @@
 
 mod apply;
 mod check;
+mod common;
 mod config;
 mod events;
 mod explain;
@@ -9,23 +10,16 @@ mod release;
 mod run;
 mod saved;
 mod screen;
-mod show;
 mod status;
 mod worker;
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
-use clap::{Args, CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::config::ecs::EcsPaths;
-use crate::config::settings::Backend as BackendChoice;
-use crate::inputs::{CloudInitPaths, InputPaths};
+use self::common::{Common, Exit, Report};
 use crate::os::inherited::Inherited;
-use crate::os::nft::seal::Lacking;
-use crate::reconcile::Standing;
 use crate::status::client;
 
 /// Keeps containers on an Amazon ECS host away from the instance metadata service (IMDS), keeps
@@ -46,89 +40,6 @@ struct Cli {
     common: Common,
     #[command(subcommand)]
     command: Command,
-}
-
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
-struct Common {
-    /// The daemon's own configuration
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "ECS_NETGUARD_CONFIG",
-        default_value = "/etc/ecs-netguard/config.toml"
-    )]
-    config: PathBuf,
-    /// The ECS agent's configuration; ecs.config.json is looked for beside it
-    /// [default: /etc/ecs/ecs.config]
-    #[arg(
-        long,
-        global = true,
-        value_name = "FILE",
-        env = "ECS_NETGUARD_ECS_CONFIG"
-    )]
-    ecs_config: Option<PathBuf>,
-    /// Where the guard keeps what outlives it
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "ECS_NETGUARD_STATE_DIR",
-        default_value = "/var/lib/ecs-netguard"
-    )]
-    state_dir: PathBuf,
-    /// Where the lock and the status socket are
-    #[arg(
-        long,
-        global = true,
-        value_name = "DIR",
-        env = "ECS_NETGUARD_RUNTIME_DIR",
-        default_value = "/run/ecs-netguard"
-    )]
-    runtime_dir: PathBuf,
-    /// Use iptables-nft or iptables-legacy, whatever the system's iptables is
-    #[arg(
-        long,
-        global = true,
-        value_enum,
-        value_name = "BACKEND",
-        env = "ECS_NETGUARD_BACKEND"
-    )]
-    backend: Option<BackendChoice>,
-    /// The root below which cloud-init's marks are looked for; for tests
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "DIR",
-        env = "ECS_NETGUARD_CLOUD_INIT_ROOT"
-    )]
-    cloud_init_root: Option<PathBuf>,
-    /// Take this kernel for one that lacks something; for tests
-    #[arg(
-        long,
-        global = true,
-        hide = true,
-        value_name = "WHAT",
-        env = "ECS_NETGUARD_KERNEL_LACKING"
-    )]
-    kernel_lacking: Option<Lacking>,
-}
-
-impl Common {
-    fn inputs(&self) -> InputPaths {
-        let ecs = self.ecs_config.as_deref().map(EcsPaths::beside);
-        let ecs = ecs.unwrap_or_default();
-        // What cloud-init writes is the system's own file: it says nothing of a file on trial.
-        let of_the_system = (ecs == EcsPaths::default()).then(|| PathBuf::from("/"));
-        let root = self.cloud_init_root.clone().or(of_the_system);
-        InputPaths {
-            settings: self.config.clone(),
-            cloud_init: root.as_deref().map(CloudInitPaths::below),
-            ecs,
-        }
-    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -155,33 +66,6 @@ enum Command {
     /// Go into tasks' network namespaces for the daemon
     #[command(hide = true)]
     KeepTasks,
-}
-
-#[derive(Debug, Args)]
-struct Report {
-    /// Print JSON instead of text
-    #[arg(long)]
-    json: bool,
-}
-
-/// How a command ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Exit {
-    Held = 0,
-    Violated = 1,
-    Usage = 2,
-    Undecided = 3,
-    Unreachable = 4,
-}
-
-impl From<Standing> for Exit {
-    fn from(standing: Standing) -> Self {
-        match standing {
-            Standing::Held | Standing::NotRequired => Self::Held,
-            Standing::Violated => Self::Violated,
-            Standing::Undecided => Self::Undecided,
-        }
-    }
 }
 
 /// The command line's definition, for man pages and completions.
@@ -221,29 +105,4 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         }
     });
     ExitCode::from(exit as u8)
-}
-
-/// Runs what asks the daemon.
-fn asking(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("start the event loop")?
-        .block_on(work)
-}
-
-/// Refuses early and clearly where iptables would fail with five different messages.
-fn need_net_admin(command: &str) -> anyhow::Result<()> {
-    anyhow::ensure!(
-        crate::os::privilege::has_net_admin(),
-        "`{command}` needs root (CAP_NET_ADMIN) to read and change iptables rules: run it with sudo"
-    );
-    Ok(())
-}
-
-fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
-    let mut text = serde_json::to_string_pretty(value)?;
-    text.push('\n');
-    io::stdout().write_all(text.as_bytes())?;
-    Ok(())
 }

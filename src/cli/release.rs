@@ -5,13 +5,12 @@ use std::io::{self, Write as _};
 use clap::Args;
 use serde::Serialize;
 
-use super::{Common, Exit, need_net_admin, print_json};
-use crate::guarantee::CLASS;
+use super::common::{Common, Exit, need_net_admin, print_json};
 use crate::os::lock::Lock;
-use crate::os::nft::{Socket, seal};
-use crate::os::{cgroup, net_cls};
+use crate::os::nft::Socket;
 use crate::posture::Posture;
-use crate::reconcile::{self, Hands, Target, Turn};
+use crate::reconcile::{self, Hands, Pass};
+use crate::seal::{self, Around};
 use crate::state::{self, Store};
 use crate::tasks;
 
@@ -38,26 +37,27 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     need_net_admin("release")?;
     let _lock = Lock::take(&common.runtime_dir, "release")?;
     let (mut store, warning) = Store::open(&common.state_dir);
-    let targets = Target::nothing();
+    let backends = reconcile::nothing();
     anyhow::ensure!(
-        !targets.is_empty(),
+        !backends.is_empty(),
         "no iptables is installed, so there are no rules to remove"
     );
     let (tables, unsealed) = remove_seal();
-    let pass = tasks::once::pass(tasks::Wish::Nothing);
-    let turns: Vec<Turn> = targets
+    let in_tasks = tasks::once::pass(tasks::Wish::Nothing);
+    let passes: Vec<Pass> = backends
         .iter()
-        .map(|target| {
+        .map(|(nothing, host)| {
             let hands = &mut Hands {
                 seal: &mut None,
                 before_change: &|| {},
-                prove_found: false,
+                around_seal: Around::NOTHING,
+                prove_before: false,
                 sealed: None,
+                paused: &[],
             };
-            reconcile::apply(target, &Posture::default(), &mut store, hands)
+            reconcile::apply(nothing, host, &Posture::default(), &mut store, hands)
         })
         .collect();
-    let (classes, unclassified) = remove_classes();
     // Who leaves asks for nothing any more.
     store.state.asked = None;
     let (forgotten, unforgotten) = if arguments.image {
@@ -66,19 +66,16 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         (Vec::new(), store.save())
     };
     let released = Released {
-        // Of a turn that failed nobody knows here what it got done; the next one will tell.
-        removed: turns
+        removed: passes
             .iter()
-            .filter(|t| t.failures.is_empty())
-            .flat_map(|t| &t.drifts)
-            .map(|d| d.object.clone())
+            .flat_map(|pass| pass.report.drifts.iter().filter(|d| !pass.left.contains(d)))
+            .map(|drift| drift.object.clone())
             .chain(
                 tables
                     .iter()
                     .map(|table| format!("nftables table inet {table}")),
             )
-            .chain(pass.released)
-            .chain(classes)
+            .chain(in_tasks.released)
             .collect(),
         forgotten,
         kept: store
@@ -90,15 +87,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         failures: warning
             .into_iter()
             .chain(unsealed)
-            .chain(unclassified)
-            .chain(pass.tasks.unknown)
+            .chain(in_tasks.tasks.unknown)
             .chain(unforgotten)
             .chain(
-                turns
+                passes
                     .iter()
-                    .flat_map(|t| t.failures.iter().map(|f| f.message.clone())),
+                    .flat_map(|pass| pass.report.failures.iter().map(|f| f.message.clone())),
             )
-            .chain(turns.iter().flat_map(|t| t.unread.iter().cloned()))
+            .chain(passes.iter().flat_map(|pass| pass.unread.iter().cloned()))
             .collect(),
     };
     if arguments.json {
@@ -132,25 +128,8 @@ fn remove_seal() -> (Vec<&'static str>, Option<String>) {
     };
     match seal::remove_all(&mut socket) {
         Ok(tables) => (tables, None),
-        Err(seal::Error::Kernel {
-            operation: "read", ..
-        }) => (Vec::new(), None),
+        Err(error) if error.is_unsupported() => (Vec::new(), None),
         Err(error) => (Vec::new(), Some(error.to_string())),
-    }
-}
-
-/// Takes the class of tasks from cgroups of version 1: from which, and what keeps it there.
-fn remove_classes() -> (Vec<String>, Option<String>) {
-    let taken = cgroup::class_root()
-        .map_or_else(|| Ok(Vec::new()), |root| net_cls::take_back(&root, CLASS));
-    match taken {
-        Ok(cgroups) => {
-            let lines = cgroups
-                .iter()
-                .map(|cgroup| format!("the class of {}", cgroup.display()));
-            (lines.collect(), None)
-        }
-        Err(why) => (Vec::new(), Some(why)),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use super::{Common, Exit, need_net_admin};
+use super::common::{Common, Exit, need_net_admin};
 use crate::config::settings::{Awsvpc, Settings};
 use crate::daemon::{self, Options};
 use crate::inputs::Inputs;
@@ -21,23 +21,23 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
     log::start(&settings.log);
     let _lock = Lock::take(&common.runtime_dir, "run")?;
     // While there is one thread: what it gives up no later one has.
-    let (keeper, problem) = keeper(&settings)?;
+    let (worker, problem) = worker(&settings)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .context("start the event loop")?;
-    let board = Hub::open(&common.state_dir);
+    let hub = Hub::open(&common.state_dir);
     let options = Options {
         inputs,
         state_dir: common.state_dir.clone(),
         backend: common.backend,
         lacking: common.kernel_lacking,
-        board: Arc::clone(&board),
-        keeper,
+        hub: Arc::clone(&hub),
+        worker,
         problem,
     };
     let result = runtime.block_on(async {
-        status::start(&common.runtime_dir, inherited.named("status"), &board);
+        status::start(&common.runtime_dir, inherited.named("status"), &hub);
         daemon::run(options, inherited)
             .await
             .context("the daemon's loop")
@@ -47,15 +47,15 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
     result.map(|()| Exit::Held)
 }
 
-/// Starts the process that goes into tasks' namespaces, unless they are to be left alone, and gives up
-/// the power to do that here.
-fn keeper(settings: &Settings) -> anyhow::Result<(Option<WorkerClient>, Option<String>)> {
-    let keeper = if settings.imds.awsvpc == Awsvpc::Never {
+/// Starts the process that enters tasks' namespaces, unless they are to be left alone, and drops the
+/// capabilities for that here.
+fn worker(settings: &Settings) -> anyhow::Result<(Option<WorkerClient>, Option<String>)> {
+    let worker = if settings.imds.awsvpc == Awsvpc::Never {
         None
     } else {
         let started = WorkerClient::start();
         Some(started.context("start the process that goes into tasks' network namespaces")?)
     };
     let problem = worker_client::give_up_powers().context("give up capabilities")?;
-    Ok((keeper, problem))
+    Ok((worker, problem))
 }

@@ -1,12 +1,29 @@
-//! `status` as a person reads it: one screen, the overall word first. Pure.
+//! A report as a person reads it, on one screen: the overall word first.
 
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
-use super::show::{NAME, TASK, WORD, task_lines, word};
-use crate::config::sanitize_line;
-use crate::reconcile::Standing;
-use crate::status::model::{GuaranteeStatus, Overall, Status};
+use super::common::print_json;
+use crate::config::{sanitize, sanitize_line};
+use crate::report::{GuaranteeReport, Report};
 use crate::tasks::Task;
+use crate::verdict::{Overall, Standing};
+
+/// How wide the name of a guarantee is.
+const NAME: usize = 22;
+/// How wide the word for how it stands is.
+const WORD: usize = 14;
+/// How wide a task is: its id has 32 digits.
+const TASK: usize = 44;
+
+/// Prints a report, as a screen or as JSON.
+pub(super) fn print(report: &Report, json: bool) -> anyhow::Result<()> {
+    if json {
+        return print_json(report);
+    }
+    let screen = Look::of_stdout().screen(report);
+    Ok(io::stdout().write_all(screen.as_bytes())?)
+}
 
 /// How the screen is to look.
 #[derive(Debug, Clone, Copy)]
@@ -18,53 +35,68 @@ pub(super) struct Look {
 }
 
 impl Look {
+    /// As standard output can show it.
+    pub(super) fn of_stdout() -> Self {
+        let terminal = io::stdout().is_terminal();
+        let size = || terminal_size::terminal_size().map(|(width, _)| width.0.into());
+        Self {
+            colour: terminal && std::env::var_os("NO_COLOR").is_none(),
+            width: terminal.then(size).flatten(),
+        }
+    }
+
     /// The whole screen.
-    pub(super) fn screen(&self, status: &Status) -> String {
+    pub(super) fn screen(&self, report: &Report) -> String {
         let mut out = Text {
             look: *self,
             text: String::new(),
         };
-        let word = self.painted(colour(status.state), status.state.headline());
-        let host = sanitize_line(&status.host);
-        out.raw(&format!("{word}  {host}"));
-        if let Some(why) = &status.stale {
+        let word = self.painted(colour(report.state), report.state.headline());
+        let host = report.host.as_deref().map(sanitize_line);
+        let host = host.map_or_else(String::new, |host| format!("  {host}"));
+        out.raw(&format!("{word}{host}"));
+        if let Some(why) = &report.stale {
             out.line(2, &format!("! {why}"));
         }
-        for guarantee in &status.guarantees {
+        for guarantee in &report.guarantees {
             self.guarantee(&mut out, guarantee);
         }
-        if !status.tasks.is_empty() {
+        if !report.tasks.is_empty() {
             out.raw("\nTasks");
         }
-        for task in &status.tasks {
+        for task in &report.tasks {
             self.task(&mut out, task);
         }
-        if !status.drifts.is_empty() {
+        // A daemon has repaired them, or says in its events why not.
+        let drifts = report.drifts.iter().filter(|_| report.daemon.is_none());
+        let drifts =
+            drifts.map(|drift| format!("{}: {} {}", drift.guarantee, drift.object, drift.kind));
+        out.section("Drift", "", drifts);
+        out.section(
+            "Changed",
+            "",
+            report.changes.iter().filter(|_| report.daemon.is_none()),
+        );
+        let failures = report.failures.iter().map(|failure| &failure.message);
+        out.section("FAILED", "! ", failures);
+        if !report.recent_drifts.is_empty() {
             out.raw("\nLast drifts");
         }
-        for event in &status.drifts {
-            let ago = ago(status.time, event.time);
+        for event in &report.recent_drifts {
+            let ago = ago(report.time, event.time);
             out.hanging(2, 14, &ago, &event.sentence());
         }
-        if !status.traps.is_empty() {
-            out.raw("\nTraps");
-        }
-        for trap in &status.traps {
-            let place = format!("{}:{}", trap.path.display(), trap.line);
-            out.line(2, &format!("! {place}: {}", trap.message));
-        }
-        if !status.warnings.is_empty() {
-            out.raw("\nWarnings");
-        }
-        for warning in &status.warnings {
-            out.line(2, &format!("! {warning}"));
-        }
+        let traps = report.traps.iter();
+        let traps = traps.map(|t| format!("{}:{}: {}", t.path.display(), t.line, t.message));
+        out.section("Traps", "! ", traps);
+        let warnings = report.input_warnings.iter().chain(&report.warnings);
+        out.section("Warnings", "! ", warnings);
         out.raw("");
-        out.line(0, &footer(status));
+        out.line(0, &footer(report));
         out.text
     }
 
-    fn guarantee(&self, out: &mut Text, guarantee: &GuaranteeStatus) {
+    fn guarantee(&self, out: &mut Text, guarantee: &GuaranteeReport) {
         let word = word(guarantee.standing);
         let colour = colour_of(guarantee.standing);
         let name = format!("{:<NAME$}", guarantee.name);
@@ -122,7 +154,7 @@ const fn colour_of(standing: Standing) -> &'static str {
 }
 
 /// What the layers and the counters say of a guarantee, where they say something.
-fn details(guarantee: &GuaranteeStatus) -> Option<String> {
+fn details(guarantee: &GuaranteeReport) -> Option<String> {
     let mut details = Vec::new();
     if let Some(sealed) = guarantee.layers.sealed {
         let visible = guarantee.layers.visible;
@@ -134,32 +166,51 @@ fn details(guarantee: &GuaranteeStatus) -> Option<String> {
     }
     if !guarantee.stopped.is_empty() {
         let packets: u64 = guarantee.stopped.iter().map(|s| s.packets).sum();
-        details.push(format!("{packets} packets stopped"));
+        let noun = if packets == 1 { "packet" } else { "packets" };
+        details.push(format!("{packets} {noun} stopped"));
     }
     (!details.is_empty()).then(|| details.join("; "))
 }
 
+/// A task's id and mode, and what is to be known of it.
+fn task_lines(task: &Task) -> (String, Vec<String>) {
+    let id = sanitize(&task.id);
+    let line = format!("{id} ({})", task.mode.name());
+    let problems = task.problems.iter().map(|problem| format!("! {problem}"));
+    let powers: Vec<String> = task.powers.iter().map(ToString::to_string).collect();
+    let powers = (!powers.is_empty()).then(|| powers.join(", "));
+    let details = problems.chain(task.notes.iter().cloned()).chain(powers);
+    (line, details.collect())
+}
+
+/// How a guarantee stands, in a word.
+const fn word(standing: Standing) -> &'static str {
+    match standing {
+        Standing::Held => "held",
+        Standing::Violated => "VIOLATED",
+        Standing::Undecided => "undecided",
+        Standing::NotRequired => "not required",
+    }
+}
+
 /// What runs here: `iptables-nft 1.8.9 · kernel 6.1.0 · seal owned · up 3h 2m · 4.2 MiB · …`
-fn footer(status: &Status) -> String {
-    let mut backends: Vec<String> = status
-        .backends
-        .iter()
-        .map(|backend| format!("{} {}", backend.name, backend.version))
-        .collect();
-    backends.dedup();
-    let mut parts = vec![format!("ecs-netguard {}", status.version)];
-    parts.extend(backends);
-    parts.push(format!("kernel {}", status.kernel));
-    if let Some(seal) = &status.seal {
-        parts.push(format!("seal {} ({})", seal.state.name(), seal.explanation));
+fn footer(report: &Report) -> String {
+    let mut parts = vec![format!("ecs-netguard {}", report.version)];
+    let backends = report.backends.iter();
+    parts.extend(backends.map(|backend| format!("{} {}", backend.name, backend.version)));
+    parts.dedup();
+    let kernel = report.kernel.iter();
+    parts.extend(kernel.map(|kernel| format!("kernel {kernel}")));
+    let seal = report.seal.iter();
+    parts.extend(seal.map(|seal| format!("seal {}", seal.explanation)));
+    if let Some(daemon) = &report.daemon {
+        let uptime = Duration::try_from_secs_f64(daemon.uptime_seconds).unwrap_or_default();
+        parts.push(format!("up {}", rough(uptime)));
+        let memory = daemon.memory_bytes.iter();
+        parts.extend(memory.map(|bytes| format!("{:.1} MiB", *bytes as f64 / (1024.0 * 1024.0))));
     }
-    let uptime = Duration::try_from_secs_f64(status.daemon.uptime_seconds).unwrap_or_default();
-    parts.push(format!("up {}", rough(uptime)));
-    if let Some(bytes) = status.daemon.memory_bytes {
-        parts.push(format!("{:.1} MiB", bytes as f64 / (1024.0 * 1024.0)));
-    }
-    if let Some(last) = status.verification.last {
-        parts.push(format!("verified {}", ago(status.time, last)));
+    if let Some(last) = report.verification.last {
+        parts.push(format!("verified {}", ago(report.time, last)));
     }
     parts.join(" · ")
 }
@@ -190,6 +241,16 @@ impl Text {
     fn raw(&mut self, line: &str) {
         self.text.push_str(line);
         self.text.push('\n');
+    }
+
+    /// A headline and lines under it; nothing where there are no lines.
+    fn section(&mut self, head: &str, mark: &str, lines: impl Iterator<Item = impl AsRef<str>>) {
+        for (at, line) in lines.enumerate() {
+            if at == 0 {
+                self.raw(&format!("\n{head}"));
+            }
+            self.line(2, &format!("{mark}{}", line.as_ref()));
+        }
     }
 
     /// Text from elsewhere, wrapped and indented.

@@ -4,10 +4,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 
 use clap::Args;
 
-use super::screen::Look;
-use super::{Common, Exit, asking};
+use super::common::{Common, Exit, asking};
+use super::screen;
+use crate::report::Report;
 use crate::status::client::{Client, Error};
-use crate::status::model::{Overall, Status};
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -26,13 +26,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             return watch(&client).await;
         }
         let text = client.get("/v1/status").await?;
-        let status: Status = client.read("/v1/status", &text)?;
+        let report: Report = client.read("/v1/status", &text)?;
         if arguments.json {
             io::stdout().write_all(&text)?;
         } else {
-            io::stdout().write_all(look().screen(&status).as_bytes())?;
+            io::stdout().write_all(screen::Look::of_stdout().screen(&report).as_bytes())?;
         }
-        Ok(exit(status.state))
+        Ok(report.state.into())
     })
 }
 
@@ -40,35 +40,17 @@ async fn watch(client: &Client) -> anyhow::Result<Exit> {
     // First to follow, then to look: so no event falls between.
     let mut events = client.lines("/v1/events?follow&limit=0").await?;
     loop {
-        let status: Status = client.json("/v1/status").await?;
+        let report: Report = client.json("/v1/status").await?;
         let mut out = io::stdout().lock();
         if out.is_terminal() {
             // Home, and clear what was there.
             out.write_all(b"\x1b[H\x1b[2J")?;
         }
-        out.write_all(look().screen(&status).as_bytes())?;
+        out.write_all(screen::Look::of_stdout().screen(&report).as_bytes())?;
         out.flush()?;
         drop(out);
         if events.next().await?.is_none() {
             return Err(Error::gone(client).into());
         }
-    }
-}
-
-fn look() -> Look {
-    let terminal = io::stdout().is_terminal();
-    Look {
-        colour: terminal && std::env::var_os("NO_COLOR").is_none(),
-        width: terminal
-            .then(|| terminal_size::terminal_size().map(|(width, _)| width.0.into()))
-            .flatten(),
-    }
-}
-
-const fn exit(state: Overall) -> Exit {
-    match state {
-        Overall::Protected | Overall::NotRequired => Exit::Held,
-        Overall::NotProtected => Exit::Violated,
-        Overall::Undecided => Exit::Undecided,
     }
 }

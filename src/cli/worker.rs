@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 
-use super::Exit;
+use super::common::Exit;
 use crate::tasks::worker_client;
 
 pub(super) fn run() -> anyhow::Result<Exit> {

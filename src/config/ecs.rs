@@ -1,4 +1,4 @@
-//! `ecs.config` and its companions: which files there are, what they say, and what the ECS software makes of it.
+//! What `ecs.config` and its companions say that matters here, and what the ECS software makes of it, as values.
 //!
 //! Precedence, highest first (ecs-init/docker/docker.go, agent/config/config.go): values ecs-init forces;
 //! `/etc/ecs/ecs.config`; `/var/lib/ecs/ecs.config`; ecs-init's own defaults, where ecs-init is installed;
@@ -8,89 +8,13 @@
 //! instance's user data (the agent asks the metadata service for it, and takes it between the JSON file and its
 //! defaults), and variables set by drop-ins of `ecs.service`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::file::FileText;
 use super::sanitize::lossy_path;
+use super::source::Source;
 use super::trap::Trap;
-use super::{Source, resolve as resolver};
-
-/// Where ecs-init reads the operator's variables (ecs-init/config/common.go, `AgentConfigFile`).
-pub const DEFAULT_CONFIG: &str = "/etc/ecs/ecs.config";
-/// Where ecs-init reads variables that Amazon sets on an instance (`InstanceConfigFile`).
-pub const DEFAULT_VAR_CONFIG: &str = "/var/lib/ecs/ecs.config";
-/// ecs-init's program; its presence decides whose defaults apply.
-pub const DEFAULT_ECS_INIT: &str = "/usr/libexec/amazon-ecs-init";
-/// The name of the agent's JSON file, beside ecs.config (`AgentJSONConfigFile`).
-const JSON_NAME: &str = "ecs.config.json";
-
-/// The files to read.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EcsPaths {
-    /// ecs.config.
-    pub config: PathBuf,
-    /// The lesser ecs.config under /var/lib; none beside a config that is not the system's.
-    pub var_config: Option<PathBuf>,
-    /// The agent's JSON file.
-    pub json: PathBuf,
-    /// ecs-init's program; none where the config is not the system's, since ecs-init reads only that one.
-    pub ecs_init: Option<PathBuf>,
-}
-
-impl Default for EcsPaths {
-    fn default() -> Self {
-        Self {
-            config: DEFAULT_CONFIG.into(),
-            var_config: Some(DEFAULT_VAR_CONFIG.into()),
-            json: Path::new(DEFAULT_CONFIG).with_file_name(JSON_NAME),
-            ecs_init: Some(DEFAULT_ECS_INIT.into()),
-        }
-    }
-}
-
-impl EcsPaths {
-    /// The files that belong to `config`: the system's own where it is the system's, else only the JSON file in
-    /// the same directory, so that a config on trial is not mixed with the host's.
-    pub fn beside(config: &Path) -> Self {
-        if config == Path::new(DEFAULT_CONFIG) {
-            return Self::default();
-        }
-        Self {
-            config: config.to_owned(),
-            var_config: None,
-            json: config.with_file_name(JSON_NAME),
-            ecs_init: None,
-        }
-    }
-}
-
-/// What the files said, as values.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EcsInputs {
-    /// ecs.config.
-    pub config: (PathBuf, FileText),
-    /// The lesser ecs.config, where it is looked at.
-    pub var_config: Option<(PathBuf, FileText)>,
-    /// The agent's JSON file.
-    pub json: (PathBuf, FileText),
-    /// Whether ecs-init is installed.
-    pub ecs_init_present: bool,
-}
-
-impl EcsInputs {
-    /// Reads the files. Never fails: what could not be read says so in its place.
-    pub fn read(paths: &EcsPaths) -> Self {
-        let read = |path: &PathBuf| (path.clone(), FileText::read(path));
-        Self {
-            config: read(&paths.config),
-            var_config: paths.var_config.as_ref().map(read),
-            json: read(&paths.json),
-            ecs_init_present: paths.ecs_init.as_ref().is_some_and(|p| p.exists()),
-        }
-    }
-}
 
 /// What the operator wants of one variable, apart from what the ECS software makes of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -196,12 +120,3 @@ impl EcsConfig {
         ]
     }
 }
-
-/// What the ECS software makes of the inputs. A function of its argument alone; takes any text.
-pub fn resolve(inputs: &EcsInputs) -> EcsConfig {
-    resolver::resolve(inputs)
-}
-
-#[cfg(test)]
-#[path = "tests/ecs.rs"]
-mod tests;

@@ -1,45 +1,22 @@
 //! Finds the places where a file does not say what its writer thinks: [`TrapKind`] lists them.
 
+mod found;
 mod keys;
 mod values;
 
 use std::path::Path;
 
+use found::{Found, MOST_INSPECTED};
+
 use super::envfile;
 use super::json::Reading;
-use super::known;
-use super::resolve::{EnvFile, Parsed, is_broken};
+use super::parsed::{EnvFile, Parsed, is_broken};
 use super::sanitize::sanitize;
 use super::trap::{Trap, TrapKind};
 use super::variables::{self, Reader, Variable};
 
-/// How many assignments of a file are looked at, and how many traps told. Nobody reads more hints than this, and a
-/// file of a hundred thousand odd lines must not keep the daemon from its work.
-const MOST_INSPECTED: usize = 4096;
+/// How many traps of a file are reported.
 const MOST_TRAPS: usize = 100;
-
-/// A trap that lacks only its file.
-pub(super) struct Found {
-    pub(super) kind: TrapKind,
-    pub(super) line: usize,
-    pub(super) variable: String,
-    pub(super) message: String,
-}
-
-impl Found {
-    pub(super) fn new(kind: TrapKind, line: usize, variable: &str, message: String) -> Self {
-        Self {
-            kind,
-            line,
-            variable: variable.to_owned(),
-            message,
-        }
-    }
-
-    fn at(self, path: &Path) -> Trap {
-        Trap::new(self.kind, path, self.line, &self.variable, self.message)
-    }
-}
 
 /// All traps, by file and line.
 pub(crate) fn traps(parsed: &Parsed<'_>) -> Vec<Trap> {
@@ -284,9 +261,4 @@ fn misspelt_json_key(key: &str) -> Option<&'static str> {
         .filter(|&(distance, name)| distance > 0 && distance <= 2 && name.len() > 10)
         .min()
         .map(|(_, name)| name)
-}
-
-/// Whether the ECS software, or the README that people copy from, knows the name.
-pub(super) fn is_meant(name: &str) -> bool {
-    known::is_known(name) || name == known::DEAD
 }

@@ -157,6 +157,11 @@ fn tolerance(known: &str) -> usize {
     (known.len() / 7).clamp(1, 4)
 }
 
+/// Whether the ECS software, or the README that people copy from, knows the name.
+pub(super) fn is_meant(name: &str) -> bool {
+    is_known(name) || name == DEAD
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

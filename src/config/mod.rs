@@ -1,7 +1,7 @@
 //! What the operator wrote: `ecs.config` as the ECS software reads it, and the daemon's own `config.toml`.
 //!
-//! Everything here is a value: files are read once by two thin functions ([`ecs::EcsInputs::read`] and
-//! [`settings::Settings::load`]), and all that follows is pure. No wish is turned into a rule here; that is
+//! Everything here is a value: files are read once by two thin functions ([`EcsInputs::read`] and
+//! [`Settings::load`](settings::Settings::load)), and all that follows is pure. No wish is turned into a rule here; that is
 //! the posture's business.
 
 pub mod ecs;
@@ -10,62 +10,23 @@ pub mod trap;
 
 mod envfile;
 mod file;
+mod files;
 mod gobool;
 mod inspect;
 mod json;
 mod known;
+mod parsed;
+mod read;
 mod resolve;
 #[cfg(test)]
 mod samples;
 mod sanitize;
+mod source;
 mod variables;
 
-use std::fmt;
-use std::path::PathBuf;
-
-use serde::Serialize;
-
-pub use file::{FileText, MAX_INPUT_BYTES};
+pub use file::FileText;
+pub use files::{DEFAULT_CONFIG, EcsInputs, EcsPaths};
+pub use read::MAX_INPUT_BYTES;
+pub use resolve::resolve;
 pub(crate) use sanitize::{sanitize, sanitize_line, sanitize_message};
-
-/// Where a value came from, so that every decision can be followed back to a line somebody wrote, or to the
-/// program whose default it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum Source {
-    /// A line of an input file.
-    File {
-        /// The file.
-        #[serde(serialize_with = "sanitize::lossy_path")]
-        path: PathBuf,
-        /// The line, counted from 1.
-        line: usize,
-    },
-    /// Nobody wrote it; ecs-init decides (it passes defaults of its own to the agent, ecs-init/docker/docker.go).
-    EcsInitDefault,
-    /// Nobody wrote it; the agent decides (agent/config/config_unix.go).
-    AgentDefault,
-    /// What was written does not count: ecs-init overrides it because of another variable.
-    Forced {
-        /// The assignment that forces it, such as `ECS_EXTERNAL=true`.
-        by: String,
-        /// The file in which that stands.
-        #[serde(serialize_with = "sanitize::lossy_path")]
-        path: PathBuf,
-        /// Its line, counted from 1.
-        line: usize,
-    },
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
-            Self::EcsInitDefault => f.write_str("default of ecs-init"),
-            Self::AgentDefault => f.write_str("default of the ECS agent"),
-            Self::Forced { by, path, line } => {
-                write!(f, "forced by {by} ({}:{line})", path.display())
-            }
-        }
-    }
-}
+pub use source::Source;

@@ -4,9 +4,9 @@
 //! of a host with an empty ecs.config, and the traps. Everything a sample does not mention is checked too: it
 //! must be as on the empty host.
 
-use super::FileText;
-use super::ecs::{EcsConfig, EcsInputs, Wish, resolve};
+use super::ecs::{EcsConfig, Wish};
 use super::trap::TrapKind::{self, *};
+use super::{EcsInputs, FileText, resolve};
 
 const ETC: &str = "/etc/ecs/ecs.config";
 const VAR: &str = "/var/lib/ecs/ecs.config";

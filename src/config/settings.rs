@@ -16,7 +16,6 @@ use std::time::Duration;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
-use super::FileText;
 use super::sanitize::sanitize;
 use document::Document;
 pub use error::SettingsError;
@@ -26,7 +25,7 @@ use values::{interval, optional_path};
 pub const DEFAULT_SETTINGS: &str = "/etc/ecs-netguard/config.toml";
 
 /// The ECS agent's own cgroup for tasks, of version 2 (agent/taskresource/cgroup/control).
-pub const TASK_SLICE: &str = "ecstasks.slice";
+const TASK_SLICE: &str = "ecstasks.slice";
 
 /// The quickest the safety net may look; quicker would only cost CPU, since changes are noticed as they happen.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
@@ -82,8 +81,7 @@ pub struct Imds {
     pub awsvpc: Awsvpc,
     /// Whether tasks on the host's own network are kept away too.
     pub host_tasks: bool,
-    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy; where cgroups
-    /// are of version 1, of net_cls, and there [`TASK_SLICE`] stands for the ECS agent's `ecs`.
+    /// The cgroup below which all tasks are, as a path from the root of the cgroup2 hierarchy.
     pub host_tasks_cgroup: String,
 }
 
@@ -263,23 +261,13 @@ pub struct Fleet {
 }
 
 impl Settings {
-    /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
-    /// is unknown.
-    pub fn load(path: &Path) -> Result<Self, SettingsError> {
-        match FileText::read(path) {
-            FileText::Absent => Ok(Self::default()),
-            FileText::Text(text) => Self::parse(path, &text),
-            FileText::Unreadable(reason) => Err(SettingsError::Unreadable {
-                path: path.to_owned(),
-                reason,
-            }),
-        }
-    }
-
     /// The settings in `text`; `path` is for the messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
         let document = Document::parse(path, text)?;
-        document.check_keys(&Self::default())?;
+        // The default is ours, and serializes; were it not to, serde's own errors are still there.
+        if let Ok(known) = toml::Table::try_from(Self::default()) {
+            document.check_keys(&known)?;
+        }
         let settings: Self = toml::from_str(text).map_err(|e| document.value_error(&e))?;
         settings
             .check()

@@ -1,20 +1,11 @@
-//! What the outside wants of the daemon.
+//! The signals that the daemon answers.
 
 use std::io;
 
 use nix::libc::SIGXCPU;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// A wish.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wish {
-    /// SIGTERM, SIGINT.
-    Leave,
-    /// SIGHUP.
-    ReadAgain,
-    /// SIGXCPU: the kernel says that a realtime thread ran for too long.
-    SlowDown,
-}
+use crate::schedule::Event;
 
 /// The signals, heard from now on.
 #[derive(Debug)]
@@ -35,13 +26,13 @@ impl Signals {
         })
     }
 
-    pub(super) async fn next(&mut self) -> Wish {
+    pub(super) async fn next(&mut self) -> Event {
         tokio::select! {
             biased;
-            _ = self.terminate.recv() => Wish::Leave,
-            _ = self.interrupt.recv() => Wish::Leave,
-            _ = self.hangup.recv() => Wish::ReadAgain,
-            _ = self.overrun.recv() => Wish::SlowDown,
+            _ = self.terminate.recv() => Event::Terminate,
+            _ = self.interrupt.recv() => Event::Terminate,
+            _ = self.hangup.recv() => Event::Hangup,
+            _ = self.overrun.recv() => Event::Overrun,
         }
     }
 }

@@ -48,12 +48,12 @@ pub struct Event {
 }
 
 impl Event {
-    /// An event of now, about no guarantee. The board gives it its number.
+    /// An event about no guarantee. The hub gives it its number, and the time where it has none.
     #[must_use]
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
         Self {
             seq: 0,
-            time: SystemTime::now(),
+            time: SystemTime::UNIX_EPOCH,
             kind,
             guarantee: None,
             message: message.into(),

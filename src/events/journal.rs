@@ -6,7 +6,7 @@
 use tracing::Level;
 
 use crate::events::{Event, Kind};
-use crate::reconcile::Standing;
+use crate::verdict::Standing;
 
 /// The kind's number in the journal (sd-journal's message ids: random, and never changed).
 #[must_use]

@@ -1,10 +1,13 @@
-//! What happened, as values, and the way they take: drift and reports become [`Event`]s here, and from
-//! here go to the hub and the journal.
+//! What happened, as values: drift and reports become [`Event`]s here, with one rate limit. The hub
+//! numbers them and hands them on to the journal, to followers, to metrics and to the history.
 
-mod changes;
-pub mod drifts;
+mod displacement;
 mod event;
 pub mod journal;
+mod limit;
+mod reporter;
 
-pub use self::changes::{Reporter, tell};
-pub use self::event::*;
+pub use self::displacement::{Displacement, format_duration};
+pub use self::event::{By, Event, Kind};
+pub(crate) use self::event::{rfc3339, rfc3339_maybe};
+pub use self::reporter::{Passed, Reporter};

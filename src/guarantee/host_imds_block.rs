@@ -8,127 +8,13 @@
 //! its path had when the rule was made: once the cgroup is deleted, and made again under the same
 //! name, the rule matches nobody and looks as before. So the tag of the visible rule notes the number,
 //! and a rule with another one is not the rule that is wanted.
-//!
-//! Where cgroups are of version 1 a rule can ask for the class (net_cls) alone that a cgroup's sockets
-//! bear, which the guard gives to the tasks' cgroup and all below it.
-
-use std::fmt;
 
 use super::{
-    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, imds_block, packets,
+    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, TaskCgroup, claim, imds_block,
+    packets,
 };
 use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
-use crate::ruleset::Net;
-
-/// The class of the tasks' sockets where cgroups are of version 1, as tc writes it `ec5:1694`. Any
-/// number would do that nobody else uses.
-pub const CLASS: u32 = 0x0ec5_1694;
-
-/// A cgroup that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Cgroup {
-    /// Its path from the hierarchy's root, without a `/` at either end.
-    pub path: String,
-    /// The kernel's number for it.
-    pub id: u64,
-    /// The class of its sockets, by which they are known where it is of version 1.
-    pub class: Option<u32>,
-}
-
-impl Cgroup {
-    /// The match on its processes' sockets in iptables' words, and what is to be noted of the rule.
-    pub(super) fn spec(&self) -> (String, String) {
-        match self.class {
-            Some(class) => (format!("-m cgroup --cgroup {class}"), String::new()),
-            None => (
-                format!("-m cgroup --path {}", self.path),
-                format!(" (cgroup {})", self.id),
-            ),
-        }
-    }
-
-    /// How far below the root it is: 1 for the root's children.
-    #[must_use]
-    pub fn level(&self) -> u32 {
-        let deeper = self.path.bytes().filter(|&byte| byte == b'/').count();
-        u32::try_from(deeper).unwrap_or(u32::MAX).saturating_add(1)
-    }
-}
-
-/// The cgroup below which all tasks are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TaskCgroup {
-    /// It is there.
-    Present(Cgroup),
-    /// It is not there: no task runs.
-    Absent {
-        /// Where it will be.
-        path: String,
-    },
-    /// Tasks cannot be told apart by it on this host.
-    Useless {
-        /// The one that was asked for.
-        path: String,
-        /// Why not, as a clause.
-        why: String,
-    },
-}
-
-impl TaskCgroup {
-    /// Its path.
-    #[must_use]
-    pub fn path(&self) -> &str {
-        match self {
-            Self::Present(cgroup) => &cgroup.path,
-            Self::Absent { path } | Self::Useless { path, .. } => path,
-        }
-    }
-
-    /// Its path with its number, or with none where it is not there; `None` where that is not known, or
-    /// nobody goes by it.
-    #[must_use]
-    pub fn known(&self) -> Option<(String, Option<u64>)> {
-        match self {
-            Self::Present(Cgroup { class: Some(_), .. }) => None,
-            Self::Present(Cgroup { path, id, .. }) => Some((path.clone(), Some(*id))),
-            Self::Absent { path } => Some((path.clone(), None)),
-            Self::Useless { .. } => None,
-        }
-    }
-
-    /// Its path and the class by which its sockets are known, where that is so.
-    #[must_use]
-    pub fn class(&self) -> Option<(&str, u32)> {
-        match self {
-            Self::Present(Cgroup { path, class, .. }) => Some((path, (*class)?)),
-            Self::Absent { .. } | Self::Useless { .. } => None,
-        }
-    }
-
-    /// What an operator should know of it, although nothing is wrong.
-    #[must_use]
-    pub fn note(&self) -> Option<String> {
-        let Self::Absent { path } = self else {
-            return None;
-        };
-        Some(format!(
-            "{}: there is no cgroup {path} now, so there is nothing to stop; it is covered when it \
-             appears",
-            Guarantee::HostImdsBlock
-        ))
-    }
-}
-
-impl fmt::Display for TaskCgroup {
-    /// The claim as a whole, where it cannot be asked packet by packet.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "what processes in cgroup {} send to the instance metadata service is dropped",
-            self.path()
-        )
-    }
-}
+use crate::ruleset::{Match, Net, Side, Target, Test};
 
 /// The rules.
 pub(super) fn rules(scope: &Scope) -> Rules {
@@ -139,15 +25,15 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     };
     for &family in &scope.families {
         let address = imds_block::address(family);
-        let service = Net::host(address);
-        let (sockets, noted) = cgroup.spec();
-        let matches = format!("-d {service}/{} {sockets}", service.prefix());
-        let tag = format!("{}{noted}", Guarantee::HostImdsBlock);
-        rules.add_tagged(
+        let (sockets, noted) = cgroup.sockets();
+        let service = Match::Addr(Side::Dst, Test::is(Net::host(address)));
+        rules.add_noting(
+            &noted,
             Guarantee::HostImdsBlock,
             family,
             ("filter", "OUTPUT"),
-            (&matches, &tag, "DROP"),
+            vec![service, sockets],
+            Target::Drop,
         );
         for hook in [NativeHook::Output, NativeHook::OutputTurned] {
             rules.native.push(NativeRule {
@@ -183,6 +69,7 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::Cgroup;
     use super::*;
     use crate::ruleset::Family;
 
@@ -198,7 +85,6 @@ mod tests {
         TaskCgroup::Present(Cgroup {
             path: "ecstasks.slice".to_owned(),
             id,
-            class: None,
         })
     }
 
@@ -208,7 +94,7 @@ mod tests {
         let specs: Vec<&str> = rules
             .iptables
             .iter()
-            .map(|rule| rule.spec.as_str())
+            .map(|rule| rule.listed.text.as_str())
             .collect();
         let rest = "-m cgroup --path ecstasks.slice -m comment \
                     --comment \"ecs-netguard: host-imds-block (cgroup 4711)\" -j DROP";
@@ -234,20 +120,6 @@ mod tests {
     }
 
     #[test]
-    fn of_version_1_a_rule_asks_for_the_class() {
-        let ecs = TaskCgroup::Present(Cgroup {
-            path: "ecs".to_owned(),
-            id: 7,
-            class: Some(CLASS),
-        });
-        assert_eq!((ecs.class(), ecs.known()), (Some(("ecs", CLASS)), None));
-        let rules = rules(&scope(Some(ecs)));
-        let spec = "-d 169.254.169.254/32 -m cgroup --cgroup 247797396 -m comment \
-                    --comment \"ecs-netguard: host-imds-block\" -j DROP";
-        assert_eq!(rules.iptables[0].spec, spec);
-    }
-
-    #[test]
     fn without_a_cgroup_there_is_nothing_to_stop() {
         let path = "ecstasks.slice".to_owned();
         let why = "of version 1".to_owned();
@@ -266,12 +138,7 @@ mod tests {
     fn levels_are_counted_from_the_root() {
         let level = |path: &str| {
             let path = path.to_owned();
-            Cgroup {
-                path,
-                id: 1,
-                class: None,
-            }
-            .level()
+            Cgroup { path, id: 1 }.level()
         };
         assert_eq!((level("a.slice"), level("a/b/c")), (1, 3));
     }

@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::{Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets};
 use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern, Net};
+use crate::ruleset::{Family, Match, Net, Side, Target, Test};
 
 /// The address of the instance metadata service in each family (EC2 user guide, "Instance metadata
 /// and user data"). The IPv6 one answers on Nitro instances only.
@@ -25,20 +25,23 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
     for &family in &scope.families {
         for interface in &scope.interfaces {
-            let service = Net::host(address(family));
-            let matches = format!("-d {service}/{} -i {interface}", service.prefix());
+            let matches = vec![
+                Match::Addr(Side::Dst, Test::is(Net::host(address(family)))),
+                Match::In(Test::is(interface.clone())),
+            ];
             rules.add(
                 Guarantee::ImdsBlock,
                 family,
                 ("filter", "FORWARD"),
-                (&matches, "DROP"),
+                matches,
+                Target::Drop,
             );
             for hook in [NativeHook::Prerouting, NativeHook::Forward] {
                 rules.native.push(NativeRule {
                     guarantee: Guarantee::ImdsBlock,
                     hook,
                     family,
-                    iif: IfacePattern::parse(interface),
+                    iif: Some(interface.clone()),
                     cgroup: None,
                     dst: address(family),
                     tcp_port: None,

@@ -5,7 +5,7 @@
 
 use super::{Guarantee, Rules, Scope, claim, from_outside, packets};
 use crate::prove::{Claim, Destination, Expect, PacketClass};
-use crate::ruleset::{PortRange, protocol};
+use crate::ruleset::{IfacePattern, Match, Side, Target, Test, protocol};
 
 const PORT: u16 = 51678;
 
@@ -13,19 +13,26 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
     let input = ("filter", "INPUT");
     for &family in &scope.families {
-        let mut add = |interface: &str, verdict: &str| {
-            let matches = format!("{interface} -p tcp -m tcp --dport {PORT}");
+        let mut add = |interface, target| {
+            let matches = vec![
+                Match::In(interface),
+                Match::Protocol(Test::is(protocol::TCP)),
+                Match::Port(Side::Dst, Test::is(vec![PORT.into()])),
+            ];
             rules.add(
                 Guarantee::IntrospectionShield,
                 family,
                 input,
-                (&matches, verdict),
+                matches,
+                target,
             );
         };
         if let Some(bridge) = &scope.default_bridge {
-            add(&format!("-i {bridge}"), "ACCEPT");
+            let bridge = IfacePattern::Exact(bridge.clone());
+            add(Test::is(bridge), Target::Accept);
         }
-        add("! -i lo", "DROP");
+        let loopback = IfacePattern::Exact("lo".to_owned());
+        add(Test::not(loopback), Target::Drop);
     }
     rules
 }
@@ -34,10 +41,7 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let from = from_outside(scope.default_bridge.as_ref());
     let class = |family| PacketClass {
         protocol: Some(protocol::TCP),
-        dport: Some(PortRange {
-            low: PORT,
-            high: PORT,
-        }),
+        dport: Some(PORT.into()),
         ..packets(family, from.clone(), Destination::ThisHost)
     };
     let dropped = |class| claim(Guarantee::IntrospectionShield, class, Expect::Dropped);

@@ -6,18 +6,23 @@
 
 use super::{Guarantee, Rules, Scope, claim, from_outside, packets};
 use crate::prove::{Addrs, Claim, Destination, Expect, PacketClass};
-use crate::ruleset::{Family, Net};
+use crate::ruleset::{CtStates, Family, Match, Net, Side, Target, Test};
 
 pub(super) fn rules(_scope: &Scope) -> Rules {
+    let loopback = Net::loopback(Family::V4);
+    let answers = CtStates::RELATED.with(CtStates::ESTABLISHED);
+    let matches = vec![
+        Match::Addr(Side::Src, Test::not(loopback)),
+        Match::Addr(Side::Dst, Test::is(loopback)),
+        Match::State(Test::not(answers.with(CtStates::DNAT))),
+    ];
     let mut rules = Rules::default();
     rules.add(
         Guarantee::LoopbackShield,
         Family::V4,
         ("filter", "INPUT"),
-        (
-            "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT",
-            "DROP",
-        ),
+        matches,
+        Target::Drop,
     );
     rules
 }

@@ -8,80 +8,22 @@ pub mod host_imds_block;
 pub mod imds_block;
 pub mod introspection_shield;
 pub mod loopback_shield;
+mod name;
 mod native;
+mod rules;
+mod scope;
+mod task_cgroup;
 pub mod task_credentials;
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-pub use self::host_imds_block::{CLASS, Cgroup, TaskCgroup};
+pub use self::name::{Guarantee, TAG_PREFIX};
 pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
-use crate::config::settings::RouteLocalnet;
-use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern, Net, cgroup_noted};
-
-/// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
-pub const TAG_PREFIX: &str = "ecs-netguard: ";
-
-/// One promise about the host's network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Guarantee {
-    /// Containers cannot reach the instance metadata service.
-    ImdsBlock,
-    /// Tasks with a network interface of their own cannot either.
-    AwsvpcImdsBlock,
-    /// `route_localnet=1` does not open the host's loopback services to the network.
-    LoopbackShield,
-    /// The agent's introspection port answers only the host and the default bridge.
-    IntrospectionShield,
-    /// Tasks reach the agent's credentials endpoint.
-    TaskCredentials,
-    /// Tasks on the host's own network cannot reach the instance metadata service.
-    HostImdsBlock,
-}
+pub use self::rules::{Rules, WantedRule, WantedSysctl, object};
+pub use self::scope::{Scope, interface};
+use self::scope::{claim, from_outside, packets};
+pub use self::task_cgroup::{Cgroup, TaskCgroup};
+use crate::prove::Claim;
 
 impl Guarantee {
-    /// All guarantees, in the order in which their rules stand in a shared chain: what blocks comes
-    /// before what lets through.
-    pub const ALL: [Self; 6] = [
-        Self::ImdsBlock,
-        Self::AwsvpcImdsBlock,
-        Self::HostImdsBlock,
-        Self::LoopbackShield,
-        Self::IntrospectionShield,
-        Self::TaskCredentials,
-    ];
-
-    /// The name used in tags, output, logs and documents.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::ImdsBlock => "imds-block",
-            Self::AwsvpcImdsBlock => "awsvpc-imds-block",
-            Self::LoopbackShield => "loopback-shield",
-            Self::IntrospectionShield => "introspection-shield",
-            Self::TaskCredentials => "task-credentials",
-            Self::HostImdsBlock => "host-imds-block",
-        }
-    }
-
-    /// The guarantee whose tag this rule comment is; `None` for a comment that is not a tag of ours.
-    #[must_use]
-    pub fn from_tag(comment: &str) -> Option<Self> {
-        let tag = comment.strip_prefix(TAG_PREFIX)?;
-        // It may note the cgroup that its rule was made for.
-        let name = match tag.split_once(" (cgroup ") {
-            Some((name, _)) if cgroup_noted(comment).is_some() => name,
-            _ => tag,
-        };
-        Self::ALL
-            .into_iter()
-            .find(|guarantee| guarantee.name() == name)
-    }
-
     /// What this guarantee says of packets.
     #[must_use]
     pub fn claims(self, scope: &Scope) -> Vec<Claim> {
@@ -110,133 +52,6 @@ impl Guarantee {
     }
 }
 
-impl fmt::Display for Guarantee {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
-
-/// What of the host and the settings the guarantees depend on.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Scope {
-    /// Container interfaces: names, or prefixes ending in `+` as iptables writes them.
-    pub interfaces: Vec<String>,
-    /// The families to cover; IPv6 only where the kernel has it.
-    pub families: Vec<Family>,
-    /// The default Docker bridge's name, `None` where Docker was told to have none.
-    pub default_bridge: Option<String>,
-    /// The bridges that exist now and match `interfaces`, each with its IPv4 networks.
-    pub bridges: BTreeMap<String, Vec<Net>>,
-    /// Where `route_localnet` is set.
-    pub route_localnet: RouteLocalnet,
-    /// The cgroup of the tasks, where those on the host's network are to be told apart.
-    pub host_tasks: Option<TaskCgroup>,
-}
-
-impl Scope {
-    /// The interfaces that claims are made for: each pattern in general, also for bridges yet to
-    /// come, and each bridge that exists now.
-    fn claimed(&self) -> impl Iterator<Item = IfacePattern> {
-        let exact = self
-            .bridges
-            .keys()
-            .filter(|name| !self.interfaces.contains(name));
-        self.interfaces
-            .iter()
-            .chain(exact)
-            .filter_map(|name| IfacePattern::parse(name))
-    }
-}
-
-/// First packets of every kind, from anywhere to `dst`: what a guarantee's own class narrows.
-fn packets(family: Family, from: Origin, dst: Destination) -> PacketClass {
-    PacketClass {
-        family,
-        from,
-        out: None,
-        src: Addrs::default(),
-        dst,
-        protocol: None,
-        sport: None,
-        dport: None,
-        moment: Moment::First,
-        turned: false,
-    }
-}
-
-/// Every interface but `lo` and those named.
-fn from_outside(except: Option<&String>) -> Origin {
-    let names = ["lo"].into_iter().chain(except.map(String::as_str));
-    Origin::Interface(Ifaces {
-        pattern: IfacePattern::Prefix(String::new()),
-        except: names
-            .map(|name| IfacePattern::Exact(name.to_owned()))
-            .collect(),
-    })
-}
-
-/// An iptables rule that belongs at the top of its chain.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedRule {
-    /// Whose rule it is.
-    pub guarantee: Guarantee,
-    /// iptables or ip6tables.
-    pub family: Family,
-    /// The iptables table.
-    pub table: &'static str,
-    /// The built-in chain.
-    pub chain: &'static str,
-    /// The rule in iptables' own words, tag included.
-    pub spec: String,
-}
-
-impl WantedRule {
-    /// What it is, for a person: `IPv4 filter FORWARD: -d 169.254.169.254/32 …`.
-    #[must_use]
-    pub fn object(&self) -> String {
-        let Self {
-            family,
-            table,
-            chain,
-            spec,
-            ..
-        } = self;
-        format!("{family} {table} {chain}: {}", untagged(spec))
-    }
-}
-
-/// The rule as the documentation has it: the guarantee is named beside it anyway.
-#[must_use]
-pub fn untagged(text: &str) -> String {
-    match text.split_once(" -m comment --comment \"") {
-        Some((before, rest)) => {
-            let after = rest.split_once('"').map_or("", |(_, after)| after);
-            format!("{before}{after}")
-        }
-        None => text.to_owned(),
-    }
-}
-
-/// `net.ipv4.conf.<interface>.route_localnet` that belongs at 1.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WantedSysctl {
-    /// Whose wish it is.
-    pub guarantee: Guarantee,
-    /// `all`, or the name of a bridge.
-    pub interface: String,
-}
-
-/// What a guarantee puts into the kernel.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// The iptables rules, in the order in which they stand.
-    pub iptables: Vec<WantedRule>,
-    /// The sysctls.
-    pub sysctls: Vec<WantedSysctl>,
-    /// What the seal holds.
-    pub native: Vec<NativeRule>,
-}
-
 impl Rules {
     /// Everything that the `required` guarantees want, in chain order.
     #[must_use]
@@ -247,60 +62,16 @@ impl Rules {
                 iptables,
                 sysctls,
                 native,
+                unprintable,
             } = guarantee.rules(scope);
             all.iptables.extend(iptables);
             all.sysctls.extend(sysctls);
             all.native.extend(native);
+            all.unprintable.extend(unprintable);
         }
         all
     }
-
-    fn add(
-        &mut self,
-        guarantee: Guarantee,
-        family: Family,
-        (table, chain): (&'static str, &'static str),
-        (matches, verdict): (&str, &str),
-    ) {
-        let tag = guarantee.name();
-        self.add_tagged(guarantee, family, (table, chain), (matches, tag, verdict));
-    }
-
-    /// The same where the tag says more than the guarantee's name.
-    fn add_tagged(
-        &mut self,
-        guarantee: Guarantee,
-        family: Family,
-        (table, chain): (&'static str, &'static str),
-        (matches, tag, verdict): (&str, &str, &str),
-    ) {
-        let spec = format!("{matches} -m comment --comment \"{TAG_PREFIX}{tag}\" -j {verdict}");
-        self.iptables.push(WantedRule {
-            guarantee,
-            family,
-            table,
-            chain,
-            spec,
-        });
-    }
 }
 
-fn claim(guarantee: Guarantee, packets: PacketClass, expect: Expect) -> Claim {
-    Claim {
-        guarantee: guarantee.name().to_owned(),
-        packets,
-        expect,
-    }
-}
-
-/// Whether an interface fits one of the patterns as iptables means them: `docker+` is every name
-/// that begins with `docker`.
-#[must_use]
-pub fn covers(patterns: &[String], interface: &str) -> bool {
-    patterns
-        .iter()
-        .any(|pattern| match pattern.strip_suffix('+') {
-            Some(prefix) => interface.starts_with(prefix),
-            None => pattern == interface,
-        })
-}
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Cgroup, Guarantee};
-use crate::ruleset::{Chain, Family, IfacePattern, Policy, Ruleset, parse_rule};
+use crate::ruleset::{
+    Chain, Family, IfacePattern, Listed, Match, Net, Policy, Rewrite, Rule, Ruleset, Side, Target,
+    Test, protocol,
+};
 
 /// Where in the kernel a native rule is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,30 +99,30 @@ pub struct NativeRule {
 }
 
 impl NativeRule {
-    /// The same in iptables' words, for the proof.
-    fn spec(&self) -> String {
-        let mut words = format!("-d {}", self.dst);
+    /// The rule of iptables that means the same, for the proof.
+    fn rule(&self) -> Rule {
+        let mut matches = vec![Match::Addr(Side::Dst, Test::is(Net::host(self.dst)))];
         if let Some(iif) = &self.iif {
-            words += &format!(" -i {iif}");
+            matches.push(Match::In(Test::is(iif.clone())));
         }
         if let Some(port) = self.tcp_port {
-            words += &format!(" -p tcp -m tcp --dport {port}");
+            matches.push(Match::Protocol(Test::is(protocol::TCP)));
+            matches.push(Match::Port(Side::Dst, Test::is(vec![port.into()])));
         }
-        let mut comment = format!("the seal: {}", self.guarantee.name());
         if let Some(cgroup) = &self.cgroup {
-            let (sockets, noted) = cgroup.spec();
-            words += &format!(" {sockets}");
-            comment += &noted;
+            let (sockets, noted) = cgroup.sockets();
+            matches.push(sockets);
+            matches.push(Match::Comment(format!("{}{noted}", self.guarantee)));
         }
-        words += &format!(" -m comment --comment \"{comment}\"");
-        words
-            + &match self.verdict {
-                NativeVerdict::Drop => " -j DROP".to_owned(),
-                NativeVerdict::Dnat(address, port) => {
-                    format!(" -j DNAT --to-destination {address}:{port}")
-                }
-                NativeVerdict::Redirect(port) => format!(" -j REDIRECT --to-ports {port}"),
-            }
+        let target = match self.verdict {
+            NativeVerdict::Drop => Target::Drop,
+            NativeVerdict::Dnat(address, port) => Target::Dnat(Rewrite {
+                addrs: Some((address.into(), address.into())),
+                ports: Some(port.into()),
+            }),
+            NativeVerdict::Redirect(port) => Target::Redirect(Some(port.into())),
+        };
+        Rule { matches, target }
     }
 }
 
@@ -131,15 +134,9 @@ impl fmt::Display for NativeRule {
             Some(IfacePattern::Prefix(prefix)) => write!(f, "iifname \"{prefix}*\" ")?,
             None => {}
         }
-        match &self.cgroup {
-            Some(Cgroup {
-                class: Some(class), ..
-            }) => write!(f, "meta cgroup {class} ")?,
-            Some(cgroup) => {
-                let (level, path) = (cgroup.level(), &cgroup.path);
-                write!(f, "socket cgroupv2 level {level} \"{path}\" ")?;
-            }
-            None => {}
+        if let Some(cgroup) = &self.cgroup {
+            let (level, path) = (cgroup.level(), &cgroup.path);
+            write!(f, "socket cgroupv2 level {level} \"{path}\" ")?;
         }
         let family = match self.family {
             Family::V4 => "ip",
@@ -162,9 +159,6 @@ impl fmt::Display for NativeRule {
 pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
     let mut rulesets: BTreeMap<Family, Ruleset> = BTreeMap::new();
     for rule in rules {
-        let Ok(parsed) = parse_rule(rule.family, &rule.spec()) else {
-            continue;
-        };
         let (table, chain) = rule.hook.iptables();
         let ruleset = rulesets
             .entry(rule.family)
@@ -177,7 +171,10 @@ pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
                 policy: Some(Policy::Accept),
                 rules: Vec::new(),
             });
-        chain.rules.push(parsed);
+        chain.rules.push(Listed {
+            rule: rule.rule(),
+            text: rule.to_string(),
+        });
     }
     rulesets
 }
@@ -212,45 +209,101 @@ mod tests {
         drop.cgroup = Some(Cgroup {
             path: "a.slice/b".to_owned(),
             id: 4711,
-            class: None,
         });
         assert_eq!(
             drop.to_string(),
             r#"socket cgroupv2 level 2 "a.slice/b" ip daddr 169.254.169.254 drop"#
         );
-        assert_eq!(
-            drop.spec(),
-            "-d 169.254.169.254 -m cgroup --path a.slice/b \
-             -m comment --comment \"the seal: imds-block (cgroup 4711)\" -j DROP"
-        );
-        drop.cgroup = Some(Cgroup {
-            path: "ecs".to_owned(),
-            id: 7,
-            class: Some(4711),
+    }
+
+    /// What the proof is shown of a rule, and the rule in iptables' words.
+    fn proved(native: &NativeRule) -> (String, String) {
+        let mut rulesets = as_rulesets(std::slice::from_ref(native));
+        let ruleset = rulesets.remove(&native.family).unwrap();
+        assert!(rulesets.is_empty());
+        let mut chains = ruleset.tables.into_iter().flat_map(|(table, content)| {
+            let name = move |(chain, content)| (format!("{table} {chain}"), content);
+            content.chains.into_iter().map(name)
         });
-        let words = "meta cgroup 4711 ip daddr 169.254.169.254 drop";
-        assert_eq!(drop.to_string(), words);
+        let (place, chain) = chains.next().unwrap();
+        assert_eq!(chain.policy, Some(Policy::Accept));
+        let [listed] = chain.rules.as_slice() else {
+            panic!("{chain:?}");
+        };
+        assert_eq!(listed.text, native.to_string());
+        (place, listed.rule.print(native.family).unwrap())
     }
 
     #[test]
-    fn every_rule_becomes_one_for_the_proof() {
-        let verdicts = [
-            NativeVerdict::Drop,
-            NativeVerdict::Dnat(Ipv4Addr::LOCALHOST, 51679),
-            NativeVerdict::Redirect(51679),
-        ];
-        let rulesets = as_rulesets(&verdicts.map(rule));
-        let rules = &rulesets[&Family::V4].tables["filter"].chains["FORWARD"].rules;
-        let texts: Vec<&str> = rules.iter().map(|rule| rule.text.as_str()).collect();
-        let matches = "-d 169.254.169.254 -i br-+ -p tcp -m tcp --dport 80";
-        let comment = "-m comment --comment \"the seal: imds-block\"";
+    fn for_the_proof_a_rule_means_what_it_does() {
+        let mut native = rule(NativeVerdict::Drop);
+        let matches = "-d 169.254.169.254/32 -i br-+ -p tcp -m tcp --dport 80";
+        for (verdict, target) in [
+            (NativeVerdict::Drop, "DROP"),
+            (
+                NativeVerdict::Dnat(Ipv4Addr::LOCALHOST, 51679),
+                "DNAT --to-destination 127.0.0.1:51679",
+            ),
+            (NativeVerdict::Redirect(51679), "REDIRECT --to-ports 51679"),
+        ] {
+            assert_eq!(proved(&rule(verdict)).1, format!("{matches} -j {target}"));
+        }
+        native.iif = None;
+        native.tcp_port = None;
+        native.cgroup = Some(Cgroup {
+            path: "a.slice/b".to_owned(),
+            id: 4711,
+        });
         assert_eq!(
-            texts,
+            proved(&native).1,
+            "-d 169.254.169.254/32 -m cgroup --path a.slice/b \
+             -m comment --comment \"imds-block (cgroup 4711)\" -j DROP"
+        );
+    }
+
+    #[test]
+    fn for_the_proof_a_rule_stands_where_packets_meet_it() {
+        let place = |hook| {
+            let rule = rule(NativeVerdict::Drop);
+            proved(&NativeRule { hook, ..rule }).0
+        };
+        assert_eq!(
+            NativeHook::ALL.map(place),
             [
-                format!("{matches} {comment} -j DROP"),
-                format!("{matches} {comment} -j DNAT --to-destination 127.0.0.1:51679"),
-                format!("{matches} {comment} -j REDIRECT --to-ports 51679"),
+                "raw PREROUTING",
+                "filter FORWARD",
+                "raw OUTPUT",
+                "filter OUTPUT",
+                "mangle POSTROUTING",
+                "nat PREROUTING",
+                "nat OUTPUT",
             ]
         );
+    }
+
+    #[test]
+    fn rules_of_one_chain_keep_their_order() {
+        let first = rule(NativeVerdict::Drop);
+        let second = rule(NativeVerdict::Redirect(1));
+        let v6 = NativeRule {
+            family: Family::V6,
+            dst: IpAddr::V6(std::net::Ipv6Addr::LOCALHOST),
+            ..first.clone()
+        };
+        let rulesets = as_rulesets(&[first.clone(), second.clone(), v6.clone()]);
+        let texts = |family| {
+            let chain = &rulesets[&family].tables["filter"].chains["FORWARD"];
+            let rules = chain.rules.iter();
+            rules.map(|listed| listed.text.clone()).collect::<Vec<_>>()
+        };
+        assert_eq!(texts(Family::V4), [first.to_string(), second.to_string()]);
+        assert_eq!(texts(Family::V6), [v6.to_string()]);
+    }
+
+    #[test]
+    fn only_translations_are_nat() {
+        let nat = NativeHook::ALL.into_iter().filter(|hook| hook.is_nat());
+        let nat: Vec<NativeHook> = nat.collect();
+        assert_eq!(nat, [NativeHook::NatPrerouting, NativeHook::NatOutput]);
     }
 }

@@ -7,35 +7,39 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
-    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, WantedSysctl, claim, packets,
+    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, WantedSysctl, claim, interface,
+    packets,
 };
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Origin, PacketClass};
-use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
+use crate::ruleset::{
+    CtStates, Family, IfacePattern, Match, Net, Rewrite, Side, Target, Test, protocol,
+};
 
-const MATCHES: &str = "-d 169.254.170.2/32 -p tcp -m tcp --dport 80";
 const ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
-const ENDPOINT_PORT: PortRange = PortRange { low: 80, high: 80 };
+const ENDPOINT_PORT: u16 = 80;
 const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the ECS agent serves credentials and task metadata.
 const AGENT_PORT: u16 = 51679;
 
 pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
-    let mut add = |chain, verdict: String| {
-        let place = ("nat", chain);
+    let agent = Rewrite {
+        addrs: Some((AGENT, AGENT)),
+        ports: Some(AGENT_PORT.into()),
+    };
+    for (chain, target) in [
+        ("PREROUTING", Target::Dnat(agent)),
+        ("OUTPUT", Target::Redirect(Some(AGENT_PORT.into()))),
+    ] {
         rules.add(
             Guarantee::TaskCredentials,
             Family::V4,
-            place,
-            (MATCHES, &verdict),
+            ("nat", chain),
+            tcp_to(ENDPOINT, ENDPOINT_PORT),
+            target,
         );
-    };
-    add(
-        "PREROUTING",
-        format!("DNAT --to-destination 127.0.0.1:{AGENT_PORT}"),
-    );
-    add("OUTPUT", format!("REDIRECT --to-ports {AGENT_PORT}"));
+    }
 
     for (hook, verdict) in [
         (
@@ -51,7 +55,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
             iif: None,
             cgroup: None,
             dst: ENDPOINT,
-            tcp_port: Some(ENDPOINT_PORT.low),
+            tcp_port: Some(ENDPOINT_PORT),
             verdict,
         });
     }
@@ -67,6 +71,15 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     };
     rules.sysctls.extend(interfaces.into_iter().map(wish));
     rules
+}
+
+/// TCP to a port of an address.
+fn tcp_to(address: IpAddr, port: u16) -> Vec<Match> {
+    vec![
+        Match::Addr(Side::Dst, Test::is(Net::host(address))),
+        Match::Protocol(Test::is(protocol::TCP)),
+        Match::Port(Side::Dst, Test::is(vec![port.into()])),
+    ]
 }
 
 /// The networks that Docker and ECS give containers: private ones (RFC 1918), and the link-local one
@@ -86,11 +99,7 @@ const CONTAINER_NETWORKS: [(Ipv4Addr, u8); 4] = [
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let containers: Vec<IfacePattern> = match scope.route_localnet {
         RouteLocalnet::All => scope.claimed().collect(),
-        RouteLocalnet::Bridges => scope
-            .bridges
-            .keys()
-            .filter_map(|name| IfacePattern::parse(name))
-            .collect(),
+        RouteLocalnet::Bridges => scope.bridges.keys().map(|name| interface(name)).collect(),
     };
     let bridges = containers.into_iter().map(|interface| {
         let src = Addrs {
@@ -105,7 +114,7 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
             let class = PacketClass {
                 src,
                 protocol: Some(protocol::TCP),
-                dport: Some(ENDPOINT_PORT),
+                dport: Some(ENDPOINT_PORT.into()),
                 ..packets(Family::V4, from, Destination::Net(Net::host(ENDPOINT)))
             };
             let delivered = Expect::Delivered {
@@ -133,15 +142,15 @@ fn sources(scope: &Scope, interface: &IfacePattern) -> Vec<Net> {
 /// CIS-hardened images (policy DROP; aws/amazon-ecs-agent issue 2877). Only what a NAT rule of this
 /// host sent to the agent's port has conntrack's state DNAT.
 pub(crate) fn open_input() -> Rules {
-    let matches =
-        format!("-d {AGENT}/32 -p tcp -m tcp --dport {AGENT_PORT} -m conntrack --ctstate DNAT");
+    let mut matches = tcp_to(AGENT, AGENT_PORT);
+    matches.push(Match::State(Test::is(CtStates::DNAT)));
     let mut rules = Rules::default();
-    let input = ("filter", "INPUT");
     rules.add(
         Guarantee::TaskCredentials,
         Family::V4,
-        input,
-        (&matches, "ACCEPT"),
+        ("filter", "INPUT"),
+        matches,
+        Target::Accept,
     );
     rules
 }

@@ -5,10 +5,11 @@ mod cloud_init;
 use std::path::PathBuf;
 
 pub use self::cloud_init::CloudInitPaths;
-use crate::config::FileText;
-use crate::config::ecs::{self, EcsConfig, EcsInputs, EcsPaths, Wish};
+use crate::config::ecs::{EcsConfig, Wish};
 use crate::config::settings::{Mode, Settings, SettingsError};
+use crate::config::{self, EcsInputs, EcsPaths, FileText};
 use crate::posture::Posture;
+use crate::report::{Report, Trap};
 use crate::state::Asked;
 
 /// Where the inputs are.
@@ -92,6 +93,17 @@ impl Inputs {
         posture
     }
 
+    /// Adds what there is to say of them to a report.
+    pub fn describe(&self, report: &mut Report) {
+        report.input_warnings.clone_from(&self.warnings);
+        let traps = self.ecs.traps.iter().map(|trap| Trap {
+            path: trap.path.clone(),
+            line: trap.line,
+            message: trap.message.clone(),
+        });
+        report.traps = traps.collect();
+    }
+
     /// What is to be remembered of ecs.config; `None` where it is not there and never was, or never
     /// could be read.
     #[must_use]
@@ -152,7 +164,7 @@ impl Inputs {
         let present = read.config.1 != FileText::Absent;
         let mut inputs = Self {
             settings,
-            ecs: ecs::resolve(&read),
+            ecs: config::resolve(&read),
             kept: None,
             unfinished: paths.cloud_init_is_pending(),
             path: paths.ecs.config.clone(),

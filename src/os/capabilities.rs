@@ -12,8 +12,6 @@ pub const CAP_SETPCAP: u32 = 8;
 pub const CAP_NET_BROADCAST: u32 = 11;
 /// Changing routes and nf_tables.
 pub const CAP_NET_ADMIN: u32 = 12;
-/// Writing frames past every rule.
-pub const CAP_NET_RAW: u32 = 13;
 /// Seeing the namespaces of other processes.
 pub const CAP_SYS_PTRACE: u32 = 19;
 /// Entering namespaces.

@@ -1,56 +1,32 @@
 //! What the host is: IPv6, interfaces, bridges, Docker's default bridge.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::host_tasks::{self, HostTask};
-use super::{cgroup, net_cls, sysctl};
+use super::{cgroup, host_tasks, sysctl};
 use crate::config::settings::Settings;
+use crate::facts::Facts;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
-/// What of the host decides which rules are wanted.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Facts {
-    /// Whether this kernel and namespace have IPv6.
-    pub ipv6: bool,
-    /// Every bridge interface, with its IPv4 networks.
-    pub bridges: BTreeMap<String, Vec<Net>>,
-    /// The default Docker bridge's name, `None` where Docker was told to have none.
-    pub default_bridge: Option<String>,
-    /// The cgroup below which all tasks are, where the settings ask for it.
-    pub task_cgroup: Option<TaskCgroup>,
-    /// The tasks in it that are on the host's own network.
-    pub host_tasks: Vec<HostTask>,
-    /// Tasks that no class tells apart, though the others are known by theirs.
-    pub strays: BTreeSet<String>,
-    /// What of this could not be read, ready for a person.
-    pub problems: Vec<String>,
-}
-
-impl Facts {
-    /// Reads them.
-    #[must_use]
-    pub fn read(settings: &Settings) -> Self {
-        let mut problems = Vec::new();
-        let task_cgroup = task_cgroup(settings);
-        let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
-        Self {
-            // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
-            ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
-            bridges: bridges(),
-            default_bridge,
-            host_tasks: task_cgroup
-                .as_ref()
-                .map_or_else(Vec::new, host_tasks::below),
-            strays: task_cgroup
-                .as_ref()
-                .map_or_else(BTreeSet::new, cgroup::strays),
-            task_cgroup,
-            problems,
-        }
+/// Reads what of the host decides which rules are wanted.
+#[must_use]
+pub fn read(settings: &Settings) -> Facts {
+    let mut problems = Vec::new();
+    let task_cgroup = task_cgroup(settings);
+    let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
+    Facts {
+        // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
+        ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
+        bridges: bridges(),
+        default_bridge,
+        host_tasks: task_cgroup
+            .as_ref()
+            .map_or_else(Vec::new, host_tasks::below),
+        task_cgroup,
+        problems,
     }
 }
 
@@ -96,13 +72,6 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
         Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
     }
-    let class = task_cgroup.and_then(TaskCgroup::class);
-    let classes = class.map_or_else(BTreeMap::new, |(path, _)| {
-        classes_below(path).unwrap_or_else(|why| {
-            problems.push(why);
-            BTreeMap::new()
-        })
-    });
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
@@ -111,29 +80,8 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .and_then(TaskCgroup::known)
             .into_iter()
             .collect(),
-        classes,
     };
     (view, problems)
-}
-
-/// The classes of a cgroup and of all below it, by their paths.
-fn classes_below(path: &str) -> Result<BTreeMap<String, u32>, String> {
-    let Some(directory) = cgroup::directory(path) else {
-        return Ok(BTreeMap::new());
-    };
-    let found = net_cls::classes(&directory).map_err(|error| {
-        let directory = directory.display();
-        format!("read the classes of cgroups below {directory}: {error}")
-    })?;
-    let named = found.into_iter().map(|(below, class)| {
-        let below = below.strip_prefix(&directory).unwrap_or(&below);
-        let whole = Path::new(path).join(below);
-        (
-            whole.to_string_lossy().trim_end_matches('/').to_owned(),
-            class,
-        )
-    });
-    Ok(named.collect())
 }
 
 /// The interfaces that are bridges (those with a `bridge` directory in sysfs), with the networks of

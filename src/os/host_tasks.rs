@@ -6,22 +6,14 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
 use super::{cgroup, procfs};
+use crate::facts::HostTask;
 use crate::guarantee::{Cgroup, TaskCgroup};
 
 /// How many processes of a task are asked at most.
 const ASKED: usize = 64;
 
-/// A task on the host's own network.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HostTask {
-    /// The ECS task's id.
-    pub id: String,
-    /// What its processes have of capabilities, or can get.
-    pub capabilities: u64,
-}
-
 /// Those below the cgroup of all tasks, by id. The ECS agent names a task's cgroup
-/// `ecstasks.slice/ecstasks-<id>.slice`; where cgroups are of version 1, `ecs/<id>`.
+/// `ecstasks.slice/ecstasks-<id>.slice`.
 #[must_use]
 pub fn below(tasks: &TaskCgroup) -> Vec<HostTask> {
     let TaskCgroup::Present(Cgroup { path, .. }) = tasks else {
@@ -52,12 +44,9 @@ pub fn below(tasks: &TaskCgroup) -> Vec<HostTask> {
     tasks
 }
 
-/// `ecstasks-<id>.slice` is the task `<id>`, as systemd names what is within `ecstasks.slice`. What is in
-/// no slice has the id itself for a name.
+/// `ecstasks-<id>.slice` is the task `<id>`, as systemd names what is within `ecstasks.slice`.
 fn task_id<'n>(path: &str, name: &'n str) -> Option<&'n str> {
-    let Some(slice) = path.rsplit('/').next()?.strip_suffix(".slice") else {
-        return Some(name);
-    };
+    let slice = path.rsplit('/').next()?.strip_suffix(".slice")?;
     let id = name.strip_prefix(slice)?.strip_prefix('-')?;
     id.strip_suffix(".slice")
 }
@@ -93,7 +82,6 @@ mod tests {
         let id = |name| task_id("ecstasks.slice", name);
         assert_eq!(id("ecstasks-0f3a.slice"), Some("0f3a"));
         assert_eq!(task_id("a/b.slice", "b-c-d.slice"), Some("c-d"));
-        assert_eq!(task_id("ecs", "0f3a"), Some("0f3a"));
         for other in [
             "ecstasks.slice",
             "docker-0f.scope",

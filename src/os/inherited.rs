@@ -61,10 +61,4 @@ impl Inherited {
         let index = self.fds.iter().position(|(known, _)| known == name)?;
         Some(self.fds.remove(index).1)
     }
-
-    /// What is left, with its names, in systemd's order.
-    #[must_use]
-    pub fn rest(self) -> Vec<(String, OwnedFd)> {
-        self.fds
-    }
 }

@@ -24,9 +24,9 @@ impl Watches {
         self.add(path, AddWatchFlags::IN_MODIFY)
     }
 
-    /// Watches a file for being let go of, and for being replaced.
-    pub fn closed(&self, path: &Path) -> io::Result<()> {
-        let events = AddWatchFlags::IN_CLOSE | AddWatchFlags::IN_ATTRIB;
+    /// Watches a file for being opened and closed, and for being replaced.
+    pub fn used(&self, path: &Path) -> io::Result<()> {
+        let events = AddWatchFlags::IN_OPEN | AddWatchFlags::IN_CLOSE | AddWatchFlags::IN_ATTRIB;
         self.add(path, events | AddWatchFlags::IN_DELETE_SELF)
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use ::iptables::IPTables;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use super::exec::{LIMIT, LOCK_WAIT_SECONDS, within};
 use crate::config::sanitize_message;
 use crate::config::settings::Backend as BackendChoice;
-use crate::ruleset::{Family, Table, parse_listing};
+use crate::ruleset::{Family, ParseError, Table, parse_listing, parse_save};
 
 /// Where the tools are looked for, in this order; never through `PATH`.
 const DIRECTORIES: [&str; 3] = ["/usr/sbin", "/sbin", "/usr/local/sbin"];
@@ -138,12 +138,8 @@ impl Tool {
     }
 
     fn identify(family: Family, path: &Path) -> Result<Self, Error> {
-        let command = format!("{} --version", path.display());
-        let output = run(path, &["--version"], None).map_err(|source| Error::Run {
-            command: command.clone(),
-            source,
-        })?;
-        let text = String::from_utf8_lossy(&succeed(&command, output)?.stdout).into_owned();
+        let (command, output) = run_to_end(path, &["--version"], None)?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // "iptables v1.8.9 (nf_tables)"; before 1.8 no parenthesis, and legacy was all there was.
         let version = text
             .split_whitespace()
@@ -168,15 +164,33 @@ impl Tool {
         })
     }
 
-    /// The tables of this family that the older xtables half of the kernel holds. Asking the tool
-    /// would make them.
-    #[must_use]
-    pub fn legacy_tables(&self) -> Vec<String> {
-        super::legacy::tables(self.family)
-    }
-
     /// Reads one table.
     pub fn list(&self, table: &str) -> Result<Table, Error> {
+        match self.backend {
+            Backend::Nft => self.list_nft(table),
+            Backend::Legacy => self.list_legacy(table),
+        }
+    }
+
+    /// By iptables-save, which reads a table at one moment and does not take the lock as `-S` does: an
+    /// iptables without `-w` that finds the lock taken fails.
+    fn list_legacy(&self, table: &str) -> Result<Table, Error> {
+        let path = PathBuf::from(format!("{}-save", self.path));
+        let arguments = ["-t", table];
+        let (command, output) = run_to_end(&path, &arguments, None)?;
+        let not_understood = |error: ParseError| Error::Output {
+            command: command.clone(),
+            message: error.to_string(),
+        };
+        let mut ruleset = parse_save(self.family, &output.stdout).map_err(not_understood)?;
+        let read = ruleset.tables.remove(table);
+        read.ok_or_else(|| Error::Output {
+            command: command.clone(),
+            message: format!("table {table} is missing"),
+        })
+    }
+
+    fn list_nft(&self, table: &str) -> Result<Table, Error> {
         let arguments = format!("-w {LOCK_WAIT_SECONDS} -S");
         let command = format!("{} -t {table} {arguments}", self.path);
         // The wait is given by hand: the crate would add one without a limit. It is also told the
@@ -203,40 +217,12 @@ impl Tool {
         })
     }
 
-    /// Starts `iptables-restore --noflush` on one transaction and does not wait for its end.
-    pub fn begin_restore(&self, input: &str) -> Result<Child, Error> {
-        let path = restore_path(self.path);
-        let wait = LOCK_WAIT_SECONDS.to_string();
-        let arguments = ["--noflush", "-w", &wait];
-        let spawned = Command::new(&path)
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn();
-        let mut child = spawned.map_err(|source| Error::Run {
-            command: format!("{} {}", path.display(), arguments.join(" ")),
-            source,
-        })?;
-        if let Some(mut stdin) = child.stdin.take() {
-            // A few hundred bytes: they fit into the pipe. That they were refused, the tool says.
-            let _told_by_the_tool = stdin.write_all(input.as_bytes());
-        }
-        Ok(child)
-    }
-
     /// Feeds one transaction to `iptables-restore --noflush`.
     pub fn restore(&self, input: &str) -> Result<(), Error> {
-        let path = restore_path(self.path);
+        let path = PathBuf::from(format!("{}-restore", self.path));
         let wait = LOCK_WAIT_SECONDS.to_string();
         let arguments = ["--noflush", "-w", &wait];
-        let command = format!("{} {}", path.display(), arguments.join(" "));
-        let output =
-            run(&path, &arguments, Some(input.to_owned())).map_err(|source| Error::Run {
-                command: command.clone(),
-                source,
-            })?;
-        succeed(&command, output).map(drop)
+        run_to_end(&path, &arguments, Some(input.to_owned())).map(drop)
     }
 }
 
@@ -246,9 +232,31 @@ impl fmt::Display for Tool {
     }
 }
 
-/// `/usr/sbin/ip6tables-legacy` → `/usr/sbin/ip6tables-legacy-restore`.
-fn restore_path(path: &str) -> PathBuf {
-    PathBuf::from(format!("{path}-restore"))
+/// The tables of a family that the older xtables half of the kernel holds. Listing one that does not
+/// exist would make it.
+#[must_use]
+pub fn legacy_tables(family: Family) -> Vec<String> {
+    let file = match family {
+        Family::V4 => "/proc/thread-self/net/ip_tables_names",
+        Family::V6 => "/proc/thread-self/net/ip6_tables_names",
+    };
+    // Absent where the kernel has no xtables.
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Runs a program that has to succeed. Returns the command as one could type it, and its output.
+fn run_to_end(
+    path: &Path,
+    arguments: &[&str],
+    input: Option<String>,
+) -> Result<(String, Output), Error> {
+    let command = format!("{} {}", path.display(), arguments.join(" "));
+    let output = run(path, arguments, input).map_err(|source| Error::Run {
+        command: command.clone(),
+        source,
+    })?;
+    Ok((command.clone(), succeed(&command, output)?))
 }
 
 fn run(path: &Path, arguments: &[&str], input: Option<String>) -> io::Result<Output> {

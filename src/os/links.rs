@@ -8,28 +8,38 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use nix::sys::socket::{SockFlag, SockProtocol};
 
-use super::attributes::{each, text, value};
+use super::attributes::{each, number, text, value};
 use super::netlink::{self, Message, Next};
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-pub(super) const RTM_GETLINK: u16 = 18;
+const RTM_GETLINK: u16 = 18;
 const RTMGRP_LINK: u32 = 1;
-pub(super) const IFLA_IFNAME: u16 = 3;
-pub(super) const IFLA_LINKINFO: u16 = 18;
+const IFLA_IFNAME: u16 = 3;
+const IFLA_MASTER: u16 = 10;
+const IFLA_LINKINFO: u16 = 18;
+const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_INFO_KIND: u16 = 1;
 /// The length of `struct ifinfomsg`, which begins a message about a link.
-pub(super) const IFINFOMSG: usize = 16;
+const IFINFOMSG: usize = 16;
+/// `IFF_LOOPBACK` of linux/if.h.
+const LOOPBACK: u32 = 8;
 
 /// An interface.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Its number, which stays with it over a change of its name.
-    pub index: i32,
+    pub index: u32,
     /// Its name; not UTF-8 only if somebody went to lengths, and then with replacement characters.
     pub name: String,
     /// What made it (`bridge`, `veth`); absent for physical ones and for the loopback.
     pub kind: Option<String>,
+    /// Whether it is the loopback.
+    pub loopback: bool,
+    /// The number of the bridge that it is a port of.
+    pub master: Option<u32>,
+    /// The number (nsid) of the namespace in which its other end is, where that is another one.
+    pub leads_to: Option<i32>,
 }
 
 /// Something that happened to an interface.
@@ -41,7 +51,7 @@ pub enum LinkChange {
     Changed(Link),
     /// It is gone; as it was last.
     Gone(Link),
-    /// Notifications did not fit into the socket's buffer. [`Links::all`] is right again.
+    /// Notifications did not fit into the socket's buffer.
     Lost,
 }
 
@@ -50,7 +60,7 @@ pub enum LinkChange {
 pub struct Links {
     events: OwnedFd,
     queries: netlink::Socket,
-    known: BTreeMap<i32, Link>,
+    known: BTreeMap<u32, Link>,
     buffer: Vec<u8>,
 }
 
@@ -78,11 +88,6 @@ impl Links {
         Ok(links)
     }
 
-    /// All interfaces, as far as they have been heard of.
-    pub fn all(&self) -> impl Iterator<Item = &Link> {
-        self.known.values()
-    }
-
     /// Reads all notifications there are; waits for none.
     pub fn drain(&mut self) -> io::Result<Vec<LinkChange>> {
         let mut changes = Vec::new();
@@ -106,16 +111,19 @@ impl Links {
     }
 
     fn read_all(&mut self) -> io::Result<()> {
-        let all = self
-            .queries
-            .list(("the interfaces", RTM_GETLINK), &[0; IFINFOMSG], link)?;
+        let all = all(&mut self.queries)?;
         self.known = all.into_iter().map(|link| (link.index, link)).collect();
         Ok(())
     }
 }
 
+/// Asks for all interfaces of the socket's network namespace.
+pub(super) fn all(socket: &mut netlink::Socket) -> io::Result<Vec<Link>> {
+    socket.list(("the interfaces", RTM_GETLINK), &[0; IFINFOMSG], link)
+}
+
 /// Brings `known` up to date with a message, and says what that changed.
-fn learn(known: &mut BTreeMap<i32, Link>, message: &Message<'_>) -> Option<LinkChange> {
+fn learn(known: &mut BTreeMap<u32, Link>, message: &Message<'_>) -> Option<LinkChange> {
     let link = link(message);
     match message.kind {
         RTM_NEWLINK => {
@@ -142,24 +150,24 @@ fn link(message: &Message<'_>) -> Option<Link> {
     if header.first() != Some(&(nix::libc::AF_UNSPEC as u8)) {
         return None;
     }
-    let index = i32::from_ne_bytes(*header.get(4..)?.first_chunk()?);
-    let (mut name, mut kind) = (None, None);
-    for (number, value) in each(attributes) {
-        match number.ok()? {
-            IFLA_IFNAME => name = Some(words(value)),
-            IFLA_LINKINFO => kind = kind_in(value),
+    let mut link = Link {
+        index: number(header.get(4..)?)?,
+        loopback: number(header.get(8..)?)? & LOOPBACK != 0,
+        ..Link::default()
+    };
+    for (kind, bytes) in each(attributes) {
+        match kind.ok()? {
+            IFLA_IFNAME => link.name = words(bytes),
+            IFLA_MASTER => link.master = number(bytes),
+            IFLA_LINK_NETNSID => link.leads_to = number(bytes).map(u32::cast_signed),
+            IFLA_LINKINFO => link.kind = value(bytes, IFLA_INFO_KIND).map(words),
             _ => {}
         }
     }
-    name.map(|name| Link { index, name, kind })
-}
-
-/// What made an interface, in its `IFLA_LINKINFO`.
-pub(super) fn kind_in(linkinfo: &[u8]) -> Option<String> {
-    value(linkinfo, IFLA_INFO_KIND).map(words)
+    (!link.name.is_empty()).then_some(link)
 }
 
 /// Text for people: not UTF-8 only if somebody went to lengths.
-pub(super) fn words(value: &[u8]) -> String {
+fn words(value: &[u8]) -> String {
     String::from_utf8_lossy(text(value)).into_owned()
 }

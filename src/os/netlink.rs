@@ -2,6 +2,9 @@
 //!
 //! Numbers are those of linux/netlink.h.
 
+#[cfg(test)]
+mod tests;
+
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
@@ -47,14 +50,25 @@ pub(super) fn open(protocol: SockProtocol, flags: SockFlag, groups: u32) -> io::
     Ok(fd)
 }
 
+/// Why something could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It changed while it was being read: read it again.
+    #[error("it changed in the meantime")]
+    Stale,
+    /// The kernel refused.
+    #[error(transparent)]
+    Kernel(#[from] io::Error),
+}
+
 /// A socket for requests and their answers.
 #[derive(Debug)]
 pub(super) struct Socket {
     fd: OwnedFd,
     port: u32,
     sequence: u32,
-    /// Whether what is being listed has changed since the last request.
-    changed: bool,
+    /// Whether the answer to the last request is incomplete, or of more than one moment.
+    pub(super) changed: bool,
     buffer: Vec<u8>,
 }
 
@@ -110,7 +124,10 @@ impl Socket {
         let mut request = Vec::with_capacity(64);
         let message = (kind, NLM_F_REQUEST | flags, self.next());
         append(&mut request, message, fixed, attributes);
-        self.converse(&request, each)
+        self.converse(&request, each).map_err(|error| match error {
+            Error::Kernel(error) => error,
+            Error::Stale => io::Error::other("the kernel's answer is too large"),
+        })
     }
 
     /// Reads a whole list, such as that of `what`, all interfaces: what `read` makes of each of its
@@ -124,12 +141,13 @@ impl Socket {
     ) -> io::Result<Vec<T>> {
         for _ in 0..ATTEMPTS {
             let mut list = Vec::new();
-            let asked = self.ask((kind, NLM_F_DUMP), fixed, &[], &mut |message| {
-                list.extend(read(message));
-            });
-            match asked {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                asked => return asked.map(|()| list),
+            let mut request = Vec::with_capacity(64);
+            let message = (kind, NLM_F_REQUEST | NLM_F_DUMP, self.next());
+            append(&mut request, message, fixed, &[]);
+            match self.converse(&request, &mut |message| list.extend(read(message))) {
+                Ok(()) => return Ok(list),
+                Err(Error::Stale) => {}
+                Err(Error::Kernel(error)) => return Err(error),
             }
         }
         Err(io::Error::other(format!(
@@ -138,36 +156,44 @@ impl Socket {
     }
 
     /// Sends the request whose number is the last one given out and reads until its answer is
-    /// complete. [`io::ErrorKind::Interrupted`] where what is listed changed meanwhile.
+    /// complete.
     pub(super) fn converse(
         &mut self,
         bytes: &[u8],
         each: &mut dyn FnMut(&Message<'_>),
-    ) -> io::Result<()> {
+    ) -> Result<(), Error> {
         self.send(bytes)?;
-        self.changed = false;
         while !self.receive(each)? {}
         // Not sooner: as long as a list is not read to its end the kernel begins no other (EBUSY).
         if self.changed {
-            return Err(io::ErrorKind::Interrupted.into());
+            Err(Error::Stale)
+        } else {
+            Ok(())
         }
-        Ok(())
     }
 
     /// Sends a request.
-    pub(super) fn send(&self, bytes: &[u8]) -> io::Result<()> {
+    pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.changed = false;
         send(self.fd.as_raw_fd(), bytes, MsgFlags::empty())?;
         Ok(())
     }
 
-    /// Reads one datagram; true when the answer is complete.
+    /// Reads one datagram; true when the answer is complete. One that is larger than the buffer is
+    /// lost: the buffer grows, so that the next request's answer fits.
     pub(super) fn receive(&mut self, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<bool> {
         let length = loop {
-            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
+            match recv(self.fd.as_raw_fd(), &mut self.buffer, MsgFlags::MSG_TRUNC) {
                 Err(Errno::EINTR) => {}
                 other => break other?,
             }
         };
+        if length > self.buffer.len() {
+            self.changed = true;
+            let part_of_a_list = NetlinkBuffer::new(&self.buffer).flags() & NLM_F_MULTI != 0;
+            self.buffer.resize(length, 0);
+            return Ok(!part_of_a_list);
+        }
         let mut complete = false;
         for message in split(self.buffer.get(..length).unwrap_or_default()) {
             let message = message?;
@@ -187,12 +213,17 @@ impl Socket {
 
     /// Hands every message that is waiting to `each`; waits for none.
     pub(super) fn drain(&mut self, each: &mut dyn FnMut(&Message<'_>)) -> io::Result<()> {
-        while let Next::Datagram(bytes) = hear(self.fd.as_fd(), &mut self.buffer)? {
-            for message in split(bytes) {
-                each(&message?);
+        loop {
+            match hear(self.fd.as_fd(), &mut self.buffer)? {
+                Next::Datagram(bytes) => {
+                    for message in split(bytes) {
+                        each(&message?);
+                    }
+                }
+                Next::Lost => {}
+                Next::Nothing => return Ok(()),
             }
         }
-        Ok(())
     }
 }
 
@@ -200,7 +231,7 @@ impl Socket {
 pub(super) enum Next<'a> {
     /// A datagram.
     Datagram(&'a [u8]),
-    /// Some did not fit into the socket's buffer.
+    /// Some did not fit into the socket's buffer, or one did not fit into the reader's.
     Lost,
     /// There is none.
     Nothing,
@@ -208,15 +239,7 @@ pub(super) enum Next<'a> {
 
 /// Reads one datagram where one is waiting.
 pub(super) fn hear<'a>(fd: BorrowedFd<'_>, buffer: &'a mut [u8]) -> io::Result<Next<'a>> {
-    loop {
-        match recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_DONTWAIT) {
-            Ok(length) => return Ok(Next::Datagram(buffer.get(..length).unwrap_or_default())),
-            Err(Errno::EAGAIN) => return Ok(Next::Nothing),
-            Err(Errno::ENOBUFS) => return Ok(Next::Lost),
-            Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
+    hear_from(fd, buffer).map(|(next, _)| next)
 }
 
 /// Lets a socket hear the groups that it joined in every network namespace for which its own has a
@@ -264,15 +287,17 @@ pub(super) fn hear_from<'a>(
                     }
                     _ => None,
                 });
-                Ok((message.bytes, number.map(i32::from_ne_bytes)))
+                let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
+                let length = (!truncated).then_some(message.bytes);
+                Ok((length, number.map(i32::from_ne_bytes)))
             }
             Err(errno) => Err(errno),
         }
     };
     match length {
         Ok((length, from)) => {
-            let bytes = buffer.get(..length).unwrap_or_default();
-            Ok((Next::Datagram(bytes), from))
+            let bytes = length.and_then(|length| buffer.get(..length));
+            Ok((bytes.map_or(Next::Lost, Next::Datagram), from))
         }
         Err(Errno::EAGAIN) => Ok((Next::Nothing, None)),
         Err(Errno::ENOBUFS) => Ok((Next::Lost, None)),
@@ -293,20 +318,18 @@ pub(super) struct Message<'a> {
 }
 
 impl Message<'_> {
-    /// Whether this ends an answer: by a result, or by an error.
+    /// Whether this ends an answer: by a result, or by an error. A list that breaks off says so in
+    /// its end (netlink_dump_done() in net/netlink/af_netlink.c).
     pub(super) fn end(&self) -> Option<io::Result<()>> {
-        match self.kind {
-            NLMSG_DONE => Some(Ok(())),
-            NLMSG_ERROR => {
-                let code = self.payload.first_chunk().copied().map(i32::from_ne_bytes);
-                Some(match code {
-                    Some(0) => Ok(()),
-                    Some(code) => Err(io::Error::from_raw_os_error(code.saturating_neg())),
-                    None => Err(io::ErrorKind::InvalidData.into()),
-                })
-            }
-            _ => None,
+        if self.kind != NLMSG_DONE && self.kind != NLMSG_ERROR {
+            return None;
         }
+        let code = self.payload.first_chunk().copied().map(i32::from_ne_bytes);
+        Some(match code {
+            Some(code) if code < 0 => Err(io::Error::from_raw_os_error(code.saturating_neg())),
+            None if self.kind == NLMSG_ERROR => Err(io::ErrorKind::InvalidData.into()),
+            _ => Ok(()),
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! What the host's network namespace knows of others: the numbers that it gave them (nsid), the
 //! ports of its bridges that lead there, and what happens in them.
 //!
-//! Numbers are those of linux/net_namespace.h, linux/rtnetlink.h and linux/if_link.h.
+//! Numbers are those of linux/net_namespace.h and linux/rtnetlink.h.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -10,37 +10,16 @@ use std::os::fd::{AsFd, AsRawFd as _};
 use netlink_packet_core::NLM_F_ACK;
 use nix::sys::socket::SockProtocol;
 
-use super::attributes::{Attributes, each, number, value};
-use super::links::{IFINFOMSG, IFLA_IFNAME, IFLA_LINKINFO, RTM_GETLINK, kind_in, words};
+use super::attributes::{Attributes, number, value};
+use super::links::{self, Link};
 use super::netlink;
 
 const RTM_NEWNSID: u16 = 88;
 const RTM_GETNSID: u16 = 90;
 const NETNSA_NSID: u16 = 1;
 const NETNSA_FD: u16 = 3;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINK_NETNSID: u16 = 37;
 /// The length of `struct rtgenmsg`, padded.
 const RTGENMSG: usize = 4;
-/// `IFF_LOOPBACK` of linux/if.h.
-const LOOPBACK: u32 = 8;
-
-/// An interface and where its other end is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Cable {
-    /// Its number.
-    pub index: u32,
-    /// Its name.
-    pub name: String,
-    /// What made it; absent for physical ones.
-    pub kind: Option<String>,
-    /// Whether it is the loopback.
-    pub loopback: bool,
-    /// The number of the bridge that it is a port of.
-    pub master: Option<u32>,
-    /// The number (nsid) of the namespace in which its other end is, where that is another one.
-    pub leads_to: Option<i32>,
-}
 
 /// A socket that asks for all this in the network namespace in which it was opened.
 #[derive(Debug)]
@@ -56,13 +35,15 @@ pub struct Ports {
 impl Ports {
     /// Sorts the interfaces of the host.
     #[must_use]
-    pub fn of(cables: &[Cable]) -> Self {
+    pub fn of(links: &[Link]) -> Self {
         let mut bridges: BTreeMap<String, BTreeSet<i32>> = BTreeMap::new();
-        let names: BTreeMap<u32, &str> =
-            cables.iter().map(|c| (c.index, c.name.as_str())).collect();
-        for cable in cables {
-            let bridge = cable.master.and_then(|master| names.get(&master));
-            if let (Some(bridge), Some(nsid)) = (bridge, cable.leads_to) {
+        let names: BTreeMap<u32, &str> = links
+            .iter()
+            .map(|link| (link.index, link.name.as_str()))
+            .collect();
+        for link in links {
+            let bridge = link.master.and_then(|master| names.get(&master));
+            if let (Some(bridge), Some(nsid)) = (bridge, link.leads_to) {
                 bridges
                     .entry((*bridge).to_owned())
                     .or_default()
@@ -129,12 +110,8 @@ impl Peers {
     }
 
     /// All interfaces here.
-    pub fn cables(&mut self) -> io::Result<Vec<Cable>> {
-        self.0.list(
-            ("the interfaces", RTM_GETLINK),
-            &[0; IFINFOMSG],
-            |message| cable(message.payload),
-        )
+    pub fn links(&mut self) -> io::Result<Vec<Link>> {
+        links::all(&mut self.0)
     }
 }
 
@@ -143,23 +120,4 @@ fn nsid_in(payload: &[u8]) -> Option<i32> {
     let attributes = payload.get(RTGENMSG..)?;
     let nsid = number(value(attributes, NETNSA_NSID)?)?.cast_signed();
     (nsid >= 0).then_some(nsid)
-}
-
-fn cable(payload: &[u8]) -> Option<Cable> {
-    let (header, attributes) = payload.split_at_checked(IFINFOMSG)?;
-    let mut cable = Cable {
-        index: number(header.get(4..)?)?,
-        loopback: number(header.get(8..)?)? & LOOPBACK != 0,
-        ..Cable::default()
-    };
-    for (kind, value) in each(attributes) {
-        match kind.ok()? {
-            IFLA_IFNAME => cable.name = words(value),
-            IFLA_MASTER => cable.master = number(value),
-            IFLA_LINK_NETNSID => cable.leads_to = number(value).map(u32::cast_signed),
-            IFLA_LINKINFO => cable.kind = kind_in(value),
-            _ => {}
-        }
-    }
-    Some(cable)
 }

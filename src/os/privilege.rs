@@ -1,8 +1,6 @@
 //! What this process may do.
 
-/// Numbers of `linux/capability.h`.
-const CAP_NET_ADMIN: u32 = 12;
-const CAP_SYS_PTRACE: u32 = 19;
+use super::capabilities::{CAP_NET_ADMIN, CAP_SYS_PTRACE};
 
 /// Whether the process has CAP_NET_ADMIN in effect, which iptables, nft and the sysctl need. Where
 /// that cannot be read, the tools themselves will say.

@@ -7,18 +7,12 @@
 //! A cgroup is waited for in the same way, but it comes and goes at one stroke, so nothing is waited
 //! for once it did.
 
+use nix::errno::Errno;
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use std::io;
 use std::os::fd::{AsFd as _, AsRawFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use tokio::io::unix::AsyncFd;
-
-/// How long the directories must be quiet before the inputs are read: an editor truncates and then
-/// writes, and nobody meant the empty file in between.
-const QUIET: Duration = Duration::from_millis(200);
 
 /// nix's inotify instance, in the form that tokio waits for.
 #[derive(Debug)]
@@ -36,7 +30,6 @@ pub struct Watch {
     inotify: AsyncFd<Queue>,
     files: Vec<PathBuf>,
     events: AddWatchFlags,
-    quiet: Option<Duration>,
 }
 
 /// That something by some name comes or goes.
@@ -55,12 +48,12 @@ const CONTENTS: AddWatchFlags = AddWatchFlags::IN_CLOSE_WRITE
 impl Watch {
     /// Watches the directories of `files`.
     pub fn new(files: Vec<PathBuf>) -> io::Result<Self> {
-        Self::start(files, NAMES.union(CONTENTS), Some(QUIET))
+        Self::start(files, NAMES.union(CONTENTS))
     }
 
     /// Waits for one directory to come or go.
     pub fn of_directory(directory: PathBuf) -> io::Result<Self> {
-        Self::start(vec![directory], NAMES, None)
+        Self::start(vec![directory], NAMES)
     }
 
     /// The files or the directory that are watched.
@@ -69,11 +62,7 @@ impl Watch {
         &self.files
     }
 
-    fn start(
-        files: Vec<PathBuf>,
-        events: AddWatchFlags,
-        quiet: Option<Duration>,
-    ) -> io::Result<Self> {
+    fn start(files: Vec<PathBuf>, events: AddWatchFlags) -> io::Result<Self> {
         let queue = Queue(Inotify::init(
             InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK,
         )?);
@@ -84,18 +73,15 @@ impl Watch {
             inotify,
             files,
             events,
-            quiet,
         };
         watch.add_all();
         Ok(watch)
     }
 
-    /// Waits until something happened in one of the directories and they have been quiet since.
+    /// Waits until something happened in one of the directories. Nothing is lost where the future is
+    /// dropped: a notification is read only where it is answered too.
     pub async fn changed(&self) {
         self.drained().await;
-        if let Some(quiet) = self.quiet {
-            while tokio::time::timeout(quiet, self.drained()).await.is_ok() {}
-        }
         // Directories may have come or gone; adding a watch again is harmless (inotify(7)).
         self.add_all();
     }

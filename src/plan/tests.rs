@@ -1,11 +1,19 @@
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::config::settings::RouteLocalnet;
-use crate::guarantee::Scope;
+use crate::guarantee::{Scope, interface};
 use crate::ruleset::{Table, parse_listing};
+
+mod sysctls;
+
+fn plan(wanted: &Rules, actual: &Snapshot) -> Plan {
+    super::plan(wanted, actual, &[])
+}
 
 fn scope() -> Scope {
     Scope {
-        interfaces: vec!["docker+".into(), "br-+".into()],
+        interfaces: ["docker+", "br-+"].map(interface).into(),
         families: vec![Family::V4],
         default_bridge: Some("docker0".into()),
         bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
@@ -48,7 +56,7 @@ fn listing(required: &[Guarantee], chain: &str) -> String {
     let rules = wanted(required).iptables;
     let lines = rules.iter().filter(|rule| rule.chain == chain);
     lines
-        .map(|rule| format!("-A {chain} {}\n", rule.spec))
+        .map(|rule| format!("-A {chain} {}\n", rule.listed.text))
         .collect()
 }
 
@@ -79,6 +87,37 @@ fn on_the_way_out_the_sysctl_comes_first() {
     let mut snapshot = host(&filter, &nat, "1");
     snapshot.previous.insert("all".into(), "0".into());
     insta::assert_snapshot!(steps(&plan(&Rules::default(), &snapshot)));
+}
+
+#[test]
+fn a_paused_chain_is_left_alone_and_no_other() {
+    let actual = host("", "", "1");
+    let chain = |family, table: &str, chain: &str| ChainId {
+        family,
+        table: table.to_owned(),
+        chain: chain.to_owned(),
+    };
+    let drifts = |paused: &[ChainId]| {
+        let plan = super::plan(&wanted(&ALL), &actual, paused);
+        let chains = plan.drifts.iter();
+        let chains: BTreeSet<String> = chains
+            .map(|drift| drift.object.split(':').next().unwrap().to_owned())
+            .collect();
+        (chains, steps(&plan))
+    };
+    let (all, _) = drifts(&[]);
+    let forward = "IPv4 filter FORWARD";
+    assert!(all.contains(forward), "{all:?}");
+    let (left, steps) = drifts(&[chain(Family::V4, "filter", "FORWARD")]);
+    assert_eq!(all.difference(&left).collect::<Vec<_>>(), [forward]);
+    assert!(!steps.contains("-I FORWARD") && steps.contains("-I INPUT"));
+    for other in [
+        chain(Family::V6, "filter", "FORWARD"),
+        chain(Family::V4, "mangle", "FORWARD"),
+        chain(Family::V4, "filter", "DOCKER"),
+    ] {
+        assert_eq!(drifts(&[other]).0, all);
+    }
 }
 
 #[test]
@@ -133,33 +172,6 @@ fn rules_without_the_tag_are_never_touched() {
 }
 
 #[test]
-fn the_sysctl_is_not_set_where_the_shield_cannot_be_seen() {
-    for unread in ["filter", "nat"] {
-        let mut snapshot = host("", "", "0");
-        let ruleset = snapshot.rulesets.get_mut(&Family::V4).unwrap();
-        ruleset.tables.remove(unread);
-        let plan = plan(&wanted(&ALL), &snapshot);
-        assert!(kinds(&plan).contains(&DriftKind::Missing));
-        assert!(!steps(&plan).contains("route_localnet"), "{}", steps(&plan));
-    }
-}
-
-#[test]
-fn the_sysctl_stays_while_a_foreign_nat_rule_needs_it() {
-    let nat = "-A PREROUTING -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 127.0.0.1:51679\n";
-    let mut snapshot = host("", nat, "1");
-    snapshot.previous.insert("all".into(), "0".into());
-    assert_eq!(plan(&Rules::default(), &snapshot), Plan::default());
-}
-
-#[test]
-fn a_sysctl_that_somebody_put_back_is_left() {
-    let mut snapshot = host("", "", "0");
-    snapshot.previous.insert("all".into(), "0".into());
-    assert_eq!(plan(&Rules::default(), &snapshot), Plan::default());
-}
-
-#[test]
 fn what_the_steps_leave_needs_no_steps() {
     // Loads each transaction into the model as iptables-restore would, and plans again.
     let before = "-A FORWARD -j DOCKER-USER\n".to_owned() + &listing(&BLOCK, "FORWARD");
@@ -195,18 +207,14 @@ fn what_the_steps_leave_needs_no_steps() {
 fn a_rule_for_an_earlier_cgroup_is_replaced() {
     let of = |id| {
         let path = "ecstasks.slice".to_owned();
-        let cgroup = crate::guarantee::Cgroup {
-            path,
-            id,
-            class: None,
-        };
+        let cgroup = crate::guarantee::Cgroup { path, id };
         let scope = Scope {
             host_tasks: Some(crate::guarantee::TaskCgroup::Present(cgroup)),
             ..scope()
         };
         Rules::of(&[Guarantee::HostImdsBlock], &scope)
     };
-    let held = format!("-A OUTPUT {}\n", of(7).iptables[0].spec);
+    let held = format!("-A OUTPUT {}\n", of(7).iptables[0].listed.text);
     let snapshot = host(&held, "", "0");
     assert_eq!(plan(&of(7), &snapshot), Plan::default());
     let plan = plan(&of(8), &snapshot);
@@ -219,17 +227,187 @@ fn a_rule_for_an_earlier_cgroup_is_replaced() {
     );
 }
 
+/// The same host with IPv6 rules too.
+fn both(mut snapshot: Snapshot, filter: &str) -> Snapshot {
+    let mut ruleset = Ruleset::new(Family::V6);
+    let text = format!("{EMPTY_FILTER}{filter}");
+    let filter = parse_listing(Family::V6, "filter", text).unwrap();
+    ruleset.tables.insert("filter".into(), filter);
+    snapshot.rulesets.insert(Family::V6, ruleset);
+    snapshot
+}
+
+fn wanted_in_both(required: &[Guarantee]) -> Rules {
+    let families = vec![Family::V4, Family::V6];
+    let scope = Scope {
+        families,
+        ..scope()
+    };
+    Rules::of(required, &scope)
+}
+
+fn names(plan: &Plan) -> Vec<String> {
+    plan.steps.iter().map(Step::to_string).collect()
+}
+
 #[test]
-fn cgroups_of_tasks_without_a_class_get_it_after_the_rules() {
-    let mut snapshot = host("", "", "0");
-    snapshot.classless = vec!["ecs".to_owned(), "ecs/0f".to_owned()];
-    let plan = plan(&wanted(&BLOCK), &snapshot);
+fn filters_come_before_nat_and_ipv4_before_ipv6() {
+    let everything = wanted_in_both(&ALL);
+    let steps = plan(&everything, &both(host("", "", "0"), ""));
+    let sysctl = "set net.ipv4.conf.all.route_localnet=1";
     assert_eq!(
-        plan.drifts.last().unwrap().object,
-        "the class of cgroup ecs/0f"
+        names(&steps),
+        [
+            "rebuild IPv4 filter",
+            "rebuild IPv6 filter",
+            "rebuild IPv4 nat",
+            sysctl
+        ]
     );
-    let last = plan.steps.last().unwrap();
-    assert_eq!(last, &Step::Classify(snapshot.classless));
-    let words = "give 2 cgroups of tasks the class 0xec51694";
-    assert_eq!((last.to_string().as_str(), plan.steps.len()), (words, 2));
+    let about = |step: &Step| (step.family(), step.object().to_owned());
+    let about: Vec<(Family, String)> = steps.steps.iter().map(about).collect();
+    let place = |family, object: &str| (family, object.to_owned());
+    assert_eq!(
+        about,
+        [
+            place(Family::V4, "filter"),
+            place(Family::V6, "filter"),
+            place(Family::V4, "nat"),
+            place(Family::V4, "route_localnet"),
+        ]
+    );
+}
+
+#[test]
+fn on_the_way_out_everything_goes_in_reverse() {
+    let in_chain = |chain: &'static str, family| {
+        let rules = wanted_in_both(&ALL).iptables.into_iter();
+        let rules = rules.filter(move |rule| rule.chain == chain && rule.family == family);
+        let lines = rules.map(|rule| format!("-A {chain} {}\n", rule.listed.text));
+        lines.collect::<String>()
+    };
+    let filter = in_chain("FORWARD", Family::V4);
+    let nat = in_chain("PREROUTING", Family::V4);
+    let mut snapshot = both(host(&filter, &nat, "1"), &in_chain("FORWARD", Family::V6));
+    snapshot.previous.insert("all".into(), "0".into());
+    assert_eq!(
+        names(&plan(&Rules::default(), &snapshot)),
+        [
+            "set net.ipv4.conf.all.route_localnet=0",
+            "rebuild IPv4 nat",
+            "rebuild IPv6 filter",
+            "rebuild IPv4 filter",
+        ]
+    );
+}
+
+#[test]
+fn a_rule_belongs_to_its_family_table_and_chain() {
+    // IPv4's rules in IPv6's FORWARD, and those of FORWARD in INPUT, are in nobody's place.
+    let block = wanted(&BLOCK).iptables;
+    let elsewhere = |chain: &str| format!("-A {chain} {}\n", block[0].listed.text);
+    let plan = plan(&wanted(&BLOCK), &host(&elsewhere("INPUT"), "", "0"));
+    let kinds = kinds(&plan);
+    assert_eq!(
+        kinds,
+        [DriftKind::Missing, DriftKind::Missing, DriftKind::Stray]
+    );
+    assert_eq!(
+        plan.drifts[0].object,
+        "IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP"
+    );
+}
+
+#[test]
+fn a_stray_rule_that_cannot_be_written_is_shown_as_it_was_read() {
+    let rule = "-m set --match-set a src -m comment --comment \"ecs-netguard: imds-block\" -j DROP";
+    let plan = plan(
+        &Rules::default(),
+        &host(&format!("-A INPUT {rule}\n"), "", "0"),
+    );
+    assert_eq!(plan.drifts[0].object, format!("IPv4 filter INPUT: {rule}"));
+}
+
+#[test]
+fn a_rule_stands_wherever_it_is_in_its_chain() {
+    let rule = &wanted(&BLOCK).iptables[0];
+    let text = &rule.listed.text;
+    for (filter, found) in [
+        (String::new(), false),
+        (format!("-A FORWARD {text}\n"), true),
+        (format!("-A FORWARD -j ACCEPT\n-A FORWARD {text}\n"), true),
+        (format!("-A FORWARD {text}\n-A FORWARD {text}\n"), true),
+        (format!("-A INPUT {text}\n"), false),
+        (
+            "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n".to_owned(),
+            false,
+        ),
+    ] {
+        assert_eq!(stands(rule, &host(&filter, "", "0")), found, "{filter}");
+    }
+    let in_ipv6 = WantedRule {
+        family: Family::V6,
+        ..rule.clone()
+    };
+    let snapshot = host(&format!("-A FORWARD {text}\n"), "", "0");
+    assert!(!stands(&in_ipv6, &snapshot));
+    let in_nat = WantedRule {
+        table: "nat",
+        ..rule.clone()
+    };
+    assert!(!stands(&in_nat, &snapshot));
+}
+
+/// The rules of a chain, as texts, without the comments.
+fn texts(chain: &Chain) -> Vec<String> {
+    let rules = chain.rules.iter();
+    rules
+        .map(|listed| listed.rule.without_comment().print(Family::V4).unwrap())
+        .collect()
+}
+
+#[test]
+fn applied_is_what_the_steps_lead_to() {
+    let block = wanted(&BLOCK);
+    let stray = "-A FORWARD -m comment --comment \"ecs-netguard: imds-block\" -j DROP\n";
+    let filter = format!(
+        "-A FORWARD -i x -j ACCEPT\n{stray}{}",
+        listing(&BLOCK, "FORWARD")
+    );
+    let snapshot = host(&filter, "", "0");
+    let mut ruleset = applied(&block, &snapshot.rulesets[&Family::V4]);
+    let chain = &ruleset.tables["filter"].chains["FORWARD"];
+    assert_eq!(
+        texts(chain),
+        [
+            "-d 169.254.169.254/32 -i docker+ -j DROP",
+            "-d 169.254.169.254/32 -i br-+ -j DROP",
+            "-i x -j ACCEPT",
+        ]
+    );
+    ruleset.tables.remove("filter");
+    // A table that nobody has used yet.
+    let made = applied(&block, &ruleset);
+    let chain = &made.tables["filter"].chains["FORWARD"];
+    assert_eq!((chain.policy, chain.rules.len()), (Some(Policy::Accept), 2));
+    // IPv4's rules are not put into IPv6's chains.
+    assert_eq!(
+        applied(&block, &Ruleset::new(Family::V6)),
+        Ruleset::new(Family::V6)
+    );
+}
+
+#[test]
+fn what_is_wrong_is_one_word() {
+    let kinds = [
+        DriftKind::Missing,
+        DriftKind::Displaced,
+        DriftKind::Doubled,
+        DriftKind::Stray,
+    ];
+    let words = kinds.map(|kind| format!("{kind:>10}"));
+    assert_eq!(
+        words,
+        ["   missing", " displaced", "   doubled", "no longer wanted"]
+    );
 }

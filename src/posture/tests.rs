@@ -1,8 +1,7 @@
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::FileText;
-use crate::config::ecs::{EcsInputs, resolve};
+use crate::config::{EcsInputs, FileText, resolve};
 
 fn ecs(text: &str, ecs_init_present: bool) -> EcsConfig {
     resolve(&EcsInputs {

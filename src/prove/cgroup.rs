@@ -22,7 +22,10 @@ impl Engine<'_> {
     /// was only the rule's comment can tell (`… (cgroup 4711)`); where it does not, the match may be
     /// dead.
     pub(super) fn membership(&self, rule: &Rule, test: &Test<String>) -> Membership {
-        let answer = |met| answer(test, met);
+        let answer = |met: bool| match met != test.negated {
+            true => Membership::Member,
+            false => Membership::Stranger,
+        };
         let Some(own) = &self.cgroup else {
             return Membership::Unknown;
         };
@@ -44,34 +47,6 @@ impl Engine<'_> {
             (Some(_), Some(_)) => Membership::Dead,
             _ => Membership::Unknown,
         }
-    }
-
-    /// What a match on a class says. Each cgroup below has its own; one that is not known has that of the
-    /// one it was made in.
-    pub(super) fn bearing(&self, test: &Test<u32>) -> Membership {
-        let Some(own) = &self.cgroup else {
-            return Membership::Unknown;
-        };
-        let all = &self.host.classes;
-        let above = all.iter().filter(|(cgroup, _)| contains(cgroup, own));
-        let Some((_, nearest)) = above.max_by_key(|(cgroup, _)| cgroup.len()) else {
-            return Membership::Unknown;
-        };
-        let below = all.iter().filter(|(cgroup, _)| contains(own, cgroup));
-        let meets = |class: &u32| *class == test.value;
-        let mut others = below.map(|(_, class)| class);
-        match others.all(|class| meets(class) == meets(nearest)) {
-            true => answer(test, meets(nearest)),
-            false => Membership::Unknown,
-        }
-    }
-}
-
-/// What is said of a test that all meet, or none does.
-const fn answer<T>(test: &Test<T>, met: bool) -> Membership {
-    match met != test.negated {
-        true => Membership::Member,
-        false => Membership::Stranger,
     }
 }
 

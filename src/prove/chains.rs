@@ -1,12 +1,12 @@
 //! Packets through tables, chains and rules.
 
 use super::bdd::Set;
-use super::condition::{Hit, Known};
-use super::engine::{Care, Engine};
+use super::condition::Hit;
+use super::engine::{Care, Engine, Known};
 use super::hook::Hook;
 use super::layout::State;
 use super::walk::{End, Outcome, Step};
-use crate::ruleset::{Chain, Policy, Rule, Shown, Table, Target};
+use crate::ruleset::{Chain, Listed, Policy, Rule, Shown, Table, Target};
 
 /// The chain at hand.
 pub(super) struct At<'r> {
@@ -165,7 +165,8 @@ impl<'r> Engine<'r> {
     /// Packets through a chain; answers those that come to its end or RETURN.
     fn chain(&mut self, at: &At<'r>, chain: &'r Chain, mut set: Set) -> Set {
         let mut returned = Set::EMPTY;
-        for (index, rule) in chain.rules.iter().enumerate() {
+        for (index, listed) in chain.rules.iter().enumerate() {
+            let rule = &listed.rule;
             if set.is_empty() || self.exhausted() {
                 break;
             }
@@ -177,7 +178,7 @@ impl<'r> Engine<'r> {
             self.site.push(index);
             let hit = self.hit(rule, set);
             if self.walk.is_some() {
-                self.write_down(at, index, rule, set, &hit);
+                self.write_down(at, index, listed, set, &hit);
             }
             if !hit.set.is_empty() {
                 let rest = self.bdd.less(set, hit.condition);
@@ -330,13 +331,20 @@ impl<'r> Engine<'r> {
         }
     }
 
-    fn write_down(&mut self, at: &At<'r>, index: usize, rule: &'r Rule, set: Set, hit: &Hit<'r>) {
+    fn write_down(
+        &mut self,
+        at: &At<'r>,
+        index: usize,
+        listed: &'r Listed,
+        set: Set,
+        hit: &Hit<'r>,
+    ) {
         let applies = match hit.set {
             Set::EMPTY => "taken as not applying",
             all if all == set => "taken as applying",
             _ => "it may apply or not",
         };
-        let (outcome, note) = match (hit.unknown.as_deref(), hit.either, &rule.target) {
+        let (outcome, note) = match (hit.unknown.as_deref(), hit.either, &listed.rule.target) {
             (Some(text), ..) => (
                 Outcome::Unknown(text.to_owned()),
                 format!("`{text}` cannot be known; {applies}"),
@@ -366,7 +374,7 @@ impl<'r> Engine<'r> {
             _ => (Outcome::Partly, String::new()),
         };
         let chain = at.names.last().copied().unwrap_or_default();
-        self.note(at.table_name, chain, Some(index + 1), &rule.text, || {
+        self.note(at.table_name, chain, Some(index + 1), &listed.text, || {
             (outcome, note)
         });
     }

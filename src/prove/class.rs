@@ -229,9 +229,6 @@ pub struct HostView {
     /// The number that each of these cgroups has now, `None` where it is not there. Of others nothing
     /// is known.
     pub cgroups: BTreeMap<String, Option<u64>>,
-    /// The class of the sockets of each of these cgroups, with all below the first of them. Of others
-    /// nothing is known.
-    pub classes: BTreeMap<String, u32>,
 }
 
 /// A packet as an example of a class.

@@ -4,20 +4,9 @@ use std::borrow::Cow;
 
 use super::bdd::Set;
 use super::cgroup::Membership;
-use super::engine::{Answer, Engine};
+use super::engine::{Answer, Engine, Known};
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
-
-/// What is the same for all packets at hand, or what one of them is like. Most rules of a long chain speak of other addresses
-/// and are done with by one comparison here.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Known {
-    src: Option<u128>,
-    dst: Option<u128>,
-    protocol: Option<u128>,
-    input: Option<u128>,
-    output: Option<u128>,
-}
 
 /// The packets that meet a rule's conditions.
 pub(super) struct Hit<'r> {
@@ -84,7 +73,7 @@ impl<'r> Engine<'r> {
                 Match::Either(Chance::Both, text) => either = either.or(Some(text.as_str())),
                 // One of the answers may never come.
                 Match::Either(_, text) => unknown = unknown.or(Some(text.into())),
-                Match::Cgroup(_) | Match::Class(_) => match self.sender(rule, m) {
+                Match::Cgroup(test) => match self.membership(rule, test) {
                     Membership::Member => {}
                     Membership::Stranger => return nothing(Some(m), false),
                     Membership::Dead => return nothing(Some(m), true),
@@ -112,9 +101,7 @@ impl<'r> Engine<'r> {
             let answered = match m {
                 Match::Unknown(_) => self.ask(Answer::Unknown),
                 Match::Either(chance, _) => self.chance(*chance),
-                Match::Cgroup(_) | Match::Class(_)
-                    if self.sender(rule, m) == Membership::Unknown =>
-                {
+                Match::Cgroup(test) if self.membership(rule, test) == Membership::Unknown => {
                     self.ask(Answer::Unknown)
                 }
                 _ => continue,
@@ -132,23 +119,10 @@ impl<'r> Engine<'r> {
         }
     }
 
-    /// What a match on who sent the packets says.
-    fn sender(&self, rule: &Rule, m: &Match) -> Membership {
-        match m {
-            Match::Cgroup(test) => self.membership(rule, test),
-            Match::Class(test) => self.bearing(test),
-            _ => Membership::Unknown,
-        }
-    }
-
     fn none_meet(&mut self, m: &Match, set: Set) -> bool {
         let open = matches!(
             m,
-            Match::Unknown(_)
-                | Match::Either(..)
-                | Match::Comment(_)
-                | Match::Cgroup(_)
-                | Match::Class(_)
+            Match::Unknown(_) | Match::Either(..) | Match::Comment(_) | Match::Cgroup(_)
         );
         !open && {
             let meets = self.meets(m);
@@ -288,11 +262,9 @@ impl<'r> Engine<'r> {
             Match::Uid(test) => self.ids(layout.uid, test),
             Match::Gid(test) => self.ids(layout.gid, test),
             // Not a set of packets: who sent them is the same for all of a class.
-            Match::Cgroup(_)
-            | Match::Class(_)
-            | Match::Either(..)
-            | Match::Comment(_)
-            | Match::Unknown(_) => Set::ALL,
+            Match::Cgroup(_) | Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => {
+                Set::ALL
+            }
         }
     }
 

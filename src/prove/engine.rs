@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, HashMap};
 
 use super::bdd::{Bdd, Quantifier, Set};
 use super::class::{HostView, Moment};
-use super::condition::Known;
 use super::hook::Hook;
 use super::layout::{Field, Layout, Names, State};
 use super::walk::{End, Walk};
@@ -35,6 +34,17 @@ pub(super) enum Answer {
     Either,
     /// Something not understood: one of the answers may never come.
     Unknown,
+}
+
+/// What all packets at hand have in common, or what one of them is like. Most rules of a long chain
+/// name other addresses, and one comparison here settles them.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Known {
+    pub(super) src: Option<u128>,
+    pub(super) dst: Option<u128>,
+    pub(super) protocol: Option<u128>,
+    pub(super) input: Option<u128>,
+    pub(super) output: Option<u128>,
 }
 
 /// One walk of a set of packets.

@@ -21,6 +21,15 @@ pub enum Hook {
 }
 
 impl Hook {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [Self; 5] = [
+        Self::Prerouting,
+        Self::Input,
+        Self::Forward,
+        Self::Output,
+        Self::Postrouting,
+    ];
+
     /// The name of the chain that iptables attaches here.
     pub fn chain(self) -> &'static str {
         match self {

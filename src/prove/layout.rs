@@ -268,7 +268,10 @@ impl Names {
         let tables = rulesets.iter().flat_map(|ruleset| ruleset.tables.values());
         let chains = tables.flat_map(|table| table.chains.values());
         let rules = chains.flat_map(|chain| chain.rules.iter());
-        rules.flat_map(Self::of_rule).cloned().collect()
+        rules
+            .flat_map(|listed| Self::of_rule(&listed.rule))
+            .cloned()
+            .collect()
     }
 
     fn of_rule(rule: &Rule) -> impl Iterator<Item = &IfacePattern> {

@@ -40,7 +40,6 @@
 //! | mark, connmark | exact: packets from outside begin with mark 0, connections too; MARK and CONNMARK are computed |
 //! | `addrtype --src-type/--dst-type LOCAL` | exact, from the addresses in [`HostView`] and the loopback's |
 //! | owner `--uid-owner`, `--gid-owner` | exact over all users: some process of each exists |
-//! | cgroup `--cgroup` | exact for packets of a cgroup whose class is known, and of all below it (net_cls). Else unknown |
 //! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches nobody. Else unknown |
 //! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
 //! | recent `--set` | applies always |
@@ -94,6 +93,7 @@
 mod bdd;
 mod cgroup;
 mod chains;
+mod claim;
 mod class;
 mod condition;
 mod engine;
@@ -101,88 +101,24 @@ mod example;
 mod hook;
 mod layout;
 mod path;
+mod prover;
 mod rewrite;
 mod start;
-mod verdict;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
-use std::net::{IpAddr, SocketAddr};
-
-use serde::Serialize;
-
+pub use claim::{Claim, Expect};
 pub use class::{
     Addrs, Destination, ForeignChain, HostView, Iface, Ifaces, Moment, Origin, Packet, PacketClass,
 };
 pub use hook::Hook;
-pub use verdict::Prover;
+pub use prover::Prover;
 pub use walk::{End, Outcome, Step, Walk};
 
 use crate::ruleset::Ruleset;
-
-/// What a claim says becomes of its packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Expect {
-    /// None of them leaves, or arrives.
-    Dropped,
-    /// Every one of them arrives at this address and port of the host.
-    Delivered {
-        /// The address, after all NAT.
-        addr: IpAddr,
-        /// The port, after all NAT.
-        port: u16,
-    },
-}
-
-/// What a guarantee says of packets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The guarantee that makes the claim.
-    pub guarantee: String,
-    /// The packets.
-    pub packets: PacketClass,
-    /// What becomes of them.
-    pub expect: Expect,
-}
-
-impl fmt::Display for Claim {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.expect {
-            Expect::Dropped => write!(f, "{} is dropped", self.packets),
-            Expect::Delivered { addr, port } => {
-                write!(
-                    f,
-                    "{} reaches {}",
-                    self.packets,
-                    SocketAddr::new(addr, port)
-                )
-            }
-        }
-    }
-}
-
-/// The answer to a claim.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "verdict", rename_all = "kebab-case")]
-pub enum Verdict {
-    /// True of every packet of the class.
-    Held,
-    /// Not true of some packet: this one.
-    Violated {
-        /// How it gets where it should not.
-        walk: Walk,
-    },
-    /// Could not be decided.
-    Undecided {
-        /// What it hangs on.
-        why: String,
-        /// The way of a packet that the claim may not be true of.
-        walk: Walk,
-    },
-}
+use crate::verdict::Verdict;
 
 /// Proves one claim about one ruleset. For several claims, a [`Prover`] spares work.
 pub fn prove(ruleset: &Ruleset, claim: &Claim, host: &HostView) -> Verdict {

@@ -41,7 +41,7 @@ impl Engine<'_> {
             }
         };
         let elsewhere = self.bdd.less(set, there);
-        self.end(End::NetnsEvents, elsewhere);
+        self.end(End::Elsewhere, elsewhere);
         let mut set = self.bdd.and(set, there);
         if follow == Follow::Turned {
             let turned = self.layout.dnat.equals(&mut self.bdd, 1);
@@ -72,7 +72,7 @@ impl Engine<'_> {
     pub(super) fn deliver(&mut self, class: &PacketClass, start: Set, wanted: Set) {
         let set = self.before_routing(class, start);
         let (local, beyond) = self.route(class, set);
-        self.end(End::NetnsEvents, beyond);
+        self.end(End::Elsewhere, beyond);
         let arrived = match class.from {
             Origin::Interface(_) => self.input(local),
             Origin::Host | Origin::Cgroup(_) => self.by_loopback(local),
@@ -231,7 +231,7 @@ impl Engine<'_> {
         let mut targets = early
             .flat_map(|(_, table)| table.chains.values())
             .flat_map(|chain| &chain.rules)
-            .map(|rule| &rule.target);
+            .map(|listed| &listed.rule.target);
         let marks = targets.any(|target| {
             matches!(
                 target,
@@ -255,8 +255,8 @@ impl Engine<'_> {
                 if nat && table.shown != Shown::Whole {
                     return true;
                 }
-                for rule in table.chains.values().flat_map(|chain| &chain.rules) {
-                    let turns = match &rule.target {
+                for listed in table.chains.values().flat_map(|chain| &chain.rules) {
+                    let turns = match &listed.rule.target {
                         Target::Dnat(to) if nat => {
                             let fits = self.fits(to, self.layout.dst, Side::Dst);
                             !self.bdd.and(there, fits).is_empty()

@@ -4,7 +4,7 @@ use super::bdd::Set;
 use super::class::{Destination, Ifaces, Moment, Origin, PacketClass};
 use super::engine::Engine;
 use super::layout::{Field, Shape, State};
-use crate::ruleset::{Family, Match, Net, Side, Target, protocol};
+use crate::ruleset::{Family, Listed, Match, Net, Side, Target, protocol};
 
 /// What is out of the ordinary about a packet; 0 stands for nothing. The class of a block has such packets too, so that a
 /// block is proved for them; but none of them alone shows a block to be broken, since whether they
@@ -290,7 +290,7 @@ impl Engine<'_> {
         let mut rules = tables
             .flat_map(|t| t.chains.values())
             .flat_map(|chain| &chain.rules);
-        rules.any(|rule| {
+        rules.any(|Listed { rule, .. }| {
             let nat = matches!(
                 rule.target,
                 Target::Dnat(_) | Target::Redirect(_) | Target::Snat(_) | Target::Masquerade(_)

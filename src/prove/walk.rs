@@ -34,7 +34,7 @@ pub struct Step {
     /// for the policy and for what is no rule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<usize>,
-    /// The rule as iptables prints it, without `-A CHAIN`; for a policy, `policy DROP`.
+    /// The rule as iptables prints it, without `-A CHAIN`, or as nft does; for a policy, `policy DROP`.
     pub text: String,
     /// What it had to say.
     pub outcome: Outcome,
@@ -79,7 +79,7 @@ pub enum End {
     /// It reaches another address or port of this host.
     Misdelivered,
     /// It goes somewhere else.
-    NetnsEvents,
+    Elsewhere,
 }
 
 impl fmt::Display for End {
@@ -90,7 +90,7 @@ impl fmt::Display for End {
             Self::LetThrough => "let through",
             Self::Delivered => "delivered",
             Self::Misdelivered => "delivered to another address or port of this host",
-            Self::NetnsEvents => "sent somewhere else",
+            Self::Elsewhere => "sent somewhere else",
         })
     }
 }

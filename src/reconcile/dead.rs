@@ -1,7 +1,7 @@
 //! Rules that look alive and match nobody. Pure.
 
 use crate::guarantee::Guarantee;
-use crate::ruleset::{Rule, Ruleset};
+use crate::ruleset::{Listed, Ruleset};
 
 /// A line for each rule of the guard's that was made for another cgroup than the one that bears that
 /// path `now`.
@@ -10,17 +10,17 @@ pub(super) fn dead<'r>(
     path: &str,
     now: Option<u64>,
 ) -> Vec<String> {
-    let own = |rule: &&Rule| rule.comment().and_then(Guarantee::from_tag).is_some();
+    let own = |listed: &&Listed| Guarantee::owning(&listed.rule).is_some();
     let mut lines = Vec::new();
     for ruleset in rulesets {
         for (table, content) in &ruleset.tables {
             for (chain, content) in &content.chains {
-                for rule in content.rules.iter().filter(own) {
+                for Listed { rule, text } in content.rules.iter().filter(own) {
                     if rule.cgroup_noted().is_some_and(|noted| now != Some(noted)) {
                         lines.push(format!(
                             "dead rule: the cgroup {path} was deleted, or made again since, and this rule \
-                             matches nobody any more: {} {table} {chain}: {}",
-                            ruleset.family, rule.text
+                             matches nobody any more: {} {table} {chain}: {text}",
+                            ruleset.family
                         ));
                     }
                 }

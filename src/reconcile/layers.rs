@@ -2,16 +2,17 @@
 //! one, which the kernel asks too.
 
 use std::collections::BTreeMap;
-use std::io;
 
-use super::Target;
-use super::seal::SealReading;
+use super::host::Host;
 use crate::config::settings::Backend as BackendChoice;
+use crate::desired::Desired;
+use crate::guarantee::as_rulesets;
 use crate::os::exec::side_by_side;
-use crate::os::iptables::{self, Backend, Tool};
-use crate::os::nft::{Inventory, generation};
+use crate::os::iptables::{Backend, Tool, legacy_tables};
+use crate::os::nft::{Error, Inventory, generation};
 use crate::prove::ForeignChain;
 use crate::ruleset::{Family, Ruleset, Shown, Table};
+use crate::seal::SealReading;
 
 /// How often the rules are read again because somebody changed them meanwhile.
 const ATTEMPTS: usize = 3;
@@ -30,6 +31,8 @@ pub(crate) struct Layers {
     pub(crate) foreign: Vec<ForeignChain>,
     /// The native layer.
     pub(crate) seal: SealReading,
+    /// Its rules in force, for the proof.
+    pub(crate) sealed: BTreeMap<Family, Ruleset>,
     /// The generation of nf_tables that this is.
     pub(super) generation: Option<u32>,
     /// What could not be read of the own backend, and why.
@@ -38,11 +41,11 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// Reads everything as it stood at one moment.
-    pub(crate) fn read(target: &Target) -> Self {
+    pub(crate) fn read(desired: &Desired, host: &Host) -> Self {
         let mut layers = Self::default();
         for _ in 0..ATTEMPTS {
             let inventory = Inventory::take();
-            layers = Self::once(target, &inventory);
+            layers = Self::once(desired, host, &inventory);
             match (&inventory, generation()) {
                 (Ok(inventory), Ok(after)) if inventory.generation != after => {}
                 _ => return layers,
@@ -53,9 +56,9 @@ impl Layers {
         layers
     }
 
-    fn once(target: &Target, inventory: &io::Result<Inventory>) -> Self {
+    fn once(desired: &Desired, host: &Host, inventory: &Result<Inventory, Error>) -> Self {
         let mut layers = Self::default();
-        for (family, why) in &target.toolless {
+        for (family, why) in &host.toolless {
             let mut ruleset = Ruleset::new(*family);
             for table in TABLES {
                 ruleset.tables.insert(table.to_owned(), unreadable(why));
@@ -63,14 +66,17 @@ impl Layers {
             layers.own.insert(*family, ruleset);
             layers.unread.push(why.clone());
         }
-        for (tool, (ruleset, unread)) in target.tools.iter().zip(read_own(target, inventory)) {
+        for (tool, (ruleset, unread)) in host.tools.iter().zip(read_own(desired, host, inventory)) {
             layers.own.insert(tool.family, ruleset);
             layers.unread.extend(unread);
-            if target.claims_of(tool.family).next().is_some() {
+            if desired.claims_of(tool.family).next().is_some() {
                 layers.other.extend(other_backend(tool, inventory));
             }
         }
-        layers.seal = SealReading::take(target);
+        if !desired.rules.native.is_empty() {
+            layers.seal = SealReading::take(&desired.rules.native);
+        }
+        layers.sealed = as_rulesets(&layers.seal.rules);
         if let Ok(inventory) = inventory {
             layers.generation = Some(inventory.generation);
             layers.foreign.clone_from(&inventory.chains);
@@ -90,7 +96,7 @@ impl Layers {
 
     /// The same with the seal in front.
     pub(crate) fn sealed(&self, family: Family) -> Vec<&Ruleset> {
-        let seal = self.seal.ruleset(family).into_iter();
+        let seal = self.sealed.get(&family).into_iter();
         seal.chain(self.of(family)).collect()
     }
 
@@ -105,47 +111,34 @@ impl Layers {
     }
 }
 
-/// Reads the tables of each tool. Where one takes iptables-legacy's lock, the other would wait for
-/// it, and some versions wait a second at a time; so then one after the other.
-fn read_own(target: &Target, inventory: &io::Result<Inventory>) -> Vec<(Ruleset, Vec<String>)> {
+/// Reads the tables of each tool.
+fn read_own(
+    desired: &Desired,
+    host: &Host,
+    inventory: &Result<Inventory, Error>,
+) -> Vec<(Ruleset, Vec<String>)> {
     let read = |tool: &Tool| {
-        let wanted = |table: &str| target.wants(tool.family, table);
+        let wanted = |table: &str| desired.wants(tool.family, table);
         read_tables(tool, inventory, wanted)
     };
-    let mut tools = target.tools.iter();
-    if tools.all(|tool| tool.backend == Backend::Nft) {
-        side_by_side(&target.tools, read)
-    } else {
-        target.tools.iter().map(read).collect()
-    }
+    side_by_side(&host.tools, read)
 }
 
 /// Reads the tables that the kernel holds already (reading a legacy one would otherwise make it)
 /// and those that are wanted.
 fn read_tables(
     tool: &Tool,
-    inventory: &io::Result<Inventory>,
+    inventory: &Result<Inventory, Error>,
     wanted: impl Fn(&str) -> bool,
 ) -> (Ruleset, Vec<String>) {
     let mut ruleset = Ruleset::new(tool.family);
     let mut unread = Vec::new();
-    let mut busy = None;
     for name in TABLES {
         if !wanted(name) && !in_use(tool, inventory, name) {
             continue;
         }
-        let read = match &busy {
-            // Who holds the lock holds it for every table; one wait is enough.
-            Some(why) => Err(String::clone(why)),
-            None => tool.list(name).map_err(|error| {
-                let text = error.to_string();
-                if matches!(error, iptables::Error::Busy { .. }) {
-                    busy = Some(text.clone());
-                }
-                text
-            }),
-        };
-        let table = read.unwrap_or_else(|why| unreadable(&why));
+        let read = tool.list(name);
+        let table = read.unwrap_or_else(|error| unreadable(&error.to_string()));
         if let Shown::Unreadable(why) = &table.shown {
             unread.push(why.clone());
         }
@@ -158,9 +151,9 @@ fn read_tables(
     (ruleset, unread)
 }
 
-fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
+fn in_use(tool: &Tool, inventory: &Result<Inventory, Error>, table: &str) -> bool {
     match (tool.backend, inventory) {
-        (Backend::Legacy, _) => tool.legacy_tables().iter().any(|name| name == table),
+        (Backend::Legacy, _) => legacy_tables(tool.family).iter().any(|name| name == table),
         (Backend::Nft, Ok(inventory)) => {
             inventory.tables.contains(&(tool.family, table.to_owned()))
         }
@@ -170,7 +163,7 @@ fn in_use(tool: &Tool, inventory: &io::Result<Inventory>, table: &str) -> bool {
 }
 
 /// Takes back the trust in rules that iptables-nft lists and cannot list truthfully.
-fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &mut Vec<String>) {
+fn distrust(ruleset: &mut Ruleset, inventory: &Result<Inventory, Error>, unread: &mut Vec<String>) {
     match inventory {
         Ok(inventory) => {
             let family = ruleset.family;
@@ -197,13 +190,13 @@ fn distrust(ruleset: &mut Ruleset, inventory: &io::Result<Inventory>, unread: &m
 
 /// The tables of the backend that the guard does not use, where there are any: a packet has to pass
 /// both.
-fn other_backend(tool: &Tool, inventory: &io::Result<Inventory>) -> Option<Ruleset> {
+fn other_backend(tool: &Tool, inventory: &Result<Inventory, Error>) -> Option<Ruleset> {
     let choice = match tool.backend {
         Backend::Nft => BackendChoice::Legacy,
         Backend::Legacy => BackendChoice::Nft,
     };
     let names = match (choice, inventory) {
-        (BackendChoice::Legacy, _) => tool.legacy_tables(),
+        (BackendChoice::Legacy, _) => legacy_tables(tool.family),
         (_, Ok(inventory)) => {
             let own = inventory
                 .tables

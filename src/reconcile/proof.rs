@@ -1,88 +1,11 @@
 //! Claims and their verdicts. Pure.
 
-use serde::Serialize;
-
-use super::Target;
+use crate::desired::Desired;
 use crate::guarantee::{Guarantee, task_credentials};
 use crate::plan::applied;
-use crate::prove::{Claim, HostView, Prover, Verdict, Walk};
+use crate::prove::{Claim, HostView, Prover};
 use crate::ruleset::{Family, Ruleset};
-
-/// A claim and whether it is true.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Proof {
-    /// Whose claim it is.
-    #[serde(skip)]
-    pub guarantee: Guarantee,
-    /// The claim as a sentence.
-    pub claim: String,
-    /// The verdict, with the packet's walk where it is not held.
-    #[serde(flatten)]
-    pub verdict: Verdict,
-    /// Whether the visible rules alone would do; where not, the seal makes up for it.
-    pub visible: bool,
-}
-
-impl Proof {
-    /// A claim in words that cannot be known to be true, and why.
-    pub(crate) fn undecided(guarantee: Guarantee, claim: String, why: String) -> Self {
-        Self {
-            guarantee,
-            claim,
-            verdict: Verdict::Undecided {
-                why,
-                walk: Walk::default(),
-            },
-            visible: false,
-        }
-    }
-
-    /// What keeps the claim from being held: the cause, to tell equal ones by, and one line with
-    /// the claim, the packet, and the rule that decided.
-    #[must_use]
-    pub fn problem(&self) -> Option<(String, String)> {
-        let claim = &self.claim;
-        match &self.verdict {
-            Verdict::Held => None,
-            Verdict::Violated { walk } => {
-                let (cause, what) = match &walk.example {
-                    Some(packet) => {
-                        let cause = decision(walk);
-                        let what = format!("{packet} is {cause}");
-                        (cause, what)
-                    }
-                    // What was seen elsewhere than in rules says itself what it is.
-                    None => {
-                        let seen = walk.decisive().map(|step| step.text.clone());
-                        let seen = seen.unwrap_or_else(|| decision(walk));
-                        (seen.clone(), seen)
-                    }
-                };
-                Some((cause, format!("not true that {claim}: {what}")))
-            }
-            Verdict::Undecided { why, .. } => {
-                Some((why.clone(), format!("cannot decide whether {claim}: {why}")))
-            }
-        }
-    }
-}
-
-/// Where the packet of a walk ends, and by which rule.
-fn decision(walk: &Walk) -> String {
-    let ends: Vec<String> = walk.ends.iter().map(ToString::to_string).collect();
-    let ends = ends.join(", or ");
-    let Some(step) = walk.decisive() else {
-        return ends;
-    };
-    let number = step
-        .rule
-        .map(|number| format!(" rule {number}"))
-        .unwrap_or_default();
-    format!(
-        "{ends} by {} {}{number}, `{}`",
-        step.table, step.chain, step.text
-    )
-}
+use crate::verdict::{Proof, Verdict};
 
 /// Proves each claim about the rulesets of its family: the visible ones, and those with the seal in
 /// front, which are asked where the visible ones alone do not do.
@@ -126,8 +49,8 @@ pub(crate) fn prove<'r>(
 ///
 /// The question is put to the rulesets as they will be, not as they are: so the answer is the same
 /// before the rules are in, with the ACCEPT in place, and after somebody took it away.
-pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &HostView) -> bool {
-    let claims: Vec<_> = target
+pub(super) fn open_input_is_needed(desired: &Desired, ipv4: &[&Ruleset], host: &HostView) -> bool {
+    let claims: Vec<_> = desired
         .claims_of(Family::V4)
         .filter(|(guarantee, _)| *guarantee == Guarantee::TaskCredentials)
         .cloned()
@@ -139,7 +62,7 @@ pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &Ho
         return false;
     }
     let mut host = host.clone();
-    for wish in &target.wanted.sysctls {
+    for wish in &desired.rules.sysctls {
         host.route_localnet |= wish.interface == "all";
         for (name, interface) in &mut host.interfaces {
             interface.route_localnet |= wish.interface == "all" || wish.interface == *name;
@@ -154,11 +77,11 @@ pub(super) fn open_input_is_needed(target: &Target, ipv4: &[&Ruleset], host: &Ho
             .filter(|proof| proof.verdict == Verdict::Held)
             .count()
     };
-    let without = held(&target.wanted);
+    let without = held(&desired.rules);
     if without == claims.len() {
         return false;
     }
-    let mut opened = target.wanted.clone();
+    let mut opened = desired.rules.clone();
     opened
         .iptables
         .extend(task_credentials::open_input().iptables);

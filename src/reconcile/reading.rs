@@ -1,43 +1,41 @@
-//! What the kernel holds, read for a target, and what follows from it.
+//! What the kernel holds, read for what is desired, and what follows from it.
 
-use std::collections::BTreeMap;
-
+use super::Host;
 use super::dead::dead;
 use super::layers::Layers;
-use super::proof::{Proof, open_input_is_needed, prove};
-use super::{SealReport, Target};
-use crate::guarantee::{CLASS, Guarantee, TaskCgroup, task_credentials};
+use super::proof::{open_input_is_needed, prove};
+use super::seal::SealLook;
+use crate::desired::Desired;
+use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
 use crate::os::{facts, sysctl};
-use crate::plan::{Plan, Snapshot, plan, stands};
-use crate::prove::{HostView, Verdict};
+use crate::plan::{ChainId, Plan, Snapshot, plan, stands};
+use crate::prove::HostView;
 use crate::ruleset::Family;
 use crate::state::{State, Store};
+use crate::verdict::{Proof, Verdict};
 
 /// What is there.
 pub(super) struct Reading {
     layers: Layers,
-    host: HostView,
+    view: HostView,
     pub(super) snapshot: Snapshot,
     /// What could not be read, and why.
     pub(super) unread: Vec<String>,
 }
 
 impl Reading {
-    pub(super) fn take(target: &Target, state: &State) -> Self {
-        let layers = Layers::read(target);
-        let (mut host, mut unread) = facts::host_view(target.facts.task_cgroup.as_ref());
-        host.foreign.clone_from(&layers.foreign);
-        // One that somebody else gave a class of theirs keeps it.
-        let without = host.classes.iter().filter(|(_, class)| **class == 0);
+    pub(super) fn take(desired: &Desired, host: &Host, state: &State) -> Self {
+        let layers = Layers::read(desired, host);
+        let (mut view, mut unread) = facts::host_view(host.facts.task_cgroup.as_ref());
+        view.foreign.clone_from(&layers.foreign);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
-            classless: without.map(|(cgroup, _)| cgroup.clone()).collect(),
             ..Snapshot::default()
         };
-        if target.sysctls {
+        if desired.sysctls {
             snapshot.previous.clone_from(&state.route_localnet);
         }
-        let wanted = target.wanted.sysctls.iter().map(|wish| &wish.interface);
+        let wanted = desired.rules.sysctls.iter().map(|wish| &wish.interface);
         for interface in wanted.chain(snapshot.previous.keys()) {
             match sysctl::route_localnet(interface) {
                 Ok(value) => drop(snapshot.route_localnet.insert(interface.clone(), value)),
@@ -48,70 +46,55 @@ impl Reading {
         unread.dedup();
         Self {
             layers,
-            host,
+            view,
             snapshot,
             unread,
         }
     }
 
-    /// What is missing, with or without the ACCEPT in INPUT.
-    pub(super) fn plan(&self, target: &Target, open_input: bool) -> Plan {
-        let mut wanted = target.wanted.clone();
+    /// What is missing, with or without the ACCEPT in INPUT, but for the `paused` chains.
+    pub(super) fn plan(&self, desired: &Desired, open_input: bool, paused: &[ChainId]) -> Plan {
+        let mut wanted = desired.rules.clone();
         if open_input {
             wanted
                 .iptables
                 .extend(task_credentials::open_input().iptables);
         }
-        plan(&wanted, &self.snapshot)
+        plan(&wanted, &self.snapshot, paused)
     }
 
     /// Each claim with its verdict.
-    pub(super) fn prove(&self, target: &Target) -> Vec<Proof> {
+    pub(super) fn prove(&self, desired: &Desired, host: &Host) -> Vec<Proof> {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
-        let mut proofs = prove(&target.claims, of, &self.host);
-        proofs.extend(target.undecidable.iter().cloned());
-        proofs.extend(target.tasks.proofs());
+        let mut proofs = prove(&desired.claims, of, &self.view);
+        proofs.extend(desired.undecidable.iter().map(Proof::from));
+        proofs.extend(host.tasks.proofs());
         proofs
     }
 
-    /// What is to be said of rules for a cgroup that is no more, and of cgroups that bear another class
-    /// than that of tasks.
-    pub(super) fn beside(&self, target: &Target) -> Vec<String> {
-        let known = target
-            .facts
-            .task_cgroup
-            .as_ref()
-            .and_then(TaskCgroup::known);
-        let mut lines = known.map_or_else(Vec::new, |(path, now)| {
+    /// What there is to say of rules for a cgroup that is no more.
+    pub(super) fn beside(&self, host: &Host) -> Vec<String> {
+        let known = host.facts.task_cgroup.as_ref().and_then(TaskCgroup::known);
+        known.map_or_else(Vec::new, |(path, now)| {
             dead(self.snapshot.rulesets.values(), &path, now)
-        });
-        let others = self.host.classes.iter();
-        let others = others.filter(|(_, class)| ![0, CLASS].contains(*class));
-        lines.extend(others.map(|(cgroup, class)| {
-            format!(
-                "somebody gave cgroup {cgroup} the class {class:#x}, which the guard leaves alone: by it \
-                 nobody can tell that these are tasks; write 0 into its net_cls.classid"
-            )
-        }));
-        lines
+        })
     }
 
-    /// Whether the seal keeps each guarantee; those that it has no part in are left out.
-    pub(super) fn sealed(&self, target: &Target) -> BTreeMap<Guarantee, bool> {
-        let holds = |guarantee| Some((guarantee, self.layers.seal.holds(target, guarantee)?));
-        Guarantee::ALL.into_iter().filter_map(holds).collect()
+    /// Whether the seal keeps its part of a guarantee; `None` where it has no part in it.
+    pub(super) fn sealed(&self, desired: &Desired, guarantee: Guarantee) -> Option<bool> {
+        self.layers.seal.holds(&desired.rules.native, guarantee)
     }
 
     /// The host, as it was read without any rules.
     pub(super) fn host(&self) -> HostView {
         HostView {
             foreign: Vec::new(),
-            ..self.host.clone()
+            ..self.view.clone()
         }
     }
 
-    pub(super) fn seal_report(&self, target: &Target, problem: Option<String>) -> SealReport {
-        self.layers.seal.report(target, problem)
+    pub(super) fn seal(&self, desired: &Desired, problem: Option<String>) -> SealLook {
+        SealLook::new(&self.layers.seal, desired, problem)
     }
 
     pub(super) const fn generation(&self) -> Option<u32> {
@@ -128,15 +111,15 @@ impl Reading {
     }
 
     /// Whether it has to stand there. What is proved already spares most hosts the question.
-    pub(super) fn needs_open_input(&self, target: &Target, proofs: &[Proof]) -> bool {
+    pub(super) fn needs_open_input(&self, desired: &Desired, proofs: &[Proof]) -> bool {
         let credentials = |proof: &&Proof| proof.guarantee == Guarantee::TaskCredentials;
         let held = proofs
             .iter()
             .filter(credentials)
             .all(|proof| proof.verdict == Verdict::Held);
-        target.may_open_input
+        desired.may_open_input
             && (!held || self.input_is_open())
-            && open_input_is_needed(target, &self.layers.of(Family::V4), &self.host)
+            && open_input_is_needed(desired, &self.layers.of(Family::V4), &self.view)
     }
 
     /// Writes down what stood in a sysctl, before it is changed. Returns what the operator should
@@ -155,14 +138,14 @@ impl Reading {
 
     /// A value that has been put back, by the guard or by somebody else, is not the guard's to put
     /// back any more.
-    pub(super) fn forget_undone(&self, target: &Target, memory: &mut Store) -> Option<String> {
-        if !target.sysctls {
+    pub(super) fn forget_undone(&self, desired: &Desired, memory: &mut Store) -> Option<String> {
+        if !desired.sysctls {
             return None;
         }
         let before = memory.state.route_localnet.len();
         memory.state.route_localnet.retain(|interface, _| {
-            let wanted = target
-                .wanted
+            let wanted = desired
+                .rules
                 .sysctls
                 .iter()
                 .any(|wish| wish.interface == *interface);

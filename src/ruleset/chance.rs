@@ -1,7 +1,7 @@
 //! The matches whose answer depends on the moment, a rate or chance, and what is certain of each.
 
-use super::extension::Opt;
 use super::matches::Chance;
+use super::option::Opt;
 use super::target::number;
 
 /// What is certain of a match that depends on more than the packet.

@@ -7,33 +7,13 @@ use super::Family;
 use super::chance::chance;
 use super::matches::{CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
 use super::names::port_range;
-use super::spec::{begins_common, begins_part};
+use super::option::{Opt, options};
 use super::target::number;
 use super::value::parse_addr;
 use super::words::Word;
 
 /// The options of one module, each understood, and the words that follow it.
 type Understood<'w> = (Vec<Match>, &'w [Word<'w>]);
-
-/// One option as written: `[!] --name operands…`.
-pub(super) struct Opt<'w> {
-    pub(super) negated: bool,
-    pub(super) name: &'w str,
-    operands: Vec<&'w str>,
-}
-
-impl Opt<'_> {
-    fn test<T>(&self, value: T) -> Test<T> {
-        Test {
-            negated: self.negated,
-            value,
-        }
-    }
-
-    pub(super) fn operand(&self) -> Option<&str> {
-        self.operands.first().copied()
-    }
-}
 
 /// Reads the options of module `name`; `None` unless all of it is understood.
 pub(super) fn parse<'w>(
@@ -108,7 +88,7 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         "mark" | "connmark" => &[("--mark", 1)],
         "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
         "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
-        "cgroup" => &[("--path", 1), ("--cgroup", 1)],
+        "cgroup" => &[("--path", 1)],
         "owner" => &[("--uid-owner", 1), ("--gid-owner", 1)],
         "limit" => &[("--limit", 1), ("--limit-burst", 1)],
         "hashlimit" => &[
@@ -154,44 +134,6 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         ],
         _ => return None,
     })
-}
-
-/// Takes options until the next part of the rule begins.
-fn options<'w>(
-    arities: &[(&str, usize)],
-    words: &'w [Word<'w>],
-) -> Option<(Vec<Opt<'w>>, &'w [Word<'w>])> {
-    let mut taken = Vec::new();
-    let mut rest = words;
-    while let Some(first) = rest.first() {
-        if begins_part(first) || begins_common(rest) {
-            break;
-        }
-        let (negated, plain) = match rest {
-            [not, plain @ ..] if not.is("!") => (true, plain),
-            _ => (false, rest),
-        };
-        let (option, after) = plain.split_first()?;
-        let (_, count) = arities.iter().find(|(name, _)| option.is(name))?;
-        let operands = after
-            .get(..*count)?
-            .iter()
-            .map(|word| word.text.as_ref())
-            .collect();
-        taken.push(Opt {
-            negated,
-            name: option.raw,
-            operands,
-        });
-        rest = after.get(*count..)?;
-    }
-    let twice = taken.iter().enumerate().any(|(at, option)| {
-        taken
-            .iter()
-            .skip(at + 1)
-            .any(|later| later.name == option.name)
-    });
-    (!twice).then_some((taken, rest))
 }
 
 /// A protocol's module without options still asks for the header to be there.
@@ -249,10 +191,6 @@ fn ports(_: Family, option: &Opt<'_>) -> Option<Match> {
 
 /// The kernel passes over empty names in a path (kernfs_walk_ns() in fs/kernfs/dir.c).
 fn cgroup(_: Family, option: &Opt<'_>) -> Option<Match> {
-    if option.name == "--cgroup" {
-        let class = option.operand()?.parse().ok()?;
-        return Some(Match::Class(option.test(class)));
-    }
     let names = option.operand()?.split('/');
     let names: Vec<&str> = names.filter(|name| !name.is_empty()).collect();
     Some(Match::Cgroup(option.test(names.join("/"))))

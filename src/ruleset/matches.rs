@@ -33,6 +33,24 @@ pub struct Test<T> {
     pub value: T,
 }
 
+impl<T> Test<T> {
+    /// True of what fits the value.
+    pub const fn is(value: T) -> Self {
+        Self {
+            negated: false,
+            value,
+        }
+    }
+
+    /// True of what does not.
+    pub const fn not(value: T) -> Self {
+        Self {
+            negated: true,
+            value,
+        }
+    }
+}
+
 /// An inclusive range of ports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortRange {
@@ -40,6 +58,15 @@ pub struct PortRange {
     pub low: u16,
     /// The highest port, itself included.
     pub high: u16,
+}
+
+impl From<u16> for PortRange {
+    fn from(port: u16) -> Self {
+        Self {
+            low: port,
+            high: port,
+        }
+    }
 }
 
 /// One end of a packet.
@@ -172,9 +199,6 @@ pub enum Match {
     /// a `/` at either end. The kernel looked the path up when the rule was made, and keeps to that
     /// cgroup also after it was deleted, and another made under its name.
     Cgroup(Test<String>),
-    /// `-m cgroup --cgroup`: the class that the controller net_cls gives to the sockets of a cgroup of
-    /// version 1.
-    Class(Test<u32>),
     /// A match understood, but whose answer no ruleset can tell; with its text.
     Either(Chance, String),
     /// `-m comment`.

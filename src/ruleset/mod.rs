@@ -23,9 +23,12 @@
 
 mod chance;
 mod extension;
+mod family;
 mod matches;
 mod names;
+mod option;
 mod parse;
+mod print;
 mod show;
 mod spec;
 mod target;
@@ -38,37 +41,18 @@ mod tests;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
+pub use family::Family;
 pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
 };
 pub use names::protocol_name;
-pub use parse::{ParseError, parse_listing, parse_rule, parse_save};
+pub use parse::{ParseError, parse_listing, parse_save};
+pub use print::Unprintable;
 pub use target::{Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
-
-/// The address family of a ruleset: iptables and ip6tables hold separate ones.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Family {
-    /// What `iptables` manages.
-    #[serde(rename = "ipv4")]
-    V4,
-    /// What `ip6tables` manages.
-    #[serde(rename = "ipv6")]
-    V6,
-}
-
-impl fmt::Display for Family {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::V4 => "IPv4",
-            Self::V6 => "IPv6",
-        })
-    }
-}
 
 /// A snapshot of one family's tables.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -99,7 +83,9 @@ impl Ruleset {
             .get_mut(table)
             .and_then(|table| table.chains.get_mut(chain))
             .and_then(|chain| chain.rules.get_mut(index));
-        let Some(rule) = rule else { return false };
+        let Some(Listed { rule, .. }) = rule else {
+            return false;
+        };
         rule.matches.push(Match::Unknown(why.clone()));
         rule.target = Target::Unknown(why);
         true
@@ -154,16 +140,22 @@ pub struct Chain {
     /// The policy of a base chain; `None` for a user chain, which returns to its caller instead.
     pub policy: Option<Policy>,
     /// The rules in the kernel's order.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<Listed>,
 }
 
-/// One rule.
+/// A rule as a chain holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// What it means.
+    pub rule: Rule,
+    /// The words after `-A CHAIN`, exactly as printed, so that `-D CHAIN <text>` deletes the rule; for
+    /// a native rule, as nft prints it.
+    pub text: String,
+}
+
+/// What a rule means.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rule {
-    /// The words after `-A CHAIN`, exactly as printed, so that `-D CHAIN <text>` deletes the rule.
-    pub text: String,
-    /// The line of the text it was read from, counted from 1.
-    pub line: usize,
     /// Every condition; the rule applies to a packet that meets all of them.
     pub matches: Vec<Match>,
     /// What it does.
@@ -190,6 +182,17 @@ impl Rule {
     /// The comment is part of the meaning here: `iptables -D` and `-C` treat it so too.
     pub fn same_as(&self, other: &Self) -> bool {
         self.target == other.target && self.meaning() == other.meaning()
+    }
+
+    /// The same rule without its comment.
+    #[must_use]
+    pub fn without_comment(&self) -> Self {
+        let mut matches = self.matches.clone();
+        matches.retain(|m| !matches!(m, Match::Comment(_)));
+        Self {
+            matches,
+            target: self.target.clone(),
+        }
     }
 
     fn meaning(&self) -> Vec<&Match> {

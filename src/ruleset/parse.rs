@@ -7,7 +7,7 @@ use thiserror::Error;
 use super::spec;
 use super::target::Target;
 use super::words::{self, Word};
-use super::{Chain, Family, Policy, Rule, Ruleset, Shown, Table};
+use super::{Chain, Family, Listed, Policy, Ruleset, Shown, Table};
 
 /// Why a text is not a ruleset, and where.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -99,19 +99,6 @@ pub fn parse_listing(
     }
     read.shown = shown;
     Ok(read)
-}
-
-/// Reads the words of one rule, as they stand behind `-A CHAIN`.
-pub fn parse_rule(family: Family, spec: &str) -> Result<Rule, ParseError> {
-    let line = Line {
-        number: 1,
-        text: Cow::Borrowed(spec),
-    };
-    if let Some(at) = spec.find(['\n', '\r', '\0']) {
-        return Err(line.error(at, "a rule is one line"));
-    }
-    let words = line.words()?;
-    Ok(rule(family, &line, &words))
 }
 
 struct Line<'a> {
@@ -228,10 +215,10 @@ fn append(family: Family, table: &mut Table, line: &Line<'_>) -> Result<(), Pars
     };
     let mut read = rule(family, line, spec);
     // A native nft chain may be called DROP, and a jump to it prints as `-j DROP`.
-    let jump = matches!(read.target, Target::Jump(_) | Target::Goto(_));
+    let jump = matches!(read.rule.target, Target::Jump(_) | Target::Goto(_));
     let named = spec.iter().skip_while(|word| !word.is("-j")).nth(1);
     if let Some(name) = named.filter(|name| !jump && table.chains.contains_key(name.raw)) {
-        read.target = Target::Unknown(format!(
+        read.rule.target = Target::Unknown(format!(
             "-j {}: a chain that is named like a target",
             name.raw
         ));
@@ -245,17 +232,14 @@ fn append(family: Family, table: &mut Table, line: &Line<'_>) -> Result<(), Pars
     }
 }
 
-fn rule(family: Family, line: &Line<'_>, words: &[Word<'_>]) -> Rule {
-    let spec = spec::parse(family, words);
+fn rule(family: Family, line: &Line<'_>, words: &[Word<'_>]) -> Listed {
     let text = words
         .first()
         .and_then(|first| line.text.get(first.start..))
         .unwrap_or_default();
-    Rule {
+    Listed {
+        rule: spec::parse(family, words),
         text: text.trim_end_matches([' ', '\t']).to_owned(),
-        line: line.number,
-        matches: spec.matches,
-        target: spec.target,
     }
 }
 

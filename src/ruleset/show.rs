@@ -101,10 +101,6 @@ impl fmt::Display for Match {
                 let not = if test.negated { "! " } else { "" };
                 write!(f, "-m cgroup {not}--path {}", test.value)
             }
-            Self::Class(test) => {
-                let not = if test.negated { "! " } else { "" };
-                write!(f, "-m cgroup {not}--cgroup {}", test.value)
-            }
             Self::Comment(text) => write!(f, "--comment {text:?}"),
             Self::Either(_, text) | Self::Unknown(text) => f.write_str(text),
         }

@@ -1,39 +1,15 @@
 //! Reads the words of one rule into its matches and its target.
 
-use super::Family;
 use super::extension;
 use super::matches::{Match, Side, Test, protocol};
 use super::names::protocol_number;
 use super::target::{self, Target};
 use super::value::{IfacePattern, Net};
-use super::words::{self, Word};
-
-/// The conditions and the effect of a rule.
-pub(super) struct Spec {
-    pub(super) matches: Vec<Match>,
-    pub(super) target: Target,
-}
-
-/// Options that every rule can have, with no module named.
-const COMMON: &[&str] = &["-s", "-d", "-i", "-o", "-p", "-f"];
-
-/// Whether a word begins the next part of a rule for certain.
-pub(super) fn begins_part(word: &Word<'_>) -> bool {
-    word.is("-m") || word.is("-j") || word.is("-g")
-}
-
-/// Whether a word, or the one after its `!`, is a common option.
-pub(super) fn begins_common(words: &[Word<'_>]) -> bool {
-    let option = match words {
-        [not, option, ..] if not.is("!") => option,
-        [option, ..] => option,
-        [] => return false,
-    };
-    COMMON.iter().any(|common| option.is(common))
-}
+use super::words::{self, Word, begins_common, begins_part};
+use super::{Family, Rule};
 
 /// Reads the words of a rule. Never fails: what is not understood is kept as unknown.
-pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Spec {
+pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Rule {
     let mut reader = Reader {
         family,
         matches: Vec::new(),
@@ -54,7 +30,7 @@ pub(super) fn parse(family: Family, words: &[Word<'_>]) -> Spec {
         Match::Unknown(text) if target == Target::None => Some(text.clone()),
         _ => None,
     });
-    Spec {
+    Rule {
         target: hidden.map_or(target, Target::Unknown),
         matches: reader.matches,
     }

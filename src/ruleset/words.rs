@@ -95,3 +95,21 @@ pub(super) fn join(words: &[Word<'_>]) -> String {
         .collect::<Vec<_>>()
         .join(" ")
 }
+
+/// Options that every rule can have, with no module named.
+const COMMON: &[&str] = &["-s", "-d", "-i", "-o", "-p", "-f"];
+
+/// Whether a word begins the next part of a rule for certain.
+pub(super) fn begins_part(word: &Word<'_>) -> bool {
+    word.is("-m") || word.is("-j") || word.is("-g")
+}
+
+/// Whether a word, or the one after its `!`, is a common option.
+pub(super) fn begins_common(words: &[Word<'_>]) -> bool {
+    let option = match words {
+        [not, option, ..] if not.is("!") => option,
+        [option, ..] => option,
+        [] => return false,
+    };
+    COMMON.iter().any(|common| option.is(common))
+}

@@ -1,10 +1,8 @@
 //! One chain: compared with what should stand in it, and put right.
 
-use std::io;
-
 use super::orders::Guarded;
 use crate::guarantee::TAG_PREFIX;
-use crate::os::nft::{Batch, Held, Refused, Socket, exists, first_of};
+use crate::os::nft::{Batch, CommitError, Error, Held, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
 /// How often a repair is tried again because somebody committed in between.
@@ -18,7 +16,7 @@ pub enum Found {
     /// It was not, and is now.
     Repaired(Vec<Drift>),
     /// It is not, and was left so.
-    Left(Vec<Drift>),
+    Left,
     /// It is not, and could not be put right.
     Failed(Vec<Drift>, String),
 }
@@ -34,7 +32,7 @@ pub struct Hand {
 
 impl Hand {
     /// Opens them in this network namespace.
-    pub fn open() -> io::Result<Self> {
+    pub fn open() -> std::io::Result<Self> {
         Ok(Self {
             reader: Socket::open()?,
             writer: Socket::open()?,
@@ -49,7 +47,7 @@ impl Hand {
     }
 
     /// Looks at a chain and, if it may, puts it right.
-    pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> io::Result<Found> {
+    pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> Result<Found, Error> {
         let mut first = Vec::new();
         for _ in 0..ATTEMPTS {
             if self.generation == 0 {
@@ -65,11 +63,11 @@ impl Hand {
                     Found::Repaired(first)
                 });
             }
+            if !may_repair {
+                return Ok(Found::Left);
+            }
             if first.is_empty() {
                 first = drifts;
-            }
-            if !may_repair {
-                return Ok(Found::Left(first));
             }
             // Asked rather than tried: a batch that fails half way waits for an RCU grace period
             // (__nf_tables_abort() in net/netfilter/nf_tables_api.c).
@@ -82,8 +80,8 @@ impl Hand {
                     self.generation = self.generation.wrapping_add(1).max(1);
                     return Ok(Found::Repaired(first));
                 }
-                Err(Refused::Stale) => self.generation = 0,
-                Err(Refused::Kernel(error)) => return Ok(Found::Failed(first, error.to_string())),
+                Err(CommitError::Stale) => self.generation = 0,
+                Err(error) => return Ok(Found::Failed(first, error.to_string())),
             }
         }
         let why = "somebody changed nf_tables during every attempt".to_owned();
@@ -131,7 +129,8 @@ impl Guarded {
     fn repair(&self, held: &Held, make_chain: bool) -> Batch {
         let mut batch = Batch::default();
         if make_chain {
-            batch.chain(&self.name, self.hook);
+            batch.table(self.name.proto, &self.name.table, 0);
+            batch.chain(&self.name, &self.hook);
         } else if self.whole {
             batch.flush(&self.name);
         } else {

@@ -11,56 +11,22 @@
 
 pub mod backoff;
 pub mod chains;
-pub mod legacy;
 pub mod orders;
+mod report;
 mod watcher;
 
 use std::io;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use self::backoff::Pause;
+use self::orders::native_chains;
 pub use self::orders::{Order, Orders};
+pub use self::report::Report;
 use self::watcher::Watcher;
-use crate::events::By;
+use crate::guarantee::NativeRule;
+use crate::os::nft::{Error, Socket};
 use crate::os::poll::Waker;
-use crate::os::sched::Scheduling;
-use crate::plan::Drift;
-
-/// What the sentinel tells the slow side. It never waits for it: what is not listened to is lost.
-#[derive(Debug)]
-pub enum Report {
-    /// It began, and how it is scheduled; with the thread's number.
-    Began(Scheduling, nix::unistd::Pid),
-    /// Somebody else committed this generation to nf_tables.
-    Changed(u32),
-    /// Something of ours was displaced.
-    Displaced(Box<Displacement>),
-    /// Somebody used iptables-legacy, to read or to write.
-    LockUsed,
-    /// Interfaces came or went that may carry containers.
-    Links,
-    /// Something that it cannot do, and what that means.
-    Trouble(String),
-}
-
-/// A displacement, and what came of it.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Displacement {
-    /// When it was noticed.
-    pub at: SystemTime,
-    /// What differed.
-    pub drifts: Vec<Drift>,
-    /// Who did it, where the kernel told.
-    pub by: Option<By>,
-    /// How long it took from waking up until it was put right, or why it was not.
-    pub repaired: Result<Duration, String>,
-    /// Whether the seal kept packets out all the while.
-    pub sealed: bool,
-    /// The guard now leaves this chain alone for a while.
-    pub pause: Option<Pause>,
-}
 
 /// The running sentinel, as the slow side has it. It ends when this is dropped.
 #[derive(Debug)]
@@ -92,9 +58,25 @@ impl Sentinel {
         self.order(Order::Keep(Box::new(orders)));
     }
 
-    /// Makes it leave everything alone until new orders come, but no longer than `limit`.
+    /// Makes it leave the visible layer alone until new orders come, but no longer than `limit`.
     pub fn hold(&self, limit: Duration) {
         self.order(Order::Hold(Instant::now() + limit));
+    }
+
+    /// Makes it leave the seal's tables alone until [`Sentinel::keep_native`] or new orders, but no
+    /// longer than `limit`.
+    pub fn hold_native(&self, limit: Duration) {
+        self.order(Order::HoldNative(Instant::now() + limit));
+    }
+
+    /// After a change of the seal, makes it guard the chains of the seal that anybody may change as
+    /// they are now. Where they do not hold what is wanted it goes on as before.
+    pub fn keep_native(&self, wanted: &[NativeRule]) {
+        let read = |mut socket| native_chains(&mut socket, wanted);
+        let chains = Socket::open().map_err(Error::from).and_then(read);
+        if let Ok(chains) = chains {
+            self.order(Order::KeepNative(chains));
+        }
     }
 
     /// Makes it go on with the orders that it has.

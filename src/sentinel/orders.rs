@@ -1,26 +1,29 @@
 //! What the sentinel keeps: written by the slow side, after it has put it in place and proved it.
 
-use std::io;
 use std::time::Instant;
 
-use super::legacy::{LegacyChain, LegacyRule};
-use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule, task_credentials};
-use crate::os::iptables::{Backend, Tool};
-use crate::os::legacy::Tables;
-use crate::os::nft::seal::{OpenChain, open_chains};
-use crate::os::nft::{BaseHook, Batch, ChainName, Proto, RawRule, Refused, Socket, first_of};
+use crate::desired::Desired;
+use crate::guarantee::{Guarantee, NativeRule, TAG_PREFIX, WantedRule, task_credentials};
+use crate::os::iptables::Backend;
+use crate::os::nft::{BaseHook, Batch, ChainName, Error, Proto, RawRule, Socket, first_of};
 use crate::prove::Hook;
-use crate::reconcile::Target;
-use crate::ruleset::{Family, IfacePattern, protocol};
+use crate::reconcile::Host;
+use crate::ruleset::{Family, IfacePattern, Match};
+use crate::seal::{OpenChain, open_chains};
 
 /// A word of the slow side to the sentinel.
 #[derive(Debug)]
 pub enum Order {
     /// From now on keep this.
     Keep(Box<Orders>),
-    /// Leave everything alone until then, or until there are new orders: the slow side is about to
-    /// change it.
+    /// Leave the visible layer alone until then, or until there are new orders: the slow side is
+    /// about to change it. Tables of the seal that anybody may change are guarded all the while.
     Hold(Instant),
+    /// Leave those alone too, until their chains are given anew: the slow side is about to change
+    /// them.
+    HoldNative(Instant),
+    /// These are the chains of the seal that anybody may change. What holds for the rest stays.
+    KeepNative(Vec<Guarded>),
     /// Go on, and look at everything now.
     Resume,
     /// End.
@@ -32,8 +35,8 @@ pub enum Order {
 pub struct Orders {
     /// The chains in nf_tables, those that keep packets out first.
     pub chains: Vec<Guarded>,
-    /// The chains of iptables-legacy.
-    pub legacy: Vec<LegacyChain>,
+    /// Whether iptables-legacy holds rules of the guard, so that uses of its lock matter.
+    pub legacy: bool,
     /// Where `route_localnet` stands at 1.
     pub route_localnet: Vec<String>,
     /// Bridges on which it is to be set when they appear.
@@ -70,25 +73,23 @@ pub struct Replay {
 
 impl Orders {
     /// Reads back from the kernel what stands there now, which has just been found to be right, at
-    /// `generation`. [`io::ErrorKind::Interrupted`] where somebody committed since: take a turn.
+    /// `generation`. [`Error::Stale`] where nf_tables changed since: reconcile again.
     ///
     /// `sealed` tells which guarantees the seal keeps too.
     pub fn read_back(
-        target: &Target,
+        desired: &Desired,
+        host: &Host,
         open_input: bool,
         generation: u32,
         sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<Self> {
+    ) -> Result<Self, Error> {
         let mut socket = Socket::open()?;
-        let mut orders = Self::sysctls_of(target);
-        let open = open_chains(&mut socket, &target.wanted.native).map_err(io::Error::other)?;
-        for open in open.ok_or(io::ErrorKind::Interrupted)? {
-            let rules = first_of(&mut socket, &open.name)?.rules;
-            orders.chains.extend(native(target, open, rules));
-        }
-        orders.legacy = legacy_chains(target, open_input, &sealed)?;
+        let mut orders = Self {
+            chains: native_chains(&mut socket, &desired.rules.native)?,
+            ..Self::without_nftables(desired, host)
+        };
         let opened = opened(open_input);
-        for (place, wanted) in chains(target, &opened, Backend::Nft) {
+        for (place, wanted) in chains(desired, host, &opened) {
             let Some((kind, hook, priority)) = place.base_hook() else {
                 continue;
             };
@@ -104,22 +105,22 @@ impl Orders {
                 // What was found by its text stands in this place; a rule without the tag would mean
                 // that the two readings are not of the same chain.
                 if !raw.mentions(TAG_PREFIX) {
-                    return Err(io::ErrorKind::Interrupted.into());
+                    return Err(Error::Stale);
                 }
                 rules.push(Replay {
                     guarantee: wish.guarantee,
                     object: wish.object(),
-                    raw: raw.fresh(),
+                    raw: raw.counting(0),
                     protocol: tied_to(wish),
                 });
             }
             if rules.len() < wanted.len() {
-                return Err(io::ErrorKind::Interrupted.into());
+                return Err(Error::Stale);
             }
             orders.chains.push(Guarded {
                 name,
                 hook: BaseHook {
-                    kind,
+                    kind: kind.to_owned(),
                     number: hook.number(),
                     priority,
                 },
@@ -131,14 +132,14 @@ impl Orders {
         if socket.generation()? == generation {
             Ok(orders)
         } else {
-            Err(io::ErrorKind::Interrupted.into())
+            Err(Error::Stale)
         }
     }
 
     /// Replaces the visible rules by equal ones that are quicker to put back
     /// ([`RawRule::lightened`]), chain by chain where all of them can be. Whether anything was
-    /// replaced; [`io::ErrorKind::Interrupted`] where somebody committed since `generation`.
-    pub fn lighten(&mut self, generation: u32) -> io::Result<bool> {
+    /// replaced; [`Error::Stale`] where nf_tables changed since `generation`.
+    pub fn lighten(&mut self, generation: u32) -> Result<bool, Error> {
         let mut batch = Batch::default();
         for chain in self.chains.iter_mut().filter(|chain| !chain.whole) {
             let rules = chain.rules.iter();
@@ -157,30 +158,19 @@ impl Orders {
         if batch.is_empty() {
             return Ok(false);
         }
-        match batch.commit(&mut Socket::open()?, Some(generation)) {
-            Ok(()) => Ok(true),
-            Err(Refused::Stale) => Err(io::ErrorKind::Interrupted.into()),
-            Err(Refused::Kernel(error)) => Err(error),
-        }
+        batch.commit(&mut Socket::open()?, Some(generation))?;
+        Ok(true)
     }
 
-    /// The same where this kernel has no nf_tables: what iptables-legacy keeps.
-    pub fn without_nftables(
-        target: &Target,
-        open_input: bool,
-        sealed: impl Fn(Guarantee) -> bool,
-    ) -> io::Result<Self> {
-        Ok(Self {
-            legacy: legacy_chains(target, open_input, &sealed)?,
-            ..Self::sysctls_of(target)
-        })
-    }
-
-    fn sysctls_of(target: &Target) -> Self {
-        let wishes = target.wanted.sysctls.iter();
+    /// What is kept where this kernel has no nf_tables: the sysctls.
+    #[must_use]
+    pub fn without_nftables(desired: &Desired, host: &Host) -> Self {
+        let wishes = desired.rules.sysctls.iter();
+        let mut tools = host.tools.iter();
         Self {
+            legacy: tools.any(|tool| tool.backend == Backend::Legacy),
             route_localnet: wishes.map(|wish| wish.interface.clone()).collect(),
-            bridges: target.new_bridges.clone(),
+            bridges: desired.new_bridges.clone(),
             ..Self::default()
         }
     }
@@ -218,17 +208,17 @@ impl Place {
     }
 }
 
-/// The chains of a backend that hold wanted rules, FORWARD before the others.
+/// The chains of iptables-nft that hold wanted rules, FORWARD before the others.
 fn chains<'a>(
-    target: &'a Target,
+    desired: &'a Desired,
+    host: &Host,
     open_input: &'a [WantedRule],
-    backend: Backend,
 ) -> Vec<(Place, Vec<&'a WantedRule>)> {
     let mut chains: Vec<(Place, Vec<&WantedRule>)> = Vec::new();
-    let wanted = target.wanted.iptables.iter().chain(open_input);
+    let wanted = desired.rules.iptables.iter().chain(open_input);
     for wish in wanted.filter(|wish| {
-        let tool = target.tool(wish.family);
-        tool.is_some_and(|tool| tool.backend == backend)
+        let tool = host.tool(wish.family);
+        tool.is_some_and(|tool| tool.backend == Backend::Nft)
     }) {
         let place = Place {
             family: wish.family,
@@ -243,74 +233,33 @@ fn chains<'a>(
     chains
 }
 
-fn legacy_chains(
-    target: &Target,
-    open_input: bool,
-    sealed: &impl Fn(Guarantee) -> bool,
-) -> io::Result<Vec<LegacyChain>> {
-    let mut found = Vec::new();
-    for (place, wanted) in chains(target, &opened(open_input), Backend::Legacy) {
-        let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
-        if let Some((tool, (_, hook, _))) = target.tool(place.family).zip(place.base_hook()) {
-            found.push(legacy(tool, hook, &wanted, sealed)?);
-        }
-    }
-    Ok(found)
+/// The chains of the seal that anybody may change. [`Error::Stale`] where one does not hold what is
+/// wanted.
+pub fn native_chains(socket: &mut Socket, wanted: &[NativeRule]) -> Result<Vec<Guarded>, Error> {
+    let open = open_chains(socket, wanted)?.ok_or(Error::Stale)?;
+    Ok(open.into_iter().map(native).collect())
 }
 
-fn legacy(
-    tool: &Tool,
-    hook: Hook,
-    wanted: &[&WantedRule],
-    sealed: bool,
-) -> io::Result<LegacyChain> {
-    let changed = || io::Error::from(io::ErrorKind::Interrupted);
-    let first = wanted.first().ok_or_else(changed)?;
-    let held = Tables::open(tool.family)?.chain(first.table, hook, wanted.len())?;
-    let held = held
-        .filter(|held| held.len() == wanted.len())
-        .ok_or_else(changed)?;
-    let rule = |(wish, bytes): (&&WantedRule, Vec<u8>)| {
-        let tag = TAG_PREFIX.as_bytes();
-        let tagged = bytes.windows(tag.len()).any(|window| window == tag);
-        tagged.then(|| LegacyRule {
-            guarantee: wish.guarantee,
-            object: wish.object(),
-            spec: wish.spec.clone(),
-            bytes,
-        })
-    };
-    let rules: Option<Vec<LegacyRule>> = wanted.iter().zip(held).map(rule).collect();
-    Ok(LegacyChain {
-        tool: tool.clone(),
-        table: first.table,
-        chain: first.chain,
-        hook,
-        rules: rules.ok_or_else(changed)?,
-        sealed,
-    })
-}
-
-/// A chain of a native table that anybody may change; `None` for one that nothing is wanted in.
-fn native(target: &Target, open: OpenChain, rules: Vec<RawRule>) -> Option<Guarded> {
-    let mut wanted = target.wanted.native.iter();
-    let guarantee = wanted.find(|rule| rule.hook == open.hook)?.guarantee;
-    let replay = |raw: RawRule| Replay {
-        guarantee,
+fn native(open: OpenChain) -> Guarded {
+    let replay = |raw: &RawRule| Replay {
+        guarantee: open.guarantee,
         object: format!("nftables inet {} {}", open.name.table, open.name.chain),
-        raw: raw.fresh(),
+        raw: raw.counting(0),
         protocol: None,
     };
-    Some(Guarded {
-        rules: rules.into_iter().map(replay).collect(),
-        name: open.name.clone(),
+    Guarded {
+        rules: open.rules.iter().map(replay).collect(),
+        name: open.name,
         hook: open.base,
         whole: true,
         sealed: false,
-    })
+    }
 }
 
-/// iptables ties `-m tcp` to the protocol where it keeps it as a compat match.
+/// iptables ties `-m tcp` and its like to the rule's protocol where it keeps them as compat matches.
 fn tied_to(wish: &WantedRule) -> Option<u8> {
-    wish.spec.contains("-p tcp ").then_some(protocol::TCP)
+    wish.listed.rule.matches.iter().find_map(|m| match m {
+        Match::Protocol(test) if !test.negated => Some(test.value),
+        _ => None,
+    })
 }

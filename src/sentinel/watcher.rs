@@ -1,23 +1,28 @@
 //! The thread: what it waits for, and what it does when it wakes up.
 
 use std::io;
+use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::Backoff;
 use super::chains::{Found, Hand};
-use super::legacy::Legacy;
 use super::orders::{Order, Orders};
-use super::{Displacement, Report};
+use super::report::Report;
+use crate::events::Displacement;
 use crate::os::inotify::Watches;
 use crate::os::links::{Link, LinkChange, Links};
-use crate::os::nft::{ChainName, Commit, Commits, seal};
+use crate::os::nft::{ChainName, Commit, Commits};
 use crate::os::poll::{Waiter, Waker};
 use crate::os::sysctl::RouteLocalnet;
 use crate::os::{process, sched};
 use crate::plan::{Drift, DriftKind};
+use crate::seal;
 
 type Tell = Box<dyn Fn(Report) + Send>;
+
+/// The lock of every iptables-legacy since 1.8.0 (iptables(8), XTABLES_LOCKFILE).
+const LOCK: &str = "/run/xtables.lock";
 
 pub(super) struct Watcher {
     inbox: mpsc::Receiver<Order>,
@@ -30,14 +35,14 @@ pub(super) struct Watcher {
     sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
-    legacy: Legacy,
+    lock: Watches,
     fights: Backoff<ChainName>,
-    /// Until when the slow side changes what is kept.
+    /// Until when the slow side changes the visible layer.
     held: Option<Instant>,
+    /// Until when it changes the seal.
+    native_held: Option<Instant>,
     /// When everything is to be looked at again though nothing happens.
     due: Option<Instant>,
-    /// What was said of what cannot be done, so that it is said once.
-    troubles: Vec<String>,
 }
 
 impl Watcher {
@@ -45,11 +50,11 @@ impl Watcher {
         let waiter = Waiter::new()?;
         let links = Links::open()?;
         let sysctls = Watches::new()?;
-        let legacy = Legacy::new()?;
+        let lock = Watches::new()?;
         waiter.add(&waker)?;
         waiter.add(&links)?;
         waiter.add(&sysctls)?;
-        waiter.add(&legacy)?;
+        waiter.add(&lock)?;
         let mut watcher = Self {
             inbox,
             waker,
@@ -60,11 +65,11 @@ impl Watcher {
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
-            legacy,
+            lock,
             fights: Backoff::default(),
             held: None,
+            native_held: None,
             due: None,
-            troubles: Vec::new(),
         };
         match Commits::listen().and_then(|commits| Ok((commits, Hand::open()?))) {
             Ok((commits, hand)) => {
@@ -97,7 +102,7 @@ impl Watcher {
             }
             self.look_at_links(noticed);
             self.look_at_sysctls(noticed);
-            self.look_at_legacy(noticed, look);
+            self.look_at_lock();
             if let Some(commit) = commits.last() {
                 (self.tell)(Report::Changed(commit.generation));
             }
@@ -107,9 +112,9 @@ impl Watcher {
     /// How long there is nothing to do if nothing happens.
     fn limit(&mut self) -> Option<Duration> {
         let now = Instant::now();
-        self.due = self.held.into_iter().chain(self.fights.next(now)).min();
-        let next = self.due.into_iter().chain(self.legacy.next()).min()?;
-        Some(next.saturating_duration_since(now))
+        let holds = self.held.into_iter().chain(self.native_held);
+        self.due = holds.chain(self.fights.next(now)).min();
+        Some(self.due?.saturating_duration_since(now))
     }
 
     /// Whether to look at everything, and whether to leave.
@@ -118,16 +123,26 @@ impl Watcher {
         let now = Instant::now();
         let mut look = self.due.is_some_and(|due| due <= now);
         self.held.take_if(|until| *until <= now);
+        self.native_held.take_if(|until| *until <= now);
         while let Ok(order) = self.inbox.try_recv() {
             match order {
                 Order::Keep(orders) => {
-                    self.held = None;
+                    (self.held, self.native_held) = (None, None);
                     self.take_on(*orders);
+                    self.watch_lock();
                     look = true;
                 }
                 Order::Hold(until) => self.held = Some(until),
+                Order::HoldNative(until) => self.native_held = Some(until),
+                Order::KeepNative(native) => {
+                    self.native_held = None;
+                    let visible = self.orders.chains.extract_if(.., |chain| !chain.whole);
+                    self.orders.chains = native.into_iter().chain(visible).collect();
+                    look = true;
+                }
                 Order::Resume => {
-                    self.held = None;
+                    (self.held, self.native_held) = (None, None);
+                    self.watch_lock();
                     look = true;
                 }
                 Order::Leave => return (false, true),
@@ -136,8 +151,7 @@ impl Watcher {
         (look, false)
     }
 
-    fn take_on(&mut self, mut orders: Orders) {
-        self.legacy.take_on(std::mem::take(&mut orders.legacy));
+    fn take_on(&mut self, orders: Orders) {
         self.orders = orders;
         self.open.clear();
         for interface in self.orders.route_localnet.clone() {
@@ -163,6 +177,21 @@ impl Watcher {
             // The interface went away meanwhile.
             Err(error) if error.is_not_found() => {}
             Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    /// Watching the lock again is harmless, and needed where another file has taken its place.
+    fn watch_lock(&mut self) {
+        if !self.orders.legacy {
+            return;
+        }
+        match self.lock.used(Path::new(LOCK)) {
+            // iptables-legacy has not run since the boot, also not for the guard.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.trouble(format!(
+                "watch {LOCK}: {error}; changes by iptables-legacy are noticed at the next verification"
+            )),
+            Ok(()) => {}
         }
     }
 
@@ -194,9 +223,10 @@ impl Watcher {
         }
     }
 
-    /// Looks at the chains and puts right what is not.
+    /// Looks at the chains and repairs them. While the slow side changes the visible layer it looks
+    /// at the seal's alone, and the other way round.
     fn look(&mut self, by: Option<&Commit>, noticed: Instant) {
-        let Some((_, hand)) = self.nftables.as_mut().filter(|_| self.held.is_none()) else {
+        let Some((_, hand)) = self.nftables.as_mut() else {
             return;
         };
         let (mut displaced, mut troubles) = (Vec::new(), Vec::new());
@@ -204,6 +234,10 @@ impl Watcher {
         let mut seal_fell = false;
         for chain in &self.orders.chains {
             let visible = !chain.whole;
+            let held = if visible { self.held } else { self.native_held };
+            if held.is_some() {
+                continue;
+            }
             let paused = visible && chain.sealed && self.fights.paused(&chain.name, noticed);
             let found = match hand.keep(chain, !paused) {
                 Ok(found) => found,
@@ -217,7 +251,7 @@ impl Watcher {
                 }
             };
             let (drifts, repaired) = match found {
-                Found::Right | Found::Left(_) => continue,
+                Found::Right | Found::Left => continue,
                 Found::Repaired(drifts) => (drifts, Ok(noticed.elapsed())),
                 Found::Failed(drifts, why) => (drifts, Err(why)),
             };
@@ -235,8 +269,12 @@ impl Watcher {
                     drifts,
                     by: None,
                     repaired,
-                    sealed: chain.sealed && !seal_fell,
-                    pause,
+                    sealed: Some(chain.sealed && !seal_fell),
+                    held: false,
+                    paused: pause
+                        .and_then(|p| Some((chain.name.in_iptables()?, p)))
+                        .into_iter()
+                        .collect(),
                 },
             );
         }
@@ -324,8 +362,9 @@ impl Watcher {
                     Ok(_) => Ok(noticed.elapsed()),
                     Err(error) => Err(error.to_string()),
                 },
-                sealed: false,
-                pause: None,
+                sealed: Some(false),
+                held: false,
+                paused: Vec::new(),
             })));
         }
         for trouble in troubles {
@@ -333,27 +372,21 @@ impl Watcher {
         }
     }
 
-    fn look_at_legacy(&mut self, noticed: Instant, look: bool) {
-        let touched = self.legacy.lock_was_used();
-        if touched {
-            (self.tell)(Report::LockUsed);
-        }
-        if self.held.is_some() {
-            return;
-        }
-        for displacement in self.legacy.look(noticed, touched, look) {
-            (self.tell)(Report::Displaced(Box::new(displacement)));
-        }
-        for trouble in self.legacy.troubles() {
-            self.trouble(trouble);
+    /// iptables-legacy reports no change; each of its programs that may make one opens and closes the
+    /// lock.
+    fn look_at_lock(&mut self) {
+        match self.lock.drain() {
+            Ok(false) => {}
+            Ok(true) => (self.tell)(Report::LockUsed),
+            Err(error) => self.trouble(format!(
+                "read inotify events of {LOCK}: {error}; changes by iptables-legacy are noticed at the \
+                 next verification"
+            )),
         }
     }
 
-    fn trouble(&mut self, trouble: String) {
-        if !self.troubles.contains(&trouble) {
-            (self.tell)(Report::Trouble(trouble.clone()));
-            self.troubles.push(trouble);
-        }
+    fn trouble(&self, trouble: String) {
+        (self.tell)(Report::Trouble(trouble));
     }
 }
 
@@ -367,7 +400,7 @@ fn gather(displaced: &mut Vec<Displacement>, next: Displacement) {
         Some(known) => {
             known.drifts.extend(next.drifts);
             known.repaired = next.repaired;
-            known.pause = known.pause.or(next.pause);
+            known.paused.extend(next.paused);
         }
         None => displaced.push(next),
     }

@@ -1,104 +1,93 @@
-//! From a route to what the daemon answers, read from the board.
+//! From a route to what the daemon answers, read from the hub.
 
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::hub::Hub;
-use super::model::{Daemon, Guarantees, Overall, Posture, Rules, SCHEMA, Status, Verification};
-use super::self_usage::{self, Own};
+use serde_json::{Value, json};
 
-/// `/v1/status`.
+use super::hub::Hub;
+use crate::os::self_usage::SelfUsage;
+use crate::report::{Daemon, Report, SCHEMA};
+use crate::verdict::Overall;
+
+/// `/v1/status`: the last report with what only the daemon knows.
 #[must_use]
-pub fn status(board: &Hub) -> Status {
-    let (state, stale) = board.overall();
-    let published = board.published();
-    let published = published.as_deref();
-    let own = Own::read();
-    Status {
-        schema: SCHEMA,
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        host: self_usage::host_name(),
-        kernel: self_usage::kernel(),
-        time: SystemTime::now(),
+pub fn status(hub: &Hub) -> Report {
+    let now = SystemTime::now();
+    let (state, stale) = hub.overall();
+    let report = hub.report().map(Arc::unwrap_or_clone);
+    let mut report = report.unwrap_or_else(|| Report::new(now, Vec::new()));
+    report.verification.count = hub.verifications();
+    let usage = SelfUsage::read();
+    Report {
+        time: now,
         state,
         stale,
-        guarantees: published.map_or_else(Vec::new, |p| p.guarantees.clone()),
-        tasks: published.map_or_else(Vec::new, |p| p.tasks.clone()),
-        backends: published.map_or_else(Vec::new, |p| p.backends.clone()),
-        seal: published.and_then(|p| p.seal.clone()),
-        drifts: board
-            .drifts()
-            .into_iter()
-            .map(Arc::unwrap_or_clone)
-            .collect(),
-        traps: published.map_or_else(Vec::new, |p| p.traps.clone()),
-        warnings: published.map_or_else(Vec::new, |p| p.warnings().cloned().collect()),
-        verification: Verification {
-            count: board.verifications(),
-            last: published.map(|p| p.at),
-            duration: published.map_or(0.0, |p| p.duration.as_secs_f64()),
-            interval: published.map_or(0.0, |p| p.interval.as_secs_f64()),
-        },
-        daemon: Daemon {
+        recent_drifts: hub.drifts().into_iter().map(Arc::unwrap_or_clone).collect(),
+        last_event: hub.last_event(),
+        daemon: Some(Daemon {
             pid: std::process::id(),
-            started: board.started,
-            uptime_seconds: board.uptime().as_secs_f64(),
-            memory_bytes: own.map(|own| own.memory),
-            cpu_seconds: own.map(|own| own.cpu),
-        },
-        last_event: board.last_event(),
+            started: hub.started,
+            uptime_seconds: hub.uptime().as_secs_f64(),
+            memory_bytes: usage.map(|usage| usage.memory),
+            cpu_seconds: usage.map(|usage| usage.cpu),
+        }),
+        ..report
     }
 }
 
-/// `/v1/guarantees`.
+/// `/v1/guarantees`: how they stand.
 #[must_use]
-pub fn guarantees(board: &Hub) -> Guarantees {
-    let published = board.published();
-    Guarantees {
-        schema: SCHEMA,
-        state: board.overall().0,
-        guarantees: published.map_or_else(Vec::new, |p| p.guarantees.clone()),
-    }
+pub fn guarantees(hub: &Hub) -> Value {
+    let report = hub.report();
+    let guarantees = report.as_ref().map(|report| &report.guarantees);
+    json!({
+        "schema": SCHEMA,
+        "state": hub.overall().0,
+        "guarantees": guarantees.map_or(&[][..], Vec::as_slice),
+    })
 }
 
-/// `/v1/posture`.
+/// `/v1/posture`: what is required and why, and what misleads in the inputs.
 #[must_use]
-pub fn posture(board: &Hub) -> Posture {
-    let published = board.published();
-    let published = published.as_deref();
-    Posture {
-        schema: SCHEMA,
-        decisions: published.map_or_else(Vec::new, |p| p.decisions.clone()),
-        traps: published.map_or_else(Vec::new, |p| p.traps.clone()),
-        warnings: published.map_or_else(Vec::new, |p| p.input_warnings.clone()),
-    }
+pub fn posture(hub: &Hub) -> Value {
+    let report = hub.report();
+    let report = report.as_deref();
+    let decisions = report.map_or(&[][..], |report| &report.guarantees);
+    let decisions: Vec<Value> = decisions
+        .iter()
+        .map(|of| {
+            let mut decision =
+                json!({ "guarantee": of.name, "required": of.required, "reason": of.reason });
+            if let Some(why) = &of.impossible {
+                decision["impossible"] = json!(why);
+            }
+            decision
+        })
+        .collect();
+    json!({
+        "schema": SCHEMA,
+        "decisions": decisions,
+        "traps": report.map_or(&[][..], |report| &report.traps),
+        "warnings": report.map_or(&[][..], |report| &report.input_warnings),
+    })
 }
 
-/// `/v1/rules`.
+/// `/v1/rules`: what the guard keeps in the kernel.
 #[must_use]
-pub fn rules(board: &Hub) -> Rules {
-    Rules {
-        schema: SCHEMA,
-        rules: board.published().map_or_else(Vec::new, |p| p.rules.clone()),
-    }
+pub fn rules(hub: &Hub) -> Value {
+    let report = hub.report();
+    let rules = report.as_ref().map(|report| &report.rules);
+    json!({ "schema": SCHEMA, "rules": rules.map_or(&[][..], Vec::as_slice) })
 }
 
 /// `/healthz`: whether all is well, and in a line what is not.
 #[must_use]
-pub fn health(board: &Hub) -> (bool, String) {
-    let (state, stale) = board.overall();
+pub fn health(hub: &Hub) -> (bool, String) {
+    let (state, stale) = hub.overall();
     let well = matches!(state, Overall::Protected | Overall::NotRequired);
-    let mut line = state.name().to_owned();
-    if let Some(why) = stale {
-        line.push_str(": ");
-        line.push_str(&why);
-    } else if let Some(published) = board.published().filter(|_| !well) {
-        let problem = published.guarantees.iter().find_map(|status| {
-            let problem = status.problems.first()?;
-            Some(format!(": {}: {problem}", status.name))
-        });
-        line.push_str(&problem.unwrap_or_default());
-    }
-    line.push('\n');
-    (well, line)
+    let problem = || hub.report().and_then(|report| report.first_problem());
+    let why = stale.or_else(|| if well { None } else { problem() });
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    (well, format!("{}{why}\n", state.name()))
 }

@@ -4,14 +4,16 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use http_body_util::BodyExt as _;
 use hyper::body::{Bytes, Incoming};
 use serde::de::DeserializeOwned;
 
-use super::get::{self, Failure, piece};
 use super::server::SOCKET;
+use crate::os::unix_http::{self, Failure};
 
-/// How long an answer may take. The daemon answers in milliseconds; on a busy machine it may queue.
-const PATIENCE: Duration = Duration::from_secs(20);
+/// How long a whole answer may take, or the beginning of one that goes on. The daemon answers in
+/// milliseconds, and behind a thousand silent clients within a second.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that an answer may be, unless it is followed.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -85,7 +87,7 @@ impl Client {
 
     /// The whole answer to `GET target`.
     pub async fn get(&self, target: &str) -> Result<Bytes, Error> {
-        self.in_time(target, get::whole(&self.path, target, MAX_ANSWER))
+        self.in_time(target, unix_http::get(&self.path, target, MAX_ANSWER))
             .await
     }
 
@@ -108,7 +110,9 @@ impl Client {
     pub async fn lines(&self, target: &str) -> Result<Lines, Error> {
         Ok(Lines {
             path: self.path.clone(),
-            body: self.in_time(target, get::open(&self.path, target)).await?,
+            body: self
+                .in_time(target, unix_http::open(&self.path, target))
+                .await?,
             buffer: Vec::new(),
         })
     }
@@ -131,7 +135,10 @@ impl Client {
             Ok(Err(Failure::Broken(problem))) => Err(self.broken(&problem)),
             Err(_) => Err(Error::Unreachable {
                 path,
-                why: io::ErrorKind::TimedOut.into(),
+                why: io::Error::new(
+                    io::ErrorKind::TimedOut,
+                    format!("no answer within {PATIENCE:?}"),
+                ),
             }),
         }
     }
@@ -153,13 +160,13 @@ impl Lines {
                 line.pop();
                 return Ok(Some(line));
             }
-            let piece = piece(&mut self.body).await;
+            let frame = self.body.frame().await.transpose();
             // Cut off in the middle: the daemon ended.
-            let piece = piece.map_err(|error| Error::Unreachable {
+            let frame = frame.map_err(|error| Error::Unreachable {
                 path: self.path.clone(),
                 why: io::Error::new(io::ErrorKind::UnexpectedEof, error),
             })?;
-            match piece {
+            match frame.map(|frame| frame.into_data().unwrap_or_default()) {
                 Some(piece) if self.buffer.len() < MAX_ANSWER => self.buffer.extend(piece),
                 _ => return Ok(None),
             }

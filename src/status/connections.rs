@@ -5,9 +5,9 @@
 //! then the oldest that does not read its answer. Each has a short while before that can happen to
 //! it, so that a client which does what clients do is served even in the middle of a flood.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::AbortHandle;
 
 /// How many connections there may be.
@@ -29,77 +29,44 @@ pub(super) enum Phase {
     Following,
 }
 
-/// All of them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Connections(Arc<Mutex<Table>>);
-
+/// The connections, in the order in which they came.
 #[derive(Debug, Default)]
-struct Table {
-    next: u64,
-    /// In the order in which they came.
-    entries: Vec<Entry>,
-}
+pub(super) struct Connections(Vec<Connection>);
 
 #[derive(Debug)]
-struct Entry {
-    id: u64,
+struct Connection {
     since: Instant,
-    phase: Phase,
-    task: Option<AbortHandle>,
-}
-
-/// A place among the connections, free again when this is dropped.
-#[derive(Debug)]
-pub(super) struct Place {
-    id: u64,
-    connections: Connections,
+    phase: watch::Receiver<Phase>,
+    task: AbortHandle,
 }
 
 impl Connections {
-    /// A place for another connection, at the cost of one that has had its time; or how long to wait
-    /// until there is one.
-    pub(super) fn place(&self, now: Instant) -> Result<Place, Duration> {
-        let mut table = self.lock();
-        let mut leaving = None;
-        if table.entries.len() >= MAX_CONNECTIONS {
-            let leaves = table.make_room(now)?;
-            leaving = table.entries.remove(leaves).task;
-        }
-        let id = table.next;
-        table.next += 1;
-        table.entries.push(Entry {
-            id,
+    /// Notes a connection since `now`, and the task that serves it.
+    pub(super) fn add(&mut self, now: Instant, phase: watch::Receiver<Phase>, task: AbortHandle) {
+        self.0.push(Connection {
             since: now,
-            phase: Phase::Asking,
-            task: None,
+            phase,
+            task,
         });
-        drop(table);
-        // Its own place is looked for when the task is dropped: not under the lock.
-        if let Some(task) = leaving {
-            task.abort();
+    }
+
+    /// Makes room for another connection, at the cost of one that has had its time where all places
+    /// are taken; or says how long to wait until one has.
+    pub(super) fn make_room(&mut self, now: Instant) -> Result<(), Duration> {
+        self.0.retain(|connection| !connection.task.is_finished());
+        if self.0.len() < MAX_CONNECTIONS {
+            return Ok(());
         }
-        Ok(Place {
-            id,
-            connections: self.clone(),
-        })
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Table> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    /// Which entry makes room.
-    fn make_room(&self, now: Instant) -> Result<usize, Duration> {
         let mut wait = TIME_TO_READ;
         for (phase, time) in [(Phase::Asking, TIME_TO_ASK), (Phase::Reading, TIME_TO_READ)] {
-            let Some(oldest) = self.entries.iter().position(|entry| entry.phase == phase) else {
+            let oldest = self.0.iter().position(|c| *c.phase.borrow() == phase);
+            let Some(oldest) = oldest else {
                 continue;
             };
-            let age = now.saturating_duration_since(self.entries[oldest].since);
+            let age = now.saturating_duration_since(self.0[oldest].since);
             if age >= time {
-                return Ok(oldest);
+                self.0.remove(oldest).task.abort();
+                return Ok(());
             }
             wait = wait.min(time - age);
         }
@@ -107,93 +74,68 @@ impl Table {
     }
 }
 
-impl Place {
-    /// Which number the connection has, to be told of the task that serves it.
-    pub(super) fn id(&self) -> u64 {
-        self.id
-    }
-
-    /// Notes how far the connection is.
-    pub(super) fn reached(&self, phase: Phase) {
-        let mut table = self.connections.lock();
-        if let Some(entry) = table.entries.iter_mut().find(|entry| entry.id == self.id) {
-            entry.phase = phase;
-        }
-    }
-
-    /// How far the connection is.
-    pub(super) fn phase(&self) -> Phase {
-        let table = self.connections.lock();
-        let entry = table.entries.iter().find(|entry| entry.id == self.id);
-        entry.map_or(Phase::Asking, |entry| entry.phase)
-    }
-}
-
-impl Connections {
-    /// Notes which task serves a connection, so that it can be ended.
-    pub(super) fn serves(&self, id: u64, task: AbortHandle) {
-        let mut table = self.lock();
-        if let Some(entry) = table.entries.iter_mut().find(|entry| entry.id == id) {
-            entry.task = Some(task);
-        }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        let id = self.id;
-        self.connections
-            .lock()
-            .entries
-            .retain(|entry| entry.id != id);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn full(now: Instant) -> (Connections, Vec<Place>) {
-        let connections = Connections::default();
-        let places = (0..MAX_CONNECTIONS)
-            .map(|_| connections.place(now).unwrap())
-            .collect();
-        (connections, places)
+    /// As many as there may be, all since `now`.
+    fn full(now: Instant) -> (Connections, Vec<watch::Sender<Phase>>) {
+        let mut connections = Connections::default();
+        let phases = (0..MAX_CONNECTIONS).map(|_| {
+            let (phase, phases) = watch::channel(Phase::Asking);
+            let task = tokio::spawn(std::future::pending::<()>());
+            connections.add(now, phases, task.abort_handle());
+            phase
+        });
+        let phases = phases.collect();
+        (connections, phases)
     }
 
-    #[test]
-    fn the_oldest_that_asks_nothing_makes_room_when_it_has_had_its_time() {
-        let now = Instant::now();
-        let (connections, places) = full(now);
-        places[0].reached(Phase::Following);
-        places[1].reached(Phase::Reading);
-        assert_eq!(connections.place(now).unwrap_err(), TIME_TO_ASK);
-        let later = now + TIME_TO_ASK;
-        let _new = connections.place(later).unwrap();
-        let ids: Vec<u64> = connections.lock().entries.iter().map(|e| e.id).collect();
-        assert!(!ids.contains(&2), "the first that asked nothing: {ids:?}");
-        assert_eq!(ids.len(), MAX_CONNECTIONS);
+    /// The places of those that are left, by their number in the beginning.
+    fn left(connections: &Connections, phases: &[watch::Sender<Phase>]) -> Vec<usize> {
+        let there = |phase: &watch::Sender<Phase>| {
+            let is = |c: &Connection| c.phase.same_channel(&phase.subscribe());
+            connections.0.iter().any(is)
+        };
+        (0..phases.len()).filter(|n| there(&phases[*n])).collect()
     }
 
-    #[test]
-    fn who_does_not_read_makes_room_where_all_have_asked() {
+    #[tokio::test]
+    async fn the_oldest_that_asks_nothing_makes_room_when_it_has_had_its_time() {
         let now = Instant::now();
-        let (connections, places) = full(now);
-        places
-            .iter()
-            .for_each(|place| place.reached(Phase::Reading));
-        assert_eq!(
-            connections.place(now + TIME_TO_ASK).unwrap_err(),
-            TIME_TO_READ - TIME_TO_ASK
-        );
-        assert!(connections.place(now + TIME_TO_READ).is_ok());
+        let (mut connections, phases) = full(now);
+        phases[0].send_replace(Phase::Following);
+        phases[1].send_replace(Phase::Reading);
+        assert_eq!(connections.make_room(now), Err(TIME_TO_ASK));
+        assert_eq!(left(&connections, &phases).len(), MAX_CONNECTIONS);
+        assert_eq!(connections.make_room(now + TIME_TO_READ), Ok(()));
+        let others: Vec<_> = (0..MAX_CONNECTIONS).filter(|n| *n != 2).collect();
+        assert_eq!(left(&connections, &phases), others);
     }
 
-    #[test]
-    fn a_place_that_is_given_back_is_free() {
+    #[tokio::test]
+    async fn who_does_not_read_makes_room_where_all_have_asked() {
         let now = Instant::now();
-        let (connections, mut places) = full(now);
-        places.pop();
-        assert!(connections.place(now).is_ok());
+        let (mut connections, phases) = full(now);
+        for phase in &phases {
+            phase.send_replace(Phase::Reading);
+        }
+        let wait = connections.make_room(now + TIME_TO_ASK);
+        assert_eq!(wait, Err(TIME_TO_READ - TIME_TO_ASK));
+        assert_eq!(connections.make_room(now + TIME_TO_READ), Ok(()));
+        assert_eq!(left(&connections, &phases)[0], 1);
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_has_ended_takes_no_place() {
+        let now = Instant::now();
+        let (mut connections, phases) = full(now);
+        let last = &connections.0[MAX_CONNECTIONS - 1].task;
+        last.abort();
+        while !last.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(connections.make_room(now), Ok(()));
+        assert_eq!(left(&connections, &phases).len(), MAX_CONNECTIONS - 1);
     }
 }

@@ -14,9 +14,11 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::hub::RING;
 use crate::events::Event;
 use crate::state::{HISTORY, machine_id};
+
+/// How many events are kept, in memory and on disk.
+pub const RING: usize = 1000;
 
 /// When the file has grown to this it is written anew with the last [`RING`] events.
 const MAX_BYTES: u64 = 1024 * 1024;

@@ -1,33 +1,34 @@
-//! What the daemon knows, put up for everybody who asks.
+//! The hub between the daemon and its readers: the last pass's report, the events, the figures.
 //!
-//! The guard publishes after every turn and pushes what happened; the status socket, metrics and
-//! files for other programs read. A lock is held for as long as it takes to copy a pointer or to
-//! append to a queue, never while anything is written, formatted or waited for: no reader can hold
-//! up the guard.
+//! The daemon publishes after every pass and pushes what happened; the status socket, metrics and files
+//! for other programs read. A lock is held for as long as it takes to copy a pointer or to append to a
+//! queue, never while anything is written, formatted or waited for: no reader can hold up the daemon.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
-use super::history::History;
+use super::history::{History, RING};
 use super::metrics::Metrics;
-use super::model::{Overall, Stopped};
-use super::packet_counters::{Counting, Now};
-use super::published::Published;
-use crate::events::{Event, Kind};
-use crate::guarantee::Guarantee;
-use crate::reconcile::{Standing, Target};
-
-/// How many events are kept, in memory and on disk.
-pub const RING: usize = 1000;
+use super::packet_counters::{PacketCounters, Reading};
+use crate::events::{Event, Kind, journal};
+use crate::guarantee::{Guarantee, Rules};
+use crate::reconcile::Host;
+use crate::report::{PacketCount, Report};
+use crate::tasks::{Mode, Task};
+use crate::verdict::{Overall, Standing};
 
 /// How many of the last drifts `/v1/status` shows.
 const DRIFTS: usize = 5;
+/// How many intervals of verification may pass without one before what is known counts as old.
+const MISSED_INTERVALS: u32 = 3;
+/// What a pass itself may take, on a slow machine with very large rulesets.
+const SLACK: Duration = Duration::from_secs(120);
 
-/// The board. Everybody holds it in an `Arc`.
+/// The hub. Every reader holds it in an `Arc`.
 #[derive(Debug)]
 pub struct Hub {
     /// When the daemon began.
@@ -35,23 +36,42 @@ pub struct Hub {
     begun: Instant,
     inner: Mutex<Inner>,
     history: Mutex<Option<History>>,
-    counting: Mutex<Counting>,
+    counters: Mutex<PacketCounters>,
     /// The number of the last event, for those who wait for the next.
     last: watch::Sender<u64>,
-    /// How many turns were published, for those who wait for the next.
-    turns: watch::Sender<u64>,
+    /// How many passes were published, for those who wait for the next.
+    passes: watch::Sender<u64>,
     metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
 struct Inner {
-    published: Option<Arc<Published>>,
+    current: Option<Current>,
     since: BTreeMap<Guarantee, (Standing, SystemTime)>,
     ring: VecDeque<Arc<Event>>,
     last: u64,
     verifications: u64,
     /// The packets stopped, as they were read last.
-    stopped: BTreeMap<Guarantee, Vec<Stopped>>,
+    stopped: BTreeMap<Guarantee, Vec<PacketCount>>,
+}
+
+/// The last report.
+#[derive(Debug)]
+struct Current {
+    report: Arc<Report>,
+    verified: Instant,
+    settings: Publishing,
+}
+
+/// What the settings say of how reports are published.
+#[derive(Debug, Clone, Default)]
+pub struct Publishing {
+    /// How often the daemon verifies even where nothing seems to have changed.
+    pub interval: Duration,
+    /// Where metrics are written for node_exporter.
+    pub textfile: Option<PathBuf>,
+    /// Where the inventory document is written for the SSM agent.
+    pub inventory: Option<PathBuf>,
 }
 
 /// Some of the events, oldest first.
@@ -64,13 +84,13 @@ pub struct Events {
 }
 
 impl Hub {
-    /// An empty board, without a memory of earlier events.
+    /// An empty hub, without a memory of earlier events.
     #[must_use]
     pub fn new() -> Arc<Self> {
         Arc::new(Self::with(None, Vec::new()))
     }
 
-    /// An empty board that goes on with the history in `state_dir`.
+    /// An empty hub that goes on with the history in `state_dir`.
     #[must_use]
     pub fn open(state_dir: &Path) -> Arc<Self> {
         let (history, events) = History::open(state_dir);
@@ -90,9 +110,9 @@ impl Hub {
                 ..Inner::default()
             }),
             history: Mutex::new(history),
-            counting: Mutex::default(),
+            counters: Mutex::default(),
             last: watch::Sender::new(last),
-            turns: watch::Sender::new(0),
+            passes: watch::Sender::new(0),
         }
     }
 
@@ -102,72 +122,105 @@ impl Hub {
         self.begun.elapsed()
     }
 
-    /// Puts up what a turn found. Since when a guarantee stands so is filled in here.
-    pub fn publish(&self, mut published: Published) {
+    /// Publishes what a pass found. Since when a guarantee stands so is filled in here.
+    pub fn publish(&self, mut report: Report, settings: Publishing) {
         let mut inner = self.lock();
-        for status in &mut published.guarantees {
-            let since = inner
-                .since
-                .entry(status.name)
-                .or_insert((status.standing, published.at));
-            if since.0 != status.standing {
-                *since = (status.standing, published.at);
+        let at = report.time;
+        for guarantee in &mut report.guarantees {
+            let now = (guarantee.standing, at);
+            let since = inner.since.entry(guarantee.name).or_insert(now);
+            if since.0 != guarantee.standing {
+                *since = now;
             }
-            status.since = since.1;
+            guarantee.since = Some(since.1);
         }
+        count(&mut report, &inner.stopped);
+        report.verification.interval = Some(settings.interval.as_secs_f64());
         inner.verifications += 1;
-        let published = Arc::new(published.counted(&inner.stopped));
-        inner.published = Some(Arc::clone(&published));
+        let report = Arc::new(report);
+        inner.current = Some(Current {
+            report: Arc::clone(&report),
+            verified: Instant::now(),
+            settings,
+        });
         drop(inner);
-        self.metrics.note(&published);
-        self.turns.send_modify(|turns| *turns += 1);
+        self.metrics.note(&report);
+        self.passes.send_modify(|passes| *passes += 1);
+    }
+
+    /// Notes that a quiet look found nothing that can have changed since the last pass.
+    pub fn verified_again(&self) {
+        self.recount();
+        let now = SystemTime::now();
+        let mut inner = self.lock();
+        let Some(current) = &mut inner.current else {
+            return;
+        };
+        current.verified = Instant::now();
+        Arc::make_mut(&mut current.report).verification.last = Some(now);
+        inner.verifications += 1;
+        drop(inner);
+        self.metrics.verified_again(now);
+        self.passes.send_modify(|passes| *passes += 1);
     }
 
     /// From now on the packets that these rules stop are counted.
-    pub fn count(&self, target: Arc<Target>) {
-        lock(&self.counting).of(target);
+    pub fn count(&self, rules: Rules, host: Host) {
+        lock(&self.counters).of(rules, host);
         self.recount();
     }
 
     /// Brings up to date how many packets were stopped, and which tasks are on the host's network,
     /// unless that was done a moment ago.
     pub fn recount(&self) {
-        if let Some(now) = lock(&self.counting).read() {
-            self.put_up(now);
+        if let Some(reading) = lock(&self.counters).read() {
+            self.take(reading);
         }
     }
 
-    /// Puts up how it is now, until that is read again.
-    pub(super) fn put_up(&self, now: Now) {
+    /// Takes what was read into the current report.
+    fn take(&self, reading: Reading) {
         let mut inner = self.lock();
-        inner.stopped = now.stopped;
-        let Some(published) = &inner.published else {
+        inner.stopped = reading.stopped;
+        let Inner {
+            current, stopped, ..
+        } = &mut *inner;
+        let Some(current) = current else {
             return;
         };
-        let published = Published::clone(published)
-            .counted(&inner.stopped)
-            .with_host_tasks(&now.host_tasks);
-        let published = Arc::new(published);
-        inner.published = Some(Arc::clone(&published));
-        drop(inner);
-        self.metrics.note_stopped(&published);
-        self.metrics.note_tasks(&published);
-    }
-
-    /// Says that everything was looked at again, and is as it was put up last.
-    pub fn still_holds(&self) {
-        self.recount();
-        if let Some(published) = self.published() {
-            self.publish(published.renewed());
+        let report = Arc::make_mut(&mut current.report);
+        count(report, stopped);
+        if let Some(block) = report.guarantee(Guarantee::HostImdsBlock) {
+            let standing = block.standing;
+            report.tasks.retain(|task| task.mode != Mode::Host);
+            let rows = reading.host_tasks.iter();
+            report
+                .tasks
+                .extend(rows.map(|task| Task::on_host(&task.id, task.capabilities, standing)));
         }
+        let report = Arc::clone(&current.report);
+        drop(inner);
+        self.metrics.note_stopped(&report);
+        self.metrics.note_tasks(&report);
     }
 
-    /// Puts up what happened, gives it its number, and wakes those who follow.
+    /// Records what happened, in the journal too; the text in it is made safe to print.
+    pub fn record(&self, event: Event) {
+        journal::say(&self.push(event.sanitize()));
+    }
+
+    /// Takes what happened, gives it its number, and wakes those who follow.
     pub fn push(&self, event: Event) -> Arc<Event> {
         let mut inner = self.lock();
         inner.last += 1;
+        let time = if event.time == SystemTime::UNIX_EPOCH {
+            SystemTime::now()
+        } else {
+            event.time
+        };
         let event = Arc::new(Event {
             seq: inner.last,
+            time,
             ..event
         });
         if inner.ring.len() == RING {
@@ -184,13 +237,23 @@ impl Hub {
         event
     }
 
-    /// What the last turn found; `None` before the first.
+    /// The last report; `None` before the first pass has ended.
     #[must_use]
-    pub fn published(&self) -> Option<Arc<Published>> {
-        self.lock().published.clone()
+    pub fn report(&self) -> Option<Arc<Report>> {
+        let inner = self.lock();
+        let current = inner.current.as_ref()?;
+        Some(Arc::clone(&current.report))
     }
 
-    /// How many turns were published since the daemon began.
+    /// What the settings say of how reports are published; nothing before the first.
+    #[must_use]
+    pub fn publishing(&self) -> Publishing {
+        let inner = self.lock();
+        let current = inner.current.as_ref();
+        current.map_or_else(Publishing::default, |current| current.settings.clone())
+    }
+
+    /// How many verifications there were since the daemon began.
     #[must_use]
     pub fn verifications(&self) -> u64 {
         self.lock().verifications
@@ -238,24 +301,23 @@ impl Hub {
         self.last.subscribe()
     }
 
-    /// Tells that another turn was published.
+    /// Tells that another report was published.
     #[must_use]
-    pub fn follow_turns(&self) -> watch::Receiver<u64> {
-        self.turns.subscribe()
+    pub fn follow_passes(&self) -> watch::Receiver<u64> {
+        self.passes.subscribe()
     }
 
     /// How the host stands as a whole, and why nothing current is known where that is so.
     #[must_use]
     pub fn overall(&self) -> (Overall, Option<String>) {
-        let Some(published) = self.published() else {
-            return (
-                Overall::Undecided,
-                Some("no verification has ended yet".to_owned()),
-            );
+        let inner = self.lock();
+        let Some(current) = &inner.current else {
+            let why = "no verification has ended yet".to_owned();
+            return (Overall::Undecided, Some(why));
         };
-        match published.stale() {
+        match stale(current.verified.elapsed(), current.settings.interval) {
             Some(why) => (Overall::Undecided, Some(why)),
-            None => (published.overall(), None),
+            None => (current.report.state, None),
         }
     }
 
@@ -265,76 +327,26 @@ impl Hub {
     }
 }
 
+/// Why what was verified so long ago is too old to be relied on, where it is.
+fn stale(age: Duration, interval: Duration) -> Option<String> {
+    (age > interval * MISSED_INTERVALS + SLACK).then(|| {
+        format!(
+            "the last verification was {} s ago, though one is due every {} s",
+            age.as_secs(),
+            interval.as_secs()
+        )
+    })
+}
+
+fn count(report: &mut Report, stopped: &BTreeMap<Guarantee, Vec<PacketCount>>) {
+    for guarantee in &mut report.guarantees {
+        guarantee.stopped = stopped.get(&guarantee.name).cloned().unwrap_or_default();
+    }
+}
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn push(board: &Hub, count: usize) {
-        for _ in 0..count {
-            board.push(Event::new(Kind::Drift, "gone"));
-        }
-    }
-
-    fn seqs(events: &Events) -> Vec<u64> {
-        events.events.iter().map(|event| event.seq).collect()
-    }
-
-    #[test]
-    fn events_are_numbered_and_asked_for_by_number() {
-        let board = Hub::new();
-        assert_eq!(board.events(0, 9), Events::default());
-        push(&board, 4);
-        assert_eq!(seqs(&board.events(0, 9)), [1, 2, 3, 4]);
-        assert_eq!(seqs(&board.events(2, 1)), [3]);
-        assert_eq!(board.events(4, 9), Events::default());
-        assert_eq!(board.events(u64::MAX, 9), Events::default());
-        assert_eq!(board.last_event(), 4);
-    }
-
-    #[test]
-    fn who_asks_too_late_is_told_what_is_missing() {
-        let board = Hub::new();
-        push(&board, RING + 10);
-        let events = board.events(3, usize::MAX);
-        assert_eq!((events.missed, events.events.len()), (7, RING));
-        assert_eq!(board.events(10, 1).missed, 0);
-    }
-
-    #[test]
-    fn numbers_go_on_after_a_restart() {
-        let dir = tempfile::tempdir().unwrap();
-        push(&Hub::open(dir.path()), 3);
-        let board = Hub::open(dir.path());
-        push(&board, 1);
-        assert_eq!(seqs(&board.events(0, 9)), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn who_follows_is_woken() {
-        let board = Hub::new();
-        let mut last = board.follow_events();
-        push(&board, 2);
-        assert!(last.has_changed().unwrap());
-        assert_eq!(*last.borrow_and_update(), 2);
-    }
-
-    #[test]
-    fn before_the_first_turn_nothing_is_known() {
-        let (overall, why) = Hub::new().overall();
-        assert_eq!(overall, Overall::Undecided);
-        assert!(why.unwrap().contains("no verification"));
-    }
-
-    #[test]
-    fn the_last_drifts_are_the_last() {
-        let board = Hub::new();
-        push(&board, 7);
-        board.push(Event::new(Kind::Held, "again"));
-        let drifts: Vec<u64> = board.drifts().iter().map(|event| event.seq).collect();
-        assert_eq!(drifts, [3, 4, 5, 6, 7]);
-    }
-}
+mod tests;

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::model::{GuaranteeStatus, Status};
+use crate::report::{GuaranteeReport, Report};
 
 /// The most that a value may be, in bytes.
 const MAX_VALUE: usize = 4096;
@@ -40,33 +40,35 @@ struct Entry {
 }
 
 impl Document {
-    pub(super) fn new(status: &Status) -> Self {
+    pub(super) fn new(report: &Report) -> Self {
         Self {
             schema_version: "1.0",
             type_name: "Custom:EcsNetguard",
-            content: status
+            content: report
                 .guarantees
                 .iter()
-                .map(|guarantee| entry(status, guarantee))
+                .map(|guarantee| entry(report, guarantee))
                 .collect(),
         }
     }
 }
 
-fn entry(status: &Status, guarantee: &GuaranteeStatus) -> Entry {
-    let seal = status.seal.as_ref().map(|seal| seal.state.name());
+fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
+    let seal = report.seal.as_ref().map(|seal| seal.state.name());
     Entry {
-        guarantee: guarantee.name.name().to_owned(),
-        standing: guarantee.standing.name().to_owned(),
-        required: guarantee.required.to_string(),
-        reason: cut(&guarantee.reason),
-        since: humantime::format_rfc3339_seconds(guarantee.since).to_string(),
-        problem: cut(&guarantee.problems.join("; ")),
-        host_state: status.state.name().to_owned(),
+        guarantee: of.name.name().to_owned(),
+        standing: of.standing.name().to_owned(),
+        required: of.required.to_string(),
+        reason: cut(&of.reason),
+        since: of.since.map_or_else(String::new, |since| {
+            humantime::format_rfc3339_seconds(since).to_string()
+        }),
+        problem: cut(&of.problems.join("; ")),
+        host_state: report.state.name().to_owned(),
         seal: seal.unwrap_or_default().to_owned(),
-        version: status.version.clone(),
-        kernel: cut(&status.kernel),
-        config_traps: status.traps.len().to_string(),
+        version: report.version.clone(),
+        kernel: cut(report.kernel.as_deref().unwrap_or_default()),
+        config_traps: report.traps.len().to_string(),
     }
 }
 
@@ -81,30 +83,22 @@ mod tests {
 
     use super::*;
     use crate::guarantee::Guarantee;
-    use crate::reconcile::Standing;
-    use crate::status::hub::Hub;
-    use crate::status::model::Layers;
+    use crate::posture::Posture;
+    use crate::verdict::Standing;
 
     /// The checks of the SSM agent's own gatherer, in its order.
     #[test]
     fn the_document_is_within_the_agents_limits() {
-        let mut status = crate::status::answer::status(&Hub::new());
-        status.guarantees = Guarantee::ALL
-            .map(|name| GuaranteeStatus {
-                name,
-                standing: Standing::Violated,
-                required: true,
-                reason: "é".repeat(10_000),
-                since: SystemTime::now(),
-                problems: vec!["x".repeat(3_000); 3],
-                layers: Layers {
-                    visible: Standing::Violated,
-                    sealed: None,
-                },
-                stopped: Vec::new(),
-            })
-            .into();
-        let document = serde_json::to_value(Document::new(&status)).unwrap();
+        let posture = Posture::everything(&"é".repeat(10_000));
+        let mut report = Report::new(
+            SystemTime::UNIX_EPOCH,
+            GuaranteeReport::all(&posture, &[], |_| None),
+        );
+        for of in &mut report.guarantees {
+            of.standing = Standing::Violated;
+            of.problems = vec!["x".repeat(3_000); 3];
+        }
+        let document = serde_json::to_value(Document::new(&report)).unwrap();
         let name = document["TypeName"].as_str().unwrap();
         assert!(name.starts_with("Custom:") && name.len() <= 100);
         assert_eq!(document["SchemaVersion"], "1.0");

@@ -15,14 +15,12 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Metric, Registry};
 
-use super::model::Overall;
-use super::published::Published;
-use super::self_usage::Own;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::posture::Decision;
-use crate::reconcile::Standing;
+use crate::os::self_usage::SelfUsage;
+use crate::report::{GuaranteeReport, Report};
 use crate::tasks::{Mode as TaskMode, Task};
+use crate::verdict::{Overall, Standing};
 
 /// What `/metrics` answers with.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -64,7 +62,8 @@ pub struct Metrics {
     cpu: Seconds,
     memory: Gauge,
     commands: Mutex<BTreeSet<String>>,
-    decisions: Mutex<Vec<Decision>>,
+    /// The labels of the last posture.
+    sources: Mutex<Vec<Labels>>,
 }
 
 fn repair_histogram() -> Histogram {
@@ -142,13 +141,13 @@ impl Metrics {
             repair_duration: put(
                 r,
                 "repair_duration_seconds",
-                "From noticing a change until it was put right",
+                "From noticing a change until it was repaired",
                 Histograms::new_with_constructor(repair_histogram),
             ),
             window: put(
                 r,
                 "window_seconds",
-                "Time from noticing a change until it was put right, where no seal kept packets out",
+                "Time from noticing a change until it was repaired, where no seal kept packets out",
                 Family::default(),
             ),
             fights: put(
@@ -188,7 +187,7 @@ impl Metrics {
                 Gauge::default(),
             ),
             commands: Mutex::default(),
-            decisions: Mutex::default(),
+            sources: Mutex::default(),
             registry,
         };
         this.set_overall(Overall::Undecided);
@@ -245,32 +244,37 @@ impl Metrics {
         }
     }
 
-    /// Notes what a turn found.
-    pub(super) fn note(&self, published: &Published) {
-        self.set_overall(published.overall());
-        for status in &published.guarantees {
-            let name = status.name.name();
+    /// Notes what a pass found.
+    pub(super) fn note(&self, report: &Report) {
+        self.set_overall(report.state);
+        for of in &report.guarantees {
+            let name = of.name.name();
             for standing in Standing::ALL {
                 let labels = vec![
                     ("guarantee", name.to_owned()),
                     ("state", standing.name().to_owned()),
                 ];
-                let value = i64::from(standing == status.standing);
+                let value = i64::from(standing == of.standing);
                 self.guarantee.get_or_create(&labels).set(value);
             }
         }
-        self.note_stopped(published);
-        self.note_posture(&published.decisions);
-        self.traps.set(published.traps.len() as i64);
-        self.note_tasks(published);
-        self.verifications.inc();
+        self.note_stopped(report);
+        self.note_posture(&report.guarantees);
+        self.traps.set(report.traps.len() as i64);
+        self.note_tasks(report);
         self.verification_duration
-            .observe(published.duration.as_secs_f64());
-        self.last_proof.set(seconds(published.at));
+            .observe(report.verification.duration);
+        self.verified_again(report.time);
+    }
+
+    /// Notes that a quiet look found nothing that can have changed.
+    pub(super) fn verified_again(&self, at: SystemTime) {
+        self.verifications.inc();
+        self.last_proof.set(seconds(at));
     }
 
     /// Notes which tasks there are.
-    pub(super) fn note_tasks(&self, published: &Published) {
+    pub(super) fn note_tasks(&self, report: &Report) {
         for mode in TaskMode::ALL {
             for standing in Standing::ALL {
                 let of = |task: &&Task| task.mode == mode && task.standing == standing;
@@ -278,15 +282,15 @@ impl Metrics {
                     ("mode", mode.name().to_owned()),
                     ("state", standing.name().to_owned()),
                 ];
-                let count = published.tasks.iter().filter(of).count();
+                let count = report.tasks.iter().filter(of).count();
                 self.tasks.get_or_create(&labels).set(count as i64);
             }
         }
     }
 
     /// Notes how many packets were stopped.
-    pub(super) fn note_stopped(&self, published: &Published) {
-        for status in &published.guarantees {
+    pub(super) fn note_stopped(&self, report: &Report) {
+        for status in &report.guarantees {
             for stopped in &status.stopped {
                 let labels = vec![
                     ("guarantee", status.name.name().to_owned()),
@@ -301,22 +305,17 @@ impl Metrics {
     }
 
     /// The reasons are part of the labels: those of an earlier posture go.
-    fn note_posture(&self, now: &[Decision]) {
-        let mut before = self
-            .decisions
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if before.as_slice() == now {
-            return;
+    fn note_posture(&self, guarantees: &[GuaranteeReport]) {
+        let now: Vec<Labels> = guarantees.iter().map(source).collect();
+        let mut before = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        for source in before.iter().filter(|source| !now.contains(source)) {
+            self.posture.remove(source);
         }
-        for decision in before.iter().filter(|decision| !now.contains(decision)) {
-            self.posture.remove(&source(decision));
+        for (of, source) in guarantees.iter().zip(&now) {
+            let required = self.posture.get_or_create_owned(source);
+            required.set(i64::from(of.required));
         }
-        for decision in now {
-            let required = self.posture.get_or_create_owned(&source(decision));
-            required.set(i64::from(decision.required));
-        }
-        *before = now.to_vec();
+        *before = now;
     }
 
     /// Notes how the host stands as a whole.
@@ -357,7 +356,7 @@ impl Metrics {
     #[must_use]
     pub(super) fn text(&self, overall: Overall) -> String {
         self.set_overall(overall);
-        if let Some(own) = Own::read() {
+        if let Some(own) = SelfUsage::read() {
             self.cpu.inner().store(own.cpu.to_bits(), Ordering::Relaxed);
             self.memory.set(own.memory.try_into().unwrap_or(i64::MAX));
         }
@@ -373,10 +372,10 @@ fn put<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metri
     metric
 }
 
-fn source(decision: &Decision) -> Labels {
+fn source(of: &GuaranteeReport) -> Labels {
     vec![
-        ("guarantee", decision.guarantee.name().to_owned()),
-        ("source", decision.reason.clone()),
+        ("guarantee", of.name.name().to_owned()),
+        ("source", of.reason.clone()),
     ]
 }
 

@@ -1,4 +1,4 @@
-//! Asking the daemon: what it knows is put on a [`board`] by the guard, and read from there by the
+//! Asking the daemon: what it knows is put on a [`hub`] by the guard, and read from there by the
 //! status socket, metrics, files for other programs, and commands.
 
 pub mod answer;
@@ -6,19 +6,14 @@ mod body;
 pub mod client;
 mod connections;
 mod files;
-pub mod get;
 pub mod history;
 pub mod hub;
 mod inventory;
 pub mod metrics;
-pub mod model;
 pub mod outputs;
 pub mod packet_counters;
-pub mod published;
 pub mod request;
-mod self_usage;
 pub mod server;
-mod stream;
 pub mod textfile;
 
 use std::os::fd::OwnedFd;
@@ -27,20 +22,19 @@ use std::sync::Arc;
 
 use self::hub::Hub;
 use self::server::Server;
-use crate::events;
 use crate::events::{Event, Kind};
 
-/// Starts everything that tells what is on the board, within the runtime: the status socket
+/// Starts everything that tells what is on the hub, within the runtime: the status socket
 /// (`inherited` is systemd's, where it made one) and the files for other programs. That nobody can
 /// ask is no reason not to keep the rules: what fails here is said, and the daemon goes on.
-pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, board: &Arc<Hub>) {
-    match Server::new(runtime_dir, inherited, Arc::clone(board)) {
+pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, hub: &Arc<Hub>) {
+    match Server::new(runtime_dir, inherited, Arc::clone(hub)) {
         Ok(server) => drop(tokio::spawn(server.run())),
         Err(error) => {
             let path = runtime_dir.join(server::SOCKET);
             let message = format!("status socket {}: {error}; nobody can ask", path.display());
-            events::tell(board, Event::new(Kind::Warning, message));
+            hub.record(Event::new(Kind::Warning, message));
         }
     }
-    tokio::spawn(outputs::run(Arc::clone(board)));
+    tokio::spawn(outputs::run(Arc::clone(hub)));
 }

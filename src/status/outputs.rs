@@ -1,4 +1,4 @@
-//! Files for other programs, written after a turn or an event and never else: the metrics for
+//! Files for other programs, written after a pass or an event and never else: the metrics for
 //! node_exporter's textfile collector, the inventory document for the SSM agent.
 
 use std::io;
@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use super::answer;
 use super::files;
-use super::hub::Hub;
+use super::hub::{Hub, Publishing};
 use super::inventory::Document;
 use super::textfile;
-use crate::events;
 use crate::events::{Event, Kind};
 
 /// The least time between two writings: an attacker's hundred flushes are one or two.
@@ -20,30 +19,28 @@ const PAUSE: Duration = Duration::from_secs(2);
 const MODE: u32 = 0o644;
 
 /// Writes the files that config.toml names, whenever there is something new to tell.
-pub async fn run(board: Arc<Hub>) {
-    let (mut turns, mut events) = (board.follow_turns(), board.follow_events());
+pub async fn run(hub: Arc<Hub>) {
+    let (mut passes, mut events) = (hub.follow_passes(), hub.follow_events());
     let mut files = Files::default();
     loop {
         let alive = tokio::select! {
-            alive = turns.changed() => alive,
+            alive = passes.changed() => alive,
             alive = events.changed() => alive,
         };
         if alive.is_err() {
             return;
         }
-        turns.mark_unchanged();
+        passes.mark_unchanged();
         events.mark_unchanged();
         // Without files there is no thread for them either, nor the memory that it would take.
-        let wanted = board
-            .published()
-            .is_some_and(|published| published.textfile.is_some() || published.inventory.is_some());
-        if !wanted {
+        let publishing = hub.publishing();
+        if publishing.textfile.is_none() && publishing.inventory.is_none() {
             continue;
         }
-        let at_hand = Arc::clone(&board);
+        let at_hand = Arc::clone(&hub);
         // Disks can be slow, and the socket is answered on this thread.
         let written = tokio::task::spawn_blocking(move || {
-            files.write(&at_hand);
+            files.write(&at_hand, &publishing);
             files
         });
         let Ok(back) = written.await else { return };
@@ -61,17 +58,14 @@ struct Files {
 }
 
 impl Files {
-    fn write(&mut self, board: &Hub) {
-        let Some(published) = board.published() else {
-            return;
-        };
+    fn write(&mut self, hub: &Hub, publishing: &Publishing) {
         let mut failure = None;
-        if let Some(path) = &published.textfile {
-            let text = textfile::classic(&board.metrics_text());
+        if let Some(path) = &publishing.textfile {
+            let text = textfile::classic(&hub.metrics_text());
             failure = failed("metrics.textfile", path, write(path, text.as_bytes()));
         }
-        if let Some(path) = &published.inventory {
-            let document = serde_json::to_vec_pretty(&Document::new(&answer::status(board)));
+        if let Some(path) = &publishing.inventory {
+            let document = serde_json::to_vec_pretty(&Document::new(&answer::status(hub)));
             let document = document.unwrap_or_default();
             if document != self.inventory || !path.exists() {
                 let result = write(path, &document);
@@ -84,7 +78,7 @@ impl Files {
         if failure != self.failure
             && let Some(message) = &failure
         {
-            events::tell(board, Event::new(Kind::Warning, message));
+            hub.record(Event::new(Kind::Warning, message));
         }
         self.failure = failure;
     }

@@ -5,17 +5,18 @@
 //! never too high.
 
 use std::collections::BTreeMap;
-use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::model::{Layer, Stopped};
-use crate::guarantee::{Guarantee, TAG_PREFIX, WantedRule};
-use crate::os::host_tasks::{self, HostTask};
-use crate::os::iptables::Backend;
-use crate::os::nft::{self, seal};
-use crate::reconcile::{self, Target};
-use crate::ruleset::Family;
+use crate::facts::HostTask;
+use crate::guarantee::{Guarantee, Rules, TAG_PREFIX, WantedRule};
+use crate::os::host_tasks;
+use crate::os::iptables::{Backend, Tool};
+use crate::os::nft::{self, ChainName};
+use crate::reconcile::{self, Host};
+use crate::report::{Layer, PacketCount};
+use crate::ruleset::{Family, Match, Rule, Target};
+use crate::seal::{self, SealReading};
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
@@ -23,54 +24,45 @@ type Key = (Guarantee, Family, String);
 /// How often the counters are read at most, however many ask.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// What nobody tells of, read for whoever asks.
+/// What no event reports, read on demand.
 #[derive(Debug, Default)]
-pub struct Now {
+pub struct Reading {
     /// The packets stopped until now, in both layers.
-    pub stopped: BTreeMap<Guarantee, Vec<Stopped>>,
+    pub stopped: BTreeMap<Guarantee, Vec<PacketCount>>,
     /// The tasks on the host's own network.
     pub host_tasks: Vec<HostTask>,
 }
 
-/// Counts for whoever asks, for what the last turn wanted.
+/// The counters of the rules that the last pass wanted.
 #[derive(Debug, Default)]
-pub struct Counting {
-    target: Option<Arc<Target>>,
+pub struct PacketCounters {
+    wanted: Option<Arc<(Rules, Host)>>,
     tally: Tally,
     read: Option<Instant>,
 }
 
-impl Counting {
+impl PacketCounters {
     /// From now on these rules are the ones that count.
-    pub fn of(&mut self, target: Arc<Target>) {
-        self.target = Some(target);
+    pub fn of(&mut self, rules: Rules, host: Host) {
+        self.wanted = Some(Arc::new((rules, host)));
         self.read = None;
     }
 
     /// How it is now; `None` where that was read a moment ago, or cannot be.
-    pub fn read(&mut self) -> Option<Now> {
-        let target = self.target.clone()?;
+    pub fn read(&mut self) -> Option<Reading> {
+        let wanted = self.wanted.clone()?;
+        let (rules, host) = &*wanted;
         if self.read.is_some_and(|read| read.elapsed() < FRESH) {
             return None;
         }
         self.read = Some(Instant::now());
-        let read = self.tally.read(&target).and_then(|visible| {
-            let mut socket = nft::Socket::open()?;
-            let seal = seal::standing(&mut socket, &target.wanted.native);
-            Ok((visible, seal.map_err(io::Error::other)?))
-        });
-        match read {
+        match read(&mut self.tally, rules, &host.tools) {
             Ok((mut stopped, seal)) => {
-                for counted in reconcile::stopped(&seal) {
-                    stopped.entry(counted.guarantee).or_default().push(Stopped {
-                        family: counted.family,
-                        interface: counted.interface,
-                        layer: Layer::Sealed,
-                        packets: counted.packets,
-                    });
+                for (guarantee, counts) in reconcile::stopped(&seal.stopped) {
+                    stopped.entry(guarantee).or_default().extend(counts);
                 }
-                let cgroup = target.facts.task_cgroup.as_ref();
-                Some(Now {
+                let cgroup = host.facts.task_cgroup.as_ref();
+                Some(Reading {
                     stopped,
                     host_tasks: cgroup.map_or_else(Vec::new, host_tasks::below),
                 })
@@ -82,6 +74,15 @@ impl Counting {
         }
     }
 }
+
+fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sums, SealReading)> {
+    let visible = tally.read(rules, tools)?;
+    let seal = seal::look(&mut nft::Socket::open()?, &rules.native)?;
+    Ok((visible, seal))
+}
+
+/// The packets stopped by the rules of each guarantee.
+type Sums = BTreeMap<Guarantee, Vec<PacketCount>>;
 
 /// The sums since the daemon began.
 #[derive(Debug, Default)]
@@ -96,19 +97,24 @@ struct Sum {
 }
 
 impl Tally {
-    /// Reads the counters of the rules that `target` wants, which are the first that bear the guard's
+    /// Reads the counters of the wanted rules, which are the first that bear the guard's
     /// tag, in order, and adds what is new. Only iptables-nft's rules are counted: iptables-legacy would
     /// have to be asked by running it.
-    pub fn read(&mut self, target: &Target) -> io::Result<BTreeMap<Guarantee, Vec<Stopped>>> {
-        for tool in target.tools.iter().filter(|t| t.backend == Backend::Nft) {
-            let wanted = &target.wanted.iptables;
+    pub fn read(&mut self, rules: &Rules, tools: &[Tool]) -> Result<Sums, nft::Error> {
+        for tool in tools.iter().filter(|t| t.backend == Backend::Nft) {
+            let wanted = &rules.iptables;
             for chain in ["FORWARD", "INPUT", "OUTPUT"] {
                 let in_chain = |rule: &&WantedRule| {
                     (rule.family, rule.table, rule.chain) == (tool.family, "filter", chain)
                 };
                 let rules: Vec<&WantedRule> = wanted.iter().filter(in_chain).collect();
                 if !rules.is_empty() {
-                    let counts = nft::packets(tool.family, "filter", chain, TAG_PREFIX)?;
+                    let chain = ChainName {
+                        proto: tool.family.into(),
+                        table: "filter".to_owned(),
+                        chain: chain.to_owned(),
+                    };
+                    let counts = nft::packets_of(&chain, TAG_PREFIX)?;
                     self.add(&rules, &counts);
                 }
             }
@@ -123,7 +129,7 @@ impl Tally {
             return;
         }
         for (rule, count) in rules.iter().zip(counts) {
-            let (Some(count), Some(interface)) = (count, stops(&rule.spec)) else {
+            let (Some(count), Some(interface)) = (count, stops(&rule.listed.rule)) else {
                 continue;
             };
             let key = (rule.guarantee, rule.family, interface);
@@ -137,10 +143,10 @@ impl Tally {
         }
     }
 
-    fn sums(&self) -> BTreeMap<Guarantee, Vec<Stopped>> {
-        let mut sums: BTreeMap<Guarantee, Vec<Stopped>> = BTreeMap::new();
+    fn sums(&self) -> Sums {
+        let mut sums = Sums::new();
         for ((guarantee, family, interface), sum) in &self.sums {
-            sums.entry(*guarantee).or_default().push(Stopped {
+            sums.entry(*guarantee).or_default().push(PacketCount {
                 family: *family,
                 interface: interface.clone(),
                 layer: Layer::Visible,
@@ -152,37 +158,38 @@ impl Tally {
 }
 
 /// For which interfaces a rule stops packets, as iptables writes it; `None` for one that stops none.
-fn stops(spec: &str) -> Option<String> {
-    let words: Vec<&str> = spec.split(' ').collect();
-    if !spec.ends_with("-j DROP") {
+fn stops(rule: &Rule) -> Option<String> {
+    if rule.target != Target::Drop {
         return None;
     }
-    if words.contains(&"cgroup") {
-        return Some(reconcile::HOST_TASKS.to_owned());
-    }
-    let Some(at) = words.iter().position(|word| *word == "-i") else {
-        return Some("any".to_owned());
-    };
-    let name = words.get(at + 1)?;
-    let not = at > 0 && words[at - 1] == "!";
-    Some(if not {
-        format!("! {name}")
-    } else {
-        (*name).to_owned()
-    })
+    let interface = rule.matches.iter().find_map(|m| match m {
+        Match::Cgroup(_) => Some(reconcile::HOST_TASKS.to_owned()),
+        Match::In(test) if test.negated => Some(format!("! {}", test.value)),
+        Match::In(test) => Some(test.value.to_string()),
+        _ => None,
+    });
+    Some(interface.unwrap_or_else(|| "any".to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ruleset::{IfacePattern, Listed, Test};
 
-    fn rule(spec: &str) -> WantedRule {
+    fn wanted(interface: &str, target: Target) -> WantedRule {
+        let interface = IfacePattern::parse(interface).unwrap();
         WantedRule {
             guarantee: Guarantee::ImdsBlock,
             family: Family::V4,
             table: "filter",
             chain: "FORWARD",
-            spec: spec.to_owned(),
+            listed: Listed {
+                rule: Rule {
+                    matches: vec![Match::In(Test::is(interface))],
+                    target,
+                },
+                text: String::new(),
+            },
         }
     }
 
@@ -193,7 +200,7 @@ mod tests {
 
     #[test]
     fn counters_that_begin_anew_go_on_here() {
-        let (docker, accept) = (rule("-d x -i docker+ -j DROP"), rule("-i a -j ACCEPT"));
+        let (docker, accept) = (wanted("docker+", Target::Drop), wanted("a", Target::Accept));
         let rules = [&accept, &docker];
         let mut tally = Tally::default();
         for count in [100, 107, 0, 5] {
@@ -207,10 +214,20 @@ mod tests {
 
     #[test]
     fn for_which_interfaces() {
-        let of = |spec| stops(spec).unwrap();
-        assert_eq!(of("! -i lo -p tcp -j DROP"), "! lo");
-        assert_eq!(of("-d 127.0.0.0/8 -j DROP"), "any");
-        assert_eq!(of("-d x -m cgroup --path a.slice -j DROP"), "host tasks");
-        assert_eq!(stops("-i docker0 -j ACCEPT"), None);
+        let docker = || IfacePattern::Prefix("docker".to_owned());
+        let of = |m, target| {
+            let matches = vec![Match::Comment("a tag".to_owned()), m];
+            stops(&Rule { matches, target })
+        };
+        let tasks = Match::Cgroup(Test::is("a.slice".to_owned()));
+        for (m, interface) in [
+            (Match::In(Test::is(docker())), "docker+"),
+            (Match::In(Test::not(docker())), "! docker+"),
+            (Match::Header, "any"),
+            (tasks, "host tasks"),
+        ] {
+            assert_eq!(of(m, Target::Drop).as_deref(), Some(interface));
+        }
+        assert_eq!(of(Match::In(Test::is(docker())), Target::Accept), None);
     }
 }

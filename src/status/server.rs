@@ -8,7 +8,7 @@
 use std::convert::Infallible;
 use std::fs::Permissions;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
@@ -22,17 +22,28 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutStream;
 
-use super::answer;
-use super::body::{Answer, Events};
+use super::body::{self, Answer};
 pub use super::connections::MAX_CONNECTIONS;
-use super::connections::{Connections, Phase, Place};
+use super::connections::{Connections, Phase};
 use super::hub::Hub;
-use super::request::{EventsQuery, PATHS, Refusal, Route};
-use super::stream::Stream;
+use super::request::EventsQuery;
+use super::{answer, metrics};
 use crate::config::sanitize;
 
+/// Every path there is.
+const PATHS: [&str; 7] = [
+    "/v1/status",
+    "/v1/guarantees",
+    "/v1/posture",
+    "/v1/rules",
+    "/v1/events",
+    "/metrics",
+    "/healthz",
+];
 /// How many clients may follow events at once.
 pub const MAX_FOLLOWERS: usize = 16;
 /// The most that a request's line and headers may be, in bytes; also what hyper buffers of an answer.
@@ -55,7 +66,7 @@ pub const SOCKET: &str = "status.sock";
 #[derive(Debug)]
 pub struct Server {
     listener: UnixListener,
-    board: Arc<Hub>,
+    hub: Arc<Hub>,
     /// What to remove at the end; nothing where systemd owns the socket.
     path: Option<PathBuf>,
 }
@@ -63,11 +74,7 @@ pub struct Server {
 impl Server {
     /// Listens on `inherited`, a listening socket from systemd, or else on `status.sock` in
     /// `runtime_dir`, which only root and the group `ecs-netguard` may use. Within the runtime.
-    pub fn new(
-        runtime_dir: &Path,
-        inherited: Option<OwnedFd>,
-        board: Arc<Hub>,
-    ) -> io::Result<Self> {
+    pub fn new(runtime_dir: &Path, inherited: Option<OwnedFd>, hub: Arc<Hub>) -> io::Result<Self> {
         let (listener, path) = match inherited {
             Some(fd) => (StdListener::from(fd), None),
             None => {
@@ -78,14 +85,14 @@ impl Server {
         listener.set_nonblocking(true)?;
         Ok(Self {
             listener: UnixListener::from_std(listener)?,
-            board,
+            hub,
             path,
         })
     }
 
     /// Serves whoever comes, until it is dropped.
     pub async fn run(self) {
-        let connections = Connections::default();
+        let mut connections = Connections::default();
         let followers = Arc::new(Semaphore::new(MAX_FOLLOWERS));
         loop {
             let stream = match self.listener.accept().await {
@@ -93,25 +100,21 @@ impl Server {
                 Err(error) => {
                     // Out of descriptors, or of memory: not for ever.
                     tracing::warn!("the status socket: accept: {error}; trying again");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    sleep(Duration::from_secs(1)).await;
                     continue;
                 }
             };
-            let place = loop {
-                match connections.place(Instant::now()) {
-                    Ok(place) => break place,
-                    Err(wait) => tokio::time::sleep(wait).await,
-                }
-            };
-            let id = place.id();
+            while let Err(wait) = connections.make_room(Instant::now()) {
+                sleep(wait).await;
+            }
+            let (phase, phases) = watch::channel(Phase::Asking);
             let service = Service {
-                board: Arc::clone(&self.board),
-                socket: Arc::new(stream),
+                hub: Arc::clone(&self.hub),
                 followers: Arc::clone(&followers),
-                place,
+                phase,
             };
-            let task = tokio::spawn(serve(service));
-            connections.serves(id, task.abort_handle());
+            let task = tokio::spawn(serve(stream, service, phases.clone()));
+            connections.add(Instant::now(), phases, task.abort_handle());
             // The new connection is looked at before the next one can take its place.
             tokio::task::yield_now().await;
         }
@@ -150,16 +153,18 @@ fn bind(path: &Path) -> io::Result<StdListener> {
 
 /// What one connection is served with.
 struct Service {
-    board: Arc<Hub>,
-    socket: Arc<UnixStream>,
+    hub: Arc<Hub>,
     followers: Arc<Semaphore>,
-    place: Place,
+    phase: watch::Sender<Phase>,
 }
 
-async fn serve(service: Service) {
-    let started = tokio::time::Instant::now();
-    let peer = service.socket.peer_cred().ok();
-    let place = &service.place;
+/// Serves one connection for as long as its client has time and is there.
+async fn serve(stream: UnixStream, service: Service, phase: watch::Receiver<Phase>) {
+    let peer = stream.peer_cred().ok();
+    let socket = match stream.as_fd().try_clone_to_owned() {
+        Ok(socket) => socket,
+        Err(error) => return tracing::warn!("the status socket: {error}"),
+    };
     let answer = service_fn(|request| {
         let response = service.respond(&request);
         let (pid, uid) = peer.map_or((None, None), |p| (p.pid(), Some(p.uid())));
@@ -175,37 +180,42 @@ async fn serve(service: Service) {
         );
         std::future::ready(Ok::<_, Infallible>(response))
     });
-    let stream = TokioIo::new(Stream::new(Arc::clone(&service.socket), UNREAD_TIME));
-    let mut http = http1::Builder::new();
-    http.keep_alive(false)
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(UNREAD_TIME));
+    let connection = http1::Builder::new()
+        .keep_alive(false)
         .half_close(true)
         .max_buf_size(MAX_REQUEST)
-        .max_headers(MAX_HEADERS);
-    let mut connection = std::pin::pin!(http.serve_connection(stream, answer));
-    loop {
-        let limit = match place.phase() {
-            Phase::Asking => REQUEST_TIME,
-            Phase::Reading => TOTAL_TIME,
-            Phase::Following => {
-                // How it ends is the client's affair.
-                let _ended = connection.await;
-                return;
-            }
-        };
-        let deadline = started + limit;
-        if deadline <= tokio::time::Instant::now()
-            || tokio::time::timeout_at(deadline, &mut connection)
-                .await
-                .is_ok()
-        {
-            return;
-        }
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
+    tokio::select! {
+        biased;
+        // How it ends is the client's affair.
+        _ended = connection => {}
+        () = over(phase, socket) => {}
+    }
+}
+
+/// Returns when a client has had its time, or when one that follows events has gone. hyper does not
+/// look at what comes while it sends an answer, where clients may close their half of the connection.
+async fn over(mut phase: watch::Receiver<Phase>, socket: OwnedFd) {
+    let started = Instant::now();
+    let asked = timeout(REQUEST_TIME, phase.changed()).await.is_ok();
+    if !asked {
+        return;
+    }
+    if *phase.borrow() != Phase::Following {
+        return sleep(TOTAL_TIME.saturating_sub(started.elapsed())).await;
+    }
+    if let Ok(socket) = UnixStream::from_std(socket.into()) {
+        // Its end, or more than a request: there is nothing more that it could say.
+        let _gone = socket.readable().await;
     }
 }
 
 impl Service {
     fn respond<B>(&self, request: &Request<B>) -> Response<Answer> {
-        self.place.reached(Phase::Reading);
+        self.phase.send_replace(Phase::Reading);
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut response = error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -215,44 +225,47 @@ impl Service {
             response.headers_mut().insert(ALLOW, allow);
             return response;
         }
-        let uri = request.uri();
-        let route = match Route::parse(uri.path(), uri.query()) {
-            Ok(route) => route,
-            Err(Refusal::NotFound) => {
-                let paths = PATHS.join(", ");
-                return error(StatusCode::NOT_FOUND, &format!("there is {paths}"));
-            }
-            Err(Refusal::BadQuery(why)) => return error(StatusCode::BAD_REQUEST, &why),
-        };
-        let board = &self.board;
-        if matches!(route, Route::Status | Route::Guarantees | Route::Metrics) {
-            board.recount();
+        let hub = &self.hub;
+        let (path, query) = (request.uri().path(), request.uri().query());
+        if ["/v1/status", "/v1/guarantees", "/metrics"].contains(&path) {
+            hub.recount();
         }
-        match route {
-            Route::Status => json(&answer::status(board)),
-            Route::Guarantees => json(&answer::guarantees(board)),
-            Route::Posture => json(&answer::posture(board)),
-            Route::Rules => json(&answer::rules(board)),
-            Route::Events(query) => self.events(&query, request.method()),
-            Route::Metrics => text(
-                StatusCode::OK,
-                super::metrics::CONTENT_TYPE,
-                board.metrics_text().into_bytes(),
-            ),
-            Route::Health => {
-                let (well, line) = answer::health(board);
+        match (path, query.unwrap_or_default()) {
+            ("/v1/status", "") => json(&answer::status(hub)),
+            ("/v1/guarantees", "") => json(&answer::guarantees(hub)),
+            ("/v1/posture", "") => json(&answer::posture(hub)),
+            ("/v1/rules", "") => json(&answer::rules(hub)),
+            ("/v1/events", query) => match EventsQuery::parse(query) {
+                Ok(query) => self.events(&query, request.method()),
+                Err(why) => error(StatusCode::BAD_REQUEST, &why),
+            },
+            ("/metrics", "") => {
+                let text = hub.metrics_text().into_bytes();
+                respond(StatusCode::OK, metrics::CONTENT_TYPE, body::whole(text))
+            }
+            ("/healthz", "") => {
+                let (well, line) = answer::health(hub);
                 let status = if well {
                     StatusCode::OK
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                text(status, "text/plain; charset=utf-8", line.into_bytes())
+                let line = body::whole(line.into_bytes());
+                respond(status, "text/plain; charset=utf-8", line)
             }
+            _ if PATHS.contains(&path) => {
+                let why = format!("{path} takes no parameters");
+                error(StatusCode::BAD_REQUEST, &why)
+            }
+            _ => error(
+                StatusCode::NOT_FOUND,
+                &format!("there is {}", PATHS.join(", ")),
+            ),
         }
     }
 
     fn events(&self, query: &EventsQuery, method: &Method) -> Response<Answer> {
-        let mut follow = None;
+        let mut follower = None;
         if query.follow && method == Method::GET {
             let Ok(permit) = Arc::clone(&self.followers).try_acquire_owned() else {
                 return error(
@@ -260,36 +273,29 @@ impl Service {
                     &format!("{MAX_FOLLOWERS} clients follow already; try again later"),
                 );
             };
-            self.place.reached(Phase::Following);
-            follow = Some((permit, Arc::clone(&self.socket)));
+            self.phase.send_replace(Phase::Following);
+            follower = Some(permit);
         }
-        let events = Events::new(Arc::clone(&self.board), query, follow);
-        respond(
-            StatusCode::OK,
-            "application/x-ndjson",
-            Answer::Events(Box::new(events)),
-        )
+        let events = body::events(Arc::clone(&self.hub), query, follower);
+        respond(StatusCode::OK, "application/x-ndjson", events)
     }
 }
 
 fn json(value: &impl serde::Serialize) -> Response<Answer> {
     match serde_json::to_vec(value) {
-        Ok(mut body) => {
-            body.push(b'\n');
-            text(StatusCode::OK, "application/json", body)
-        }
+        Ok(text) => json_line(StatusCode::OK, text),
         Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
     }
 }
 
 fn error(status: StatusCode, why: &str) -> Response<Answer> {
-    let mut body = serde_json::json!({ "error": why }).to_string().into_bytes();
-    body.push(b'\n');
-    text(status, "application/json", body)
+    let text = serde_json::json!({ "error": why }).to_string();
+    json_line(status, text.into_bytes())
 }
 
-fn text(status: StatusCode, kind: &'static str, body: Vec<u8>) -> Response<Answer> {
-    respond(status, kind, body.into())
+fn json_line(status: StatusCode, mut text: Vec<u8>) -> Response<Answer> {
+    text.push(b'\n');
+    respond(status, "application/json", body::whole(text))
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Answer> {
@@ -304,8 +310,42 @@ fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Ans
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Report;
     use crate::status::client::Client;
-    use crate::status::model::Status;
+
+    #[test]
+    fn every_path_is_answered_and_nothing_else_is() {
+        let service = Service {
+            hub: Hub::new(),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            phase: watch::Sender::new(Phase::Asking),
+        };
+        let status = |target: &str| {
+            let request = Request::get(target).body(()).unwrap();
+            service.respond(&request).status().as_u16()
+        };
+        for path in PATHS {
+            // Nothing is verified yet.
+            let answered = if path == "/healthz" { 503 } else { 200 };
+            assert_eq!(status(path), answered, "{path}");
+            assert_eq!(status(&format!("{path}?")), answered, "{path}");
+            assert_eq!(status(&format!("{path}?x=1")), 400, "{path}");
+        }
+        for path in [
+            "/",
+            "/v1",
+            "/v1/status/",
+            "//v1/status",
+            "/v1/./status",
+            "/v1/../v1/status",
+            "/v1/../../etc/passwd",
+            "/V1/status",
+            "/v1/stat%75s",
+            "/v1/statu?s",
+        ] {
+            assert_eq!(status(path), 404, "{path}");
+        }
+    }
 
     #[tokio::test]
     async fn a_socket_of_systemds_is_served_and_left_alone() {
@@ -314,7 +354,7 @@ mod tests {
         let listener = StdListener::bind(&path).unwrap();
         let server = Server::new(dir.path(), Some(listener.into()), Hub::new()).unwrap();
         let served = tokio::spawn(server.run());
-        let status: Status = Client::new(dir.path()).json("/v1/status").await.unwrap();
+        let status: Report = Client::new(dir.path()).json("/v1/status").await.unwrap();
         assert!(status.stale.is_some(), "{status:?}");
         served.abort();
         assert!(served.await.unwrap_err().is_cancelled());

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
-use super::labels::{self, Labels};
 use super::model::{Mode, Power, Task};
+use super::sandboxes::{self, Labels};
 use super::task_netns::{Look, Seen, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGE;
 use crate::os::netns::Netns;
 use crate::os::nsid::{Peers, Ports};
 use crate::os::privilege;
 use crate::os::procfs;
-use crate::reconcile::Standing;
+use crate::verdict::Standing;
 
 /// Where Docker keeps handles on its containers' network namespaces.
 pub const HANDLES: &str = "/run/docker/netns";
@@ -99,7 +99,7 @@ impl Survey {
     /// Takes note of what Docker's labels say, in place of what they said before. What is recognised
     /// by them is so at the next pass.
     pub fn label(&mut self, labels: Labels) {
-        self.labels = labels::sound(labels);
+        self.labels = sandboxes::sound(labels);
     }
 
     /// All tasks that are known.
@@ -123,7 +123,7 @@ impl Survey {
     /// Looks for namespaces that are new or gone, and into those that are new; into all with `every`.
     pub fn pass(&mut self, wish: Wish, every: bool) -> io::Result<News> {
         let mut news = News::default();
-        let ports = Ports::of(&self.peers.cables()?);
+        let ports = Ports::of(&self.peers.links()?);
         let places = self.places(&mut news)?;
         let gone = |inode: &&u64| !places.contains_key(inode);
         news.gone = self.tasks.keys().filter(gone).copied().collect();
@@ -296,7 +296,7 @@ impl Survey {
 impl News {
     /// Docker is to be asked for the labels of these.
     fn ask(&mut self, sandboxes: Vec<String>) {
-        let room = labels::MOST.saturating_sub(self.unsure.len());
+        let room = sandboxes::MOST.saturating_sub(self.unsure.len());
         self.unsure.extend(sandboxes.into_iter().take(room));
     }
 }
@@ -361,7 +361,7 @@ fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
 /// The name of Docker's sandbox of which this is the handle.
 fn sandbox(handle: &Path) -> Option<String> {
     let name = handle.file_name()?.to_str()?;
-    labels::is_sandbox(name).then(|| name.to_owned())
+    sandboxes::is_sandbox(name).then(|| name.to_owned())
 }
 
 fn task_id(processes: &[u32]) -> Option<String> {
@@ -374,10 +374,10 @@ fn task_id(processes: &[u32]) -> Option<String> {
 /// Whether there is an ENI in the calling thread's network namespace, or a VLAN or macvlan of one:
 /// neither the loopback nor one of the kinds that anybody can make without having a network.
 fn has_own_interface() -> io::Result<bool> {
-    let cables = Peers::open()?.cables()?;
+    let links = Peers::open()?.links()?;
     let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan"));
-    let mut others = cables.iter().filter(|cable| !cable.loopback);
-    Ok(others.any(|cable| own(cable.kind.as_deref())))
+    let mut others = links.iter().filter(|link| !link.loopback);
+    Ok(others.any(|link| own(link.kind.as_deref())))
 }
 
 /// Whether it was there and is gone: a process that ended, a handle that was taken away.

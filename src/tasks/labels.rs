@@ -15,12 +15,13 @@ use tokio::sync::watch;
 
 use super::evidence::is_id;
 use super::protocol::Said;
-use super::worker_client::Report;
+use super::sandboxes::{Labels, is_hex, is_sandbox};
+use super::task_events::Report;
 use crate::config::sanitize_message;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::os::channel::Channel;
-use crate::status::get::{self, Failure};
+use crate::os::unix_http::{self, Failure};
 
 /// Docker's socket.
 const SOCKET: &str = "/run/docker.sock";
@@ -37,14 +38,6 @@ const TASK: &str = "com.amazonaws.ecs.task-arn";
 const LIMIT: Duration = Duration::from_secs(1);
 /// The most bytes that one answer may have. A container takes about two thousand in the list.
 const MAX_ANSWER: usize = 1024 * 1024;
-/// The most sandboxes that are asked about or answered, so that they fit into a message. An instance
-/// has room for about 120 tasks with an interface of their own.
-pub const MOST: usize = 256;
-
-/// Sandboxes of tasks, each with the task's id. A sandbox is the name of Docker's handle on a
-/// container's network namespace: it is random, and not given again.
-pub type Labels = BTreeMap<String, String>;
-
 /// What Docker answered.
 #[derive(Debug, Default)]
 pub struct Answer {
@@ -54,24 +47,6 @@ pub struct Answer {
     pub whole: bool,
     /// What is wrong with the answer, in words for an operator.
     pub trouble: Option<String>,
-}
-
-/// Whether a handle has the name of a container's sandbox: twelve hexadecimal digits of its id
-/// (moby/moby, libnetwork/osl: `GenerateKey`).
-#[must_use]
-pub fn is_sandbox(name: &str) -> bool {
-    name.len() == 12 && is_hex(name)
-}
-
-/// Takes out of labels what no daemon of this program says.
-#[must_use]
-pub fn sound(mut labels: Labels) -> Labels {
-    labels.retain(|sandbox, id| is_sandbox(sandbox) && is_id(id));
-    labels
-}
-
-fn is_hex(text: &str) -> bool {
-    text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 /// Asks for whatever is unsure, tells the process that goes into tasks' namespaces, and `tell`s what
@@ -151,9 +126,9 @@ async fn collect(
     unsure: &BTreeSet<String>,
     labels: &mut Labels,
 ) -> Result<(), Failure> {
-    for (container, task) in pauses(&get::whole(socket, PAUSES, MAX_ANSWER).await?)? {
+    for (container, task) in pauses(&unix_http::get(socket, PAUSES, MAX_ANSWER).await?)? {
         let target = format!("/containers/{container}/json");
-        let answer = match get::whole(socket, &target, MAX_ANSWER).await {
+        let answer = match unix_http::get(socket, &target, MAX_ANSWER).await {
             // It ended meanwhile.
             Err(Failure::Status(status, _)) if status.as_u16() == 404 => continue,
             other => other?,

@@ -1,9 +1,9 @@
 //! The awsvpc tasks that run on this host: found, looked at, and kept from the instance metadata
 //! service within their own network namespaces.
 //!
-//! That needs more power than all the rest of the daemon, so a child process does it ([`keeper`]),
+//! That needs more power than all the rest of the daemon, so a child process does it ([`worker`]),
 //! which can do nothing else and is told so little that there is nothing to tell it wrong
-//! ([`protocol`]); the daemon gives that power up ([`child`]).
+//! ([`protocol`]); the daemon gives that power up ([`worker_client`]).
 
 pub mod discovery;
 pub mod evidence;
@@ -11,6 +11,7 @@ pub mod labels;
 pub mod model;
 pub mod once;
 pub mod protocol;
+pub mod sandboxes;
 pub mod task_events;
 pub mod task_netns;
 pub mod worker;

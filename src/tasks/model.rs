@@ -5,10 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::guarantee::Guarantee;
-use crate::os::capabilities;
-use crate::os::host_tasks::HostTask;
-use crate::prove::{End, Hook, Outcome, Step, Verdict, Walk};
-use crate::reconcile::{Proof, Standing};
+use crate::prove::{End, Hook, Outcome, Step, Walk};
+use crate::verdict::{Proof, Standing, Verdict};
 
 /// The network mode of a task, as its task definition names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -50,13 +48,13 @@ impl Power {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::NetAdmin, Self::SysAdmin, Self::NetRaw];
 
-    /// The capability's number.
+    /// The capability's number (linux/capability.h).
     #[must_use]
     pub const fn capability(self) -> u32 {
         match self {
-            Self::NetAdmin => capabilities::CAP_NET_ADMIN,
-            Self::NetRaw => capabilities::CAP_NET_RAW,
-            Self::SysAdmin => capabilities::CAP_SYS_ADMIN,
+            Self::NetAdmin => 12,
+            Self::NetRaw => 13,
+            Self::SysAdmin => 21,
         }
     }
 
@@ -105,15 +103,15 @@ impl Task {
     /// One on the host's own network. No rule tells one of these from another: they stand as the guarantee
     /// about all of them does.
     #[must_use]
-    pub fn on_host(found: &HostTask, standing: Standing) -> Self {
+    pub fn on_host(id: &str, capabilities: u64, standing: Standing) -> Self {
         Self {
-            id: found.id.clone(),
+            id: id.to_owned(),
             mode: Mode::Host,
             netns: None,
             standing,
             problems: Vec::new(),
             notes: Vec::new(),
-            powers: Power::of(found.capabilities),
+            powers: Power::of(capabilities),
         }
     }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::labels::Labels;
 use super::model::Task;
+use super::sandboxes::Labels;
 use super::task_netns::Wish;
 
 /// What the daemon says.

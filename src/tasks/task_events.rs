@@ -4,12 +4,21 @@ use std::time::Duration;
 
 use super::model::Task;
 use super::protocol::{Happened, Repaired};
-use crate::events::drifts::format_duration;
-use crate::events::{Event, Kind};
+use crate::events::{By, Event, Kind, format_duration};
 use crate::guarantee::Guarantee;
-use crate::os::process;
 
 const ABOUT: Guarantee = Guarantee::AwsvpcImdsBlock;
+
+/// What the daemon's loop hears.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Report {
+    /// A task appeared, changed or is gone.
+    Changed,
+    /// Something happened.
+    Happened(Box<Event>),
+    /// The process is gone.
+    Ended,
+}
 
 impl Happened {
     /// In which namespace, by its inode.
@@ -21,16 +30,17 @@ impl Happened {
         }
     }
 
-    /// The event; `task` is the one with that namespace, where it is known.
+    /// The event; `task` is the one with that namespace, where it is known, and `who` finds out more of a
+    /// process.
     #[must_use]
-    pub fn event(self, task: Option<&Task>) -> Event {
+    pub fn event(self, task: Option<&Task>, who: fn(u32, &str) -> By) -> Event {
         let task = match (task, self.netns()) {
             (Some(task), _) => task.id.clone(),
             (None, Some(netns)) => format!("netns {netns}"),
             (None, None) => String::new(),
         };
         let event = match self {
-            Self::Repaired(repaired) => self::repaired(&task, repaired),
+            Self::Repaired(repaired) => self::repaired(&task, repaired, who),
             Self::Fight(_) => Event::new(
                 Kind::Fight,
                 format!(
@@ -40,7 +50,7 @@ impl Happened {
                 ),
             ),
             Self::Released(object) => {
-                Event::new(Kind::Installed, format!("{ABOUT}: {object} taken out"))
+                Event::new(Kind::Installed, format!("{ABOUT}: {object} removed"))
             }
             Self::Trouble(message) => Event::new(Kind::Warning, message),
         };
@@ -48,7 +58,7 @@ impl Happened {
     }
 }
 
-fn repaired(task: &str, repaired: Repaired) -> Event {
+fn repaired(task: &str, repaired: Repaired, who: fn(u32, &str) -> By) -> Event {
     let more = match repaired.more {
         0 => String::new(),
         more => format!("; {more} more repairs there since the last that was told"),
@@ -58,13 +68,13 @@ fn repaired(task: &str, repaired: Repaired) -> Event {
     }
     let took = Duration::from_micros(repaired.micros);
     let message = format!(
-        "{ABOUT}: {} missing in the network namespace of task {task}, put right in {}{more}",
+        "{ABOUT}: {} missing in the network namespace of task {task}, repaired in {}{more}",
         repaired.objects.join(" and "),
         format_duration(took)
     );
     Event {
         objects: repaired.objects,
-        by: repaired.by.map(|(pid, comm)| process::who(pid, &comm)),
+        by: repaired.by.map(|(pid, comm)| who(pid, &comm)),
         repair: Some(took),
         ..Event::new(Kind::Drift, message)
     }
@@ -83,11 +93,11 @@ mod tests {
             by: None,
             more: 2,
         });
-        let event = happened.event(None);
+        let event = happened.event(None, |_, _| By::default());
         assert_eq!(
             event.message,
             "awsvpc-imds-block: blackhole 169.254.169.254 missing in the network namespace of task netns \
-             4026532000, put right in 184 µs; 2 more repairs there since the last that was told"
+             4026532000, repaired in 184 µs; 2 more repairs there since the last that was told"
         );
         assert_eq!(event.repair, Some(Duration::from_micros(184)));
         assert_eq!(event.kind, Kind::Drift);

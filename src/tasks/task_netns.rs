@@ -8,11 +8,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::guarantee::{awsvpc_imds_block, imds_block};
 use crate::os::nft::Socket;
-use crate::os::nft::seal::task::{self, Standing as Drop};
 use crate::os::nsid::Peers;
 use crate::os::routes::{Routes, Way};
-use crate::reconcile::Standing;
 use crate::ruleset::Family;
+use crate::seal::{
+    self,
+    task::{self, TaskTable},
+};
+use crate::verdict::Standing;
 
 /// What is wanted of the tasks' namespaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,7 +46,7 @@ pub struct Look {
     /// How packets for the service fare, a family each.
     pub families: Vec<Found>,
     /// Whether the native table stands.
-    pub drop: Option<Drop>,
+    pub drop: Option<TaskTable>,
     /// Why the native table could not be read or written.
     pub no_drop: Option<String>,
     /// What the next look is to compare with.
@@ -87,13 +90,15 @@ impl Look {
             }
             Err(error) => look.failures.push(format!("ask for routes: {error}")),
         }
-        let table = Socket::open().and_then(|mut socket| look.table(&mut socket, wish, seen.whole));
-        if let Err(error) = table {
-            look.no_drop = Some(error.to_string());
-        }
+        let table = Socket::open().map_err(|error| error.to_string());
+        let table = table.and_then(|mut socket| {
+            let kept = look.table(&mut socket, wish, seen.whole);
+            kept.map_err(|error| error.to_string())
+        });
+        look.no_drop = table.err();
         // Not knowing of a way out is not knowing that there is none.
         if wish != Wish::Nothing
-            && look.drop != Some(Drop::Whole)
+            && look.drop != Some(TaskTable::Intact)
             && let Err(error) = look.name_interfaces()
         {
             look.failures
@@ -137,41 +142,42 @@ impl Look {
         Ok(())
     }
 
-    fn table(&mut self, socket: &mut Socket, wish: Wish, whole: Option<u32>) -> io::Result<()> {
-        let wanted = awsvpc_imds_block::drops();
-        if wish == Wish::Nothing {
-            if task::take_out(socket)? {
-                self.done
-                    .push("nftables table inet ecs_netguard".to_owned());
-            }
-            return Ok(());
-        }
-        if whole.is_some() && socket.generation().ok() == whole {
+    fn table(
+        &mut self,
+        socket: &mut Socket,
+        wish: Wish,
+        intact: Option<u32>,
+    ) -> Result<(), seal::Error> {
+        let wanted = match wish {
+            Wish::Nothing => Vec::new(),
+            Wish::Audit | Wish::Keep => awsvpc_imds_block::drops(),
+        };
+        if intact.is_some() && wish != Wish::Nothing && socket.generation().ok() == intact {
             // nf_tables numbers its commits: the same number means the same table.
-            (self.drop, self.seen.whole) = (Some(Drop::Whole), whole);
+            (self.drop, self.seen.whole) = (Some(TaskTable::Intact), intact);
             return Ok(());
         }
-        let (mut generation, mut drop) = task::standing(socket, &wanted)?;
-        if wish == Wish::Keep && drop != Drop::Whole {
-            task::put(socket, &wanted)?;
+        if wish != Wish::Audit && task::keep(socket, &wanted)? {
             self.done
                 .push("nftables table inet ecs_netguard".to_owned());
-            (generation, drop) = task::standing(socket, &wanted)?;
         }
-        self.seen.whole = (drop == Drop::Whole).then_some(generation);
-        self.drop = Some(drop);
+        if wish != Wish::Nothing {
+            let (generation, table) = task::look(socket, &wanted)?;
+            self.seen.whole = (table == TaskTable::Intact).then_some(generation);
+            self.drop = Some(table);
+        }
         Ok(())
     }
 
     /// Asks by which interfaces a socket that names one gets past the routes.
     fn name_interfaces(&mut self) -> io::Result<()> {
-        let cables = Peers::open()?.cables()?;
+        let links = Peers::open()?.links()?;
         let mut routes = Routes::open()?;
         for found in &mut self.families {
             let service: IpAddr = imds_block::address(found.family);
-            for cable in cables.iter().filter(|cable| !cable.loopback) {
-                if let Way::Out { .. } = routes.way(service, Some(cable.index))? {
-                    found.past.push(cable.name.clone());
+            for link in links.iter().filter(|link| !link.loopback) {
+                if let Way::Out { .. } = routes.way(service, Some(link.index))? {
+                    found.past.push(link.name.clone());
                 }
             }
         }
@@ -181,7 +187,7 @@ impl Look {
     /// What it comes to: the standing, what keeps it from being held, and what else to know.
     #[must_use]
     pub fn verdict(&self) -> (Standing, Vec<String>, Vec<String>) {
-        let sealed = self.drop == Some(Drop::Whole);
+        let sealed = self.drop == Some(TaskTable::Intact);
         let (mut problems, mut notes) = (Vec::new(), Vec::new());
         for found in &self.families {
             let service = imds_block::address(found.family);
@@ -235,7 +241,7 @@ impl Look {
 mod tests {
     use super::*;
 
-    fn look(way: Way, past: &[&str], drop: Option<Drop>) -> Look {
+    fn look(way: Way, past: &[&str], drop: Option<TaskTable>) -> Look {
         Look {
             families: vec![Found {
                 family: Family::V4,
@@ -255,26 +261,27 @@ mod tests {
 
     #[test]
     fn a_way_around_is_named_with_its_table_and_rule() {
-        let (standing, problems, _) = look(AROUND, &[], Some(Drop::Absent)).verdict();
+        let (standing, problems, _) = look(AROUND, &[], Some(TaskTable::Missing)).verdict();
         assert_eq!(standing, Standing::Violated);
         assert!(problems[0].contains("table 100"), "{problems:?}");
         assert!(problems[0].contains("priority 100"), "{problems:?}");
-        let (standing, problems, notes) = look(AROUND, &[], Some(Drop::Whole)).verdict();
+        let (standing, problems, notes) = look(AROUND, &[], Some(TaskTable::Intact)).verdict();
         assert_eq!((standing, problems.as_slice()), (Standing::Held, &[][..]));
         assert!(notes[0].ends_with("the native table stops it"), "{notes:?}");
     }
 
     #[test]
     fn a_blackhole_alone_is_no_block() {
-        let (standing, problems, _) = look(Way::Refused, &["eth0"], Some(Drop::Absent)).verdict();
+        let (standing, problems, _) =
+            look(Way::Refused, &["eth0"], Some(TaskTable::Missing)).verdict();
         assert_eq!(standing, Standing::Violated);
         assert!(
             problems[0].contains("names its interface (eth0)"),
             "{problems:?}"
         );
-        let (standing, ..) = look(Way::Refused, &["eth0"], Some(Drop::Altered)).verdict();
+        let (standing, ..) = look(Way::Refused, &["eth0"], Some(TaskTable::Altered)).verdict();
         assert_eq!(standing, Standing::Violated);
-        let (standing, ..) = look(Way::Refused, &[], Some(Drop::Whole)).verdict();
+        let (standing, ..) = look(Way::Refused, &[], Some(TaskTable::Intact)).verdict();
         assert_eq!(standing, Standing::Held);
         // Without any interface there is no way out.
         let (standing, ..) = look(Way::None, &[], None).verdict();
@@ -289,6 +296,6 @@ mod tests {
             ..Look::default()
         };
         assert_eq!(unread(None).verdict().0, Standing::Undecided);
-        assert_eq!(unread(Some(Drop::Whole)).verdict().0, Standing::Held);
+        assert_eq!(unread(Some(TaskTable::Intact)).verdict().0, Standing::Held);
     }
 }

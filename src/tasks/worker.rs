@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use self::repairs::Trouble;
+use self::repairs::Repairs;
 use super::discovery::{HANDLES, News, Survey};
 use super::protocol::{Happened, Order, Said, Told};
 use super::task_netns::Wish;
@@ -24,7 +24,6 @@ use crate::os::inotify::Watches;
 use crate::os::memory;
 use crate::os::netns_events::{Event, NetnsEvents};
 use crate::os::watch::existing;
-use crate::sentinel::backoff::Backoff;
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
 /// makes a dozen within milliseconds.
@@ -59,7 +58,7 @@ pub fn run(channel: &Channel) -> io::Result<()> {
             if !news.unsure.is_empty() {
                 channel.send(&Told::Unsure(news.unsure))?;
             }
-        } else if !WorkerClient::open(channel, &mut survey, order)?.keep()? {
+        } else if !Worker::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
         }
     }
@@ -90,7 +89,7 @@ fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Resul
 }
 
 /// What is heard and kept while something is wanted.
-struct WorkerClient<'a> {
+struct Worker<'a> {
     channel: &'a Channel,
     survey: &'a mut Survey,
     order: Order,
@@ -103,13 +102,12 @@ struct WorkerClient<'a> {
     rest: Instant,
     /// The namespaces to be looked into: since when, and who changed something there.
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
-    tasks: BTreeMap<u64, Trouble>,
-    fights: Backoff<u64>,
+    repairs: Repairs,
     /// The sandboxes that the last look told of as unsure.
     unsure: BTreeSet<String>,
 }
 
-impl<'a> WorkerClient<'a> {
+impl<'a> Worker<'a> {
     fn open(channel: &'a Channel, survey: &'a mut Survey, order: Order) -> io::Result<Self> {
         // Heard first, looked afterwards: nothing is missed in between.
         let elsewhere = NetnsEvents::listen().map_err(|error| {
@@ -119,7 +117,7 @@ impl<'a> WorkerClient<'a> {
             )
         });
         let handles = Watches::new()?;
-        let mut keeper = Self {
+        let mut worker = Self {
             channel,
             survey,
             order,
@@ -128,13 +126,12 @@ impl<'a> WorkerClient<'a> {
             search: None,
             rest: Instant::now(),
             dirty: BTreeMap::new(),
-            tasks: BTreeMap::new(),
-            fights: Backoff::default(),
+            repairs: Repairs::default(),
             unsure: BTreeSet::new(),
         };
-        keeper.watch();
-        keeper.look_at_everything()?;
-        Ok(keeper)
+        worker.watch();
+        worker.look_at_everything()?;
+        Ok(worker)
     }
 
     /// False where the daemon is gone, true where nothing is wanted any more: the order for that is
@@ -185,7 +182,7 @@ impl<'a> WorkerClient<'a> {
 
     fn rest_of(&self, inode: u64) -> Instant {
         let began = self.dirty.get(&inode).map(|(since, _)| *since);
-        let rest = self.tasks.get(&inode).map(|trouble| trouble.rest);
+        let rest = self.repairs.rest(inode);
         rest.max(began).unwrap_or(self.rest)
     }
 
@@ -286,8 +283,8 @@ impl<'a> WorkerClient<'a> {
     fn look_at_everything(&mut self) -> io::Result<()> {
         let mut troubles = self.look(true)?;
         troubles.extend(self.elsewhere.as_ref().err().cloned());
-        for netns in self.tasks.keys().copied().collect::<Vec<_>>() {
-            self.count_up(netns)?;
+        for happened in self.repairs.counted() {
+            self.channel.send(&Told::Happened(happened))?;
         }
         complete(self.channel, self.order, troubles)
     }
@@ -303,7 +300,7 @@ impl<'a> WorkerClient<'a> {
             self.unsure = unsure;
         }
         for netns in &news.gone {
-            self.tasks.remove(netns);
+            self.repairs.forget(*netns);
             self.dirty.remove(netns);
         }
         let took = began.elapsed();
@@ -320,7 +317,9 @@ impl<'a> WorkerClient<'a> {
             self.channel.send(&Told::Task(task))?;
         }
         for repair in news.repairs {
-            self.repaired(repair, by, took)?;
+            for happened in self.repairs.note(repair, by, took, Instant::now()) {
+                self.channel.send(&Told::Happened(happened))?;
+            }
         }
         for message in news.troubles {
             self.channel

@@ -9,19 +9,20 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use super::labels;
 use super::model::{Task, Tasks};
 use super::protocol::{Order, Said, Told};
+use super::task_events::Report;
 use super::task_netns::Wish;
 use super::worker;
-use crate::events::Event;
 use crate::os::capabilities::{
     self, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
 };
 use crate::os::channel::Channel;
 use crate::os::confine;
+use crate::os::process;
 
 /// The hidden subcommand by which the program is that process.
 pub const SUBCOMMAND: &str = "keep-tasks";
@@ -65,17 +66,6 @@ struct State {
     ended: bool,
 }
 
-/// What the daemon's loop hears.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Report {
-    /// A task appeared, changed or is gone.
-    Changed,
-    /// Something happened.
-    Happened(Box<Event>),
-    /// The process is gone.
-    Ended,
-}
-
 impl WorkerClient {
     /// Starts the process. To be called while there is one thread: it ends with that one.
     pub fn start() -> io::Result<Self> {
@@ -94,12 +84,17 @@ impl WorkerClient {
         })
     }
 
-    /// Begins to hear what it tells, and to ask Docker for it; `tell` is called for what the daemon's
-    /// loop has to know. To be called where there is an event loop.
-    pub fn listen(&self, tell: impl Fn(Report) + Clone + Send + 'static) -> io::Result<()> {
+    /// Begins to hear what it reports, and to ask Docker for it; what the daemon's loop has to know goes
+    /// to `reports`. To be called where there is an event loop.
+    pub fn listen(&self, reports: mpsc::Sender<Report>) -> io::Result<()> {
         let (channel, known) = (Arc::clone(&self.channel), Arc::clone(&self.known));
         let asked = self.known.unsure.subscribe();
-        tokio::spawn(labels::serve(asked, Arc::clone(&channel), tell.clone()));
+        let of_labels = reports.clone();
+        // What Docker fails to answer is asked again, and reported again.
+        let tell = move |report| drop(of_labels.try_send(report));
+        tokio::spawn(labels::serve(asked, Arc::clone(&channel), tell));
+        // This thread waits where the loop has no room, and the worker in turn: nothing is lost.
+        let tell = move |report| drop(reports.blocking_send(report));
         let hear = move || {
             while let Ok(Some(told)) = channel.receive::<Told>() {
                 if let Some(report) = known.learn(told) {
@@ -182,7 +177,9 @@ impl Known {
                 let task = happened.netns().and_then(|netns| state.tasks.get(&netns));
                 let task = task.cloned();
                 drop(state);
-                return Some(Report::Happened(Box::new(happened.event(task.as_ref()))));
+                return Some(Report::Happened(Box::new(
+                    happened.event(task.as_ref(), process::who),
+                )));
             }
         };
         changed.then_some(Report::Changed)

@@ -132,7 +132,8 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
 
 #[test]
 fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
-    use ecs_netguard::os::nft::{Socket, seal};
+    use ecs_netguard::os::nft::Socket;
+    use ecs_netguard::seal::task;
     let lab = Lab::new();
     let daemon = daemon(&lab);
     let task = lab.task(Plan::default());
@@ -145,7 +146,7 @@ fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
             let mut undone = 0_u64;
             while !stop.load(Ordering::Relaxed) {
                 // Where the guard is quicker than the reading, the next time does it.
-                undone += u64::from(seal::task::take_out(&mut socket).unwrap_or(false));
+                undone += u64::from(task::keep(&mut socket, &[]).unwrap_or(false));
             }
             undone
         }
@@ -163,7 +164,7 @@ fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
     });
     assert_eq!(daemon.log().matches("again and again").count(), 1);
     assert!(
-        daemon.log().matches("put right").count() < 30,
+        daemon.log().matches("repaired").count() < 30,
         "they are summed up"
     );
 }

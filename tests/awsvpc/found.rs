@@ -76,7 +76,7 @@ fn turned_off_the_guards_part_goes_and_the_agents_stays() {
     assert!(open.ns.role_credentials_v1(IMDS).is_err());
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=false\n");
     daemon.hangup();
-    daemon.wait_for_log("taken out", LONG);
+    daemon.wait_for_log("removed", LONG);
     eventually(LONG, "nothing of the guard's is left", || {
         before == [&blackholed, &open].map(|task| everything(&task.ns))
     });

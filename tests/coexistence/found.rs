@@ -21,11 +21,9 @@ impl Found {
             drifts: list(&turn["drifts"]),
             problems: String::new(),
         };
-        for outcome in list(&turn["outcomes"]) {
+        for outcome in list(&turn["guarantees"]) {
             let standing = text(&outcome["standing"]);
-            found
-                .standings
-                .insert(text(&outcome["guarantee"]), standing);
+            found.standings.insert(text(&outcome["name"]), standing);
             for claim in list(&outcome["claims"]) {
                 if claim["verdict"] != "held" {
                     let (claim, why) = (text(&claim["claim"]), text(&claim["why"]));

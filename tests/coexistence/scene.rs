@@ -2,7 +2,6 @@
 //! time.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -71,17 +70,10 @@ impl Scene {
         scene
     }
 
-    /// Lets the guard, which is not started yet, verify that often.
-    pub(crate) fn verify_every(&self, interval: &str) {
-        let settings = fs::read_to_string(self.lab.dir().join("config.toml")).unwrap();
-        let settings = format!("{settings}[verify]\ninterval = \"{interval}\"\n");
-        self.lab.write("config.toml", settings);
-    }
-
     /// Starts the guard; when it has said that it keeps the rules, the containers begin to ask.
     pub(crate) fn guard(&mut self) {
         let daemon = self.lab.start_daemon(WISH);
-        daemon.wait_for_log("keeping the rules", TIME);
+        daemon.wait_for_log("the rules are kept with", TIME);
         self.daemon = Some(daemon);
         self.rules = self.on_top().unwrap();
         assert!(!self.rules.is_empty());
@@ -168,7 +160,7 @@ impl Scene {
             within(Duration::from_secs(15), || repairs("imds-block"));
         }
         let longest = |word| match repairs(word) {
-            Some(seconds) => format!("put right in {:.2} ms", seconds * 1e3),
+            Some(seconds) => format!("repaired in {:.2} ms", seconds * 1e3),
             None => "not touched".to_owned(),
         };
         println!(

@@ -11,10 +11,15 @@ use std::time::Duration;
 
 use super::daemon::Daemon;
 use super::namespace::Namespace;
-use super::wait::{eventually, within};
+use super::wait::eventually;
 
 /// Where cgroups are mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
+
+/// Gives a lab's host cgroups of version 2 alone, as Amazon Linux 2023 has them, whatever the machine runs.
+pub fn unify(host: &Namespace) {
+    host.sh(&format!("mount -t cgroup2 none {MOUNT}"));
+}
 
 /// A slice for tasks, which goes with the value.
 #[derive(Debug)]
@@ -70,23 +75,30 @@ impl TaskSlice {
 
     /// The cgroup of the task's container.
     fn container(&self) -> PathBuf {
-        let task = self.name.replace(".slice", "-0f.slice");
-        self.directory.join(task).join("docker-0f.scope")
+        self.directory.join(self.task()).join("docker-0f.scope")
     }
 
-    /// What a container on the host's network prints that runs this script of bash; `None` where it fails.
+    fn task(&self) -> String {
+        self.name.replace(".slice", "-0f.slice")
+    }
+
+    /// The file by which a process of a [unified](unify) host enters that cgroup.
+    fn entry(&self) -> String {
+        let (name, task) = (&self.name, self.task());
+        format!("{MOUNT}/{name}/{task}/docker-0f.scope/cgroup.procs")
+    }
+
+    /// What a container on a [unified](unify) host's network prints that runs this script of bash; `None`
+    /// where it fails.
     pub fn run(&self, host: &Namespace, script: &str) -> Option<String> {
-        let enter = self.container().join("cgroup.procs");
-        let script = format!("echo 0 > {}\n{script}", enter.display());
-        bash(host, &script)
+        bash(host, &format!("echo 0 > {}\n{script}", self.entry()))
     }
 
     /// A container that sleeps, started by this command (`unshare -n`, or nothing), until the value
     /// goes.
     #[track_caller]
     pub fn sleeper(&self, host: &Namespace, by: &str) -> Daemon {
-        let procs = self.container().join("cgroup.procs");
-        let script = format!("echo 0 > {}; exec {by} sleep 600", procs.display());
+        let script = format!("echo 0 > {}; exec {by} sleep 600", self.entry());
         let sleeper = Daemon::start(host.command("sh").args(["-ec", &script]));
         // The same process all the way: each of these programs becomes the next.
         let comm = format!("/proc/{}/comm", sleeper.pid());
@@ -149,85 +161,4 @@ fn remove(directory: &Path) -> io::Result<()> {
         }
     }
     fs::remove_dir(directory)
-}
-
-/// A cgroup for tasks as the ECS agent makes it where cgroups are of version 1, in the hierarchy of net_cls,
-/// which only this host sees, and no other; it goes with the value.
-pub struct ClassedTasks<'l> {
-    host: &'l Namespace,
-    /// Its name, which is its path from the root of the hierarchy.
-    pub name: String,
-}
-
-impl<'l> ClassedTasks<'l> {
-    /// The cgroup, and in it that of one task with one for its container.
-    pub fn new(host: &'l Namespace) -> Self {
-        host.sh(&format!(
-            "umount -l -R {MOUNT}; mount -t tmpfs cgroups {MOUNT}; mkdir {MOUNT}/net_cls
-            mount -t cgroup -o net_cls net_cls {MOUNT}/net_cls"
-        ));
-        let name = TaskSlice::named().name.replace(".slice", "");
-        let tasks = Self { host, name };
-        tasks.make("0f/c1");
-        tasks
-    }
-
-    /// Makes a cgroup in it.
-    pub fn make(&self, below: &str) {
-        let directory = self.directory();
-        self.host.sh(&format!("mkdir -p {directory}/{below}"));
-    }
-
-    /// Takes it away, with all below.
-    pub fn remove(&self) {
-        let directory = self.directory();
-        self.host.sh(&format!(
-            "find {directory} -depth -type d -exec rmdir {{}} ';'"
-        ));
-    }
-
-    /// The class of a cgroup in it, as the kernel tells it.
-    pub fn class(&self, below: &str) -> String {
-        let directory = self.directory();
-        self.host
-            .sh(&format!("cat {directory}/{below}/net_cls.classid"))
-            .trim()
-            .to_owned()
-    }
-
-    /// Gives a cgroup in it a class.
-    pub fn set_class(&self, below: &str, class: u32) {
-        let directory = self.directory();
-        self.host.sh(&format!(
-            "echo {class} > {directory}/{below}/net_cls.classid"
-        ));
-    }
-
-    /// What a container of the task prints that runs this script of bash; `None` where it fails.
-    pub fn run(&self, below: &str, script: &str) -> Option<String> {
-        let directory = self.directory();
-        bash(
-            self.host,
-            &format!("echo 0 > {directory}/{below}/cgroup.procs\n{script}"),
-        )
-    }
-
-    fn directory(&self) -> String {
-        format!("{MOUNT}/net_cls/{}", self.name)
-    }
-}
-
-impl Drop for ClassedTasks<'_> {
-    fn drop(&mut self) {
-        let directory = self.directory();
-        let remove = format!("find {directory} -depth -type d -exec rmdir {{}} ';'");
-        let _ = self.host.try_run(&remove);
-        // The kernel keeps a hierarchy that is taken away while a cgroup of it is not quite gone.
-        within(Duration::from_secs(5), || {
-            let all = fs::read_to_string("/proc/cgroups").unwrap_or_default();
-            let net_cls = all.lines().find(|line| line.starts_with("net_cls\t"));
-            net_cls.and_then(|line| line.split('\t').nth(2)) == Some("1")
-        });
-        let _ = self.host.try_run(&format!("umount {MOUNT}/net_cls"));
-    }
 }

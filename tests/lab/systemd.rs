@@ -160,9 +160,6 @@ fn hear(socket: &UnixDatagram, shared: &Shared) -> io::Result<bool> {
             }
         }
     }
-    if lines.contains(&"FDSTOREREMOVE=1") {
-        kept.fds.retain(|(known, _)| known != name);
-    }
     kept.said.extend(lines.into_iter().map(str::to_owned));
     shared.heard.notify_all();
     Ok(length > 0)

@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use ecs_netguard::prove::{Claim, Prover, Verdict};
+use ecs_netguard::prove::{Claim, Prover};
 use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
+use ecs_netguard::verdict::Verdict;
 
 use super::claims::{Localnet, host_view};
 use super::judge::{Judged, Patience, family_name, judge};

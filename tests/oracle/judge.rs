@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ecs_netguard::prove::{Claim, Expect, Origin, PacketClass, Verdict, Walk};
+use ecs_netguard::prove::{Claim, Expect, Origin, PacketClass, Walk};
 use ecs_netguard::ruleset::{Family, IfacePattern};
+use ecs_netguard::verdict::Verdict;
 
 use super::claims::imds;
 use super::packets::{Flaw, Shot};

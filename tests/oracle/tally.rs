@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use ecs_netguard::prove::{Claim, Expect, Verdict};
+use ecs_netguard::prove::{Claim, Expect};
+use ecs_netguard::verdict::Verdict;
 
 use super::judge::Judged;
 

@@ -1,4 +1,4 @@
-//! The sentinel without any slow side: nobody hears what it tells, nobody gives it new orders.
+//! The sentinel without any slow side: its reports are not heard, and it gets no new orders.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -6,11 +6,13 @@ use std::time::Duration;
 use ecs_netguard::config::settings::{Seal, Settings};
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
-use ecs_netguard::reconcile::Target;
+use ecs_netguard::reconcile::resolve;
+use ecs_netguard::seal::{Around, Lacking, Seal as Table};
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
 
 use super::{BOTH, SOON, UNSEALED, back, rules};
 use crate::lab::Lab;
+use crate::lab::imds::IMDS;
 use crate::lab::tamper::Backend;
 use crate::lab::wait::eventually;
 
@@ -25,9 +27,10 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let target = Target::resolve(&settings, None, &posture);
+        let (desired, host) = resolve(&settings, None, &posture);
         let sentinel = Sentinel::start(tell).unwrap();
-        let orders = Orders::read_back(&target, false, generation().unwrap(), |_| false).unwrap();
+        let orders =
+            Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
         sentinel.keep(orders);
         sentinel
     })
@@ -84,4 +87,55 @@ fn it_leaves_alone_what_it_was_told_to_hold() {
         .sh("iptables-nft -D FORWARD -s 192.0.2.1/32 -j ACCEPT");
     sentinel.resume();
     back(&lab, Backend::Nft, &before, "told to go on");
+}
+
+/// As on kernels before 5.12, where the seal's only table is one that any root process can change.
+#[test]
+fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
+    let lab = Lab::new();
+    let (tell, told) = mpsc::channel();
+    let (sentinel, _seal) = lab.host.run(move || {
+        let posture = Posture::everything("test");
+        let native = resolve(&Settings::default(), None, &posture).0.rules.native;
+        let sentinel = Sentinel::start(move |report| drop(tell.send(report))).unwrap();
+        let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);
+        let around = Around {
+            before: &|| sentinel.hold_native(Duration::from_secs(600)),
+            after: &|| sentinel.keep_native(&native),
+        };
+        assert!(seal.keep(&native, around).unwrap());
+        sentinel.hold(Duration::from_secs(600));
+        (sentinel, seal)
+    });
+    let drops = || {
+        let table = lab.host.try_run("nft list table inet ecs_netguard");
+        table.map_or(0, |table| table.matches(" drop").count())
+    };
+    let whole = drops();
+    assert!(whole > 0);
+    for tampering in [
+        "nft flush chain inet ecs_netguard forward",
+        "nft insert rule inet ecs_netguard prerouting accept",
+        "nft delete table inet ecs_netguard",
+        "nft flush ruleset",
+    ] {
+        lab.host.sh(tampering);
+        eventually(SOON, tampering, || {
+            let table = lab.host.try_run("nft list table inet ecs_netguard");
+            drops() == whole && !table.unwrap().contains(" accept\n")
+        });
+        assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{tampering}");
+    }
+    let repairs = told.try_iter().filter_map(|report| match report {
+        Report::Displaced(displaced) => Some(displaced.repaired),
+        _ => None,
+    });
+    assert!(repairs.into_iter().all(|repaired| repaired.is_ok()));
+    // A change of the seal itself is not taken for another program's.
+    sentinel.hold_native(Duration::from_secs(600));
+    lab.host.sh("nft flush chain inet ecs_netguard forward");
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(drops() < whole);
+    sentinel.resume();
+    eventually(SOON, "it goes on", || drops() == whole);
 }

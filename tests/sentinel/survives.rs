@@ -112,7 +112,7 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
         let held = "the seal held meanwhile";
         let expected = match lacking {
             "persist" => held,
-            _ => "missing, put right",
+            _ => "missing, repaired",
         };
         eventually(SOON, "the flush is told", || {
             drops() == 12 && daemon.log()[seen..].contains(expected)

@@ -3,50 +3,40 @@ use std::path::PathBuf;
 use super::*;
 use crate::events::{By, Event, Kind};
 use crate::guarantee::Guarantee;
-use crate::ruleset::Family;
-use crate::status::model::{
-    Backend, Daemon, Layer, Layers, SCHEMA, Seal, SealState, Stopped, Trap, Verification,
-};
+use crate::plan::{Drift, DriftKind};
+use crate::posture::Posture;
 
-fn sample() -> Status {
+use crate::report::{Backend, Daemon, Failure, Layer, PacketCount, SealReport, Trap, Verification};
+use crate::ruleset::Family;
+use crate::seal::SealState;
+
+/// What a daemon answers on a bad day.
+fn sample() -> Report {
     let time = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000);
-    let guarantee = |name, standing, reason: &str, problems: &[&str]| GuaranteeStatus {
-        name,
-        standing,
-        required: standing != Standing::NotRequired,
-        reason: reason.to_owned(),
-        since: time,
-        problems: problems.iter().map(|p| (*p).to_owned()).collect(),
-        layers: Layers {
-            visible: standing,
-            sealed: (standing == Standing::Violated).then_some(Standing::Held),
-        },
-        stopped: Vec::new(),
-    };
     let backend = |family| Backend {
         family,
         name: "iptables-nft".into(),
         version: "1.8.9".into(),
         path: "/usr/sbin/iptables".into(),
     };
-    let mut imds = guarantee(
-        Guarantee::ImdsBlock,
-        Standing::Violated,
-        "ECS_AWSVPC_BLOCK_IMDS=true (/etc/ecs/ecs.config:3)",
-        &["not true that TCP from docker0 is dropped: it is let through by filter FORWARD rule 1"],
-    );
-    imds.stopped = vec![Stopped {
+    let posture = Posture::everything("ECS_AWSVPC_BLOCK_IMDS=true (/etc/ecs/ecs.config:3)");
+    let mut guarantees = GuaranteeReport::all(&posture, &[], |_| None);
+    guarantees.truncate(3);
+    let imds = &mut guarantees[0];
+    imds.standing = Standing::Violated;
+    imds.layers.visible = Standing::Violated;
+    imds.layers.sealed = Some(Standing::Held);
+    imds.problems = vec![
+        "not true that TCP from docker0 is dropped: it is let through by filter FORWARD rule 1"
+            .into(),
+    ];
+    imds.stopped = vec![PacketCount {
         family: Family::V4,
         interface: "docker+".into(),
         layer: Layer::Visible,
-        packets: 7,
+        packets: 1,
     }];
-    let off = guarantee(
-        Guarantee::LoopbackShield,
-        Standing::NotRequired,
-        "x\u{1b}[2J",
-        &[],
-    );
+    guarantees[2].reason = "x\u{1b}[2J".into();
     let drift = Event {
         time: time - Duration::from_secs(3_725),
         by: Some(By {
@@ -56,46 +46,66 @@ fn sample() -> Status {
         }),
         ..Event::new(
             Kind::Drift,
-            "imds-block: 3 rules missing, put right in 4.1 ms",
+            "imds-block: 3 rules missing, repaired in 4.1 ms",
         )
     };
-    Status {
-        schema: SCHEMA,
+    Report {
+        host: Some("ip-10-0-0-10".into()),
+        kernel: Some("6.1.0".into()),
         version: "0.1.0".into(),
-        host: "ip-10-0-0-10".into(),
-        kernel: "6.1.0".into(),
-        time,
-        state: Overall::NotProtected,
-        stale: None,
-        guarantees: vec![imds, off],
         backends: vec![backend(Family::V4), backend(Family::V6)],
-        seal: Some(Seal {
+        seal: Some(SealReport {
             state: SealState::Owned,
-            persist: true,
             stored: false,
-            explanation: "nobody else can change it".into(),
+            explanation: "owned by the daemon".into(),
         }),
-        tasks: Vec::new(),
-        drifts: vec![drift],
+        drifts: vec![Drift {
+            guarantee: Guarantee::ImdsBlock,
+            kind: DriftKind::Missing,
+            object: "IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP".into(),
+        }],
+        changes: vec!["rebuild IPv4 filter".into()],
+        failures: vec![Failure {
+            family: Family::V6,
+            object: "filter".into(),
+            message: "rebuild IPv6 filter: the lock is held".into(),
+        }],
+        recent_drifts: vec![drift],
         traps: vec![Trap {
             path: PathBuf::from("/etc/ecs/ecs.config"),
             line: 2,
             message: "in quotes".into(),
         }],
+        input_warnings: vec!["a file".into()],
         warnings: vec!["something".into()],
         verification: Verification {
             last: Some(time - Duration::from_secs(2)),
             ..Verification::default()
         },
-        daemon: Daemon {
+        daemon: Some(Daemon {
             pid: 1,
             started: time,
             uptime_seconds: 10_000.0,
             memory_bytes: Some(4_404_019),
             cpu_seconds: None,
-        },
-        last_event: 1,
+        }),
+        ..Report::new(time, guarantees)
     }
+}
+
+#[test]
+fn without_a_daemon_what_differs_and_what_was_changed_is_shown() {
+    let look = Look {
+        colour: false,
+        width: Some(80),
+    };
+    let report = Report {
+        daemon: None,
+        host: None,
+        recent_drifts: Vec::new(),
+        ..sample()
+    };
+    insta::assert_snapshot!(look.screen(&report));
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Traps left of the `=`.
 
-use super::super::envfile::{self, Assignment};
-use super::super::known;
-use super::super::resolve::EnvFile;
-use super::super::sanitize::sanitize;
-use super::super::trap::TrapKind;
-use super::super::variables::{self, Reader};
-use super::{Found, MOST_INSPECTED, is_meant};
+use super::found::{Found, MOST_INSPECTED};
+use crate::config::envfile::{self, Assignment};
+use crate::config::known::{self, is_meant};
+use crate::config::parsed::EnvFile;
+use crate::config::sanitize::sanitize;
+use crate::config::trap::TrapKind;
+use crate::config::variables::{self, Reader};
 
 const BOM: char = '\u{feff}';
 

@@ -1,12 +1,12 @@
 //! Traps right of the `=`, for the variables whose value matters here.
 
-use super::super::envfile;
-use super::super::gobool::{before_comment, parse_bool, unquote};
-use super::super::resolve::EnvFile;
-use super::super::sanitize::sanitize;
-use super::super::trap::TrapKind;
-use super::super::variables::{self, Reader, Variable};
-use super::Found;
+use super::found::Found;
+use crate::config::envfile;
+use crate::config::gobool::{before_comment, parse_bool, unquote};
+use crate::config::parsed::EnvFile;
+use crate::config::sanitize::sanitize;
+use crate::config::trap::TrapKind;
+use crate::config::variables::{self, Reader, Variable};
 
 pub(super) fn find(file: &EnvFile<'_>, ecs_init: bool) -> Vec<Found> {
     variables::ALL
@@ -31,7 +31,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
         Reader::EcsInit => written,
     };
     if text.is_empty() {
-        // NetnsEvents an empty value changes nothing.
+        // Where the defaults agree, an empty value changes nothing.
         let default = v.init_default.filter(|on| *on != v.default && ecs_init)?;
         return Some((
             TrapKind::EmptyValue,

@@ -6,7 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::{Settings, SettingsError};
+use super::error::SettingsError;
 use crate::config::sanitize::sanitize;
 
 pub(super) struct Document<'a> {
@@ -40,12 +40,8 @@ impl<'a> Document<'a> {
 
     /// Compares the keys and types that are there with those of the serialized default, so that there is no second
     /// list of keys to keep.
-    pub(super) fn check_keys(&self, default: &Settings) -> Result<(), SettingsError> {
-        // The default is ours, and serializes; were it not to, serde's own errors are still there.
-        match toml::Table::try_from(default) {
-            Ok(known) => self.check_table("", &self.root, &known),
-            Err(_) => Ok(()),
-        }
+    pub(super) fn check_keys(&self, default: &toml::Table) -> Result<(), SettingsError> {
+        self.check_table("", &self.root, default, default)
     }
 
     fn check_table(
@@ -53,6 +49,7 @@ impl<'a> Document<'a> {
         prefix: &str,
         table: &DeTable<'_>,
         known: &toml::Table,
+        all: &toml::Table,
     ) -> Result<(), SettingsError> {
         for (name, value) in table {
             let key = join(prefix, name.get_ref());
@@ -60,13 +57,13 @@ impl<'a> Document<'a> {
                 return Err(SettingsError::UnknownKey {
                     path: self.path.to_owned(),
                     line: self.line(name.span().start),
-                    advice: advice(prefix, name.get_ref(), known),
+                    advice: advice(prefix, name.get_ref(), known, all),
                     key: sanitize(&key),
                 });
             };
             match (value.get_ref(), default) {
                 (DeValue::Table(table), toml::Value::Table(known)) => {
-                    self.check_table(&key, table, known)?;
+                    self.check_table(&key, table, known, all)?;
                 }
                 (value_is, default) if value_is.type_str() != default.type_str() => {
                     return Err(self.wrong_type(key, value, default));
@@ -192,7 +189,7 @@ fn article(noun: &str) -> &'static str {
 
 /// The key that was meant, if one is near, and else all there are. A key of another table counts too: the slip is
 /// often the table.
-fn advice(prefix: &str, name: &str, known: &toml::Table) -> String {
+fn advice(prefix: &str, name: &str, known: &toml::Table, all: &toml::Table) -> String {
     let near = known
         .keys()
         .map(|k| (strsim::damerau_levenshtein(name, k), k))
@@ -201,9 +198,8 @@ fn advice(prefix: &str, name: &str, known: &toml::Table) -> String {
     if let Some((_, k)) = near {
         return format!("did you mean {}?", join(prefix, k));
     }
-    let elsewhere = toml::Table::try_from(Settings::default())
-        .unwrap_or_default()
-        .into_iter()
+    let elsewhere = all
+        .iter()
         .find(|(_, inner)| inner.as_table().is_some_and(|t| t.contains_key(name)));
     if let Some((table, _)) = elsewhere {
         return format!("did you mean {table}.{name}?");

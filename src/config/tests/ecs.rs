@@ -1,4 +1,7 @@
+use std::path::Path;
+
 use super::*;
+use crate::config::files::{DEFAULT_CONFIG, DEFAULT_VAR_CONFIG, EcsPaths};
 use proptest::prelude::*;
 
 fn inputs(etc: &str) -> EcsInputs {

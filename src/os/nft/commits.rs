@@ -7,8 +7,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::SockFlag;
 
-use super::attributes::{number, text};
-use super::message::Verb;
+use super::message::{Verb, number, string};
 use super::socket::netfilter;
 use crate::os::netlink::{self, Next};
 
@@ -69,41 +68,39 @@ impl Commits {
     /// where some were lost.
     pub fn drain_everywhere(&mut self) -> io::Result<Vec<(i32, Option<Commit>)>> {
         let mut heard = Vec::new();
-        loop {
-            match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
-                (Next::Datagram(bytes), Some(nsid)) => {
-                    for message in netlink::split(bytes) {
-                        let message = message?;
-                        if message.kind == Verb::NewGen.kind() {
-                            let commit = commit(message.port, message.attributes());
-                            heard.push((nsid, Some(commit)));
-                        }
-                    }
-                }
-                (Next::Datagram(_), None) => {}
-                (Next::Lost, _) => heard.push((-1, None)),
-                (Next::Nothing, _) => return Ok(heard),
-            }
-        }
+        self.each(|commit, nsid| match (commit, nsid) {
+            (None, _) => heard.push((-1, None)),
+            (commit, Some(nsid)) => heard.push((nsid, commit)),
+            (Some(_), None) => {}
+        })?;
+        Ok(heard)
     }
 
     /// Everything that is waiting; empty where nothing is.
     pub fn drain(&mut self) -> io::Result<Heard> {
         let mut heard = Heard::default();
+        self.each(|commit, _| match commit {
+            Some(commit) => heard.commits.push(commit),
+            None => heard.lost = true,
+        })?;
+        Ok(heard)
+    }
+
+    /// Hands every commit that is waiting to `take`, with the number of its namespace where that is
+    /// another one; `None` where some were lost.
+    fn each(&mut self, mut take: impl FnMut(Option<Commit>, Option<i32>)) -> io::Result<()> {
         loop {
-            match netlink::hear(self.fd.as_fd(), &mut self.buffer)? {
-                Next::Datagram(bytes) => {
+            match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
+                (Next::Datagram(bytes), nsid) => {
                     for message in netlink::split(bytes) {
                         let message = message?;
                         if message.kind == Verb::NewGen.kind() {
-                            heard
-                                .commits
-                                .push(commit(message.port, message.attributes()));
+                            take(Some(commit(message.port, message.attributes())), nsid);
                         }
                     }
                 }
-                Next::Lost => heard.lost = true,
-                Next::Nothing => return Ok(heard),
+                (Next::Lost, nsid) => take(None, nsid),
+                (Next::Nothing, _) => return Ok(()),
             }
         }
     }
@@ -117,12 +114,11 @@ impl AsFd for Commits {
 
 fn commit(port: u32, attributes: &[u8]) -> Commit {
     // NFTA_GEN_ID, NFTA_GEN_PROC_PID, NFTA_GEN_PROC_NAME.
-    let comm = text(attributes, 3).unwrap_or_default();
     Commit {
         generation: number(attributes, 1).unwrap_or_default(),
         port,
         pid: number(attributes, 2).unwrap_or_default(),
-        comm: String::from_utf8_lossy(comm).into_owned(),
+        comm: string(attributes, 3),
     }
 }
 

@@ -5,89 +5,44 @@
 //! set look-ups). So a rule is trusted only if it has the counter and consists of nothing but those
 //! expressions; everything else is named.
 //!
-//! Rules are read attribute by attribute here: decoding each whole costs ten times as much, and a
-//! host may have ten thousand. Numbers of attributes and keys are those of
-//! linux/netfilter/nf_tables.h.
+//! Numbers of attributes and keys are those of linux/netfilter/nf_tables.h.
 
 use netlink_packet_core::DecodeError;
 
-use super::attributes::{named, number};
-use crate::os::attributes::{each, text};
+use super::message::{expressions, number};
 use crate::ruleset::Family;
 
-const RULE_CHAIN: u16 = 2;
-const RULE_EXPRESSIONS: u16 = 4;
-
-/// A rule as the kernel sends it.
-pub(super) struct Rule<'a> {
-    /// Its chain.
-    pub(super) chain: &'a [u8],
-    expressions: Vec<(&'a [u8], &'a [u8])>,
-}
-
-impl<'a> Rule<'a> {
-    /// Reads the attributes of a rule message.
-    pub(super) fn read(attributes: &'a [u8]) -> Result<Self, DecodeError> {
-        let mut rule = Self {
-            chain: &[],
-            expressions: Vec::new(),
+/// What in a rule, given its expressions, iptables-nft would not have made; `None` where its listing
+/// can be trusted.
+pub(super) fn why_foreign(list: &[u8], family: Family) -> Result<Option<String>, DecodeError> {
+    let mut counter = false;
+    let mut base = None;
+    for expression in expressions(list) {
+        let (name, data) = expression?;
+        let known = match name {
+            b"counter" => {
+                counter = true;
+                true
+            }
+            b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat" | b"bitwise"
+            | b"immediate" => true,
+            b"meta" => known_meta(data),
+            b"cmp" => known_comparison(data),
+            b"payload" => {
+                let field = Field::of(data);
+                base = field.base;
+                field.known(family)
+            }
+            // iptables has ranges of ports only; ranges of addresses are a match of their own.
+            b"range" => base == Some(TRANSPORT),
+            _ => false,
         };
-        for (kind, value) in each(attributes) {
-            match kind? {
-                RULE_CHAIN => rule.chain = text(value),
-                RULE_EXPRESSIONS => {
-                    for (kind, expression) in each(value) {
-                        kind?;
-                        rule.expressions.push(named(expression)?);
-                    }
-                }
-                _ => {}
-            }
+        if !known {
+            let name = String::from_utf8_lossy(name);
+            return Ok(Some(format!("a native nftables `{name}` expression")));
         }
-        Ok(rule)
     }
-
-    /// How many packets its counter has seen, if it has one (NFTA_COUNTER_PACKETS).
-    pub(super) fn packets(&self) -> Option<u64> {
-        const PACKETS: u16 = 2;
-        let (_, data) = self
-            .expressions
-            .iter()
-            .find(|(name, _)| *name == b"counter")?;
-        let (_, value) = each(data).find(|(kind, _)| matches!(kind, Ok(PACKETS)))?;
-        Some(u64::from_be_bytes(value.try_into().ok()?))
-    }
-
-    /// What in the rule iptables-nft would not have made; `None` where its listing can be trusted.
-    pub(super) fn why_foreign(&self, family: Family) -> Option<String> {
-        let mut counter = false;
-        let mut base = None;
-        for (name, data) in &self.expressions {
-            let known = match *name {
-                b"counter" => {
-                    counter = true;
-                    true
-                }
-                b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat"
-                | b"bitwise" | b"immediate" => true,
-                b"meta" => known_meta(data),
-                b"cmp" => known_comparison(data),
-                b"payload" => {
-                    let field = Field::of(data);
-                    base = field.base;
-                    field.known(family)
-                }
-                // iptables has ranges of ports only; ranges of addresses are a match of their own.
-                b"range" => base == Some(TRANSPORT),
-                _ => false,
-            };
-            if !known {
-                let name = String::from_utf8_lossy(name);
-                return Some(format!("a native nftables `{name}` expression"));
-            }
-        }
-        (!counter).then(|| "a native nftables rule (it has no counter)".to_owned())
-    }
+    Ok((!counter).then(|| "a native nftables rule (it has no counter)".to_owned()))
 }
 
 /// Loads the protocol, an interface's name or the mark into a register, and sets nothing.

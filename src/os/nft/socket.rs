@@ -3,19 +3,14 @@
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use netlink_packet_core::{
-    NLM_F_DUMP, NLM_F_REQUEST, NetlinkDeserializable as _, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
-};
-use netlink_packet_netfilter::nftables::NfTablesMessage;
-use netlink_packet_netfilter::{
-    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily,
-};
+use netlink_packet_core::{DecodeError, NLM_F_DUMP, NLM_F_REQUEST};
 use nix::sys::socket::{SockFlag, SockProtocol};
 
-use super::attributes::number;
-use super::message::{NFGENMSG, Verb, append};
-use crate::os::netlink::{self, Message};
+use super::message::{Verb, append, number};
+use crate::os::netlink::{self, Error, Message};
+
+/// How often something is read again because of a commit meanwhile.
+const ATTEMPTS: usize = 50;
 
 /// A socket to the nf_tables of the network namespace in which it was opened.
 #[derive(Debug)]
@@ -44,70 +39,81 @@ impl Socket {
     }
 
     /// Repeats `read` until no commit happened meanwhile: what was read then stood there at once, at
-    /// the generation that comes with it.
-    pub(super) fn steady<T>(
+    /// the generation that comes with it. [`Error::Stale`] where commits do not cease.
+    pub fn steady<T>(
         &mut self,
-        attempts: usize,
-        mut read: impl FnMut(&mut Self) -> io::Result<T>,
-    ) -> io::Result<(u32, T)> {
-        for _ in 0..attempts {
+        mut read: impl FnMut(&mut Self) -> Result<T, Error>,
+    ) -> Result<(u32, T), Error> {
+        for _ in 0..ATTEMPTS {
             let before = self.generation()?;
-            let result = match read(self) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                other => other?,
-            };
-            if self.generation()? == before {
-                return Ok((before, result));
+            match read(self) {
+                Err(Error::Stale) => {}
+                result => {
+                    let result = result?;
+                    if self.generation()? == before {
+                        return Ok((before, result));
+                    }
+                }
             }
         }
-        let message = format!("nf_tables changed during each of {attempts} readings");
-        Err(io::Error::other(message))
+        Err(Error::Stale)
     }
 
     /// The number of the last commit in this namespace.
-    pub fn generation(&mut self) -> io::Result<u32> {
+    pub fn generation(&mut self) -> Result<u32, Error> {
         const ID: u16 = 1;
         let mut found = None;
-        self.ask(Verb::GetGen, NLM_F_REQUEST, 0, &[], |message| {
+        self.ask(Verb::GetGen, 0, &[], |message| {
             found = found.or(number(message.attributes(), ID));
+            Ok(())
         })?;
-        found.ok_or_else(|| io::Error::other("nf_tables gave no generation id"))
+        let missing = || io::Error::other("nf_tables gave no generation id");
+        Ok(found.ok_or_else(missing)?)
     }
 
-    /// Everything that answers a dump request.
+    /// Asks for one thing, and hands the answer to `each`.
+    pub(super) fn ask(
+        &mut self,
+        verb: Verb,
+        family: u8,
+        attributes: &[u8],
+        each: impl FnMut(&Message<'_>) -> Result<(), DecodeError>,
+    ) -> Result<(), Error> {
+        self.request(verb, NLM_F_REQUEST, family, attributes, each)
+    }
+
+    /// Asks for all there is of a kind, and hands every message of the answer to `each`.
     pub(super) fn dump(
         &mut self,
-        family: NetfilterProtoFamily,
-        message: NfTablesMessage,
-    ) -> io::Result<Vec<Answer>> {
-        let mut header = NetlinkHeader::default();
-        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
-        header.sequence_number = self.0.next();
-        let payload = NetfilterMessage::new(NetfilterHeader::new(family, 0, 0), message);
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(payload));
-        packet.finalize();
-        let mut bytes = vec![0; packet.buffer_len()];
-        packet.serialize(&mut bytes);
-        let mut answers = Vec::new();
-        self.0
-            .converse(&bytes, &mut |message| answers.push(Answer::of(message)))?;
-        Ok(answers)
+        verb: Verb,
+        family: u8,
+        attributes: &[u8],
+        each: impl FnMut(&Message<'_>) -> Result<(), DecodeError>,
+    ) -> Result<(), Error> {
+        self.request(verb, NLM_F_REQUEST | NLM_F_DUMP, family, attributes, each)
     }
 
-    /// Asks, and hands every message of the answer to `each`. With `NLM_F_DUMP` in `flags` that is
-    /// all there is of a kind.
-    pub(super) fn ask(
+    fn request(
         &mut self,
         verb: Verb,
         flags: u16,
         family: u8,
         attributes: &[u8],
-        mut each: impl FnMut(&Message<'_>),
-    ) -> io::Result<()> {
+        each: impl FnMut(&Message<'_>) -> Result<(), DecodeError>,
+    ) -> Result<(), Error> {
+        let bytes = self.message(verb, flags, family, attributes);
+        let (mut bad, mut each) = (None, each);
+        self.0.converse(&bytes, &mut |message| {
+            bad = bad.take().or(each(message).err())
+        })?;
+        well_formed(bad)
+    }
+
+    fn message(&mut self, verb: Verb, flags: u16, family: u8, attributes: &[u8]) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(128);
-        let message = (verb.kind(), NLM_F_REQUEST | flags, self.0.next());
+        let message = (verb.kind(), flags, self.0.next());
         append(&mut bytes, message, (family, 0), attributes);
-        self.0.converse(&bytes, &mut each)
+        bytes
     }
 
     /// Asks for a dump and reads its first datagram only, which holds at least the first message.
@@ -118,89 +124,57 @@ impl Socket {
         verb: Verb,
         family: u8,
         attributes: &[u8],
-        mut each: impl FnMut(&Message<'_>),
-    ) -> io::Result<bool> {
-        let mut bytes = Vec::with_capacity(128);
-        let message = (verb.kind(), NLM_F_REQUEST | NLM_F_DUMP, self.0.next());
-        append(&mut bytes, message, (family, 0), attributes);
+        mut each: impl FnMut(&Message<'_>) -> Result<(), DecodeError>,
+    ) -> Result<bool, Error> {
+        let bytes = self.message(verb, NLM_F_REQUEST | NLM_F_DUMP, family, attributes);
         self.0.send(&bytes)?;
-        if self.0.receive(&mut each)? {
-            return Ok(true);
-        }
         // The end of a dump that fitted into one datagram comes as one of its own.
-        match self.0.receive(&mut |_| {}) {
-            Ok(true) => Ok(true),
-            _ => {
-                *self = Self::open()?;
-                Ok(false)
-            }
+        let mut bad = None;
+        let mut each = |message: &Message<'_>| bad = bad.take().or(each(message).err());
+        let complete =
+            self.0.receive(&mut each)? || matches!(self.0.receive(&mut |_| {}), Ok(true));
+        let changed = self.0.changed;
+        if !complete {
+            *self = Self::open()?;
+        }
+        well_formed(bad)?;
+        if changed {
+            Err(Error::Stale)
+        } else {
+            Ok(complete)
         }
     }
 
     /// Sends a batch whose last message, the one that asks for an acknowledgement, is number `last`.
-    pub(super) fn carry_out(&mut self, bytes: &[u8], last: u32) -> io::Result<()> {
-        self.0.send(bytes)?;
-        let mut result = None;
+    /// With an error comes the number of the message that the kernel refused first; 0 stands for the
+    /// batch as a whole.
+    pub(super) fn carry_out(&mut self, bytes: &[u8], last: u32) -> Result<(), (u32, io::Error)> {
+        let mut done = None;
+        let whole = |error| (0, error);
+        self.0.send(bytes).map_err(whole)?;
         // By now every answer is there: a batch is carried out within `send`.
-        self.0.drain(&mut |message| match message.end() {
-            Some(Err(error)) => result = Some(Err(error)),
-            Some(Ok(())) if message.sequence == last && result.is_none() => result = Some(Ok(())),
+        let drained = self.0.drain(&mut |message| match message.end() {
+            _ if matches!(done, Some(Err(_))) => {}
+            Some(Err(error)) => done = Some(Err((message.sequence, error))),
+            Some(Ok(())) if message.sequence == last => done = Some(Ok(())),
             _ => {}
-        })?;
-        result.unwrap_or_else(|| Err(io::Error::other("nf_tables did not answer a batch")))
+        });
+        drained.map_err(whole)?;
+        done.unwrap_or_else(|| {
+            let error = io::Error::other("nf_tables did not answer a batch");
+            Err(whole(error))
+        })
     }
+}
+
+fn well_formed(bad: Option<DecodeError>) -> Result<(), Error> {
+    let invalid =
+        |error: DecodeError| io::Error::new(io::ErrorKind::InvalidData, error.to_string());
+    bad.map_or(Ok(()), |error| Err(invalid(error).into()))
 }
 
 impl AsFd for Socket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
-    }
-}
-
-/// What messages of netfilter have in common.
-impl Message<'_> {
-    /// The attributes behind `struct nfgenmsg`.
-    pub(super) fn attributes(&self) -> &[u8] {
-        self.payload.get(NFGENMSG..).unwrap_or_default()
-    }
-
-    /// The family in `struct nfgenmsg`.
-    pub(super) fn family(&self) -> u8 {
-        self.payload.first().copied().unwrap_or_default()
-    }
-}
-
-/// A message of the kernel that is kept, decoded only as far as somebody asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Answer {
-    header: NetlinkHeader,
-    payload: Vec<u8>,
-}
-
-impl Answer {
-    fn of(message: &Message<'_>) -> Self {
-        let mut header = NetlinkHeader::default();
-        header.message_type = message.kind;
-        header.flags = message.flags;
-        Self {
-            header,
-            payload: message.payload.to_vec(),
-        }
-    }
-
-    /// The family that it names, and the decoded message.
-    pub(super) fn decode(&self) -> io::Result<(NetfilterProtoFamily, NfTablesMessage)> {
-        let invalid = |error: String| io::Error::new(io::ErrorKind::InvalidData, error);
-        let message = NetfilterMessage::deserialize(&self.header, &self.payload)
-            .map_err(|error| invalid(error.to_string()))?;
-        match message.inner {
-            NetfilterMessageInner::NfTables(inner) => Ok((message.header.family, inner)),
-            other => Err(invalid(format!("nf_tables answered with {other:?}"))),
-        }
-    }
-
-    /// Its attributes, as they came.
-    pub(super) fn attributes(&self) -> &[u8] {
-        self.payload.get(NFGENMSG..).unwrap_or_default()
     }
 }

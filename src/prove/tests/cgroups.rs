@@ -109,40 +109,6 @@ fn whether_a_rule_of_others_is_dead_nobody_knows() {
 }
 
 #[test]
-fn a_rule_for_a_class_holds_for_those_that_bear_it() {
-    let class = |rules: &str, of: &str, classes: &[(&str, u32)]| {
-        let ruleset = tables(&[("filter", ":OUTPUT ACCEPT [0:0]", rules)]);
-        let mut host = host();
-        let classes = classes
-            .iter()
-            .map(|(path, class)| ((*path).to_owned(), *class));
-        host.classes = classes.collect();
-        match prove(&ruleset, &from_cgroup(of), &host) {
-            Verdict::Held => "held",
-            Verdict::Violated { .. } => "violated",
-            Verdict::Undecided { .. } => "undecided",
-        }
-    };
-    let drop = "-A OUTPUT -d 169.254.169.254/32 -m cgroup --cgroup 5 -j DROP";
-    let all = [("ecs", 5), ("ecs/0f", 5)];
-    for (of, classes, expected) in [
-        ("ecs", &all[..], "held"),
-        ("ecs/0f", &all, "held"),
-        ("ecs/0f/c1", &all, "held"),
-        ("ecs", &[("ecs", 6), ("ecs/0f", 0)], "violated"),
-        ("ecs", &[("ecs", 5), ("ecs/0f", 0)], "undecided"),
-        ("ecs/0f", &[("ecs", 5), ("ecs/0f", 0)], "violated"),
-        ("ecs/1e", &[("ecs", 5), ("ecs/0f", 0)], "held"),
-        ("ecs2", &all, "undecided"),
-        ("ecs", &[], "undecided"),
-    ] {
-        assert_eq!(class(drop, of, classes), expected, "{of}: {classes:?}");
-    }
-    let but = "-A OUTPUT -m cgroup ! --cgroup 6 -j DROP";
-    assert_eq!(class(but, "ecs", &all), "held");
-}
-
-#[test]
 fn what_dnat_turns_to_it_is_meant_too() {
     let claim = from_cgroup(SLICE);
     let rules = |filter: &str, raw: &str| {

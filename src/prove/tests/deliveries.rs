@@ -25,7 +25,7 @@ fn the_rules_of_ecs_init_deliver() {
     held(&rules, &credentials(bridge()));
     held(&rules, &credentials(Origin::Host));
     let walk = violated(&tables(&[]), &credentials(bridge()));
-    assert_eq!(walk.ends, [End::NetnsEvents]);
+    assert_eq!(walk.ends, [End::Elsewhere]);
 }
 
 #[test]
@@ -108,7 +108,7 @@ fn a_source_no_container_has_is_not_in_the_way() {
 fn another_rule_may_turn_the_packets_first() {
     let first = "-A PREROUTING -i docker0 -p tcp -j DNAT --to-destination";
     for (to, end) in [
-        ("10.9.9.9", End::NetnsEvents),
+        ("10.9.9.9", End::Elsewhere),
         ("127.0.0.1:80", End::Misdelivered),
         ("10.0.0.5:51679", End::Misdelivered),
     ] {
@@ -169,7 +169,7 @@ fn untracked_packets_see_no_nat() {
     let rules = tables(&[("nat", NAT_CHAINS, NAT), notrack]);
     assert_eq!(
         violated(&rules, &credentials(bridge())).ends,
-        [End::NetnsEvents]
+        [End::Elsewhere]
     );
     held(&rules, &credentials(Origin::Host));
 }

@@ -1,6 +1,6 @@
 //! Random rulesets: the prover against the second opinion of [`super::concrete`].
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use proptest::prelude::*;
 

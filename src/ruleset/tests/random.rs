@@ -65,11 +65,11 @@ proptest! {
 
     #[test]
     fn the_text_of_a_rule_reads_back_as_the_rule(spec in words()) {
-        if let Ok(read) = parse_rule(Family::V4, &spec) {
-            prop_assert_eq!(parse_rule(Family::V4, &read.text).unwrap(), read.clone());
+        if let Ok(read) = listed(Family::V4, &spec) {
+            prop_assert_eq!(listed(Family::V4, &read.text).unwrap(), read.clone());
             let save = format!("*filter\n:FORWARD ACCEPT [0:0]\n[0:0] -A FORWARD {spec}\nCOMMIT\n");
             let saved = parse_save(Family::V4, save).unwrap();
-            prop_assert!(saved.tables["filter"].chains["FORWARD"].rules[0].same_as(&read));
+            prop_assert!(saved.tables["filter"].chains["FORWARD"].rules[0].rule.same_as(&read.rule));
         }
     }
 
@@ -77,11 +77,12 @@ proptest! {
     fn no_word_of_a_rule_is_lost(spec in words()) {
         // No module has an option of that name, so it must turn up as something not understood, or
         // as the operand of a match that is known by its text.
-        if let Ok(read) = parse_rule(Family::V4, &format!("{spec} --more")) {
-            let kept = read.matches.iter().any(|m| matches!(m,
+        if let Ok(read) = listed(Family::V4, &format!("{spec} --more")) {
+            let Rule { matches, target } = read.rule;
+            let kept = matches.iter().any(|m| matches!(m,
                 Match::Unknown(text) | Match::Comment(text) | Match::Either(_, text) if text.contains("--more")));
-            let target = matches!(&read.target, Target::Unknown(text) if text.contains("--more"));
-            prop_assert!(kept || target, "{:?}", read);
+            let target = matches!(&target, Target::Unknown(text) if text.contains("--more"));
+            prop_assert!(kept || target, "{matches:?} {target:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::tasks::sandboxes::sound;
 
 const ID: &str = "0123456789abcdef0123456789abcdef";
 

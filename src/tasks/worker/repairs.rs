@@ -1,91 +1,146 @@
-//! What is told of repairs, and how long a task is left alone after one.
+//! What is reported of repairs, and how long a task is left alone after one.
 
-use std::io;
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use super::WorkerClient;
-use crate::sentinel::backoff::{QUIET, WINDOW};
+use crate::sentinel::backoff::{Backoff, QUIET, WINDOW};
 use crate::tasks::discovery::Repair;
-use crate::tasks::protocol::{Happened, Repaired, Told};
+use crate::tasks::protocol::{Happened, Repaired};
 
 /// How much longer than a look at a task the rest after it is in a fight with it: so that the fight
 /// costs at most a tenth of a processor.
 const REST_IN_FIGHT: u32 = 9;
 
-/// How many repairs of one namespace are told one by one within [`WINDOW`]; the rest are counted.
-const TOLD: usize = 10;
+/// How many repairs of one namespace are reported one by one within [`WINDOW`]; the rest are counted.
+const REPORTED: usize = 10;
 
-/// What is remembered of a task that needs repairs.
-pub(super) struct Trouble {
-    /// Before then it is left alone.
-    pub(super) rest: Instant,
-    /// Until when repairs of it are followed by a rest.
-    fight: Option<Instant>,
-    told: Vec<Instant>,
-    untold: u64,
+/// What is remembered of the repairs in each namespace, by its inode.
+#[derive(Default)]
+pub(super) struct Repairs {
+    tasks: BTreeMap<u64, Trouble>,
+    fights: Backoff<u64>,
 }
 
-impl WorkerClient<'_> {
-    pub(super) fn repaired(
+/// What is remembered of a task that needs repairs.
+struct Trouble {
+    /// Before then it is left alone.
+    rest: Instant,
+    /// Until when repairs of it are followed by a rest.
+    fight: Option<Instant>,
+    reported: Vec<Instant>,
+    counted: u64,
+}
+
+impl Repairs {
+    /// Until when a namespace is left alone.
+    pub(super) fn rest(&self, netns: u64) -> Option<Instant> {
+        self.tasks.get(&netns).map(|trouble| trouble.rest)
+    }
+
+    /// The namespace is gone.
+    pub(super) fn forget(&mut self, netns: u64) {
+        self.tasks.remove(&netns);
+    }
+
+    /// Takes note of a repair after a look that took so long; what is to be reported.
+    pub(super) fn note(
         &mut self,
         repair: Repair,
         by: Option<&(u32, String)>,
         took: Duration,
-    ) -> io::Result<()> {
-        let (now, netns) = (Instant::now(), repair.netns);
+        now: Instant,
+    ) -> Vec<Happened> {
+        let netns = repair.netns;
         let name = by.map(|(_, name)| name.as_str());
         let pause = self.fights.repaired(&netns, name, now);
         let trouble = self.tasks.entry(netns).or_insert(Trouble {
             rest: now,
             fight: None,
-            told: Vec::new(),
-            untold: 0,
+            reported: Vec::new(),
+            counted: 0,
         });
+        let mut happened = Vec::new();
         // Leaving it alone for long would be to give up; a rest that bounds the cost is enough.
         if let Some(pause) = pause {
             trouble.fight = Some(now + QUIET);
             if pause.first {
-                self.channel.send(&Told::Happened(Happened::Fight(netns)))?;
+                happened.push(Happened::Fight(netns));
             }
         }
         if trouble.fight.is_some_and(|until| until > now) {
             trouble.rest = now + took * REST_IN_FIGHT;
         }
         trouble
-            .told
-            .retain(|told| now.duration_since(*told) < WINDOW);
-        if trouble.told.len() >= TOLD {
-            trouble.untold += 1;
-            return Ok(());
+            .reported
+            .retain(|at| now.duration_since(*at) < WINDOW);
+        if trouble.reported.len() >= REPORTED {
+            trouble.counted += 1;
+            return happened;
         }
-        trouble.told.push(now);
-        let more = std::mem::take(&mut trouble.untold);
-        self.repair(Repaired {
+        trouble.reported.push(now);
+        happened.push(Happened::Repaired(Repaired {
             netns,
             objects: repair.objects,
             micros: u64::try_from(repair.took.as_micros()).unwrap_or(u64::MAX),
             by: by.cloned(),
-            more,
-        })
+            more: std::mem::take(&mut trouble.counted),
+        }));
+        happened
     }
 
-    fn repair(&self, repaired: Repaired) -> io::Result<()> {
-        self.channel
-            .send(&Told::Happened(Happened::Repaired(repaired)))
+    /// The repairs that were only counted.
+    pub(super) fn counted(&mut self) -> Vec<Happened> {
+        let counted = self.tasks.iter_mut().filter(|(_, t)| t.counted > 0);
+        counted
+            .map(|(netns, trouble)| {
+                Happened::Repaired(Repaired {
+                    netns: *netns,
+                    objects: Vec::new(),
+                    micros: 0,
+                    by: None,
+                    more: std::mem::take(&mut trouble.counted),
+                })
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn repair(repairs: &mut Repairs, now: Instant) -> Vec<Happened> {
+        let repair = Repair {
+            netns: 7,
+            objects: vec!["blackhole 169.254.169.254".into()],
+            took: Duration::from_micros(20),
+        };
+        let by = (42, "ip".to_owned());
+        repairs.note(repair, Some(&by), Duration::from_millis(1), now)
     }
 
-    /// Tells of the repairs that were only counted.
-    pub(super) fn count_up(&mut self, netns: u64) -> io::Result<()> {
-        let untold = |trouble: &mut Trouble| std::mem::take(&mut trouble.untold);
-        match self.tasks.get_mut(&netns).map(untold) {
-            None | Some(0) => Ok(()),
-            Some(more) => self.repair(Repaired {
-                netns,
-                objects: Vec::new(),
-                micros: 0,
-                by: None,
-                more,
-            }),
-        }
+    #[test]
+    fn ten_repairs_are_reported_and_the_rest_are_counted() {
+        let (mut repairs, now) = (Repairs::default(), Instant::now());
+        let reported: usize = (0..14).map(|_| repair(&mut repairs, now).len()).sum();
+        assert_eq!(reported, REPORTED);
+        let counted = repairs.counted();
+        assert!(
+            matches!(counted.as_slice(), [Happened::Repaired(r)] if r.more == 4),
+            "{counted:?}"
+        );
+        assert_eq!(repairs.counted(), []);
+    }
+
+    #[test]
+    fn a_fight_is_reported_once_and_followed_by_rests() {
+        let (mut repairs, now) = (Repairs::default(), Instant::now());
+        let fights = (0..100)
+            .flat_map(|_| repair(&mut repairs, now))
+            .filter(|happened| *happened == Happened::Fight(7));
+        assert_eq!(fights.count(), 1);
+        assert_eq!(repairs.rest(7), Some(now + Duration::from_millis(9)));
+        repairs.forget(7);
+        assert_eq!(repairs.rest(7), None);
     }
 }

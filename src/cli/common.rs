@@ -1,0 +1,148 @@
+//! What all commands share: their options, how they end, how they print.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::config::EcsPaths;
+use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
+use crate::inputs::{CloudInitPaths, InputPaths};
+use crate::seal::Lacking;
+use crate::verdict::Overall;
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Options of every command")]
+pub(super) struct Common {
+    /// The daemon's own configuration
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ECS_NETGUARD_CONFIG",
+        default_value = DEFAULT_SETTINGS
+    )]
+    pub(super) config: PathBuf,
+    /// The ECS agent's configuration; ecs.config.json is looked for beside it
+    /// [default: /etc/ecs/ecs.config]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "ECS_NETGUARD_ECS_CONFIG"
+    )]
+    pub(super) ecs_config: Option<PathBuf>,
+    /// Where the guard keeps what outlives it
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_STATE_DIR",
+        default_value = "/var/lib/ecs-netguard"
+    )]
+    pub(super) state_dir: PathBuf,
+    /// Where the lock and the status socket are
+    #[arg(
+        long,
+        global = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_RUNTIME_DIR",
+        default_value = "/run/ecs-netguard"
+    )]
+    pub(super) runtime_dir: PathBuf,
+    /// Use iptables-nft or iptables-legacy, whatever the system's iptables is
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "BACKEND",
+        env = "ECS_NETGUARD_BACKEND"
+    )]
+    pub(super) backend: Option<BackendChoice>,
+    /// The root below which cloud-init's marks are looked for; for tests
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "DIR",
+        env = "ECS_NETGUARD_CLOUD_INIT_ROOT"
+    )]
+    pub(super) cloud_init_root: Option<PathBuf>,
+    /// Take this kernel for one that lacks something; for tests
+    #[arg(
+        long,
+        global = true,
+        hide = true,
+        value_name = "WHAT",
+        env = "ECS_NETGUARD_KERNEL_LACKING"
+    )]
+    pub(super) kernel_lacking: Option<Lacking>,
+}
+
+impl Common {
+    pub(super) fn inputs(&self) -> InputPaths {
+        let ecs = self.ecs_config.as_deref().map(EcsPaths::beside);
+        let ecs = ecs.unwrap_or_default();
+        // What cloud-init writes is the system's own file: it says nothing of a file on trial.
+        let of_the_system = (ecs == EcsPaths::default()).then(|| PathBuf::from("/"));
+        let root = self.cloud_init_root.clone().or(of_the_system);
+        InputPaths {
+            settings: self.config.clone(),
+            cloud_init: root.as_deref().map(CloudInitPaths::below),
+            ecs,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Report {
+    /// Print JSON instead of text
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Exit {
+    Held = 0,
+    Violated = 1,
+    Usage = 2,
+    Undecided = 3,
+    Unreachable = 4,
+}
+
+impl From<Overall> for Exit {
+    fn from(state: Overall) -> Self {
+        match state {
+            Overall::Protected | Overall::NotRequired => Self::Held,
+            Overall::NotProtected => Self::Violated,
+            Overall::Undecided => Self::Undecided,
+        }
+    }
+}
+
+/// Runs what asks the daemon.
+pub(super) fn asking(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("start the event loop")?
+        .block_on(work)
+}
+
+/// Refuses early and clearly where iptables would fail with five different messages.
+pub(super) fn need_net_admin(command: &str) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        crate::os::privilege::has_net_admin(),
+        "`{command}` needs root (CAP_NET_ADMIN) to read and change iptables rules: run it with sudo"
+    );
+    Ok(())
+}
+
+pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(())
+}

@@ -1,0 +1,158 @@
+//! Reading the input files without trusting them: one may be huge, binary, a FIFO, or gone. The only file of this
+//! folder that reads anything.
+
+use std::fs::OpenOptions;
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use super::file::FileText;
+use super::files::{EcsInputs, EcsPaths};
+use super::settings::{Settings, SettingsError};
+
+/// The most that is read of an input. A real ecs.config has some hundred bytes, one with every known variable
+/// and large JSON values some ten thousand; a file beyond this is an accident (a log, an image) and would cost
+/// the daemon memory at every look.
+pub const MAX_INPUT_BYTES: u64 = 1024 * 1024;
+
+impl FileText {
+    /// Reads `path`, following symbolic links (some images link ecs.config to another place).
+    ///
+    /// Never blocks: only a regular file is read, and that is judged on the opened descriptor, since the path
+    /// may point elsewhere a moment later. `O_NONBLOCK` makes opening a FIFO without a writer return at once.
+    pub fn read(path: &Path) -> Self {
+        let opened = OpenOptions::new()
+            .read(true)
+            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits())
+            .open(path);
+        let file = match opened {
+            Ok(file) => file,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Self::Absent,
+            Err(e) => return Self::Unreadable(format!("cannot be opened: {e}")),
+        };
+        let meta = match file.metadata() {
+            Ok(meta) => meta,
+            Err(e) => return Self::Unreadable(format!("cannot be examined: {e}")),
+        };
+        if !meta.is_file() {
+            let what = if meta.is_dir() {
+                "a directory"
+            } else {
+                "a device, socket or FIFO"
+            };
+            return Self::Unreadable(format!("is {what}; expected a regular file"));
+        }
+        let mut bytes = Vec::new();
+        // One byte more than allowed: the file may grow between the look at its size and the read.
+        if let Err(e) = file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes) {
+            return Self::Unreadable(format!("cannot be read: {e}"));
+        }
+        let size = meta.len().max(bytes.len() as u64);
+        if size > MAX_INPUT_BYTES {
+            return Self::Unreadable(format!(
+                "has {}; expected at most 1 MiB of KEY=value lines",
+                human_size(size)
+            ));
+        }
+        Self::from_bytes(&bytes)
+    }
+}
+
+impl EcsInputs {
+    /// Reads the files. Never fails: what could not be read says so in its place.
+    pub fn read(paths: &EcsPaths) -> Self {
+        let read = |path: &PathBuf| (path.clone(), FileText::read(path));
+        Self {
+            config: read(&paths.config),
+            var_config: paths.var_config.as_ref().map(read),
+            json: read(&paths.json),
+            ecs_init_present: paths.ecs_init.as_ref().is_some_and(|p| p.exists()),
+        }
+    }
+}
+
+impl Settings {
+    /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
+    /// is unknown.
+    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+        match FileText::read(path) {
+            FileText::Absent => Ok(Self::default()),
+            FileText::Text(text) => Self::parse(path, &text),
+            FileText::Unreadable(reason) => Err(SettingsError::Unreadable {
+                path: path.to_owned(),
+                reason,
+            }),
+        }
+    }
+}
+
+fn human_size(bytes: u64) -> String {
+    const MIB: u64 = 1024 * 1024;
+    match bytes / MIB {
+        0 | 1 => format!("{bytes} bytes"),
+        mib => format!("{mib} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::time::{Duration, Instant};
+
+    fn reason(path: &Path) -> String {
+        match FileText::read(path) {
+            FileText::Unreadable(reason) => reason,
+            other => panic!("expected unreadable, got {other:?}"),
+        }
+    }
+
+    #[test]
+    fn missing_and_dangling_are_absent() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(FileText::read(&dir.path().join("none")), FileText::Absent);
+        let link = dir.path().join("link");
+        symlink(dir.path().join("none"), &link).unwrap();
+        assert_eq!(FileText::read(&link), FileText::Absent);
+    }
+
+    #[test]
+    fn a_link_to_a_regular_file_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("target");
+        fs::write(&target, "A=b\n").unwrap();
+        let link = dir.path().join("link");
+        symlink(&target, &link).unwrap();
+        assert_eq!(FileText::read(&link), FileText::Text("A=b\n".into()));
+    }
+
+    #[test]
+    fn nothing_but_a_regular_file_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let start = Instant::now();
+        assert!(reason(&fifo).contains("FIFO"));
+        assert!(reason(dir.path()).contains("directory"));
+        assert!(reason(Path::new("/dev/zero")).contains("device"));
+        assert!(start.elapsed() < Duration::from_secs(1));
+    }
+
+    #[test]
+    fn too_large_names_both_sizes() {
+        let dir = tempfile::tempdir().unwrap();
+        let big = dir.path().join("big");
+        fs::write(&big, vec![b'x'; 10 * 1024 * 1024]).unwrap();
+        assert_eq!(
+            reason(&big),
+            "has 10 MiB; expected at most 1 MiB of KEY=value lines"
+        );
+        fs::write(&big, vec![b'x'; 1024 * 1024]).unwrap();
+        assert!(FileText::read(&big).text().is_some());
+        fs::write(&big, vec![b'x'; 1024 * 1024 + 1]).unwrap();
+        assert!(reason(&big).contains("1048577 bytes"));
+    }
+}

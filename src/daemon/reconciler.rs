@@ -1,0 +1,428 @@
+//! Pass after pass: what is kept between them, and what the sentinel is ordered to keep.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::PathBuf;
+
+use super::options::{Options, SEAL};
+use super::outcome::{News, Outcome};
+use crate::desired::Desired;
+use crate::facts::Facts;
+use crate::guarantee::{Guarantee, Rules, TaskCgroup};
+use crate::inputs::Inputs;
+use crate::os::cgroup;
+use crate::os::exec::LIMIT;
+use crate::os::facts::{self, host_view};
+use crate::os::iptables::{Tool, legacy_tables};
+use crate::os::memory;
+use crate::os::nft::{self, generation};
+use crate::plan::ChainId;
+use crate::posture::Posture;
+use crate::prove::HostView;
+use crate::reconcile::{self, Hands, Host, Pass};
+use crate::ruleset::Family;
+use crate::schedule::{Cause, Ended};
+use crate::seal::{self, Around, Seal};
+use crate::sentinel::{Orders, Sentinel};
+use crate::state::Store;
+use crate::status::hub::Publishing;
+use crate::systemd;
+use crate::tasks::{self, Tasks, worker_client::WorkerClient};
+use crate::verdict::Standing;
+
+/// What the loop keeps from pass to pass: nothing that the kernel or the files could tell.
+pub(super) struct Reconciler {
+    options: Options,
+    inputs: Option<Inputs>,
+    store: Store,
+    seal: Option<Seal>,
+    /// Whether systemd keeps a copy of its socket.
+    stored: bool,
+    sentinel: Sentinel,
+    /// What the sentinel was told to keep.
+    ordered: Option<Wish>,
+    last_wanted: Option<Rules>,
+    /// The cgroup of the tasks as the last pass found it.
+    task_cgroup: Option<TaskCgroup>,
+    /// The tasks that the last pass knew of.
+    tasks: Tasks,
+    light: Light,
+    /// What the last pass found, where another one would find the same as long as this stands.
+    seen: Option<Seen>,
+}
+
+/// Whether this iptables recognises rules whose comment is the kernel's own kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Light {
+    Untried,
+    /// They were put in; the next pass sees what iptables makes of them.
+    Tried,
+    Recognised,
+    /// It does not; the rules stay as iptables made them.
+    NotRecognised,
+}
+
+impl Light {
+    /// What a pass says of it that looked at rules nobody else had touched.
+    fn learn(self, pass: &Pass) -> Self {
+        match self {
+            Self::Tried if pass.report.drifts.is_empty() => Self::Recognised,
+            Self::Tried => Self::NotRecognised,
+            other => other,
+        }
+    }
+}
+
+/// What the sentinel's orders were made from: other tools keep other rules.
+#[derive(Debug, PartialEq)]
+struct Wish {
+    wanted: Rules,
+    opened_input: bool,
+    tools: Vec<Tool>,
+}
+
+/// Everything that a pass reads and that no event tells of.
+#[derive(Debug, PartialEq)]
+struct Seen {
+    generation: u32,
+    inputs: Inputs,
+    facts: Facts,
+    host: HostView,
+}
+
+impl Reconciler {
+    /// Before the first pass; with what is wrong with the state on disk.
+    pub(super) fn new(
+        options: Options,
+        seal: Option<Seal>,
+        sentinel: Sentinel,
+    ) -> (Self, Option<String>) {
+        let (store, problem) = Store::open(&options.state_dir);
+        let reconciler = Self {
+            options,
+            inputs: None,
+            store,
+            seal,
+            stored: false,
+            sentinel,
+            ordered: None,
+            last_wanted: None,
+            task_cgroup: None,
+            tasks: Tasks::default(),
+            light: Light::Untried,
+            seen: None,
+        };
+        (reconciler, problem)
+    }
+
+    /// Looks at everything and repairs what is not as it should be, unless the cause passs out to be
+    /// none.
+    pub(super) fn pass(&mut self, cause: &Cause) -> Outcome {
+        if cause.quiet && self.unchanged() {
+            self.options.hub.verified_again();
+            let generation = self.seen.as_ref().map(|seen| seen.generation);
+            return self.outcome(true, generation, false, None);
+        }
+        let inputs = self.read_inputs();
+        if self.is_nothing_new(cause, &inputs) {
+            return self.outcome(false, None, false, None);
+        }
+        let (news, again) = self.look(cause, inputs);
+        let generation = news.pass.generation;
+        let mut outcome = self.outcome(true, generation, again, Some(news));
+        // A socket that is not stored is no reason to be taken for not ready.
+        let stored = self.store_seal().err();
+        outcome
+            .troubles
+            .extend(stored.map(|error| error.to_string()));
+        memory::give_back();
+        // What the sentinel runs on is mapped again before it matters.
+        self.sentinel.resume();
+        outcome
+    }
+
+    fn outcome(
+        &self,
+        verified: bool,
+        generation: Option<u32>,
+        again: bool,
+        news: Option<News>,
+    ) -> Outcome {
+        let inputs = self.inputs.as_ref();
+        let settings = inputs.map(|inputs| inputs.settings.verify.interval);
+        Outcome {
+            ended: Ended {
+                verified,
+                generation,
+                settled: self.seen.is_some(),
+                again,
+                interval: settings.unwrap_or_default(),
+            },
+            news,
+            troubles: Vec::new(),
+        }
+    }
+
+    /// Whether only inputs or the cgroup of the tasks may have changed, and did not.
+    fn is_nothing_new(&self, cause: &Cause, inputs: &Inputs) -> bool {
+        let may_be_nothing = Cause {
+            inputs: cause.inputs,
+            task_cgroup: cause.task_cgroup,
+            paused: cause.paused.clone(),
+            ..Cause::default()
+        };
+        *cause == may_be_nothing
+            && (cause.inputs || cause.task_cgroup)
+            && self.inputs.as_ref() == Some(inputs)
+            && !self.task_cgroup_moved()
+    }
+
+    /// Gives systemd a copy of the seal's socket to keep, once there is one.
+    fn store_seal(&mut self) -> io::Result<()> {
+        if let Some(seal) = self.seal.as_ref().filter(|_| !self.stored) {
+            systemd::store(seal.as_fd(), SEAL)?;
+            self.stored = systemd::listens();
+        }
+        Ok(())
+    }
+
+    /// Whether a pass now would find what the last one found, all of it held. nf_tables numbers its
+    /// commits, so that the same number means the same rules; iptables-legacy numbers nothing.
+    fn unchanged(&mut self) -> bool {
+        // What it finds is heard as news.
+        let tasks = self.options.worker.as_mut().and_then(WorkerClient::nudge);
+        if tasks.is_some_and(|tasks| tasks != self.tasks) {
+            return false;
+        }
+        let Some(seen) = self.seen.as_ref().filter(|_| self.sentinel.lives()) else {
+            return false;
+        };
+        let families = [Family::V4, Family::V6];
+        generation().is_ok_and(|now| now == seen.generation)
+            && families.into_iter().all(|f| legacy_tables(f).is_empty())
+            && self.see(seen.generation) == *seen
+    }
+
+    fn read_inputs(&self) -> Inputs {
+        let asked = self.store.state.asked.as_ref();
+        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
+    }
+
+    fn see(&self, generation: u32) -> Seen {
+        let inputs = self.read_inputs();
+        let facts = facts::read(&inputs.settings);
+        Seen {
+            generation,
+            host: host_view(facts.task_cgroup.as_ref()).0,
+            inputs,
+            facts,
+        }
+    }
+
+    /// A whole pass. With it whether another should follow at once.
+    fn look(&mut self, cause: &Cause, inputs: Inputs) -> (News, bool) {
+        let posture = inputs.posture();
+        if cause.task_cgroup {
+            let facts = facts::read(&inputs.settings);
+            let early = Desired::here(&inputs.settings, &posture, &facts);
+            // What is wrong with it the pass reports.
+            drop(self.seal_at_once(&early));
+        }
+        let (desired, mut host) =
+            reconcile::resolve(&inputs.settings, self.options.backend, &posture);
+        let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
+        let retry =
+            cause.retry_unsupported && self.seal.as_mut().is_some_and(Seal::retry_unsupported);
+        let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
+        host.tasks = self.look_at_tasks(&inputs, &posture, cause);
+        self.store.state.asked = inputs.asked();
+        let mut pass = if same_wish {
+            self.verify(&desired, &host, &posture, &cause.paused)
+        } else {
+            self.apply(&desired, &host, &posture, sealed, &cause.paused)
+        };
+        inputs.describe(&mut pass.report);
+        pass.report.warnings.extend(self.store.save());
+        if let Some(seal) = &mut pass.report.seal {
+            seal.stored = self.stored && seal.state.is_owned();
+        }
+        self.light = self.light.learn(&pass);
+        // What is said to be held is guarded from then on.
+        let again = !self.order(&desired, &host, &pass);
+        self.seen = pass
+            .generation
+            .filter(|_| pass.settled() && self.store.is_saved())
+            .map(|generation| Seen {
+                generation,
+                inputs: inputs.clone(),
+                facts: host.facts.clone(),
+                host: pass.host.clone(),
+            });
+        let settings = &inputs.settings;
+        let news = News {
+            publishing: Publishing {
+                interval: settings.verify.interval,
+                textfile: settings.metrics.textfile.clone(),
+                inventory: settings.fleet.ssm_inventory.clone(),
+            },
+            pass,
+            first: cause.start,
+            new_wish: !same_wish,
+        };
+        self.inputs = Some(inputs);
+        self.last_wanted = Some(desired.rules.clone());
+        self.task_cgroup.clone_from(&host.facts.task_cgroup);
+        self.tasks.clone_from(&host.tasks);
+        self.options.hub.count(desired.rules, host);
+        (news, again)
+    }
+
+    /// Stops packets before anything else is looked at: tasks may take their time to answer, and the
+    /// first process of a new cgroup is about to begin.
+    fn seal_at_once(&mut self, desired: &Desired) -> Result<bool, String> {
+        let native = &desired.rules.native;
+        let around = Around {
+            before: &|| self.sentinel.hold_native(LIMIT),
+            after: &|| self.sentinel.keep_native(native),
+        };
+        seal::keep(&mut self.seal, native, around)
+    }
+
+    /// Where the cgroup of the tasks is, or will be; `None` where that does not matter.
+    pub(super) fn task_cgroup_directory(&self) -> Option<PathBuf> {
+        cgroup::directory(self.task_cgroup.as_ref()?.path())
+    }
+
+    /// Whether the cgroup of the tasks is another one than the last pass found.
+    pub(super) fn task_cgroup_moved(&self) -> bool {
+        let known = self.task_cgroup.as_ref();
+        known.is_some_and(|found| cgroup::tasks(found.path()) != *found)
+    }
+
+    /// The tasks, repaired where that is new or due.
+    fn look_at_tasks(&mut self, inputs: &Inputs, posture: &Posture, cause: &Cause) -> Tasks {
+        let wish = tasks::wish(&inputs.settings, posture);
+        let worker = self.options.worker.as_mut();
+        let found = worker.map(|worker| worker.want(wish, cause.everything()));
+        match found {
+            _ if !posture.requires(Guarantee::AwsvpcImdsBlock) => Tasks::default(),
+            Some(tasks) => tasks,
+            None => Tasks {
+                running: Vec::new(),
+                unknown: vec![
+                    "the daemon was started with awsvpc = \"never\" and dropped the capabilities to \
+                     enter task namespaces; restart it: systemctl restart ecs-netguard"
+                        .to_owned(),
+                ],
+            },
+        }
+    }
+
+    /// Looks first: what the sentinel keeps it repairs by itself, and quicker. Only what it does not
+    /// is changed here, and only if what was read is known to have stood there at one moment: under
+    /// attack a pass would be in the way.
+    fn verify(
+        &mut self,
+        desired: &Desired,
+        host: &Host,
+        posture: &Posture,
+        paused: &[ChainId],
+    ) -> Pass {
+        if self.sentinel.lives() && self.ordered.is_some() {
+            let woken = host.wake(&desired.rules);
+            let mut pass = reconcile::check(desired, host, posture, &self.store.state);
+            pass.report.warnings.extend(woken);
+            if pass.settled() || !pass.unread.is_empty() {
+                return pass;
+            }
+        }
+        self.apply(desired, host, posture, None, paused)
+    }
+
+    fn apply(
+        &mut self,
+        desired: &Desired,
+        host: &Host,
+        posture: &Posture,
+        sealed: Option<Result<bool, String>>,
+        paused: &[ChainId],
+    ) -> Pass {
+        let sentinel = &self.sentinel;
+        let hands = &mut Hands {
+            seal: &mut self.seal,
+            // Longer than any single tool may take; new orders end it.
+            before_change: &|| sentinel.hold(LIMIT * 2),
+            around_seal: Around {
+                before: &|| sentinel.hold_native(LIMIT),
+                after: &|| sentinel.keep_native(&desired.rules.native),
+            },
+            // Only what is missing though it was there before is a drift to report.
+            prove_before: self.last_wanted.as_ref() == Some(&desired.rules),
+            sealed,
+            paused,
+        };
+        reconcile::apply(desired, host, posture, &mut self.store, hands)
+    }
+
+    /// Tells the sentinel what to keep, where that is new or it was told to hold. False where
+    /// somebody changed the rules before they could be read back.
+    fn order(&mut self, desired: &Desired, host: &Host, pass: &Pass) -> bool {
+        let wish = Wish {
+            wanted: desired.rules.clone(),
+            opened_input: pass.open_input,
+            tools: host.tools.clone(),
+        };
+        let same = self.ordered.as_ref() == Some(&wish);
+        if same && pass.report.changes.is_empty() {
+            // It knows what to keep, though it may hold back or be under attack now.
+            self.sentinel.resume();
+            return true;
+        }
+        let sealed = |guarantee| {
+            let of = pass.report.guarantee(guarantee);
+            of.is_some_and(|of| of.layers.sealed == Some(Standing::Held))
+        };
+        let read = match pass.generation.filter(|_| pass.left.is_empty()) {
+            Some(generation) => self.read_back(desired, host, pass.open_input, generation, sealed),
+            None if pass.left.is_empty() => Ok((Orders::without_nftables(desired, host), true)),
+            None => Ok((Orders::default(), true)),
+        };
+        match read {
+            Ok((orders, settled)) => {
+                self.sentinel.keep(orders);
+                self.ordered = Some(wish);
+                settled
+            }
+            Err(error) if same => {
+                self.sentinel.resume();
+                !matches!(error, nft::Error::Stale)
+            }
+            Err(error) => {
+                // What cannot be known to be right is not kept; the next pass looks again.
+                self.sentinel.keep(Orders::default());
+                self.ordered = None;
+                !matches!(error, nft::Error::Stale)
+            }
+        }
+    }
+
+    /// What stands there, made quick to restore. With it whether that is settled: where it was tried
+    /// for the first time a pass has to see what iptables makes of it.
+    fn read_back(
+        &mut self,
+        desired: &Desired,
+        host: &Host,
+        open_input: bool,
+        generation: u32,
+        sealed: impl Fn(Guarantee) -> bool,
+    ) -> Result<(Orders, bool), nft::Error> {
+        let mut orders = Orders::read_back(desired, host, open_input, generation, sealed)?;
+        if self.light == Light::NotRecognised || !orders.lighten(generation)? {
+            return Ok((orders, true));
+        }
+        if self.light == Light::Untried {
+            self.light = Light::Tried;
+        }
+        Ok((orders, self.light == Light::Recognised))
+    }
+}

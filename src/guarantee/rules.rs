@@ -1,0 +1,110 @@
+//! What a guarantee puts into the kernel.
+
+use super::name::{Guarantee, TAG_PREFIX};
+use super::native::NativeRule;
+use crate::ruleset::{Family, Listed, Match, Rule, Target, Unprintable};
+
+/// An iptables rule that belongs at the top of its chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedRule {
+    /// Whose rule it is.
+    pub guarantee: Guarantee,
+    /// iptables or ip6tables.
+    pub family: Family,
+    /// The iptables table.
+    pub table: &'static str,
+    /// The built-in chain.
+    pub chain: &'static str,
+    /// The rule, tag included, as iptables prints it.
+    pub listed: Listed,
+}
+
+impl WantedRule {
+    /// What it is, for a person: `IPv4 filter FORWARD: -d 169.254.169.254/32 …`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        let Self {
+            family,
+            table,
+            chain,
+            listed,
+            ..
+        } = self;
+        object((*family, table, chain), listed)
+    }
+}
+
+/// A rule in its chain. It is shown as the documentation has it: the guarantee is named beside it anyway.
+#[must_use]
+pub fn object((family, table, chain): (Family, &str, &str), listed: &Listed) -> String {
+    let untagged = listed.rule.without_comment().print(family);
+    let text = untagged.as_ref().unwrap_or(&listed.text);
+    format!("{family} {table} {chain}: {text}")
+}
+
+/// `net.ipv4.conf.<interface>.route_localnet` that belongs at 1.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedSysctl {
+    /// Whose wish it is.
+    pub guarantee: Guarantee,
+    /// `all`, or the name of a bridge.
+    pub interface: String,
+}
+
+impl WantedSysctl {
+    /// What it is, for a person: `net.ipv4.conf.all.route_localnet=1`.
+    #[must_use]
+    pub fn object(&self) -> String {
+        format!("net.ipv4.conf.{}.route_localnet=1", self.interface)
+    }
+}
+
+/// What a guarantee puts into the kernel.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// The iptables rules, in the order in which they stand.
+    pub iptables: Vec<WantedRule>,
+    /// The sysctls.
+    pub sysctls: Vec<WantedSysctl>,
+    /// What the seal holds.
+    pub native: Vec<NativeRule>,
+    /// What cannot be written as an iptables rule, so that it is not among them.
+    pub unprintable: Vec<(Guarantee, Unprintable)>,
+}
+
+impl Rules {
+    pub(super) fn add(
+        &mut self,
+        guarantee: Guarantee,
+        family: Family,
+        place: (&'static str, &'static str),
+        matches: Vec<Match>,
+        target: Target,
+    ) {
+        self.add_noting("", guarantee, family, place, matches, target);
+    }
+
+    /// The same where the tag says more than the guarantee's name.
+    pub(super) fn add_noting(
+        &mut self,
+        noted: &str,
+        guarantee: Guarantee,
+        family: Family,
+        (table, chain): (&'static str, &'static str),
+        mut matches: Vec<Match>,
+        target: Target,
+    ) {
+        matches.push(Match::Comment(format!("{TAG_PREFIX}{guarantee}{noted}")));
+        let rule = Rule { matches, target };
+        match rule.print(family) {
+            Ok(text) => self.iptables.push(WantedRule {
+                guarantee,
+                family,
+                table,
+                chain,
+                listed: Listed { rule, text },
+            }),
+            Err(error) => self.unprintable.push((guarantee, error)),
+        }
+    }
+}

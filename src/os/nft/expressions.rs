@@ -1,0 +1,244 @@
+//! Native rules as the kernel's expressions, and whether two rules say the same.
+//!
+//! The few expressions that the seal needs, written by hand: meta, payload, socket, cmp, immediate,
+//! counter, nat and redir, with the numbers of linux/netfilter/nf_tables.h.
+
+use netlink_packet_core::DecodeError;
+
+use super::message::{Attributes, each, expressions, value};
+use super::rules::RawRule;
+use crate::guarantee::{NativeRule, NativeVerdict};
+use crate::ruleset::{Family, IfacePattern, protocol};
+
+/// `NFT_REG_1` and `NFT_REG_2`, registers of 16 bytes; `NFT_REG_VERDICT`.
+const FIRST: u32 = 1;
+const SECOND: u32 = 2;
+const VERDICT: u32 = 0;
+
+/// Keys of the meta expression: `NFT_META_…`.
+const IIFNAME: u32 = 6;
+const NFPROTO: u32 = 15;
+const L4PROTO: u32 = 16;
+
+/// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const NETWORK: u32 = 1;
+const TRANSPORT: u32 = 2;
+
+/// `NFT_SOCKET_CGROUPV2`, a key of the socket expression since Linux 5.13.
+const CGROUPV2: u32 = 3;
+
+/// The length of an interface's name in the kernel (`IFNAMSIZ`, linux/if.h).
+const NAME_LENGTH: usize = 16;
+
+/// The rule as the kernel takes it.
+#[must_use]
+pub fn encode(rule: &NativeRule) -> RawRule {
+    let mut list = Expressions::default();
+    match &rule.iif {
+        Some(IfacePattern::Exact(name)) => {
+            let mut whole = name.as_bytes().to_vec();
+            whole.resize(NAME_LENGTH, 0);
+            list = list.meta(IIFNAME).equals(&whole);
+        }
+        // Fewer bytes than a name has are compared with its beginning; of "every name" none.
+        Some(IfacePattern::Prefix(prefix)) if !prefix.is_empty() => {
+            list = list.meta(IIFNAME).equals(prefix.as_bytes());
+        }
+        Some(IfacePattern::Prefix(_)) | None => {}
+    }
+    // NFPROTO_IPV4, NFPROTO_IPV6; the destination's place in each header.
+    let (proto, offset) = match rule.family {
+        Family::V4 => (2, 16),
+        Family::V6 => (10, 24),
+    };
+    list = list.meta(NFPROTO).equals(&[proto]);
+    list = match rule.dst {
+        std::net::IpAddr::V4(address) => list.payload(NETWORK, offset, 4).equals(&address.octets()),
+        std::net::IpAddr::V6(address) => {
+            list.payload(NETWORK, offset, 16).equals(&address.octets())
+        }
+    };
+    if let Some(cgroup) = &rule.cgroup {
+        // A number in the host's own order (nft_sock_get_eval_cgroupv2() in net/netfilter/nft_socket.c).
+        list = list.cgroup(cgroup.level()).equals(&cgroup.id.to_ne_bytes());
+    }
+    if let Some(port) = rule.tcp_port {
+        list = list.meta(L4PROTO).equals(&[protocol::TCP]);
+        list = list.payload(TRANSPORT, 2, 2).equals(&port.to_be_bytes());
+    }
+    list = Expressions(list.0.counter(0));
+    let list = match rule.verdict {
+        NativeVerdict::Drop => list.drop(),
+        NativeVerdict::Dnat(address, port) => list
+            .load(FIRST, &address.octets())
+            .load(SECOND, &port.to_be_bytes())
+            .dnat(proto),
+        NativeVerdict::Redirect(port) => list.load(FIRST, &port.to_be_bytes()).redirect(),
+    };
+    RawRule::made_of(list.0)
+}
+
+/// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` (linux/netfilter/nf_nat.h); the kernel
+/// adds them by itself and tells them when it is asked.
+const MAP_IPS: u32 = 1;
+const PROTO_SPECIFIED: u32 = 2;
+
+#[derive(Default)]
+struct Expressions(Attributes);
+
+impl Expressions {
+    fn with(self, name: &str, data: &Attributes) -> Self {
+        Self(self.0.expression(name, data))
+    }
+
+    fn meta(self, key: u32) -> Self {
+        let data = Attributes::default().number(1, FIRST).number(2, key);
+        self.with("meta", &data)
+    }
+
+    fn payload(self, base: u32, offset: u32, length: u32) -> Self {
+        let data = Attributes::default()
+            .number(1, FIRST)
+            .number(2, base)
+            .number(3, offset)
+            .number(4, length);
+        self.with("payload", &data)
+    }
+
+    /// The number of the cgroup at that level above, or of, the one in which the socket was made.
+    fn cgroup(self, level: u32) -> Self {
+        // NFTA_SOCKET_KEY, _DREG, _LEVEL.
+        let data = Attributes::default()
+            .number(1, CGROUPV2)
+            .number(2, FIRST)
+            .number(3, level);
+        self.with("socket", &data)
+    }
+
+    fn equals(self, bytes: &[u8]) -> Self {
+        let value = Attributes::default().put(1, bytes);
+        // NFT_CMP_EQ.
+        let data = Attributes::default()
+            .number(1, FIRST)
+            .number(2, 0)
+            .nest(3, &value);
+        self.with("cmp", &data)
+    }
+
+    fn load(self, register: u32, bytes: &[u8]) -> Self {
+        let value = Attributes::default().put(1, bytes);
+        let data = Attributes::default().number(1, register).nest(2, &value);
+        self.with("immediate", &data)
+    }
+
+    fn drop(self) -> Self {
+        // NFTA_DATA_VERDICT, NFTA_VERDICT_CODE, NF_DROP.
+        let verdict = Attributes::default().nest(2, &Attributes::default().number(1, 0));
+        let data = Attributes::default().number(1, VERDICT).nest(2, &verdict);
+        self.with("immediate", &data)
+    }
+
+    fn dnat(self, proto: u8) -> Self {
+        // NFT_NAT_DNAT; the smallest and the largest address and port are the same.
+        let data = Attributes::default()
+            .number(1, 1)
+            .number(2, u32::from(proto))
+            .number(3, FIRST)
+            .number(4, FIRST)
+            .number(5, SECOND)
+            .number(6, SECOND)
+            .number(7, MAP_IPS | PROTO_SPECIFIED);
+        self.with("nat", &data)
+    }
+
+    fn redirect(self) -> Self {
+        let data = Attributes::default()
+            .number(1, FIRST)
+            .number(2, FIRST)
+            .number(3, PROTO_SPECIFIED);
+        self.with("redir", &data)
+    }
+}
+
+impl RawRule {
+    /// Whether both say the same, counters aside.
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
+        self.compare(other, true)
+    }
+
+    /// Whether both say the same, also if one was made for an earlier cgroup of that name.
+    #[must_use]
+    pub fn was(&self, other: &Self) -> bool {
+        self.compare(other, false)
+    }
+
+    fn compare(&self, other: &Self, cgroups: bool) -> bool {
+        let (one, other) = (leaves(self, cgroups), leaves(other, cgroups));
+        one.is_ok_and(|one| other.is_ok_and(|other| one == other))
+    }
+
+    /// The number of the cgroup that it asks for.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<u64> {
+        let mut list = expressions(&self.expressions)
+            .flatten()
+            .skip_while(|(name, _)| *name != b"socket");
+        list.next()?;
+        let (name, data) = list.next()?;
+        // NFTA_CMP_DATA, NFTA_DATA_VALUE.
+        let number = value(value(data, 3).filter(|_| name == b"cmp")?, 1)?;
+        Some(u64::from_ne_bytes(number.try_into().ok()?))
+    }
+}
+
+/// A value with its expression's place and name and the numbers of the attributes around it.
+type Leaf = (usize, Vec<u8>, Vec<u16>, Vec<u8>);
+
+/// Everything that a rule says, however the kernel orders and flags it; counters are left out, and
+/// the numbers of cgroups unless they are `compared`.
+fn leaves(rule: &RawRule, compared: bool) -> Result<Vec<Leaf>, DecodeError> {
+    let mut found = Vec::new();
+    let mut after_socket = false;
+    for (place, expression) in expressions(&rule.expressions).enumerate() {
+        let (name, data) = expression?;
+        if name == b"counter" || (after_socket && !compared) {
+            found.push((place, name.to_vec(), Vec::new(), Vec::new()));
+        } else {
+            descend(place, name, &mut Vec::new(), data, &mut found)?;
+        }
+        after_socket = name == b"socket";
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn descend(
+    place: usize,
+    name: &[u8],
+    path: &mut Vec<u16>,
+    data: &[u8],
+    found: &mut Vec<Leaf>,
+) -> Result<(), DecodeError> {
+    for (kind, value) in each(data) {
+        path.push(kind?);
+        if holds_attributes(name, path) {
+            descend(place, name, path, value, found)?;
+        } else {
+            found.push((place, name.to_vec(), path.clone(), value.to_vec()));
+        }
+        path.pop();
+    }
+    Ok(())
+}
+
+/// Which attributes of these expressions hold others; older kernels do not flag them as such.
+fn holds_attributes(name: &[u8], path: &[u16]) -> bool {
+    match name {
+        // NFTA_CMP_DATA.
+        b"cmp" => path == [3],
+        // NFTA_IMMEDIATE_DATA, and in it NFTA_DATA_VERDICT.
+        b"immediate" => path == [2] || path == [2, 2],
+        _ => false,
+    }
+}

@@ -1,0 +1,71 @@
+//! One HTTP `GET` over a Unix socket, for the daemon's status socket and for Docker's.
+//!
+//! Nothing here has a time limit: the caller sets one over everything that it asks.
+
+use std::io;
+use std::path::Path;
+
+use http_body_util::{BodyExt as _, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::client::conn::http1;
+use hyper::header::HOST;
+use hyper::{Request, StatusCode};
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+
+use crate::config::sanitize_message;
+
+/// The most bytes of an answer that is not 200: they become a part of a message.
+const MAX_REFUSAL: usize = 8192;
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The socket does not exist, no process listens on it, or the user may not use it.
+    #[error("{0}")]
+    Connect(io::Error),
+    /// The answer is not 200; with its text.
+    #[error("{0}: {1}")]
+    Status(StatusCode, String),
+    /// The answer is not HTTP, breaks off, or is too long.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Sends `GET target` and returns the body of the answer as it comes.
+pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
+    let stream = UnixStream::connect(socket)
+        .await
+        .map_err(Failure::Connect)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(broken)?;
+    // Ends with the body that it feeds.
+    tokio::spawn(connection);
+    let request = Request::get(target)
+        .header(HOST, "localhost")
+        .body(String::new())
+        .map_err(broken)?;
+    let response = sender.send_request(request).await.map_err(broken)?;
+    let status = response.status();
+    if status == StatusCode::OK {
+        return Ok(response.into_body());
+    }
+    let why = collect(response.into_body(), MAX_REFUSAL).await;
+    let why = String::from_utf8_lossy(&why.unwrap_or_default()).into_owned();
+    Err(Failure::Status(status, sanitize_message(&why)))
+}
+
+/// The whole answer to `GET target`, of at most `limit` bytes.
+pub async fn get(socket: &Path, target: &str, limit: usize) -> Result<Bytes, Failure> {
+    collect(open(socket, target).await?, limit).await
+}
+
+async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+    let whole = Limited::new(body, limit).collect().await.map_err(broken)?;
+    Ok(whole.to_bytes())
+}
+
+fn broken(error: impl ToString) -> Failure {
+    Failure::Broken(error.to_string())
+}

@@ -1,0 +1,293 @@
+//! From where packets can end to a verdict, and a packet to show for it.
+
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
+
+use super::bdd::{Bdd, Set};
+use super::claim::{Claim, Expect};
+use super::class::{HostView, Origin, PacketClass};
+use super::engine::{Care, Engine, Site};
+use super::example::Chosen;
+use super::layout::Names;
+use super::path::Follow;
+use super::walk::{End, Walk};
+use crate::ruleset::{IfacePattern, Ruleset, bits};
+use crate::verdict::Verdict;
+
+/// Proves claims about the rulesets of one family that are in force together.
+pub struct Prover<'r> {
+    layers: Vec<&'r Ruleset>,
+    host: &'r HostView,
+    patterns: BTreeSet<IfacePattern>,
+    /// The sets of the walks before: the next one needs many of them again.
+    sets: Cell<Option<Bdd>>,
+}
+
+/// What one walk is about.
+#[derive(Clone, Copy)]
+struct Question<'c> {
+    class: &'c PacketClass,
+    expect: Option<Expect>,
+    follow: Follow,
+}
+
+impl<'r> Prover<'r> {
+    /// A prover for the rulesets of one family that are in force at the same time: usually one, two
+    /// where iptables-legacy and iptables-nft both hold rules. Rulesets of another family than a
+    /// claim's are not looked at.
+    pub fn new(rulesets: &[&'r Ruleset], host: &'r HostView) -> Self {
+        let mut patterns = Names::of_rulesets(rulesets);
+        patterns.extend(host.interfaces.keys().cloned().map(IfacePattern::Exact));
+        patterns.insert(IfacePattern::Exact("lo".to_owned()));
+        Self {
+            layers: rulesets.to_vec(),
+            host,
+            patterns,
+            sets: Cell::default(),
+        }
+    }
+
+    /// Whether a claim is true.
+    pub fn prove(&self, claim: &Claim) -> Verdict {
+        let class = &claim.packets;
+        let question = Question {
+            class,
+            expect: Some(claim.expect),
+            follow: Follow::Addressed,
+        };
+        let addressed = self.answer(question);
+        if claim.expect != Expect::Dropped || !class.turned {
+            return addressed;
+        }
+        let may_turn = || self.with_engine(class, |engine| engine.may_turn(class));
+        if matches!(addressed, Verdict::Violated { .. }) || !may_turn() {
+            return addressed;
+        }
+        match (addressed, self.turned(question)) {
+            (_, violated @ Verdict::Violated { .. }) => violated,
+            (undecided @ Verdict::Undecided { .. }, _) => undecided,
+            (_, turned) => turned,
+        }
+    }
+
+    /// The packets that NAT turns to the class's destination.
+    fn turned(&self, question: Question<'_>) -> Verdict {
+        let at_most = self.answer(Question {
+            follow: Follow::TurnedAtMost,
+            ..question
+        });
+        let walk = match at_most {
+            Verdict::Held => return Verdict::Held,
+            Verdict::Violated { walk } | Verdict::Undecided { walk, .. } => walk,
+        };
+        let class = question.class;
+        let foreign_nat = || self.with_engine(class, |engine| engine.foreign_nat(class));
+        match self.answer(Question {
+            follow: Follow::Turned,
+            ..question
+        }) {
+            Verdict::Held if foreign_nat() => {
+                let why = "a native NAT chain may turn packets here".to_owned();
+                Verdict::Undecided { why, walk }
+            }
+            exactly => exactly,
+        }
+    }
+
+    /// Walks a class, and tells every rule it comes to and what that had to say.
+    pub fn explain(&self, class: &PacketClass) -> Walk {
+        self.with_engine(class, |engine| {
+            engine.walk = Some(Walk::default());
+            engine.prepare(class);
+            let start = engine.start(class, false, true);
+            engine.follow(class, start);
+            written(engine)
+        })
+    }
+
+    /// Lends an engine, which starts from the sets of those before it.
+    fn with_engine<T>(&self, class: &PacketClass, work: impl FnOnce(&mut Engine<'r>) -> T) -> T {
+        let sets = self.sets.take().map_or_else(Bdd::new, Bdd::renewed);
+        let mut engine = self.engine(class, sets);
+        let result = work(&mut engine);
+        self.sets.set(Some(engine.bdd));
+        result
+    }
+
+    fn engine(&self, class: &PacketClass, sets: Bdd) -> Engine<'r> {
+        let mut patterns = self.patterns.clone();
+        let ifaces = match &class.from {
+            Origin::Interface(ifaces) => Some(ifaces),
+            Origin::Host | Origin::Cgroup(_) => None,
+        };
+        for ifaces in ifaces.into_iter().chain(&class.out) {
+            patterns.insert(ifaces.pattern.clone());
+            patterns.extend(ifaces.except.iter().cloned());
+        }
+        let layers = self
+            .layers
+            .iter()
+            .filter(|r| r.family == class.family)
+            .copied()
+            .collect();
+        Engine::new(
+            sets,
+            layers,
+            self.host,
+            class.family,
+            Names::new(patterns),
+            class.moment,
+        )
+    }
+
+    /// Walks the packets in question; answers where they set out and the bad ones.
+    fn run(&self, engine: &mut Engine<'r>, question: Question<'_>, only: Option<&Chosen>) -> Set {
+        let Question {
+            class,
+            expect,
+            follow,
+        } = question;
+        engine.prepare(class);
+        let delivery = matches!(expect, Some(Expect::Delivered { .. }));
+        let mut start = engine.start(class, follow == Follow::Turned, delivery);
+        if let Some(chosen) = only {
+            start = chosen.restrict(engine, class, start);
+        }
+        match expect {
+            Some(Expect::Delivered { addr, port }) => {
+                let wanted = engine.layout.dst.equals(&mut engine.bdd, bits(addr));
+                let at_port = engine.layout.dport.equals(&mut engine.bdd, port.into());
+                let wanted = engine.bdd.and(wanted, at_port);
+                engine.deliver(class, start, wanted);
+                let good = engine.ended(End::Delivered);
+                let sure = engine.layout.tainted.equals(&mut engine.bdd, 0);
+                let unsure = engine.bdd.less(good, sure);
+                [
+                    End::Dropped,
+                    End::Martian,
+                    End::Elsewhere,
+                    End::Misdelivered,
+                ]
+                .into_iter()
+                .map(|end| engine.ended(end))
+                .collect::<Vec<_>>()
+                .into_iter()
+                .fold(unsure, |all, set| engine.bdd.or(all, set))
+            }
+            Some(Expect::Dropped) | None => {
+                engine.block(class, start, follow);
+                engine.ended(End::LetThrough)
+            }
+        }
+    }
+
+    /// The least careful look that settles it.
+    fn answer(&self, question: Question<'_>) -> Verdict {
+        let cares: &[Care] = match question.expect {
+            Some(Expect::Dropped) => &[Care::Least, Care::Block, Care::Full],
+            _ => &[Care::Full],
+        };
+        let look = |care: &Care| {
+            self.with_engine(question.class, |engine| {
+                engine.care = *care;
+                self.look(engine, question)
+            })
+        };
+        cares.iter().find_map(look).unwrap_or_else(too_much)
+    }
+
+    /// The verdict, unless only a more careful look can tell.
+    fn look(&self, engine: &mut Engine<'r>, question: Question<'_>) -> Option<Verdict> {
+        let bad = self.run(engine, question, None);
+        let careful = match engine.care {
+            Care::Least => bad.is_empty() && !engine.exhausted(),
+            // What else could become of the packets matters where NAT had a choice.
+            Care::Block => bad.is_empty() || !engine.choices,
+            Care::Full => true,
+        };
+        careful.then(|| self.judge(engine, question, bad))
+    }
+
+    /// The verdict, when that is where packets of the question end badly.
+    fn judge(&self, engine: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Verdict {
+        if engine.exhausted() {
+            return too_much();
+        }
+        if bad.is_empty() {
+            return Verdict::Held;
+        }
+        let spared = engine.spared(bad);
+        let bad = engine.original(bad);
+        // Where NAT has a choice (a range, one of several addresses, a port) the kernel takes one by
+        // rules of its own: no packet is an example that some choice would spare.
+        let certain = engine.bdd.less(bad, spared);
+        let certain = engine.certain(certain);
+        if engine.exhausted() {
+            return too_much();
+        }
+        let violated = !certain.is_empty();
+        let chosen = Chosen::new(engine, question.class, if violated { certain } else { bad });
+        let (walk, confirmed) = self.walk(engine, question, &chosen);
+        if violated && confirmed {
+            return Verdict::Violated { walk };
+        }
+        let unknown = walk.unknown().map(|step| {
+            let rule = step
+                .rule
+                .map_or(String::new(), |number| format!(" rule {number}"));
+            let what = if step.note.is_empty() {
+                &step.text
+            } else {
+                &step.note
+            };
+            format!("{} {}{rule}: {what}", step.table, step.chain)
+        });
+        let odd = chosen
+            .packet
+            .odd
+            .map(|odd| format!("only this gets through: {odd}"));
+        let why = unknown
+            .or(odd)
+            .unwrap_or_else(|| "it hangs on which address or port NAT takes".to_owned());
+        Verdict::Undecided { why, walk }
+    }
+
+    /// Walks one packet; answers whether it ends badly again.
+    fn walk(&self, from: &Engine<'r>, question: Question<'_>, chosen: &Chosen) -> (Walk, bool) {
+        let mut engine = self.engine(question.class, Bdd::new());
+        engine.walk = Some(Walk::default());
+        let answers = from.questions.iter().enumerate();
+        let answers: HashMap<Site, bool> = answers
+            .map(|(at, (site, _))| {
+                let var = engine.layout.answers + at as u32;
+                (
+                    site.clone(),
+                    chosen.bits.get(&var).copied().unwrap_or(false),
+                )
+            })
+            .collect();
+        engine.answers = Some(answers);
+        let bad = self.run(&mut engine, question, Some(chosen));
+        let confirmed = !bad.is_empty() && !engine.exhausted();
+        let mut walk = written(&mut engine);
+        walk.example = Some(chosen.packet.clone());
+        (walk, confirmed)
+    }
+}
+
+fn written(engine: &mut Engine<'_>) -> Walk {
+    let ends = engine.ends.iter();
+    let ends = ends.filter(|(_, set)| !set.is_empty());
+    Walk {
+        ends: ends.map(|(end, _)| *end).collect(),
+        ..engine.walk.take().unwrap_or_default()
+    }
+}
+
+fn too_much() -> Verdict {
+    let why = "the rules are more than a proof may look at".to_owned();
+    Verdict::Undecided {
+        why,
+        walk: Walk::default(),
+    }
+}

@@ -1,0 +1,130 @@
+//! The host as a reconcile finds it: its facts, its tools, its tasks.
+
+use std::collections::BTreeSet;
+
+use crate::config::settings::{Backend as BackendChoice, Settings};
+use crate::desired::Desired;
+use crate::facts::Facts;
+use crate::guarantee::{Rules, WantedRule};
+use crate::os::exec::side_by_side;
+use crate::os::facts;
+use crate::os::iptables::{Backend, Tool};
+use crate::os::nft::{generation, wake};
+use crate::posture::Posture;
+use crate::ruleset::Family;
+use crate::tasks::Tasks;
+
+/// What a reconcile has to work with.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// What was found of it.
+    pub facts: Facts,
+    /// iptables, and ip6tables where IPv6 is covered.
+    pub tools: Vec<Tool>,
+    /// The families without a tool, and why.
+    pub toolless: Vec<(Family, String)>,
+    /// The tasks, as they were found in their own network namespaces.
+    pub tasks: Tasks,
+}
+
+/// Reads the host, and what `posture` means on it. `backend`, from the command line, wins over the
+/// settings.
+#[must_use]
+pub fn resolve(
+    settings: &Settings,
+    backend: Option<BackendChoice>,
+    posture: &Posture,
+) -> (Desired, Host) {
+    let facts = facts::read(settings);
+    let mut desired = Desired::here(settings, posture, &facts);
+    let choice = backend.unwrap_or(settings.iptables.backend);
+    let host = Host::find(&desired.families, choice, facts);
+    host.spare_legacy(&mut desired);
+    (desired, host)
+}
+
+/// Nothing at all, in every backend that is installed: what leaving works towards. One of them a
+/// backend, since a reconcile changes one ruleset a family. The system's own comes first and restores
+/// the sysctls: that is where ecs-init's rules are that may need them, and the shield must not go
+/// before.
+#[must_use]
+pub fn nothing() -> Vec<(Desired, Host)> {
+    use BackendChoice::{Auto, Legacy, Nft};
+    let found = [Auto, Nft, Legacy].map(|choice| {
+        let desired = Desired {
+            sysctls: choice == Auto,
+            ..Desired::default()
+        };
+        let families = [Family::V4, Family::V6];
+        (desired, Host::find(&families, choice, Facts::default()))
+    });
+    let installed = found.into_iter().filter(|(_, host)| !host.tools.is_empty());
+    let without = installed.map(|(desired, host)| {
+        let toolless = Vec::new();
+        (desired, Host { toolless, ..host })
+    });
+    without.collect()
+}
+
+impl Host {
+    fn find(families: &[Family], choice: BackendChoice, facts: Facts) -> Self {
+        let mut host = Self {
+            facts,
+            ..Self::default()
+        };
+        let found = side_by_side(families, |family| Tool::find(*family, choice));
+        for (family, tool) in families.iter().zip(found) {
+            match tool {
+                Ok(tool) => host.tools.push(tool),
+                Err(error) => host.toolless.push((*family, error.to_string())),
+            }
+        }
+        host
+    }
+
+    /// The tool of a family, where there is one.
+    #[must_use]
+    pub fn tool(&self, family: Family) -> Option<&Tool> {
+        self.tools.iter().find(|tool| tool.family == family)
+    }
+
+    /// Leaves rules for a cgroup out of iptables-legacy where the seal holds their like.
+    ///
+    /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup anew:
+    /// once that is gone every change of the table, Docker's included, fails (EINVAL) before the rule is
+    /// out.
+    fn spare_legacy(&self, desired: &mut Desired) {
+        if !desired.sealed || generation().is_err() {
+            return;
+        }
+        let legacy = self.tools.iter().filter(|t| t.backend == Backend::Legacy);
+        for tool in legacy {
+            desired.leave_out_cgroups(tool.family);
+        }
+    }
+
+    /// Wakes the tables in nf_tables that the wanted rules stand in, where they are dormant: `nft add
+    /// table ip filter '{ flags dormant; }'`. Returns what an operator should know.
+    #[must_use]
+    pub fn wake(&self, wanted: &Rules) -> Vec<String> {
+        let in_nftables = |rule: &&WantedRule| {
+            let tool = self.tool(rule.family);
+            tool.is_some_and(|tool| tool.backend == Backend::Nft)
+        };
+        let rules = wanted.iptables.iter().filter(in_nftables);
+        let tables: BTreeSet<(Family, &str)> =
+            rules.map(|rule| (rule.family, rule.table)).collect();
+        if tables.is_empty() {
+            return Vec::new();
+        }
+        match wake(&tables) {
+            Ok(woken) => woken
+                .into_iter()
+                .map(|(family, table)| {
+                    format!("the table {family} {table} was dormant, so that no packet met its rules; woken")
+                })
+                .collect(),
+            Err(error) => vec![format!("look for dormant tables in nf_tables: {error}")],
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! The seal of a task: a native table in the task's own network namespace that drops what leaves for
+//! the metadata service.
+//!
+//! No socket may own it: it would keep the namespace alive. So it is looked at and repaired.
+
+use super::tables::{Change, Draft, FAMILY, TABLE, chains, change};
+use super::{ATTEMPTS, Error, failed};
+use crate::guarantee::NativeRule;
+use crate::os::nft::{self, CommitError, Socket, Table};
+
+/// The table in the calling thread's network namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TaskTable {
+    /// It holds exactly the rules that it should.
+    Intact,
+    /// There is a table of that name, and it is something else; also one that a socket owns, with which
+    /// it would vanish without an event.
+    Altered,
+    /// There is none.
+    Missing,
+}
+
+/// Looks at it; with it the generation at which it stood so.
+pub fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<(u32, TaskTable), Error> {
+    let (generation, found) = read(socket)?;
+    let state = match change(found.as_ref(), &chains(TABLE, wanted), 0, socket.port()) {
+        Ok(Change::Nothing) => TaskTable::Intact,
+        Ok(Change::Make) => TaskTable::Missing,
+        Ok(_) | Err(_) => TaskTable::Altered,
+    };
+    Ok((generation, state))
+}
+
+/// Makes the table hold exactly these rules, in one transaction, in the place of whatever bears its
+/// name; removes it where there are none. Packets counted so far stay counted. Returns whether
+/// anything had to be done.
+pub fn keep(socket: &mut Socket, wanted: &[NativeRule]) -> Result<bool, Error> {
+    let wanted = chains(TABLE, wanted);
+    for _ in 0..ATTEMPTS {
+        let (generation, found) = read(socket)?;
+        let change = change(found.as_ref(), &wanted, 0, socket.port());
+        let change = change.map_err(|port| Error::Taken { port })?;
+        if change == Change::Nothing {
+            return Ok(false);
+        }
+        let mut draft = Draft::default();
+        draft.add(change, (FAMILY, TABLE, 0), found.as_ref(), &wanted);
+        match draft.batch.commit(socket, Some(generation)) {
+            Ok(()) => return Ok(true),
+            Err(CommitError::Stale) => {}
+            Err(error) => return Err(failed(TABLE, "write")(error.into())),
+        }
+    }
+    Err(failed(TABLE, "write")(nft::Error::Stale))
+}
+
+fn read(socket: &mut Socket) -> Result<(u32, Option<Table>), Error> {
+    let read = socket.steady(|socket| Table::read(socket, FAMILY, TABLE));
+    read.map_err(failed(TABLE, "read"))
+}

@@ -37,7 +37,7 @@ const BURST: Duration = Duration::from_millis(500);
 const LOCK_QUIET: Duration = Duration::from_millis(200);
 
 /// How long at most uses of that lock are waited for. The seal holds meanwhile.
-const LOCK_BURST: Duration = Duration::from_secs(5);
+const LOCK_BURST: Duration = Duration::from_secs(2);
 
 /// How long after a pass that failed its own last use of that lock may still be reported.
 const OWN_USE: Duration = Duration::from_millis(100);

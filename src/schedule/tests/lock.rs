@@ -44,7 +44,7 @@ fn a_use_of_the_lock_during_a_pass_is_a_reason_for_another_unless_the_pass_faile
 }
 
 #[test]
-fn a_lock_that_is_used_without_end_is_waited_for_five_seconds() {
+fn a_lock_that_is_used_without_end_is_waited_for_two_seconds() {
     let mut life = Life::new();
     life.now += SECOND;
     life.on(Event::LockUsed);

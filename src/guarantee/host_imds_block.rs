@@ -133,13 +133,4 @@ mod tests {
             assert_eq!(claims(&scope), []);
         }
     }
-
-    #[test]
-    fn levels_are_counted_from_the_root() {
-        let level = |path: &str| {
-            let path = path.to_owned();
-            Cgroup { path, id: 1 }.level()
-        };
-        assert_eq!((level("a.slice"), level("a/b/c")), (1, 3));
-    }
 }

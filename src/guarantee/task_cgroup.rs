@@ -92,3 +92,40 @@ impl fmt::Display for TaskCgroup {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cgroup_is_known_by_its_path_and_its_number_while_it_exists() {
+        let path = || "a.slice".to_owned();
+        let why = "of version 1".to_owned();
+        let present = TaskCgroup::Present(Cgroup {
+            path: path(),
+            id: 7,
+        });
+        let useless = TaskCgroup::Useless { path: path(), why };
+        let absent = TaskCgroup::Absent { path: path() };
+        for (tasks, known, noted) in [
+            (present, Some((path(), Some(7))), false),
+            (absent, Some((path(), None)), true),
+            (useless, None, false),
+        ] {
+            assert_eq!(tasks.path(), "a.slice");
+            assert_eq!((tasks.known(), tasks.note().is_some()), (known, noted));
+            let claim = "what processes in cgroup a.slice send to the instance metadata service is \
+                         dropped";
+            assert_eq!(tasks.to_string(), claim);
+        }
+    }
+
+    #[test]
+    fn levels_are_counted_from_the_root() {
+        let level = |path: &str| {
+            let path = path.to_owned();
+            Cgroup { path, id: 1 }.level()
+        };
+        assert_eq!((level("a.slice"), level("a/b/c")), (1, 3));
+    }
+}

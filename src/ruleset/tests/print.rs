@@ -113,6 +113,7 @@ fn what_has_no_text_is_an_error() {
         // Twice.
         vec![to("10.0.0.1"), to("10.0.0.2")],
         vec![interface("a"), tcp(), interface("b")],
+        vec![Match::Out(test(iface("a"))), Match::Out(not(iface("b")))],
         vec![tcp(), tcp()],
         // Of no name that iptables knows by itself.
         vec![Match::Protocol(test(47))],

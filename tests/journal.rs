@@ -134,7 +134,7 @@ fn events_go_to_the_journal_with_their_fields() {
     );
     daemon.terminate();
     has(
-        &entry(&journal, "leaving"),
+        &entry(&journal, "stopped; the rules stay"),
         &[("MESSAGE_ID", message_id(Kind::Stopped))],
     );
     assert_eq!(daemon.log(), "", "nothing is said twice");

@@ -105,8 +105,7 @@ impl Posture {
                 Guarantee::LoopbackShield => match settings.credentials.endpoint {
                     Mode::Auto => true,
                     // Where it could have been needed and was not, the filter was to be skipped.
-                    Mode::Always => needed && !earlier.required,
-                    Mode::Never => false,
+                    Mode::Always | Mode::Never => needed && !earlier.required,
                 },
                 Guarantee::IntrospectionShield => true,
                 Guarantee::HostImdsBlock => false,
@@ -198,6 +197,14 @@ fn imds_block(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
                 describe(wish)
             ),
         ),
+        (Mode::Auto, _) if wish.effective && ecs.external.wanted() => (
+            true,
+            format!(
+                "{}; {} changes nothing about that: such a host may run on EC2",
+                describe(wish),
+                describe(&ecs.external)
+            ),
+        ),
         (Mode::Auto, _) => (wish.effective, describe(wish)),
     }
 }
@@ -240,6 +247,8 @@ fn loopback_shield(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
     }
     match task_credentials(settings, ecs) {
         (true, reason) => (true, format!("route_localnet is needed: {reason}")),
+        // Whatever the variables say (ecs-init/engine/engine.go, `PreStart`).
+        _ if ecs.ecs_init_present => (true, "ecs-init sets route_localnet=1 when it starts".into()),
         (false, reason) => (false, format!("route_localnet is not needed: {reason}")),
     }
 }
@@ -280,6 +289,9 @@ fn introspection_shield(ecs: &EcsConfig) -> (bool, String) {
 fn describe(setting: &Setting) -> String {
     let source = setting.wish_source();
     let variable = setting.variable;
+    if let Some(line) = &setting.line {
+        return format!("\"{}\" ({source})", sanitize(line));
+    }
     match &setting.raw {
         Some(raw) => format!("{variable}={} ({source})", sanitize(raw)),
         None => format!("{variable}={} ({source})", setting.effective),

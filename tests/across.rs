@@ -94,7 +94,7 @@ fn until_cloud_init_is_done_an_unset_wish_is_a_block() {
     lab.write("ecs.config", "ECS_CLUSTER=x\n");
     eventually(TIME, "not set is not said", || blocked(&lab));
     lab.host
-        .sh("echo '{}' > /run/lab/root/run/cloud-init/result.json");
+        .sh("echo '{\"v1\": {\"datasource\": \"DataSourceEc2Local\"}}' > /run/lab/root/run/cloud-init/result.json");
     eventually(TIME, "cloud-init is done", || !blocked(&lab));
     daemon.terminate();
     let daemon = Daemon::start(booting());

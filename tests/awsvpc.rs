@@ -17,6 +17,8 @@ mod found;
 mod lab;
 #[path = "awsvpc/labels.rs"]
 mod labels;
+#[path = "awsvpc/managed.rs"]
+mod managed;
 
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;

@@ -46,7 +46,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
         let seen = daemon.log().len();
         docker.restart();
         eventually(TIME, "the daemon re-tops its rules", || {
-            daemon.log()[seen..].contains("imds-block: 3 rules displaced, repaired")
+            daemon.log()[seen..].contains("imds-block: 4 rules displaced, repaired")
         });
         docker.docker(&["start", "one"]);
         assert!(blocked(&docker, "one"), "after restart {round}");

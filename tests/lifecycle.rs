@@ -8,6 +8,7 @@ mod lab;
 use std::time::Duration;
 
 use lab::Lab;
+use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
 use lab::wait::eventually;
@@ -83,10 +84,10 @@ fn what_is_taken_away_is_put_back_and_reported() {
         assert!(!reaches_imds(&lab.docker));
         let tamper = lab.tamper(backend);
         let strikes: [(&str, &dyn Fn()); 5] = [
-            ("imds-block: 3 rules missing", &|| {
+            ("imds-block: 4 rules missing", &|| {
                 tamper.flush("filter", Some("FORWARD"))
             }),
-            ("imds-block: 3 rules displaced", &|| {
+            ("imds-block: 4 rules displaced", &|| {
                 tamper.docker25_restart()
             }),
             ("task-credentials:", &|| tamper.flush("nat", None)),
@@ -251,4 +252,35 @@ fn the_systems_own_iptables_decides_the_backend() {
         assert!(!tagged(&lab.tamper(backend).save()).is_empty());
         assert!(!reaches_imds(&lab.docker));
     }
+}
+
+/// The agent is a process of the host, and credentials of tasks may come to it from the service
+/// (docs/architecture.md): whatever is installed, restarted or released, it gets there.
+#[test]
+fn the_agent_reaches_the_service_at_all_times() {
+    let lab = Lab::new();
+    let reaches = |when: &str| {
+        for address in [IMDS, IMDS6] {
+            let answer = lab.host.role_credentials_v1(address);
+            assert!(answer.is_ok(), "{when}: {address}: {answer:?}");
+        }
+        assert!(lab.host.icmp_echo(IMDS).unwrap(), "{when}");
+    };
+    reaches("before");
+    let mut daemon = lab.start_daemon(BLOCK);
+    // Also while the first rules are put in place.
+    while !daemon.log().contains("keeping the rules") {
+        reaches("at the start");
+    }
+    assert!(!reaches_imds(&lab.docker));
+    reaches("under the daemon");
+    daemon.kill();
+    reaches("after the daemon was killed");
+    let mut daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("keeping the rules", TIME);
+    reaches("after a restart");
+    daemon.terminate();
+    reaches("after the daemon was stopped");
+    lab.netguard(["release"]).run();
+    reaches("after the release");
 }

@@ -57,7 +57,7 @@ fn a_tampering_is_told_with_program_pid_what_and_how_long() {
         .unwrap();
     for words in [
         "WARN",
-        "imds-block: 3 rules missing",
+        "imds-block: 4 rules missing",
         "the seal held",
         "by iptables-nft (pid ",
     ] {
@@ -70,7 +70,7 @@ fn whatever_is_taken_away_comes_back_as_it_was() {
     let (lab, _daemon) = guarded(UNSEALED);
     let tamper = lab.tamper(Backend::Nft);
     let (before, before6) = (rules(&tamper.save()), rules(&tamper.save6()));
-    assert_eq!(before.len(), 8, "{before:?}");
+    assert_eq!(before.len(), 9, "{before:?}");
     for command in [
         "iptables-nft -F",
         "iptables-nft -t nat -F",
@@ -225,7 +225,7 @@ fn in_a_fight_the_guard_holds_back_and_the_seal_holds() {
     assert_eq!(log.matches("keeps undoing").count(), 1, "{log}");
     // Ten in ten seconds one by one, the one that made it a fight, and the repair at the end of the
     // pause: a dozen, or two where sixty commands take longer than ten seconds.
-    let told = log.matches("imds-block: 3 rules missing").count();
+    let told = log.matches("imds-block: 4 rules missing").count();
     assert!(told <= 24, "{told} lines for one fight:\n{log}");
 }
 
@@ -266,10 +266,10 @@ fn while_the_slow_side_is_stalled_the_sentinel_repairs() {
         lab.host.sh("nft flush chain ip filter FORWARD");
         eventually(SOON, "the rules are back", || {
             let chain = lab.host.sh("nft list chain ip filter FORWARD");
-            chain.matches("ecs-netguard: imds-block").count() == 3
+            chain.matches("ecs-netguard: imds-block").count() == 4
         });
         assert!(lab.docker.role_credentials_v1(IMDS).is_err());
     }
-    assert_eq!(before.len(), 8);
+    assert_eq!(before.len(), 9);
     assert!(daemon.is_running());
 }

@@ -361,7 +361,7 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
             "{events}"
         );
         assert!(
-            events.contains("imds-block: 3 rules missing, repaired"),
+            events.contains("imds-block: 4 rules missing, repaired"),
             "{events}"
         );
     });

@@ -6,7 +6,7 @@
 //!
 //! Two sources are out of sight, and said so here rather than guessed: an `ECSAgentConfiguration` object in the
 //! instance's user data (the agent asks the metadata service for it, and takes it between the JSON file and its
-//! defaults), and variables set by drop-ins of `ecs.service`.
+//! defaults), and variables set by drop-ins of `ecs.service` or by files that its unit names besides the two.
 
 use std::path::PathBuf;
 
@@ -42,6 +42,9 @@ pub struct Setting {
     /// The value as it reaches the program that reads it, where one is written. (Quotes are still on for the
     /// agent, and gone for ecs-init.)
     pub raw: Option<String>,
+    /// The whole line, where the program does not take it for this variable: its name is not quite right.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub line: Option<String>,
     /// Where that is written.
     pub written: Option<Source>,
     /// What the ECS software makes of it.

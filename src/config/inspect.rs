@@ -4,19 +4,59 @@ mod found;
 mod keys;
 mod values;
 
-use std::path::Path;
-
 use found::{Found, MOST_INSPECTED};
 
 use super::envfile;
-use super::json::Reading;
+use super::json::{self, Reading};
+use super::known;
 use super::parsed::{EnvFile, Parsed, is_broken};
 use super::sanitize::sanitize;
+use super::source::Source;
 use super::trap::{Trap, TrapKind};
 use super::variables::{self, Reader, Variable};
 
 /// How many traps of a file are reported.
 const MOST_TRAPS: usize = 100;
+
+/// A line that was meant to set a variable and does not, because its name is not quite right.
+pub(crate) struct NearMiss {
+    pub(crate) value: String,
+    /// As it is written.
+    pub(crate) line: String,
+    pub(crate) source: Source,
+}
+
+/// The one that counts: in the file that counts most the last one.
+pub(crate) fn near_miss(parsed: &Parsed<'_>, variable: &Variable) -> Option<NearMiss> {
+    let in_json = || {
+        let entries = parsed.json.as_ref().ok()?.iter();
+        let mut meant = entries.filter(|entry| {
+            known::may_mean(&entry.key, variable.json.unwrap_or(variable.name))
+                && misspelt_json_key(&entry.key) == variable.json
+        });
+        let entry = meant.next_back()?;
+        Some(NearMiss {
+            value: entry.raw.clone(),
+            line: format!("\"{}\": {}", entry.key, entry.raw),
+            source: Source::File {
+                path: parsed.json_path.to_owned(),
+                line: entry.line,
+            },
+        })
+    };
+    let mut in_files = parsed.files().filter_map(|file| {
+        let (value, text, line) = keys::near_miss(file.text, variable.name)?;
+        Some(NearMiss {
+            value: value.to_owned(),
+            line: text.to_owned(),
+            source: Source::File {
+                path: file.path.to_owned(),
+                line,
+            },
+        })
+    });
+    in_files.next().or_else(in_json)
+}
 
 /// All traps, by file and line.
 pub(crate) fn traps(parsed: &Parsed<'_>) -> Vec<Trap> {
@@ -27,12 +67,14 @@ pub(crate) fn traps(parsed: &Parsed<'_>) -> Vec<Trap> {
         let mut found = keys::find(file);
         found.extend(values::find(file, parsed.ecs_init));
         found.extend(not_utf8(file));
-        if is_lesser {
+        if !parsed.is_environment(file) {
             found.extend(not_read_there(file));
-        } else {
+        } else if !is_lesser {
             found.extend(swallowed(file));
+        }
+        if !is_lesser {
             found.extend(json_elsewhere(parsed));
-            if parsed.ecs_init {
+            if parsed.ecs_init && parsed.is_environment(file) {
                 found.extend(external_read_twice(file));
             }
         }
@@ -81,8 +123,8 @@ fn not_read_there(file: &EnvFile<'_>) -> Vec<Found> {
                 at.line,
                 v.name,
                 format!(
-                    "{} is read by ecs-init from the environment of ecs.service, which on Amazon Linux comes from \
-                     /etc/ecs/ecs.config alone, so that it has no effect here; write it there",
+                    "{} is read by ecs-init from its own environment, and its unit does not read this file \
+                     (EnvironmentFile=), so that it has no effect here; see `systemctl cat ecs`",
                     v.name
                 ),
             ))
@@ -142,20 +184,24 @@ fn external_read_twice(file: &EnvFile<'_>) -> Option<Found> {
 
 fn json_elsewhere(parsed: &Parsed<'_>) -> Option<Found> {
     let name = variables::JSON_PATH_VARIABLE;
-    let at = envfile::last(&parsed.config.agent, name)?;
-    (!at.value.trim().is_empty() && Path::new(&at.value) != parsed.json_path).then(|| {
-        Found::new(
-            TrapKind::JsonElsewhere,
-            at.line,
-            name,
-            format!(
-                "{name} sends the ECS agent to {} (a path inside its container) for its JSON; what that file says is \
-                 not known here, where {} is read",
-                sanitize(&at.value),
-                sanitize(&parsed.json_path.to_string_lossy()),
-            ),
-        )
-    })
+    let (file, at) = parsed.env(name)?;
+    if file.path != parsed.config.path
+        || parsed.json_path.ends_with(at.value.trim_start_matches('/')) && !at.value.is_empty()
+    {
+        return None;
+    }
+    let read = sanitize(&parsed.json_path.to_string_lossy());
+    let message = match at.value.as_str() {
+        "" => format!(
+            "{name} is set to nothing, with which the ECS agent reads {read} and no ecs.config.json"
+        ),
+        value => format!(
+            "{name} sends the ECS agent to {} (a path inside its container) for its JSON; what that file says is not \
+             known here, where {read} is read",
+            sanitize(value),
+        ),
+    };
+    Some(Found::new(TrapKind::JsonElsewhere, at.line, name, message))
 }
 
 fn json_traps(parsed: &Parsed<'_>) -> Vec<Found> {
@@ -245,7 +291,10 @@ fn misspelt_json_key(key: &str) -> Option<&'static str> {
     if let Some(variable) = variables::find(key) {
         return variable.json;
     }
-    if key.len() > 2 * "TaskIAMRoleEnabledForNetworkHost".len() {
+    let mut keys = variables::ALL.into_iter().filter_map(|v| v.json);
+    if key.len() > 2 * "TaskIAMRoleEnabledForNetworkHost".len()
+        || keys.any(|of| json::is_same(key, of))
+    {
         return None;
     }
     let lower = key.to_ascii_lowercase();

@@ -61,12 +61,20 @@ pub(crate) fn entries(text: &str) -> Result<Vec<Entry>, Invalid> {
     }
 }
 
-/// The entry that counts for `key`: Go matches names without regard to case, and of two the later counts.
-pub(crate) fn last<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
-    entries
-        .iter()
-        .rev()
-        .find(|e| e.key.eq_ignore_ascii_case(key))
+/// The entries for `key`, in order.
+pub(crate) fn named<'a>(entries: &'a [Entry], key: &str) -> impl Iterator<Item = &'a Entry> {
+    entries.iter().filter(move |entry| is_same(&entry.key, key))
+}
+
+/// Go matches names without regard to case, and folds more than ASCII: `ſ` is an s, and the Kelvin sign a k
+/// (encoding/json, `foldName`).
+pub(crate) fn is_same(key: &str, name: &str) -> bool {
+    let fold = |c: char| match c {
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        c => c.to_ascii_lowercase(),
+    };
+    key.chars().map(fold).eq(name.chars().map(fold))
 }
 
 /// How the agent's `BooleanDefaultFalse` and `BooleanDefaultTrue` take a value: `ParseBool` of the raw text
@@ -232,7 +240,7 @@ mod tests {
     #[test]
     fn of_two_spellings_the_later_counts() {
         let all = entries("{\"External\":true,\"EXTERNAL\":false}").unwrap();
-        assert_eq!(last(&all, "External").unwrap().raw, "false");
+        assert_eq!(named(&all, "External").last().unwrap().raw, "false");
     }
 
     #[test]

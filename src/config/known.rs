@@ -152,6 +152,17 @@ pub(crate) fn nearest(name: &str) -> Option<&'static str> {
         .map(|(_, known)| known)
 }
 
+/// Whether [`nearest`] can find `known` for a name, at a small part of its cost.
+pub(crate) fn may_mean(name: &str, known: &str) -> bool {
+    let (name, known) = (name.trim().to_ascii_uppercase(), known.to_ascii_uppercase());
+    ["BLOCK", "IMDS", "METADATA"]
+        .iter()
+        .any(|word| name.contains(word))
+        || known.ends_with(&name)
+        || (known.len().abs_diff(name.len()) <= tolerance(&known)
+            && strsim::damerau_levenshtein(&name, &known) <= tolerance(&known))
+}
+
 /// About one slip in seven characters; more would take one real variable for another.
 fn tolerance(known: &str) -> usize {
     (known.len() / 7).clamp(1, 4)

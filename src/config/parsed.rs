@@ -1,6 +1,6 @@
 //! The inputs, parsed: each file through every reader that it has.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::envfile::{self, Assignment};
 use super::file::FileText;
@@ -45,10 +45,10 @@ impl<'a> EnvFile<'a> {
     }
 }
 
-/// Whether text held bytes that were no UTF-8. A real U+FFFD is treated alike: it is what some other program made
-/// of such bytes.
+/// Whether text holds what systemd does not take for characters: bytes that are no UTF-8, and Unicode's
+/// noncharacters.
 pub(crate) fn is_broken(text: &str) -> bool {
-    text.contains(char::REPLACEMENT_CHARACTER)
+    text.contains(|c| matches!(c, '\u{fdd0}'..='\u{fdef}') || (c as u32) & 0xfffe == 0xfffe)
 }
 
 /// All inputs, parsed.
@@ -58,6 +58,8 @@ pub(crate) struct Parsed<'a> {
     pub(crate) json_path: &'a Path,
     pub(crate) json: Result<Vec<Entry>, json::Invalid>,
     pub(crate) ecs_init: bool,
+    /// The files from which systemd makes ecs-init's environment; a later one counts more.
+    pub(crate) environment: &'a [PathBuf],
 }
 
 impl<'a> Parsed<'a> {
@@ -71,25 +73,54 @@ impl<'a> Parsed<'a> {
             json_path: &inputs.json.0,
             json: json::entries(inputs.json.1.text().unwrap_or_default()),
             ecs_init: inputs.ecs_init_present,
+            environment: &inputs.environment,
         }
     }
 
     /// What reaches the agent's environment from the files. An empty value counts: it hides a lesser file's, and
     /// ecs-init's default.
     pub(crate) fn env(&self, name: &str) -> Option<(&EnvFile<'a>, &Assignment)> {
-        [Some(&self.config), self.var_config.as_ref()]
-            .into_iter()
-            .flatten()
+        self.files()
             .find_map(|file| Some((file, envfile::last(&file.agent, name)?)))
     }
 
+    /// The files of variables, those that count more first.
+    pub(crate) fn files(&self) -> impl Iterator<Item = &EnvFile<'a>> {
+        [Some(&self.config), self.var_config.as_ref()]
+            .into_iter()
+            .flatten()
+    }
+
+    /// Whether ecs-init's own environment comes from a file.
+    pub(crate) fn is_environment(&self, file: &EnvFile<'_>) -> bool {
+        self.environment.iter().any(|path| path == file.path)
+    }
+
+    /// What reaches ecs-init's own environment from the files.
+    pub(crate) fn init_env(&self, name: &str) -> Option<(&EnvFile<'a>, &Assignment)> {
+        self.environment.iter().rev().find_map(|path| {
+            let file = self.files().find(|file| file.path == path)?;
+            Some((file, envfile::last(&file.systemd, name)?))
+        })
+    }
+
+    /// The entry of the JSON file that counts. One of a type that the agent refuses is an error wherever it
+    /// stands; after a plain `bool` Go's decoder ignores `null`.
     pub(crate) fn json_entry(&self, variable: &Variable) -> Option<(&Entry, Reading)> {
-        let entry = json::last(self.json.as_ref().ok()?, variable.json?)?;
-        let reading = match variable.reader {
+        let read = |entry: &'_ Entry| match variable.reader {
             Reader::AgentPlain => json::read_bool(&entry.raw),
             Reader::Agent | Reader::EcsInit => json::read_conditional(&entry.raw),
         };
-        Some((entry, reading))
+        let all = json::named(self.json.as_ref().ok()?, variable.json?);
+        let mut counts = None;
+        for (entry, reading) in all.map(|entry| (entry, read(entry))) {
+            match (reading, &counts) {
+                (Reading::Refused, _) => return Some((entry, reading)),
+                (Reading::Null, Some(_)) if variable.reader == Reader::AgentPlain => {}
+                _ => counts = Some((entry, reading)),
+            }
+        }
+        counts
     }
 
     pub(crate) fn json_source(&self, entry: &Entry) -> Source {

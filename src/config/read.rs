@@ -64,11 +64,31 @@ impl EcsInputs {
     /// Reads the files. Never fails: what could not be read says so in its place.
     pub fn read(paths: &EcsPaths) -> Self {
         let read = |path: &PathBuf| (path.clone(), FileText::read(path));
+        let config = read(&paths.config);
+        let var_config = paths.var_config.as_ref().map(read);
+        let ecs_init_present = paths.ecs_init().any(|path| path.exists());
+        let unit = paths.units().find_map(|path| match FileText::read(&path) {
+            FileText::Text(unit) => Some(unit),
+            FileText::Absent | FileText::Unreadable(_) => None,
+        });
+        let texts = [Some(&config), var_config.as_ref()];
+        let texts = texts.into_iter().flatten();
+        let texts: Vec<&str> = texts.filter_map(|(_, text)| text.text()).collect();
+        let candidates = paths.json(&texts, ecs_init_present);
+        let mut json = candidates.iter().map(read);
+        let json = json.find(|(_, text)| *text != FileText::Absent);
+        let none = || {
+            (
+                candidates.first().unwrap_or(&paths.json).clone(),
+                FileText::Absent,
+            )
+        };
         Self {
-            config: read(&paths.config),
-            var_config: paths.var_config.as_ref().map(read),
-            json: read(&paths.json),
-            ecs_init_present: paths.ecs_init.as_ref().is_some_and(|p| p.exists()),
+            json: json.unwrap_or_else(none),
+            environment: paths.environment(unit.as_deref()),
+            config,
+            var_config,
+            ecs_init_present,
         }
     }
 }

@@ -1,7 +1,6 @@
 //! From the text of the files to the value of each variable.
 
 use super::ecs::{EcsConfig, Setting, UnreadableInput, Wish};
-use super::envfile;
 use super::file::FileText;
 use super::files::EcsInputs;
 use super::gobool::{likely, parse_bool};
@@ -65,6 +64,7 @@ impl Parsed<'_> {
         Setting {
             variable: variable.name,
             raw,
+            line: None,
             written,
             effective,
             source,
@@ -72,12 +72,11 @@ impl Parsed<'_> {
         }
     }
 
-    /// Only /etc/ecs/ecs.config: the unit on Amazon Linux names no other file. (The generic RPM and deb name
-    /// /var/lib/ecs/ecs.config too; not to read it is the safe side, since these variables only loosen.)
+    /// From the files that the unit names, whoever reads them else.
     fn ecs_init_setting(&self, variable: &'static Variable) -> Setting {
-        let found = envfile::last(&self.config.systemd, variable.name);
-        let wish = found.map_or(Wish::Unset, |a| wish(&a.value));
-        let written = found.map(|a| self.config.source(a));
+        let found = self.init_env(variable.name);
+        let wish = found.map_or(Wish::Unset, |(_, a)| wish(&a.value));
+        let written = found.map(|(file, a)| file.source(a));
         let (effective, source) = match (wish, &written) {
             (Wish::On, Some(source)) => (true, source.clone()),
             (Wish::Off, Some(source)) => (false, source.clone()),
@@ -85,7 +84,8 @@ impl Parsed<'_> {
         };
         Setting {
             variable: variable.name,
-            raw: found.map(|a| a.value.clone()),
+            raw: found.map(|(_, a)| a.value.clone()),
+            line: None,
             written,
             effective,
             source,
@@ -98,17 +98,47 @@ impl Parsed<'_> {
     /// takes any of Go's spellings.
     fn task_eni(&self) -> Setting {
         let setting = self.setting(&variables::TASK_ENI);
-        match envfile::last(&self.config.systemd, variables::EXTERNAL.name) {
-            Some(a) if a.value == "true" && self.ecs_init => Setting {
+        match self.init_env(variables::EXTERNAL.name) {
+            Some((file, a)) if a.value == "true" && self.ecs_init => Setting {
                 effective: false,
                 source: Source::Forced {
                     by: format!("{}=true", a.key),
-                    path: self.config.path.to_owned(),
+                    path: file.path.to_owned(),
                     line: a.line,
                 },
                 ..setting
             },
             _ => setting,
+        }
+    }
+
+    /// A wish that cannot be read is a block, and that holds for its name too: what was meant to be this variable
+    /// counts, unless it is set properly below that line or in a file that counts more.
+    fn block_imds(&self) -> Setting {
+        let setting = self.setting(&variables::BLOCK_IMDS);
+        let rank = |source: &Source| match source {
+            Source::File { path, line } => {
+                let above = self.files().take_while(|file| file.path != path).count();
+                Some((std::cmp::Reverse(above), *line))
+            }
+            _ => None,
+        };
+        let meant = inspect::near_miss(self, &variables::BLOCK_IMDS).filter(|miss| {
+            let beaten = matches!(setting.wish, Wish::On | Wish::Off | Wish::Unreadable { .. })
+                && setting.written.as_ref().and_then(rank) > rank(&miss.source);
+            !setting.effective && !beaten
+        });
+        match meant {
+            None => setting,
+            Some(miss) => Setting {
+                wish: Wish::Unreadable {
+                    likely: likely(&miss.value),
+                },
+                raw: Some(miss.value),
+                line: Some(miss.line),
+                written: Some(miss.source),
+                ..setting
+            },
         }
     }
 }
@@ -128,7 +158,7 @@ fn wish(value: &str) -> Wish {
 pub fn resolve(inputs: &EcsInputs) -> EcsConfig {
     let parsed = Parsed::new(inputs);
     EcsConfig {
-        block_imds: parsed.setting(&variables::BLOCK_IMDS),
+        block_imds: parsed.block_imds(),
         task_iam_role: parsed.setting(&variables::TASK_IAM_ROLE),
         task_iam_role_network_host: parsed.setting(&variables::TASK_IAM_ROLE_NETWORK_HOST),
         skip_localhost_traffic_filter: parsed.setting(&variables::SKIP_LOCALHOST_TRAFFIC_FILTER),

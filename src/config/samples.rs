@@ -4,9 +4,11 @@
 //! of a host with an empty ecs.config, and the traps. Everything a sample does not mention is checked too: it
 //! must be as on the empty host.
 
+use std::path::PathBuf;
+
 use super::ecs::{EcsConfig, Wish};
 use super::trap::TrapKind::{self, *};
-use super::{EcsInputs, FileText, resolve};
+use super::{EcsInputs, EcsPaths, FileText, resolve};
 
 const ETC: &str = "/etc/ecs/ecs.config";
 const VAR: &str = "/var/lib/ecs/ecs.config";
@@ -38,6 +40,10 @@ struct Sample {
     var: &'static [u8],
     json: &'static [u8],
     ecs_init: bool,
+    /// The text of ecs-init's unit.
+    unit: Option<&'static str>,
+    /// Another JSON file.
+    other: (&'static str, &'static [u8]),
     settings: &'static [Expected],
     traps: &'static [TrapKind],
 }
@@ -55,6 +61,8 @@ const fn etc(
         var: b"",
         json: b"",
         ecs_init: true,
+        unit: None,
+        other: ("", b""),
         settings,
         traps,
     }
@@ -69,6 +77,20 @@ impl Sample {
         Self { json, ..self }
     }
 
+    const fn other(self, path: &'static str, json: &'static [u8]) -> Self {
+        Self {
+            other: (path, json),
+            ..self
+        }
+    }
+
+    const fn unit(self, unit: &'static str) -> Self {
+        Self {
+            unit: Some(unit),
+            ..self
+        }
+    }
+
     const fn without_ecs_init(self) -> Self {
         Self {
             ecs_init: false,
@@ -81,11 +103,25 @@ impl Sample {
             b"" => FileText::Absent,
             bytes => FileText::from_bytes(bytes),
         };
+        let paths = EcsPaths::default();
+        let (config, var) = (text(self.etc), text(self.var));
+        let texts: Vec<&str> = [&config, &var].iter().filter_map(|t| t.text()).collect();
+        let read = |path: PathBuf| match path.to_str() {
+            Some(JSON) => (path, text(self.json)),
+            Some(other) if other == self.other.0 => (path, text(self.other.1)),
+            _ => (path, FileText::Absent),
+        };
+        let candidates = paths.json(&texts, self.ecs_init);
+        let none = (candidates[0].clone(), FileText::Absent);
+        let mut json = candidates.into_iter().map(read);
         resolve(&EcsInputs {
-            config: (ETC.into(), text(self.etc)),
-            var_config: Some((VAR.into(), text(self.var))),
-            json: (JSON.into(), text(self.json)),
+            json: json
+                .find(|(_, text)| *text != FileText::Absent)
+                .unwrap_or(none),
+            config: (ETC.into(), config),
+            var_config: Some((VAR.into(), var)),
             ecs_init_present: self.ecs_init,
+            environment: paths.environment(self.unit),
         })
     }
 }
@@ -100,6 +136,11 @@ const JSON1: &str = "/etc/ecs/ecs.config.json:1";
 const BLOCKED: &[Expected] = &[(BLOCK, true, ON, ETC1)];
 const BLOCKED_2: &[Expected] = &[(BLOCK, true, ON, ETC2)];
 const OPEN: &[Expected] = &[(BLOCK, false, OFF, ETC1)];
+const AMAZON_LINUX: &str = "[Service]\nEnvironmentFile=-/etc/ecs/ecs.config\n";
+const GENERIC: &str =
+    "[Service]\nEnvironmentFile=-/var/lib/ecs/ecs.config\nEnvironmentFile=-/etc/ecs/ecs.config\n";
+const SUSE: &str = "[Service]\nExecStart=/usr/sbin/amazon-ecs-init start\n";
+
 /// The ECS software does not block, the operator most likely wanted it.
 const MISREAD: &[Expected] = &[(BLOCK, false, LIKELY_ON, AGENT)];
 
@@ -148,7 +189,8 @@ const SAMPLES: &[Sample] = &[
     etc("quoted yes", b"ECS_AWSVPC_BLOCK_IMDS=\"yes\"\n", MISREAD, &[NotABoolean]),
     etc("quoted false", b"ECS_AWSVPC_BLOCK_IMDS=\"false\"\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[QuotedBoolean]),
     etc("quoted nothing", b"ECS_AWSVPC_BLOCK_IMDS=\"\"\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[QuotedBoolean]),
-    etc("the whole assignment in quotes", b"\"ECS_AWSVPC_BLOCK_IMDS=true\"\n", &[], &[]),
+    etc("the whole assignment in quotes", b"\"ECS_AWSVPC_BLOCK_IMDS=true\"\n", MISREAD, &[QuotedName]),
+    etc("the whole assignment in quotes, off", b"'ECS_AWSVPC_BLOCK_IMDS=false'\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[QuotedName]),
     etc("quotes switch task roles off", b"ECS_ENABLE_TASK_IAM_ROLE=\"true\"\n", &[(ROLE, false, LIKELY_ON, AGENT)], &[QuotedBoolean]),
 
     // Blanks and line ends.
@@ -157,30 +199,46 @@ const SAMPLES: &[Sample] = &[
     etc("blanks around the line", b"\t ECS_AWSVPC_BLOCK_IMDS=true \t\n", BLOCKED, &[]),
     etc("a blank after =", b"ECS_AWSVPC_BLOCK_IMDS= true\n", BLOCKED, &[]),
     etc("a no-break space after =", "ECS_AWSVPC_BLOCK_IMDS=\u{a0}true\u{3000}\n".as_bytes(), BLOCKED, &[]),
-    etc("a blank before =", b"ECS_AWSVPC_BLOCK_IMDS =true\n", &[], &[BlankBeforeEquals]),
-    etc("blanks on both sides of =", b"ECS_AWSVPC_BLOCK_IMDS = true\n", &[], &[BlankBeforeEquals]),
-    etc("a no-break space before =", "ECS_AWSVPC_BLOCK_IMDS\u{a0}=true\n".as_bytes(), &[], &[BlankBeforeEquals]),
+    etc("a blank before =", b"ECS_AWSVPC_BLOCK_IMDS =true\n", MISREAD, &[BlankBeforeEquals]),
+    etc("blanks on both sides of =", b"ECS_AWSVPC_BLOCK_IMDS = true\n", MISREAD, &[BlankBeforeEquals]),
+    etc("a no-break space before =", "ECS_AWSVPC_BLOCK_IMDS\u{a0}=true\n".as_bytes(), MISREAD, &[BlankBeforeEquals]),
     etc("a zero-width space in the value", "ECS_AWSVPC_BLOCK_IMDS=true\u{200b}\n".as_bytes(), MISREAD, &[NotABoolean]),
-    etc("a byte order mark", b"\xef\xbb\xbfECS_AWSVPC_BLOCK_IMDS=true\n", &[], &[ByteOrderMark]),
+    etc("a byte order mark", b"\xef\xbb\xbfECS_AWSVPC_BLOCK_IMDS=true\n", MISREAD, &[ByteOrderMark]),
     etc("a byte order mark before another line", b"\xef\xbb\xbf# x\nECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED_2, &[]),
-    etc("old Mac line ends", b"ECS_CLUSTER=a\rECS_AWSVPC_BLOCK_IMDS=true\r", &[], &[BuriedKey]),
-    etc("echo without -e", b"ECS_CLUSTER=a\\nECS_AWSVPC_BLOCK_IMDS=true\n", &[], &[BuriedKey]),
-    etc("two on one line", b"ECS_CLUSTER=a ECS_AWSVPC_BLOCK_IMDS=true\n", &[], &[BuriedKey]),
+    etc("old Mac line ends", b"ECS_CLUSTER=a\rECS_AWSVPC_BLOCK_IMDS=true\r", MISREAD, &[BuriedKey]),
+    etc("echo without -e", b"ECS_CLUSTER=a\\nECS_AWSVPC_BLOCK_IMDS=true\n", MISREAD, &[BuriedKey]),
+    etc("two on one line", b"ECS_CLUSTER=a ECS_AWSVPC_BLOCK_IMDS=true\n", MISREAD, &[BuriedKey]),
     etc("another one behind it", b"ECS_AWSVPC_BLOCK_IMDS=true ECS_CLUSTER=a\n", MISREAD, &[NotABoolean]),
     etc("a continuation is none for the agent", b"ECS_CLUSTER=a \\\nECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED_2, &[]),
     etc("bytes that are no UTF-8", b"ECS_CLUSTER=\xff\nECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED_2, &[NotUtf8]),
 
     // Keys.
-    etc("export", b"export ECS_AWSVPC_BLOCK_IMDS=true\n", &[], &[ExportPrefix]),
-    etc("small letters", b"ecs_awsvpc_block_imds=true\n", &[], &[LowercaseKey]),
-    etc("misspelt", b"ECS_AWSVPC_BLOCK_IDMS=true\n", &[], &[Misspelt]),
-    etc("without the prefix", b"AWSVPC_BLOCK_IMDS=true\n", &[], &[Misspelt]),
-    etc("nearly another name", b"ECS_BLOCK_IMDS=true\n", &[], &[Misspelt]),
+    etc("export", b"export ECS_AWSVPC_BLOCK_IMDS=true\n", MISREAD, &[ExportPrefix]),
+    etc("small letters", b"ecs_awsvpc_block_imds=true\n", MISREAD, &[LowercaseKey]),
+    etc("misspelt", b"ECS_AWSVPC_BLOCK_IDMS=true\n", MISREAD, &[Misspelt]),
+    etc("without the prefix", b"AWSVPC_BLOCK_IMDS=true\n", MISREAD, &[Misspelt]),
+    etc("nearly another name", b"ECS_BLOCK_IMDS=true\n", MISREAD, &[Misspelt]),
     etc("unknown, near to none", b"ECS_MY_OWN_THING=true\n", &[], &[]),
-    etc("a colon", b"ECS_AWSVPC_BLOCK_IMDS: true\n", &[], &[NoEquals]),
-    etc("no = at all", b"ECS_AWSVPC_BLOCK_IMDS true\n", &[], &[NoEquals]),
+    etc("a colon", b"ECS_AWSVPC_BLOCK_IMDS: true\n", MISREAD, &[NoEquals]),
+    etc("no = at all", b"ECS_AWSVPC_BLOCK_IMDS true\n", MISREAD, &[NoEquals]),
     etc("the dead one", b"ECS_OFFHOST_INTROSPECTION_INTERFACE_NAME=eth1\n", &[], &[DeadVariable]),
-    etc("no key", b"=true\n", &[], &[]),
+    etc("no name", b"=true\n", &[], &[NoName]),
+    etc("no name beside a block", b"=\nECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED_2, &[NoName]),
+
+    // What is nearly the block's name: a wish that cannot be read.
+    etc("near: a blank, and off", b"ECS_AWSVPC_BLOCK_IMDS = false\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[BlankBeforeEquals]),
+    etc("near: a colon without a blank", b"ECS_AWSVPC_BLOCK_IMDS:true\n", MISREAD, &[NoEquals]),
+    etc("near: a colon, and off", b"ECS_AWSVPC_BLOCK_IMDS: no\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[NoEquals]),
+    etc("near: the name alone", b"ECS_AWSVPC_BLOCK_IMDS\n", MISREAD, &[NoEquals]),
+    etc("near: a letter short", b"ECS_AWSVPC_BLOCK_IMD=true\n", MISREAD, &[Misspelt]),
+    etc("near: export, and off", b"export ECS_AWSVPC_BLOCK_IMDS=0\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[ExportPrefix]),
+    etc("near: buried, and off", b"ECS_CLUSTER=a\\nECS_AWSVPC_BLOCK_IMDS=false\\nECS_LOGLEVEL=info\n", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[BuriedKey]),
+    etc("near: in /var/lib", b"", MISREAD, &[ExportPrefix]).var(b"export ECS_AWSVPC_BLOCK_IMDS=true\n"),
+    etc("near: above the real one", b"export ECS_AWSVPC_BLOCK_IMDS=true\nECS_AWSVPC_BLOCK_IMDS=false\n", &[(BLOCK, false, OFF, ETC2)], &[ExportPrefix]),
+    etc("near: below the real one", b"ECS_AWSVPC_BLOCK_IMDS=false\nexport ECS_AWSVPC_BLOCK_IMDS=true\n", &[(BLOCK, false, LIKELY_ON, ETC1)], &[ExportPrefix]),
+    etc("near: below the real one, which blocks", b"ECS_AWSVPC_BLOCK_IMDS=true\nexport ECS_AWSVPC_BLOCK_IMDS=false\n", BLOCKED, &[ExportPrefix]),
+    etc("near: in a file that counts more", b"export ECS_AWSVPC_BLOCK_IMDS=true\n", &[(BLOCK, false, LIKELY_ON, VAR1)], &[ExportPrefix]).var(b"ECS_AWSVPC_BLOCK_IMDS=false\n"),
+    etc("near: in a file that counts less", b"ECS_AWSVPC_BLOCK_IMDS=false\n", OPEN, &[ExportPrefix]).var(b"export ECS_AWSVPC_BLOCK_IMDS=true\n"),
 
     // Comments.
     etc("commented out", b"#ECS_AWSVPC_BLOCK_IMDS=true\n", &[], &[CommentedKey]),
@@ -260,8 +318,8 @@ const SAMPLES: &[Sample] = &[
     etc("JSON in other capitals", b"", &[(BLOCK, true, ON, JSON1)], &[]).json(b"{\"awsvpcblockinstancemetdata\": true}"),
     etc("JSON twice", b"", &[(BLOCK, false, OFF, JSON1)], &[]).json(b"{\"AWSVPCBlockInstanceMetdata\": true, \"AWSVPCBlockInstanceMetdata\": false}"),
     etc("JSON in quotes", b"", MISREAD, &[JsonInvalid]).json(b"{\"AWSVPCBlockInstanceMetdata\": \"true\"}"),
-    etc("JSON spelt right", b"", &[], &[Misspelt]).json(b"{\"AWSVPCBlockInstanceMetadata\": true}"),
-    etc("JSON with a variable's name", b"", &[], &[Misspelt]).json(b"{\"ECS_AWSVPC_BLOCK_IMDS\": true}"),
+    etc("JSON spelt right", b"", MISREAD, &[Misspelt]).json(b"{\"AWSVPCBlockInstanceMetadata\": true}"),
+    etc("JSON with a variable's name", b"", MISREAD, &[Misspelt]).json(b"{\"ECS_AWSVPC_BLOCK_IMDS\": true}"),
     etc("JSON below ecs.config", b"ECS_AWSVPC_BLOCK_IMDS=false\n", OPEN, &[JsonShadowed]).json(b"{\"AWSVPCBlockInstanceMetdata\": true}"),
     etc("JSON the same as ecs.config", b"ECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED, &[]).json(b"{\"AWSVPCBlockInstanceMetdata\": true}"),
     etc("JSON under an empty value", b"ECS_AWSVPC_BLOCK_IMDS=\n", &[(BLOCK, true, ON, JSON1)], &[]).json(b"{\"AWSVPCBlockInstanceMetdata\": true}"),
@@ -274,7 +332,42 @@ const SAMPLES: &[Sample] = &[
     etc("JSON is blank", b"ECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED, &[]).json(b" \n"),
     etc("JSON is broken", b"ECS_AWSVPC_BLOCK_IMDS=true\n", BLOCKED, &[JsonInvalid]).json(b"{\"Cluster\": \"a\","),
     etc("JSON is a list", b"", &[], &[JsonInvalid]).json(b"[true]"),
-    etc("JSON elsewhere", b"ECS_AGENT_CONFIG_FILE_PATH=/etc/ecs/other.json\n", &[], &[JsonElsewhere]),
+    etc("JSON spelt right, and off", b"", &[(BLOCK, false, LIKELY_OFF, AGENT)], &[Misspelt]).json(b"{\"AWSVPCBlockInstanceMetadata\": false}"),
+    etc("JSON null after true is unset", b"", &[], &[]).json(b"{\"AWSVPCBlockInstanceMetdata\": true, \"AWSVPCBlockInstanceMetdata\": null}"),
+    etc("JSON null twice", b"", &[], &[]).json(b"{\"AWSVPCBlockInstanceMetdata\": null, \"AWSVPCBlockInstanceMetdata\": null}"),
+    etc("JSON null after a plain true is nothing", b"ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n", &[(ROLE_HOST, true, ON, JSON1)], &[JsonWins])
+        .json(b"{\"TaskIAMRoleEnabledForNetworkHost\": true, \"TaskIAMRoleEnabledForNetworkHost\": null}"),
+    etc("JSON refused above a good one", b"", MISREAD, &[JsonInvalid]).json(b"{\"AWSVPCBlockInstanceMetdata\": \"x\", \"AWSVPCBlockInstanceMetdata\": false}"),
+    etc("JSON with a long s", b"", &[(BLOCK, true, ON, JSON1)], &[]).json("{\"AWSVPCBlockIn\u{17f}tanceMetdata\": true}".as_bytes()),
+    etc("JSON with a Kelvin sign", b"", &[(BLOCK, true, ON, JSON1)], &[]).json("{\"AWSVPCBloc\u{212a}InstanceMetdata\": true}".as_bytes()),
+
+    // Where the agent's JSON file is.
+    etc("JSON in /etc/ecs, and not there", b"ECS_AGENT_CONFIG_FILE_PATH=/etc/ecs/other.json\n", &[], &[]),
+    etc("JSON in /etc/ecs", b"ECS_AGENT_CONFIG_FILE_PATH=/etc/ecs/other.json\n", &[(BLOCK, true, ON, "/etc/ecs/other.json:1")], &[])
+        .other("/etc/ecs/other.json", b"{\"AWSVPCBlockInstanceMetdata\": true}"),
+    etc("JSON in /var/cache/ecs, named in /var/lib", b"", &[(BLOCK, true, ON, "/var/cache/ecs/other.json:1")], &[])
+        .var(b"ECS_AGENT_CONFIG_FILE_PATH=/var/cache/ecs/other.json\n").other("/var/cache/ecs/other.json", b"{\"AWSVPCBlockInstanceMetdata\": true}"),
+    etc("JSON that the container does not see", b"ECS_AGENT_CONFIG_FILE_PATH=/opt/other.json\n", &[], &[JsonElsewhere])
+        .other("/opt/other.json", b"{\"AWSVPCBlockInstanceMetdata\": true}"),
+    etc("JSON named by nothing", b"ECS_AGENT_CONFIG_FILE_PATH=\n", &[(BLOCK, true, ON, "/etc/ecs_container_agent/config.json:1")], &[JsonElsewhere])
+        .json(b"{\"AWSVPCBlockInstanceMetdata\": false}").other("/etc/ecs_container_agent/config.json", b"{\"AWSVPCBlockInstanceMetdata\": true}"),
+    etc("JSON without ecs-init", b"",
+        &[(BLOCK, true, ON, "/etc/ecs_container_agent/config.json:1"), (ROLE, false, UNSET, AGENT), (ROLE_HOST, false, UNSET, AGENT), (ENI, false, UNSET, AGENT)], &[])
+        .other("/etc/ecs_container_agent/config.json", b"{\"AWSVPCBlockInstanceMetdata\": true}").without_ecs_init(),
+
+    // ECS Anywhere: the generic unit reads both files, the one of SUSE none.
+    etc("anywhere: external in /var/lib", b"",
+        &[(EXTERNAL, true, ON, VAR1), (ENI, false, UNSET, "forced by ECS_EXTERNAL=true (/var/lib/ecs/ecs.config:1)")], &[])
+        .var(b"ECS_EXTERNAL=true\n").unit(GENERIC),
+    etc("anywhere: ecs-init's variables in /var/lib", b"", &[(SKIP, true, ON, VAR1)], &[]).var(b"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n").unit(GENERIC),
+    etc("anywhere: /etc beats /var/lib", b"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=false\n", &[(SKIP, false, OFF, ETC1)], &[])
+        .var(b"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n").unit(GENERIC),
+    etc("anywhere: Amazon Linux's unit does not read /var/lib", b"", &[(EXTERNAL, true, ON, VAR1)], &[]).var(b"ECS_EXTERNAL=true\n").unit(AMAZON_LINUX),
+    etc("anywhere: SUSE's unit reads nothing", b"ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\nECS_EXTERNAL=true\n", &[(EXTERNAL, true, ON, ETC2)], &[NotReadThere]).unit(SUSE),
+
+    // Characters.
+    etc("a real replacement character hides nothing", "ECS_CLUSTER=\u{fffd}\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n".as_bytes(), &[(SKIP, true, ON, ETC2)], &[]),
+    etc("a noncharacter does", "ECS_CLUSTER=\u{fdd0}\nECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n".as_bytes(), &[], &[NotUtf8]),
 ];
 
 type Row = (&'static str, bool, Wish, String);

@@ -49,10 +49,11 @@ fn bounded(text: &str, limit: usize) -> String {
     out
 }
 
-/// Blanks that look like a plain blank, and characters that reorder or hide text.
+/// Blanks that look like a plain blank, characters that reorder or hide text, and what is no character.
 fn is_invisible(c: char) -> bool {
     (c != ' ' && c.is_whitespace())
-        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+        || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fdd0}'..='\u{fdef}')
+        || (c as u32) & 0xfffe == 0xfffe
 }
 
 /// Paths need not be UTF-8; a report about one must still be printable as JSON.

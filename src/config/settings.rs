@@ -99,12 +99,12 @@ pub enum Awsvpc {
 }
 
 impl Default for Imds {
-    /// The default bridge, user-defined networks (`br-` and twelve hex digits), and the bridge by which awsvpc
-    /// tasks reach the host.
+    /// The default bridge, user-defined networks (`br-` and twelve hex digits), and the bridges by which awsvpc
+    /// tasks reach the host, on managed instances under a name of their own.
     fn default() -> Self {
         Self {
             block: Mode::Auto,
-            interfaces: ["docker+", "br-+", "ecs-bridge"]
+            interfaces: ["docker+", "br-+", "ecs-bridge", "fargate-bridge"]
                 .map(str::to_owned)
                 .to_vec(),
             ipv6: Mode::Auto,

@@ -29,6 +29,10 @@ pub enum TrapKind {
     ExportPrefix,
     /// `KEY =…`: sets a variable named "KEY " for the agent.
     BlankBeforeEquals,
+    /// `"KEY=…"`: the quote is part of the name.
+    QuotedName,
+    /// `=…`: no name at all, with which the agent does not start.
+    NoName,
     /// A known name without `=` (`KEY: true`, `KEY true`): the line is skipped.
     NoEquals,
     /// A second assignment inside the value of the first (two on one line, a literal `\n`).
@@ -53,7 +57,7 @@ pub enum TrapKind {
     JsonWins,
     /// ecs.config.json cannot be read by the agent, which then does not start.
     JsonInvalid,
-    /// The agent is told to read its JSON from another file.
+    /// The agent reads its JSON from another file than ecs.config.json, or from one that is not seen here.
     JsonElsewhere,
 }
 

@@ -13,9 +13,10 @@
 use super::{Guarantee, NativeHook, NativeRule, NativeVerdict, imds_block};
 use crate::ruleset::Family;
 
-/// The bridge of the ECS agent's CNI plugins, by which awsvpc tasks reach the host
-/// (aws/amazon-ecs-cni-plugins, plugins/ecs-bridge).
-pub const BRIDGE: &str = "ecs-bridge";
+/// The bridges of the ECS agent's CNI plugins, by which awsvpc tasks reach the host: the agent's
+/// (aws/amazon-ecs-cni-plugins, plugins/ecs-bridge), and that of managed instances, which also carries their
+/// daemons (aws/amazon-ecs-agent, ecs-agent/netlib/platform/cniconf_linux.go).
+pub const BRIDGES: [&str; 2] = ["ecs-bridge", "fargate-bridge"];
 
 /// The rules of the native table in a task's network namespace: both families, since a namespace
 /// may have IPv6 any moment.

@@ -29,17 +29,15 @@ impl InputPaths {
     pub fn files(&self) -> Vec<PathBuf> {
         let mut files = vec![self.settings.clone()];
         files.extend([self.ecs.config.clone(), self.ecs.json.clone()]);
+        // The agent may read another one; which one now, is known from the files.
+        let json = EcsInputs::read(&self.ecs).json.0;
+        files.extend((json != self.ecs.json).then_some(json));
         files.extend(self.ecs.var_config.clone());
         // Once it has finished it does not begin again before the next boot.
-        let pending = self.cloud_init.as_ref().filter(|paths| paths.pending());
-        files.extend(pending.map(|paths| paths.result.clone()));
+        let cloud_init = self.cloud_init.as_ref();
+        let unfinished = cloud_init.filter(|paths| paths.unfinished().is_some());
+        files.extend(unfinished.map(|paths| paths.result.clone()));
         files
-    }
-
-    fn cloud_init_is_pending(&self) -> bool {
-        self.cloud_init
-            .as_ref()
-            .is_some_and(CloudInitPaths::pending)
     }
 }
 
@@ -52,8 +50,8 @@ pub struct Inputs {
     pub ecs: EcsConfig,
     /// What an ecs.config that is gone or cannot be read asked for before this process began.
     kept: Option<Asked>,
-    /// Whether cloud-init may still write ecs.config.
-    unfinished: bool,
+    /// Why cloud-init may still have something to say about ecs.config, where that is so.
+    unfinished: Option<&'static str>,
     /// The path of ecs.config.
     path: PathBuf,
     /// Whether there is an ecs.config.
@@ -83,12 +81,11 @@ impl Inputs {
             let reason = format!("what {} asks for is not known", self.path.display());
             posture.block(&self.settings, &reason);
         }
-        if self.unfinished && (self.kept.is_some() || self.ecs.block_imds.wish == Wish::Unset) {
-            posture.block(
-                &self.settings,
-                "ECS_AWSVPC_BLOCK_IMDS is not set, and cloud-init, which may still set it, has not \
-                 finished (no /run/cloud-init/result.json)",
-            );
+        if let Some(why) = self.unfinished
+            && (self.kept.is_some() || self.ecs.block_imds.wish == Wish::Unset)
+        {
+            let reason = format!("ECS_AWSVPC_BLOCK_IMDS is not set, and {why}");
+            posture.block(&self.settings, &reason);
         }
         posture
     }
@@ -166,7 +163,10 @@ impl Inputs {
             settings,
             ecs: config::resolve(&read),
             kept: None,
-            unfinished: paths.cloud_init_is_pending(),
+            unfinished: paths
+                .cloud_init
+                .as_ref()
+                .and_then(CloudInitPaths::unfinished),
             path: paths.ecs.config.clone(),
             present,
             unknown_wish: false,

@@ -129,7 +129,79 @@ fn an_unset_wish_blocks_until_cloud_init_is_done() {
     let blocked = unset.asked().unwrap().posture;
     assert!(!blocked.required().contains(&Guarantee::ImdsBlock));
 
-    fs::write(run.join("result.json"), "").unwrap();
+    let result = |name: &str| {
+        let text = format!("{{\"v1\": {{\"datasource\": \"{name}\", \"errors\": []}}}}");
+        fs::write(run.join("result.json"), text).unwrap();
+    };
+    result("DataSourceNone");
+    let unread = read("", Some("ECS_CLUSTER=x\n"), None);
+    assert!(blocks(&unread));
+    let reason = &unread.posture().decisions()[0].reason.clone();
+    assert!(reason.contains("without a data source"), "{reason}");
+    assert!(paths.files().contains(&run.join("result.json")));
+    result("DataSourceEc2Local");
     assert!(!blocks(&read("", Some("ECS_CLUSTER=x\n"), None)));
     assert!(!blocks(&read("", None, None)));
+}
+
+#[test]
+fn the_json_file_that_the_agent_reads_is_read_and_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = InputPaths {
+        ecs: EcsPaths::below(dir.path()),
+        ..paths(dir.path())
+    };
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let block = "{\"AWSVPCBlockInstanceMetdata\": true}";
+    write("usr/sbin/amazon-ecs-init", "");
+    write(
+        "etc/ecs/ecs.config",
+        "ECS_AGENT_CONFIG_FILE_PATH=/var/cache/ecs/my.json\n",
+    );
+    assert!(!blocks(&Inputs::read_or_keep(&system, None, None)));
+    write("var/cache/ecs/my.json", block);
+    assert!(blocks(&Inputs::read_or_keep(&system, None, None)));
+    assert!(
+        system
+            .files()
+            .contains(&dir.path().join("var/cache/ecs/my.json"))
+    );
+    // Set but empty.
+    write("etc/ecs/ecs.config", "ECS_AGENT_CONFIG_FILE_PATH=\n");
+    assert!(!blocks(&Inputs::read_or_keep(&system, None, None)));
+    write("etc/ecs_container_agent/config.json", block);
+    assert!(blocks(&Inputs::read_or_keep(&system, None, None)));
+}
+
+#[test]
+fn the_unit_that_is_there_says_what_ecs_init_reads() {
+    let dir = tempfile::tempdir().unwrap();
+    let system = InputPaths {
+        ecs: EcsPaths::below(dir.path()),
+        ..paths(dir.path())
+    };
+    let write = |path: &str, text: &str| {
+        let path = dir.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    };
+    let external = || {
+        let inputs = Inputs::read_or_keep(&system, None, None);
+        (inputs.ecs.external.effective, inputs.ecs.task_eni.effective)
+    };
+    write("usr/libexec/amazon-ecs-init", "");
+    write("var/lib/ecs/ecs.config", "ECS_EXTERNAL=true\n");
+    assert_eq!(external(), (true, true));
+    write(
+        "lib/systemd/system/ecs.service",
+        "[Service]\nEnvironmentFile=-/var/lib/ecs/ecs.config\nEnvironmentFile=-/etc/ecs/ecs.config\n",
+    );
+    assert_eq!(external(), (true, false));
+    // An operator's own unit comes first.
+    write("etc/systemd/system/ecs.service", "[Service]\n");
+    assert_eq!(external(), (true, true));
 }

@@ -53,18 +53,20 @@ impl Ports {
         Self { bridges }
     }
 
-    /// Whether a port of this bridge leads into that namespace.
+    /// Whether a port of one of these bridges leads into that namespace.
     #[must_use]
-    pub fn leads(&self, bridge: &str, nsid: i32) -> bool {
-        self.bridges
-            .get(bridge)
-            .is_some_and(|ids| ids.contains(&nsid))
+    pub fn leads(&self, bridges: &[&str], nsid: i32) -> bool {
+        let mut these = bridges.iter().filter_map(|name| self.bridges.get(*name));
+        these.any(|ids| ids.contains(&nsid))
     }
 
     /// Whether a port of any other bridge does.
     #[must_use]
-    pub fn leads_otherwise(&self, but: &str, nsid: i32) -> bool {
-        let mut others = self.bridges.iter().filter(|(name, _)| *name != but);
+    pub fn leads_otherwise(&self, but: &[&str], nsid: i32) -> bool {
+        let mut others = self
+            .bridges
+            .iter()
+            .filter(|(name, _)| !but.contains(&name.as_str()));
         others.any(|(_, ids)| ids.contains(&nsid))
     }
 }

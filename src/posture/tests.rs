@@ -12,6 +12,7 @@ fn ecs(text: &str, ecs_init_present: bool) -> EcsConfig {
         var_config: None,
         json: (PathBuf::from("/etc/ecs/ecs.config.json"), FileText::Absent),
         ecs_init_present,
+        environment: vec!["/etc/ecs/ecs.config".into()],
     })
 }
 
@@ -92,6 +93,35 @@ fn a_wish_to_open_that_cannot_be_read_opens_nothing() {
 }
 
 #[test]
+fn a_block_whose_name_cannot_be_read_blocks_and_the_reason_is_the_line() {
+    let posture = Posture::resolve(
+        &Settings::default(),
+        &ecs("export ECS_AWSVPC_BLOCK_IMDS=true\n", true),
+    );
+    assert!(posture.requires(Guarantee::AwsvpcImdsBlock));
+    assert_eq!(
+        posture.decisions()[0].reason,
+        "\"export ECS_AWSVPC_BLOCK_IMDS=true\" (/etc/ecs/ecs.config:1); the ECS agent cannot read that and takes \
+         it as unset"
+    );
+    assert!(!required("", "#ECS_AWSVPC_BLOCK_IMDS=true\n").contains(&"imds-block"));
+}
+
+#[test]
+fn a_host_outside_ec2_is_blocked_like_any_other_and_says_so() {
+    let text = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_EXTERNAL=true\n";
+    let posture = Posture::resolve(&Settings::default(), &ecs(text, true));
+    assert!(posture.requires(Guarantee::ImdsBlock));
+    let reason = &posture.decisions()[0].reason;
+    assert!(
+        reason.contains("ECS_EXTERNAL=true (/etc/ecs/ecs.config:2)"),
+        "{reason}"
+    );
+    assert!(reason.contains("may run on EC2"), "{reason}");
+    assert!(!required("", "ECS_EXTERNAL=true\n").contains(&"imds-block"));
+}
+
+#[test]
 fn config_toml_wins_over_ecs_config() {
     let block = "ECS_AWSVPC_BLOCK_IMDS=true\n";
     assert!(!required("[imds]\nblock = \"never\"", block).contains(&"imds-block"));
@@ -103,8 +133,13 @@ fn config_toml_wins_over_ecs_config() {
 
 #[test]
 fn the_loopback_shield_comes_with_route_localnet_and_can_be_skipped() {
-    assert!(!required("[credentials]\nendpoint = \"never\"", "").contains(&"loopback-shield"));
     assert!(!required("", "ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true").contains(&"loopback-shield"));
+    // ecs-init sets it whatever the variables say.
+    let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false";
+    assert!(required("", off).contains(&"loopback-shield"));
+    assert!(required("[credentials]\nendpoint = \"never\"", "").contains(&"loopback-shield"));
+    let without = Posture::resolve(&Settings::default(), &ecs(off, false));
+    assert!(!without.requires(Guarantee::LoopbackShield));
 }
 
 #[test]

@@ -10,15 +10,17 @@ use super::evidence::{self, Clues};
 use super::model::{Mode, Power, Task};
 use super::sandboxes::{self, Labels};
 use super::task_netns::{Look, Seen, Wish};
-use crate::guarantee::awsvpc_imds_block::BRIDGE;
+use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
 use crate::os::nsid::{Peers, Ports};
 use crate::os::privilege;
 use crate::os::procfs;
 use crate::verdict::Standing;
 
-/// Where Docker keeps handles on its containers' network namespaces.
-pub const HANDLES: &str = "/run/docker/netns";
+/// Where Docker keeps handles on its containers' network namespaces, and the agent of managed instances those
+/// that it makes (aws/amazon-ecs-agent, ecs-agent/netlib/model/ecscni, `NETNS_PATH_DEFAULT`).
+pub const HANDLES: [&str; 2] = [DOCKER, "/run/netns"];
+const DOCKER: &str = "/run/docker/netns";
 
 /// How many processes of a namespace are asked for their cgroup: its first one is the pause
 /// container's, which lives as long as the task.
@@ -189,11 +191,12 @@ impl Survey {
     /// Where all namespaces are but the host's.
     fn places(&self, news: &mut News) -> io::Result<BTreeMap<u64, Place>> {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
-        for entry in fs::read_dir(HANDLES).into_iter().flatten().flatten() {
+        let entries = HANDLES.iter().flat_map(fs::read_dir).flatten();
+        for entry in entries.flatten() {
             let path = entry.path();
             match self.home.identify(&path) {
                 Ok(Some(inode)) => places.entry(inode).or_default().handles.push(path),
-                // Docker makes the file before it mounts the handle over it.
+                // Docker and the agent make the file before they mount the handle over it.
                 Ok(None) => {}
                 Err(error) if vanished(&error) => {}
                 Err(error) => news
@@ -225,6 +228,8 @@ impl Survey {
     ) -> io::Result<()> {
         let sandboxes: Vec<String> = place.handles.iter().filter_map(|h| sandbox(h)).collect();
         let label = sandboxes.iter().find_map(|name| self.labels.get(name));
+        let mut names = place.handles.iter().filter_map(|h| h.file_name()?.to_str());
+        let named = names.find_map(evidence::task_in);
         let mut handles = place.handles;
         handles.extend(
             place
@@ -238,13 +243,15 @@ impl Survey {
             let anew = space.count(&self.home, inode, &place.processes);
             let nameless = space.id.is_none();
             if nameless {
-                space.id = task_id(&place.processes).or_else(|| label.cloned());
+                space.id = task_id(&place.processes)
+                    .or_else(|| label.cloned())
+                    .or(named);
             }
             if space.id.is_none() {
                 news.ask(sandboxes);
             }
-            let named = nameless && space.id.is_some();
-            if every || anew || named {
+            let learned = nameless && space.id.is_some();
+            if every || anew || learned {
                 self.tend(inode, wish, news)?;
             }
             // One that had another's number is a stranger: the next pass judges it.
@@ -253,19 +260,22 @@ impl Survey {
         let ns = open(&handles, inode)?;
         let nsid = self.peers.nsid(&ns)?;
         let mut clues = Clues {
-            ecs_port: nsid.is_some_and(|nsid| ports.leads(BRIDGE, nsid)),
-            other_port: nsid.is_some_and(|nsid| ports.leads_otherwise(BRIDGE, nsid)),
+            ecs_port: nsid.is_some_and(|nsid| ports.leads(&BRIDGES, nsid)),
+            other_port: nsid.is_some_and(|nsid| ports.leads_otherwise(&BRIDGES, nsid)),
             ..Clues::default()
         };
         if clues.ecs_port || !clues.other_port {
             clues.cgroup = task_id(&place.processes);
             clues.label = label.cloned();
+            clues.handle = named;
         }
-        let tellable = clues.cgroup.is_some() || !sandboxes.is_empty();
+        let tellable = clues.cgroup.is_some() || clues.handle.is_some() || !sandboxes.is_empty();
         if !clues.ecs_port && !clues.other_port && tellable {
             clues.own_interface = ns.with(&self.home, has_own_interface)??;
         }
-        let id = clues.cgroup.clone().or_else(|| clues.label.clone());
+        let id = (clues.cgroup.clone())
+            .or_else(|| clues.label.clone())
+            .or_else(|| clues.handle.clone());
         let recognised = evidence::weigh(&clues).is_some();
         if evidence::unsure(&clues) || (recognised && id.is_none()) {
             news.ask(sandboxes);
@@ -360,6 +370,7 @@ fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
 
 /// The name of Docker's sandbox of which this is the handle.
 fn sandbox(handle: &Path) -> Option<String> {
+    let handle = handle.strip_prefix(DOCKER).ok()?;
     let name = handle.file_name()?.to_str()?;
     sandboxes::is_sandbox(name).then(|| name.to_owned())
 }
@@ -371,11 +382,11 @@ fn task_id(processes: &[u32]) -> Option<String> {
         .find_map(|text| evidence::task_of(&text))
 }
 
-/// Whether there is an ENI in the calling thread's network namespace, or a VLAN or macvlan of one:
-/// neither the loopback nor one of the kinds that anybody can make without having a network.
+/// Whether there is an ENI in the calling thread's network namespace, or a VLAN, macvlan or tunnel (GENEVE, of
+/// managed instances) of one: neither the loopback nor one of the kinds that anybody can make without having a network.
 fn has_own_interface() -> io::Result<bool> {
     let links = Peers::open()?.links()?;
-    let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan"));
+    let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan" | "geneve"));
     let mut others = links.iter().filter(|link| !link.loopback);
     Ok(others.any(|link| own(link.kind.as_deref())))
 }

@@ -6,7 +6,7 @@
 pub struct Clues {
     /// It is the host's own.
     pub host: bool,
-    /// A port of the host's `ecs-bridge` leads into it.
+    /// A port of a bridge of the ECS agent's leads into it.
     pub ecs_port: bool,
     /// A port of another bridge of the host leads into it.
     pub other_port: bool,
@@ -16,6 +16,8 @@ pub struct Clues {
     pub cgroup: Option<String>,
     /// The task whose pause container Docker says has it, by the container's labels.
     pub label: Option<String>,
+    /// The task for which the agent of a managed instance made it, by the name of its handle.
+    pub handle: Option<String>,
     /// It has an interface that is neither the loopback nor a cable: an ENI, or a VLAN or macvlan of
     /// one.
     pub own_interface: bool,
@@ -29,12 +31,14 @@ pub enum Evidence {
     Port,
     /// It was recognised before. A task that deletes its `ecs-eth0` takes the port away with it.
     Remembered,
-    /// A process in it is in the cgroup of an ECS task, no bridge of the host but `ecs-bridge` leads
+    /// A process in it is in the cgroup of an ECS task, no bridge of the host but the agent's leads
     /// there, and it has an interface of its own.
     Cgroup,
     /// Docker's labels say that it is that of an ECS task's pause container, and the rest as with the
     /// cgroup. Nobody but Docker's users, which are root, gives a container its labels.
     Label,
+    /// Its handle bears a task's name, and the rest as with the cgroup. Nobody but root makes handles.
+    Handle,
 }
 
 /// Why this is a task's namespace; `None` where it is not, and is none of the guard's business.
@@ -51,7 +55,8 @@ pub fn weigh(clues: &Clues) -> Option<Evidence> {
     } else if clues.cgroup.is_some() {
         Some(Evidence::Cgroup)
     } else {
-        clues.label.as_ref().map(|_| Evidence::Label)
+        let label = clues.label.as_ref().map(|_| Evidence::Label);
+        label.or_else(|| clues.handle.as_ref().map(|_| Evidence::Handle))
     }
 }
 
@@ -93,6 +98,15 @@ pub fn task_of(cgroup: &str) -> Option<String> {
     })
 }
 
+/// The task of a handle that the agent of a managed instance made: `<id>-<interface>` (aws/amazon-ecs-agent,
+/// ecs-agent/netlib/model/networkinterface, `NetNSName`).
+#[must_use]
+pub fn task_in(handle: &str) -> Option<String> {
+    let (id, interface) = handle.split_once('-')?;
+    let is_task = id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    (is_task && !interface.is_empty()).then(|| id.to_owned())
+}
+
 /// Task ids are 32 hexadecimal digits, or a UUID in the old form; systemd has the dashes escaped.
 pub(super) fn is_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '\\';
@@ -127,6 +141,12 @@ mod tests {
             c.own_interface = true;
         };
         assert_eq!(with(label), Some(Evidence::Label));
+        assert_eq!(with(|c| c.handle = Some("a".into())), None);
+        let handle = |c: &mut Clues| {
+            c.handle = Some("a".into());
+            c.own_interface = true;
+        };
+        assert_eq!(with(handle), Some(Evidence::Handle));
         let mut clues = none.clone();
         label(&mut clues);
         clues.other_port = true;
@@ -160,6 +180,22 @@ mod tests {
         not(|c| c.remembered = true);
         not(|c| c.cgroup = Some("a".into()));
         not(|c| c.label = Some("a".into()));
+    }
+
+    #[test]
+    fn the_handle_of_a_managed_instance_names_its_task() {
+        let id = "0123456789abcdef0123456789abcdef";
+        assert_eq!(task_in(&format!("{id}-eth1")).as_deref(), Some(id));
+        for other in [
+            "host-daemon",
+            "cni-0123",
+            id,
+            &id[1..],
+            &format!("{id}-"),
+            "0123456789ab",
+        ] {
+            assert_eq!(task_in(other), None, "{other}");
+        }
     }
 
     #[test]

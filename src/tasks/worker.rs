@@ -29,7 +29,7 @@ use crate::os::watch::existing;
 /// makes a dozen within milliseconds.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// Docker mounts a handle a moment after it made the file, and the mount is not told.
+/// A handle is mounted a moment after its file was made, and the mount is not told.
 const MOUNTED: Duration = Duration::from_millis(50);
 
 /// How much longer than a look for new namespaces the rest after it is, so that such looks take at
@@ -247,9 +247,9 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Watches Docker's directory of handles, or what is there of the way to it.
+    /// Watches the directories of handles, or what is there of the way to them.
     fn watch(&self) {
-        if let Some(directory) = existing(Path::new(HANDLES)) {
+        for directory in HANDLES.iter().filter_map(|path| existing(Path::new(path))) {
             // What is not heard, the daemon's looks at everything find.
             let _unheard = self.handles.entered(directory);
         }

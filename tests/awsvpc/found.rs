@@ -61,6 +61,24 @@ fn a_task_that_cuts_its_cable_is_not_forgotten() {
     wait_until_held(&lab, &task);
 }
 
+/// As the plugins do it: with NLM_F_EXCL, and with success reported all the same where that fails, before the task has
+/// its default route (aws/amazon-vpc-cni-plugins, plugins/vpc-eni).
+#[test]
+fn the_agents_blackhole_finds_its_place_free_although_the_guards_stands_already() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan {
+        blackholes: false,
+        ..Plan::default()
+    });
+    wait_until_held(&lab, &task);
+    task.ns.sh(
+        "ip route add blackhole 169.254.169.254/32; ip -6 route add blackhole fd00:ec2::254/128",
+    );
+    assert!(task.ns.role_credentials_v1(IMDS).is_err());
+    wait_until_held(&lab, &task);
+}
+
 #[test]
 fn turned_off_the_guards_part_goes_and_the_agents_stays() {
     let lab = Lab::new();

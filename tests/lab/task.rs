@@ -25,8 +25,10 @@ pub enum Eni {
 /// What is to be made.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Whether it has a port on `ecs-bridge`.
+    /// Whether it has a port on the agent's bridge.
     pub bridged: bool,
+    /// The name of that bridge.
+    pub bridge: &'static str,
     /// Its interface to the network.
     pub eni: Eni,
     /// Whether the agent added its blackholes (`ECS_AWSVPC_BLOCK_IMDS` at its start).
@@ -41,6 +43,7 @@ impl Default for Plan {
     fn default() -> Self {
         Self {
             bridged: true,
+            bridge: "ecs-bridge",
             eni: Eni::Cable,
             blackholes: true,
             cgroup: false,
@@ -54,13 +57,13 @@ impl Default for Plan {
 pub struct Task {
     process: Child,
     cgroups: Vec<PathBuf>,
-    /// Docker's handle on the namespace, as the host's processes name it.
+    /// A handle on the namespace, as the host's processes name it.
     handle: Option<String>,
     /// The task's id.
     pub id: String,
     /// Its network namespace.
     pub ns: Namespace,
-    /// The host's end of its cable to `ecs-bridge`.
+    /// The host's end of its cable to the agent's bridge.
     pub port: String,
 }
 
@@ -98,7 +101,8 @@ impl Lab {
         if plan.bridged {
             self.host.sh(&format!(
                 "ip link add {port} type veth peer name ecs-eth0 netns {netns}
-                 ip link set {port} master ecs-bridge up"
+                 ip link set {port} master {} up",
+                plan.bridge
             ));
             ns.sh(&format!(
                 "ip addr add 169.254.172.{last}/22 dev ecs-eth0; ip link set ecs-eth0 up
@@ -169,9 +173,18 @@ impl Task {
 
     /// Makes a handle on the namespace, where Docker has it.
     pub fn bind_handle(&mut self, host: &Namespace) {
-        let handle = format!("/run/docker/netns/{}", self.sandbox());
+        self.bind(host, "/run/docker/netns", &self.sandbox().to_owned());
+    }
+
+    /// Makes a handle on the namespace, where the agent of a managed instance has it.
+    pub fn bind_managed_handle(&mut self, host: &Namespace) {
+        self.bind(host, "/run/netns", &format!("{}-eth1", self.id));
+    }
+
+    fn bind(&mut self, host: &Namespace, directory: &str, name: &str) {
+        let handle = format!("{directory}/{name}");
         host.sh(&format!(
-            "mkdir -p /run/docker/netns; touch {handle}; mount --bind {} {handle}",
+            "mkdir -p {directory}; touch {handle}; mount --bind {} {handle}",
             self.ns.netns().display()
         ));
         self.handle = Some(handle);

@@ -99,11 +99,11 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
         daemon.wait_for_log("imds-block is held", SOON);
         let list = || lab.host.try_run(&format!("nft list table inet {table}"));
         let drops = || list().map_or(0, |text| text.matches(" drop").count());
-        assert_eq!(drops(), 12, "{lacking}: {:?}", list());
+        assert_eq!(drops(), 16, "{lacking}: {:?}", list());
         for tampering in ["flush chain inet T forward", "delete table inet T"] {
             lab.host
                 .sh(&format!("nft {}", tampering.replace('T', table)));
-            eventually(SOON, tampering, || drops() == 12);
+            eventually(SOON, tampering, || drops() == 16);
             nothing_gets_through(&lab, tampering);
         }
         let seen = daemon.log().len();
@@ -115,7 +115,7 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             _ => "missing, repaired",
         };
         eventually(SOON, "the flush is told", || {
-            drops() == 12 && daemon.log()[seen..].contains(expected)
+            drops() == 16 && daemon.log()[seen..].contains(expected)
         });
         lab.write(
             "config.toml",
@@ -126,11 +126,11 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             .sh(&format!("nft flush chain inet {table} forward"));
         eventually(SOON, "what is new is guarded", || drops() == 8);
         lab.write("config.toml", "");
-        eventually(SOON, "and again", || drops() == 12);
+        eventually(SOON, "and again", || drops() == 16);
         let log = daemon.log();
         assert_eq!(log[seen..].contains(held), lacking == "persist", "{log}");
         daemon.kill();
-        assert_eq!(drops(), 12, "{lacking}: after the daemon");
+        assert_eq!(drops(), 16, "{lacking}: after the daemon");
         lab.tamper(Backend::Nft).docker25_restart();
         nothing_gets_through(&lab, "Docker restarted without a daemon");
         let run = lab

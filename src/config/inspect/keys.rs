@@ -9,6 +9,8 @@ use crate::config::trap::TrapKind;
 use crate::config::variables::{self, Reader};
 
 const BOM: char = '\u{feff}';
+const COMMENT: [char; 2] = ['#', ';'];
+const QUOTES: [char; 2] = ['"', '\''];
 
 pub(super) fn find(file: &EnvFile<'_>) -> Vec<Found> {
     let unset: Vec<_> = variables::ALL
@@ -26,6 +28,7 @@ pub(super) fn find(file: &EnvFile<'_>) -> Vec<Found> {
         .take(MOST_INSPECTED)
         .filter_map(|a| key(a, &unset).or_else(|| buried(a)))
         .collect();
+    out.extend(without_name(file));
     out.extend(without_equals(file.text));
     out.extend(duplicates(file));
     out
@@ -46,18 +49,8 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
     let found = |kind, name: &str, message| Some(Found::new(kind, a.line, name, message));
     let value = sanitize(&a.value);
 
-    if let Some(name) = key.strip_prefix(BOM).map(str::trim).filter(|n| is_meant(n)) {
-        return found(
-            TrapKind::ByteOrderMark,
-            name,
-            format!(
-                "a byte order mark stands before {name}, and becomes part of the name, so that {name} is not set; \
-                 save the file as UTF-8 without it"
-            ),
-        );
-    }
-    if key.starts_with(['#', ';']) {
-        let name = key.trim_start_matches(['#', ';', ' ', '\t']).trim_end();
+    if key.starts_with(COMMENT) {
+        let name = key.trim_start_matches(COMMENT).trim();
         // An example above the real line misleads nobody.
         if !unset.contains(&name) {
             return None;
@@ -71,55 +64,116 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
             ),
         );
     }
+    let (kind, name) = slip(key)?;
+    // systemd, through which ecs-init reads its own variables, does take the blank off.
+    if kind == TrapKind::BlankBeforeEquals
+        && variables::find(&name).is_some_and(|v| v.reader == Reader::EcsInit)
+    {
+        return None;
+    }
+    let written = sanitize(key.trim_end());
+    let message = match kind {
+        TrapKind::ByteOrderMark => format!(
+            "a byte order mark stands before {name}, and becomes part of the name, so that {name} is not set; save \
+             the file as UTF-8 without it"
+        ),
+        TrapKind::QuotedName => format!(
+            "the quote before {name} becomes part of the name, so that {name} is not set; write {name}={}",
+            unquoted(&value)
+        ),
+        TrapKind::ExportPrefix => format!(
+            "the ECS software knows no export: this sets a variable named \"export {name}\", and {name} is not \
+             set; write {name}={value}"
+        ),
+        TrapKind::BlankBeforeEquals => format!(
+            "the blank before = becomes part of the name for the ECS agent, so that {name} is not set; write \
+             {name}={}",
+            value.trim_start()
+        ),
+        TrapKind::LowercaseKey => format!(
+            "the ECS software takes {written} as another variable than {name}, which is not set; write {name}={value}"
+        ),
+        _ => {
+            format!("the ECS software knows no {written}; if {name} is meant, write {name}={value}")
+        }
+    };
+    found(kind, &name, message)
+}
+
+/// What a name that the ECS software does not know was meant to be, and what is wrong with it.
+fn slip(key: &str) -> Option<(TrapKind, String)> {
+    let known = |name: &str| is_meant(name).then(|| name.to_owned());
+    if let Some(name) = key.strip_prefix(BOM).and_then(|name| known(name.trim())) {
+        return Some((TrapKind::ByteOrderMark, name));
+    }
+    if let Some(name) = key.strip_prefix(QUOTES).and_then(|name| known(name.trim())) {
+        return Some((TrapKind::QuotedName, name));
+    }
     let mut words = key.split_whitespace();
     if let (Some("export"), Some(name), None) = (words.next(), words.next(), words.next())
-        && is_meant(name)
+        && let Some(name) = known(name)
     {
-        return found(
-            TrapKind::ExportPrefix,
-            name,
-            format!(
-                "the ECS software knows no export: this sets a variable named \"export {name}\", and {name} is not \
-                 set; write {name}={value}"
-            ),
-        );
+        return Some((TrapKind::ExportPrefix, name));
     }
     let name = key.trim_end();
-    if name != key && is_meant(name) {
-        // systemd, through which ecs-init reads its own variables, does take the blank off.
-        if variables::find(name).is_some_and(|v| v.reader == Reader::EcsInit) {
-            return None;
-        }
-        return found(
-            TrapKind::BlankBeforeEquals,
-            name,
-            format!(
-                "the blank before = becomes part of the name for the ECS agent, so that {name} is not set; write \
-                 {name}={}",
-                value.trim_start()
-            ),
-        );
+    if name != key
+        && let Some(name) = known(name)
+    {
+        return Some((TrapKind::BlankBeforeEquals, name));
     }
     let upper = name.to_ascii_uppercase();
     if upper != name && is_meant(&upper) {
-        return found(
-            TrapKind::LowercaseKey,
-            &upper,
-            format!(
-                "the ECS software takes {} as another variable than {upper}, which is not set; write {upper}={value}",
-                sanitize(name)
-            ),
-        );
+        return Some((TrapKind::LowercaseKey, upper));
     }
-    let meant = known::nearest(&upper)?;
-    found(
-        TrapKind::Misspelt,
-        meant,
-        format!(
-            "the ECS software knows no {}; if {meant} is meant, write {meant}={value}",
-            sanitize(name)
-        ),
-    )
+    Some((TrapKind::Misspelt, known::nearest(&upper)?.to_owned()))
+}
+
+/// A value without the quote that closes the one before its name.
+fn unquoted(value: &str) -> &str {
+    value.trim_end_matches(QUOTES)
+}
+
+/// The last line that was meant to set a variable and does not, because its name is not quite right: its value,
+/// the line and its number. What is commented out is not meant.
+pub(super) fn near_miss<'t>(text: &'t str, variable: &str) -> Option<(&'t str, &'t str, usize)> {
+    let meant = text.split('\n').zip(1..).filter_map(|(line, number)| {
+        let line = line.trim();
+        Some((meant_by(line, variable)?, line, number))
+    });
+    meant.last()
+}
+
+fn meant_by<'t>(line: &'t str, variable: &str) -> Option<&'t str> {
+    if line.starts_with(COMMENT) {
+        return None;
+    }
+    let is_it = |key: &str| {
+        known::may_mean(key, variable) && slip(key).is_some_and(|(_, name)| name == variable)
+    };
+    match line.split_once('=') {
+        Some((key, _)) if key == variable => None,
+        Some((key, value)) if is_it(key) => Some(match key.starts_with(QUOTES) {
+            true => unquoted(value),
+            false => value,
+        }),
+        // `ECS_CLUSTER=a ECS_AWSVPC_BLOCK_IMDS=true`: up to the next blank, or a literal `\n`.
+        Some((_, value)) => {
+            let (_, buried) = value.split_once(&format!("{variable}="))?;
+            buried.split([' ', '\t', '\r', '\\']).next()
+        }
+        None => {
+            let name = first_word(line);
+            let value = line
+                .get(name.len()..)?
+                .trim_start_matches([' ', '\t', ':', '\r']);
+            (name == variable || is_it(name)).then_some(value)
+        }
+    }
+}
+
+/// The name at the beginning of a line that has no `=`.
+fn first_word(line: &str) -> &str {
+    line.split([' ', '\t', ':', '\r']).next().unwrap_or(line)
 }
 
 /// `ECS_CLUSTER=a ECS_AWSVPC_BLOCK_IMDS=true`, or the same with a literal `\n`, as `echo` without `-e` leaves it.
@@ -136,6 +190,19 @@ fn buried(a: &Assignment) -> Option<Found> {
     Some(Found::new(TrapKind::BuriedKey, a.line, name, message))
 }
 
+/// `=true`, which ecs-init hands on as it is.
+fn without_name(file: &EnvFile<'_>) -> Option<Found> {
+    let at = file.agent.iter().find(|a| a.key.is_empty())?;
+    let message = "there is no name before the =: Docker refuses to make the ECS agent's container (\"invalid environment \
+                   variable\"), so that it does not start; remove the line";
+    Some(Found::new(
+        TrapKind::NoName,
+        at.line,
+        "",
+        message.to_owned(),
+    ))
+}
+
 fn without_equals(text: &str) -> Vec<Found> {
     text.split('\n')
         .zip(1..)
@@ -143,7 +210,7 @@ fn without_equals(text: &str) -> Vec<Found> {
         .take(MOST_INSPECTED)
         .filter_map(|(line, number)| {
             let line = line.trim();
-            let name = line.split([' ', '\t', ':', '\r']).next()?;
+            let name = first_word(line);
             is_meant(name).then(|| {
                 let message = format!(
                     "there is no = in \"{}\", so that the ECS software skips the line and {name} is not set; write \

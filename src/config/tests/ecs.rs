@@ -10,6 +10,7 @@ fn inputs(etc: &str) -> EcsInputs {
         var_config: None,
         json: ("/etc/ecs/ecs.config.json".into(), FileText::Absent),
         ecs_init_present: true,
+        environment: vec![DEFAULT_CONFIG.into()],
     }
 }
 
@@ -28,7 +29,7 @@ fn the_companions_of_the_systems_config_are_the_systems() {
 fn a_config_on_trial_is_not_mixed_with_the_hosts() {
     let paths = EcsPaths::beside(Path::new("/tmp/x/my.config"));
     assert_eq!(paths.json, Path::new("/tmp/x/ecs.config.json"));
-    assert_eq!((paths.var_config, paths.ecs_init), (None, None));
+    assert_eq!((paths.var_config, paths.root), (None, None));
 }
 
 #[test]
@@ -70,6 +71,7 @@ fn an_unreadable_file_is_named_and_the_rest_goes_on() {
             FileText::Text("{".into()),
         ),
         ecs_init_present: true,
+        environment: vec![DEFAULT_CONFIG.into()],
     });
     assert!(got.block_imds.effective);
     let named: Vec<_> = got

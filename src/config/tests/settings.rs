@@ -25,7 +25,7 @@ fn the_defaults_are_the_documented_ones() {
     insta::assert_snapshot!(toml::to_string(&Settings::default()).unwrap(), @r#"
     [imds]
     block = "auto"
-    interfaces = ["docker+", "br-+", "ecs-bridge"]
+    interfaces = ["docker+", "br-+", "ecs-bridge", "fargate-bridge"]
     ipv6 = "auto"
     awsvpc = "auto"
     host_tasks = false

@@ -23,8 +23,9 @@ test: lint ## Lint and run all tests (as root: they make network namespaces of t
 fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
 	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
 
-kill-test: setup ## Kill the daemon N times at random instants, and look at what is left
+kill-test: setup ## Kill the daemon and the probe N times at random instants, and look at what is left
 	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
+	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test probe -- --nocapture a_probe_that_is_killed
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) fmt --all --check

@@ -21,6 +21,7 @@ pub mod log;
 pub mod os;
 pub mod plan;
 pub mod posture;
+pub mod probe;
 pub mod prove;
 pub mod reconcile;
 pub mod report;

@@ -17,9 +17,8 @@ use lab::wait::eventually;
 
 const TIME: Duration = Duration::from_secs(20);
 
-/// The unit's `CapabilityBoundingSet=`, in the words of setpriv(1).
-fn capabilities() -> String {
-    let unit = include_str!("../systemd/ecs-netguard.service");
+/// A unit's `CapabilityBoundingSet=`, in the words of setpriv(1).
+fn capabilities(unit: &str) -> String {
     let set = unit
         .lines()
         .find_map(|line| line.strip_prefix("CapabilityBoundingSet="));
@@ -33,10 +32,47 @@ fn start_with_the_units_rights(lab: &Lab) -> Daemon {
         .host
         .command("setpriv")
         .args(["--no-new-privs", "--inh-caps=-all", "--bounding-set"])
-        .arg(capabilities())
+        .arg(capabilities(include_str!(
+            "../systemd/ecs-netguard.service"
+        )))
         .arg(binary())
         .arg("run");
     Daemon::start(with_paths(command, lab))
+}
+
+#[test]
+fn the_capabilities_of_the_probes_unit_are_enough() {
+    let lab = Lab::new();
+    unify(&lab.host);
+    let slice = TaskSlice::new();
+    lab.write(
+        "config.toml",
+        format!(
+            "[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{}\"\n",
+            slice.name
+        ),
+    );
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let task = lab.task(Plan::default());
+    lab.netguard(["apply"]).run();
+    let command = lab
+        .host
+        .command("setpriv")
+        .args(["--no-new-privs", "--inh-caps=-all", "--bounding-set"])
+        .arg(capabilities(include_str!(
+            "../systemd/ecs-netguard-probe.service"
+        )))
+        .arg(binary())
+        .args(["probe", "--json", "--record"]);
+    let output = with_paths(command, &lab).output().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let places = found["places"].as_array().unwrap();
+    assert!(places.len() >= 6, "{found:#}");
+    for place in places {
+        assert_eq!(place["failure"], serde_json::Value::Null, "{found:#}");
+    }
+    assert!(lab.dir().join("state/probe.json").exists());
+    task.stop(&lab.host);
 }
 
 #[test]

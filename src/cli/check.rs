@@ -39,6 +39,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     }
     inputs.require_readable()?;
     need_net_admin("check")?;
+    let (_, mut report) = prove(common, &inputs, &store);
+    report.warnings.extend(warning);
+    screen::print(&report, arguments.json)?;
+    Ok(report.state.into())
+}
+
+/// Reads this host's rules and tasks, and proves.
+pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
     let posture = inputs.posture();
     let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
@@ -46,9 +54,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     }
     let mut report = reconcile::check(&desired, &host, &posture, &store.state).report;
     inputs.describe(&mut report);
-    report.warnings.extend(warning);
-    screen::print(&report, arguments.json)?;
-    Ok(report.state.into())
+    (host.facts, report)
 }
 
 /// Judges saved rules. Every guarantee is asked for, unless an ecs.config is named that says

@@ -6,6 +6,7 @@ mod common;
 mod config;
 mod events;
 mod explain;
+mod probe;
 mod release;
 mod run;
 mod saved;
@@ -52,6 +53,18 @@ enum Command {
     Check(check::Arguments),
     /// Show the way of a packet through the rules, chain by chain, and where it ends
     Explain(explain::Arguments),
+    /// Prove the required guarantees with packets: send them from every bridge and task, and see
+    /// what becomes of each
+    ///
+    /// From a throwaway container on each bridge and from each task, sends TCP, UDP, ICMP, another
+    /// protocol and raw frames to the instance metadata service, and asks for task credentials. Runs
+    /// `check` beside it and compares the two. Changes nothing and leaves nothing. Needs root, and no
+    /// daemon.
+    ///
+    /// Exit codes: 0 all required guarantees are held, by the proof and by every packet; 1 a packet
+    /// got through, a connection for credentials failed, or `check` finds a violation; 3 undecided, as
+    /// on a host that the metadata service does not answer.
+    Probe(probe::Arguments),
     /// Show how the host stands, as the daemon knows it
     ///
     /// Exit codes: 0 all required guarantees are held; 1 one is violated; 3 undecided; 4 the daemon
@@ -66,6 +79,12 @@ enum Command {
     /// Go into tasks' network namespaces for the daemon
     #[command(hide = true)]
     KeepTasks,
+    /// Send for `probe` from a cgroup of its own
+    #[command(hide = true, name = crate::probe::host_tasks::SUBCOMMAND)]
+    ProbeHostTasks {
+        /// What is asked, as JSON
+        asked: String,
+    },
 }
 
 /// The command line's definition, for man pages and completions.
@@ -84,11 +103,13 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         Command::Apply(report) => apply::run(&common, report.json),
         Command::Check(arguments) => check::run(&common, &arguments),
         Command::Explain(arguments) => explain::run(&common, &arguments),
+        Command::Probe(arguments) => probe::run(&common, &arguments),
         Command::Status(arguments) => status::run(&common, &arguments),
         Command::Events(arguments) => events::run(&common, &arguments),
         Command::Config(report) => config::run(&common, report.json),
         Command::Release(arguments) => release::run(&common, &arguments),
         Command::KeepTasks => worker::run(),
+        Command::ProbeHostTasks { asked } => probe::child(&asked),
     };
     let exit = result.unwrap_or_else(|error| {
         if let Some(error) = error.downcast_ref::<io::Error>()

@@ -128,13 +128,17 @@ pub enum Kind {
     Undecided,
     /// A line of an input means something else than its writer is likely to think.
     Trap,
+    /// A probe was made; no packet of it got where it must not.
+    Probed,
+    /// A probe was made, and a packet got where it must not, or did not get where it must.
+    ProbeViolated,
     /// Anything else that an operator should know.
     Warning,
 }
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Started,
         Self::Stopped,
         Self::Posture,
@@ -146,6 +150,8 @@ impl Kind {
         Self::Violated,
         Self::Undecided,
         Self::Trap,
+        Self::Probed,
+        Self::ProbeViolated,
         Self::Warning,
     ];
 
@@ -164,6 +170,8 @@ impl Kind {
             Self::Violated => "violated",
             Self::Undecided => "undecided",
             Self::Trap => "trap",
+            Self::Probed => "probed",
+            Self::ProbeViolated => "probe-violated",
             Self::Warning => "warning",
         }
     }

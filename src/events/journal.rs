@@ -23,6 +23,8 @@ pub const fn message_id(kind: Kind) -> &'static str {
         Kind::Violated => "b442f7c9a9944507ac1a9b75403eb374",
         Kind::Undecided => "52c0c4bfba6e4a6696396fab43574c4b",
         Kind::Trap => "dc3bdb64430946c9baa96b2bf9b5a0c1",
+        Kind::Probed => "c1b1f5839b22401fb7a03061a748853f",
+        Kind::ProbeViolated => "ecf799cdff0c4e26b08beb028831411c",
         Kind::Warning => "f181e48a4e974ece8bc9c807be5f22a9",
     }
 }
@@ -30,13 +32,14 @@ pub const fn message_id(kind: Kind) -> &'static str {
 /// How urgent an event is. [`crate::log`] makes of an error the journal's "critical".
 const fn level(event: &Event) -> Level {
     match event.kind {
-        Kind::Violated => Level::ERROR,
-        Kind::Drift | Kind::NotRepaired if event.held => Level::INFO,
+        Kind::Violated | Kind::ProbeViolated => Level::ERROR,
+        Kind::Drift | Kind::NotRepaired | Kind::Probed if event.held => Level::INFO,
         Kind::Drift
         | Kind::NotRepaired
         | Kind::Fight
         | Kind::Undecided
         | Kind::Trap
+        | Kind::Probed
         | Kind::Warning => Level::WARN,
         Kind::Started | Kind::Stopped | Kind::Posture | Kind::Installed | Kind::Held => Level::INFO,
     }

@@ -11,17 +11,17 @@ use nix::sys::socket::{SockFlag, SockProtocol};
 use super::attributes::{each, number, text, value};
 use super::netlink::{self, Message, Next};
 
-const RTM_NEWLINK: u16 = 16;
+pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-const RTM_GETLINK: u16 = 18;
+pub(super) const RTM_GETLINK: u16 = 18;
 const RTMGRP_LINK: u32 = 1;
-const IFLA_IFNAME: u16 = 3;
-const IFLA_MASTER: u16 = 10;
-const IFLA_LINKINFO: u16 = 18;
+pub(super) const IFLA_IFNAME: u16 = 3;
+pub(super) const IFLA_MASTER: u16 = 10;
+pub(super) const IFLA_LINKINFO: u16 = 18;
 const IFLA_LINK_NETNSID: u16 = 37;
-const IFLA_INFO_KIND: u16 = 1;
+pub(super) const IFLA_INFO_KIND: u16 = 1;
 /// The length of `struct ifinfomsg`, which begins a message about a link.
-const IFINFOMSG: usize = 16;
+pub(super) const IFINFOMSG: usize = 16;
 /// `IFF_LOOPBACK` of linux/if.h.
 const LOOPBACK: u32 = 8;
 

@@ -19,6 +19,9 @@ use crate::posture::Posture;
 /// The events of this host, which lie beside the state.
 pub(crate) const HISTORY: &str = "events.jsonl";
 
+/// The file in the state directory in which a probe leaves its outcome.
+pub(crate) const PROBE: &str = "probe.json";
+
 /// The content of `STATE_DIR/state.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Unusable};
-use super::{HISTORY, State, boot_id, machine_id};
+use super::{HISTORY, PROBE, State, boot_id, machine_id};
 
 /// The state, and what of it is on the disk.
 #[derive(Debug)]
@@ -122,7 +122,7 @@ impl Store {
 /// along. Returns what was removed.
 pub fn forget(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut removed = Vec::new();
-    for name in file::NAMES.into_iter().chain([HISTORY]) {
+    for name in file::NAMES.into_iter().chain([HISTORY, PROBE]) {
         let path = dir.join(name);
         if path.symlink_metadata().is_ok() {
             file::remove(&path)

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use super::history::{History, RING};
 use super::metrics::Metrics;
 use super::packet_counters::{PacketCounters, Reading};
+use super::probes::Probes;
 use crate::events::{Event, Kind, journal};
 use crate::guarantee::{Guarantee, Rules};
 use crate::reconcile::Host;
@@ -37,6 +38,7 @@ pub struct Hub {
     inner: Mutex<Inner>,
     history: Mutex<Option<History>>,
     counters: Mutex<PacketCounters>,
+    probes: Mutex<Option<Probes>>,
     /// The number of the last event, for those who wait for the next.
     last: watch::Sender<u64>,
     /// How many passes were published, for those who wait for the next.
@@ -94,7 +96,13 @@ impl Hub {
     #[must_use]
     pub fn open(state_dir: &Path) -> Arc<Self> {
         let (history, events) = History::open(state_dir);
-        Arc::new(Self::with(Some(history), events))
+        let probe = |event: &&Event| matches!(event.kind, Kind::Probed | Kind::ProbeViolated);
+        let told = events.iter().rev().find(probe).map(|event| event.time);
+        let hub = Self {
+            probes: Mutex::new(Some(Probes::of(state_dir, told))),
+            ..Self::with(Some(history), events)
+        };
+        Arc::new(hub)
     }
 
     fn with(history: Option<History>, events: Vec<Event>) -> Self {
@@ -111,6 +119,7 @@ impl Hub {
             }),
             history: Mutex::new(history),
             counters: Mutex::default(),
+            probes: Mutex::default(),
             last: watch::Sender::new(last),
             passes: watch::Sender::new(0),
         }
@@ -145,6 +154,7 @@ impl Hub {
         });
         drop(inner);
         self.metrics.note(&report);
+        self.look_for_probes();
         self.passes.send_modify(|passes| *passes += 1);
     }
 
@@ -161,7 +171,21 @@ impl Hub {
         inner.verifications += 1;
         drop(inner);
         self.metrics.verified_again(now);
+        self.look_for_probes();
         self.passes.send_modify(|passes| *passes += 1);
+    }
+
+    /// Takes note of the outcome of a probe that was recorded since the last time.
+    fn look_for_probes(&self) {
+        let Some((record, event)) = lock(&self.probes).as_mut().map(Probes::look) else {
+            return;
+        };
+        if let Some(record) = record {
+            self.metrics.note_probe(&record);
+        }
+        if let Some(event) = event {
+            self.record(event);
+        }
     }
 
     /// From now on the packets that these rules stop are counted.

@@ -6,18 +6,19 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::Registry;
 
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::os::self_usage::SelfUsage;
+use crate::probe::record::Record;
 use crate::report::{GuaranteeReport, Report};
 use crate::tasks::{Mode as TaskMode, Task};
 use crate::verdict::{Overall, Standing};
@@ -36,7 +37,12 @@ const REPAIR_BUCKETS: [f64; 14] = [
 /// A verification reads and proves everything: milliseconds to seconds.
 const VERIFICATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
 
-type Labels = Vec<(&'static str, String)>;
+mod figures;
+mod probe;
+
+use self::figures::{Labels, put, seconds};
+use self::probe::ProbeMetrics;
+
 type Seconds = Counter<f64, AtomicU64>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
@@ -64,6 +70,7 @@ pub struct Metrics {
     commands: Mutex<BTreeSet<String>>,
     /// The labels of the last posture.
     sources: Mutex<Vec<Labels>>,
+    probe: ProbeMetrics,
 }
 
 fn repair_histogram() -> Histogram {
@@ -188,6 +195,7 @@ impl Metrics {
             ),
             commands: Mutex::default(),
             sources: Mutex::default(),
+            probe: ProbeMetrics::register(r),
             registry,
         };
         this.set_overall(Overall::Undecided);
@@ -318,6 +326,11 @@ impl Metrics {
         *before = now;
     }
 
+    /// Notes what the last probe came to.
+    pub(super) fn note_probe(&self, record: &Record) {
+        self.probe.note(record);
+    }
+
     /// Notes how the host stands as a whole.
     fn set_overall(&self, now: Overall) {
         for state in Overall::ALL {
@@ -367,21 +380,11 @@ impl Metrics {
     }
 }
 
-fn put<M: Metric + Clone>(registry: &mut Registry, name: &str, help: &str, metric: M) -> M {
-    registry.register(name, help, metric.clone());
-    metric
-}
-
 fn source(of: &GuaranteeReport) -> Labels {
     vec![
         ("guarantee", of.name.name().to_owned()),
         ("source", of.reason.clone()),
     ]
-}
-
-fn seconds(time: SystemTime) -> f64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs_f64()
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ mod inventory;
 pub mod metrics;
 pub mod outputs;
 pub mod packet_counters;
+mod probes;
 pub mod request;
 pub mod server;
 pub mod textfile;

@@ -68,6 +68,24 @@ impl TaskSlice {
         remove(&self.directory).expect("the cgroup can be removed");
     }
 
+    /// The names of the cgroups directly in it.
+    #[track_caller]
+    pub fn within(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.directory).expect("the slice is there");
+        let cgroups = entries.flatten().filter(|entry| entry.path().is_dir());
+        let mut names: Vec<String> = cgroups
+            .map(|entry| entry.file_name().to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
+    /// Makes an empty cgroup directly in it.
+    #[track_caller]
+    pub fn leave_behind(&self, name: &str) {
+        fs::create_dir(self.directory.join(name)).expect("a cgroup can be made");
+    }
+
     /// The kernel's number for it; `None` where it is not there.
     pub fn id(&self) -> Option<u64> {
         fs::metadata(&self.directory).map(|found| found.ino()).ok()

@@ -79,6 +79,9 @@ impl World<'_> {
 
         let mut imds = Batch::default();
         imds.bridge("lan", &["10.0.0.1/24", "fd00:10::1/64"]);
+        // Without one of its own it would change with the ports that come and go, and machines would not
+        // find their router for a while.
+        imds.add("link set lan address 02:00:0a:00:00:01");
         imds.veth("host", "lan", "ens5", self.host);
         imds.veth("neighbour", "lan", "eth0", self.neighbour);
         imds.add("link set lo up");

@@ -1,6 +1,7 @@
 #!/bin/sh
 # On the build machine, as root: fails, and with it the build, unless the installed daemon starts and
-# every required guarantee is proved from this machine's own kernel, iptables and Docker rules.
+# every required guarantee is proved from this machine's own kernel, iptables and Docker rules, and no
+# packet of a probe gets through.
 #
 # REQUIRED_GUARANTEES, separated by blanks: these must be among the required ones. Without that a
 # configuration that asks for nothing would pass.
@@ -42,4 +43,19 @@ for guarantee in ${REQUIRED_GUARANTEES:-}; do
     printf '%s\n' "$verdict" | grep -q "^  $guarantee  *held " ||
         fail "$guarantee is not required here, so nothing keeps it: ask for it in config.toml or ecs.config"
 done
+# The same by packets, from a container of its own on each bridge.
+code=0
+ecs-netguard probe || code=$?
+case $code in
+    0) ;;
+    3)
+        # A build machine has no ECS agent that could answer, and not every one a metadata service. The
+        # proof stands.
+        echo "gate: probe is undecided on this machine, for the reason that it names" >&2
+        ;;
+    *)
+        log
+        fail "ecs-netguard probe exits with $code (1: a packet got through, 2: it could not be run)"
+        ;;
+esac
 echo "gate: passed"

@@ -3,6 +3,7 @@
 mod batch;
 mod chains;
 mod commits;
+pub mod drops;
 mod expressions;
 mod foreign;
 mod inventory;

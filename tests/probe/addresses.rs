@@ -1,0 +1,110 @@
+//! The address of a throwaway container: free, and never one that is in use.
+
+use std::collections::BTreeSet;
+
+use crate::lab::Lab;
+use crate::lab::namespace::{Kind, Namespace};
+use crate::{guarded, packets, probe};
+
+/// A bridge with a network of eight addresses, 10.77.0.1 its own, and containers that have `taken`.
+fn small_network(lab: &Lab, taken: std::ops::RangeInclusive<u8>) -> Namespace {
+    let containers = Namespace::new("crowd", Kind::Network).unwrap();
+    let netns = containers.netns();
+    lab.host.sh(&format!(
+        "ip link add br-77 type bridge forward_delay 0; ip addr add 10.77.0.1/29 dev br-77
+         ip link set br-77 up
+         ip link add veth77 type veth peer name eth0 netns {}
+         ip link set veth77 master br-77 up",
+        netns.display()
+    ));
+    containers.sh("ip link set eth0 up");
+    for last in taken {
+        containers.sh(&format!("ip addr add 10.77.0.{last}/29 dev eth0"));
+    }
+    containers
+}
+
+#[test]
+fn an_address_in_use_is_never_taken() {
+    let lab = guarded("");
+    let _crowd = small_network(&lab, 3..=6);
+    for _ in 0..3 {
+        let probed = probe(&lab, &["--only", "bridges"]);
+        let place = probed.place("bridge", "br-77");
+        assert_eq!(
+            place["sources"],
+            serde_json::json!(["10.77.0.2"]),
+            "{probed}"
+        );
+        assert_eq!(probed.code, 0, "{probed}");
+    }
+}
+
+#[test]
+fn a_full_network_is_said_and_undecided() {
+    let lab = guarded("");
+    let crowd = small_network(&lab, 2..=6);
+    lab.host.sh("ip addr add fd00:77::1/64 dev br-77 nodad");
+    let probed = probe(&lab, &[]);
+    assert_eq!(probed.code, 3, "{probed}");
+    let place = probed.place("bridge", "br-77");
+    let failure = place["failure"].as_str().unwrap();
+    assert!(
+        failure.contains("no free address was found in its network 10.77.0.1/29"),
+        "{failure}"
+    );
+    // IPv6 has room, and is probed all the same.
+    assert_eq!(probed.seen("bridge", "br-77", packets), ["stopped by seal"]);
+    drop(crowd);
+}
+
+#[test]
+fn probes_at_the_same_time_do_not_take_the_same_address() {
+    let lab = guarded("");
+    let probed: Vec<_> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| probe(&lab, &["--only", "bridges"])))
+            .collect();
+        all.into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    });
+    let mut sources = BTreeSet::new();
+    for probed in &probed {
+        assert_eq!(probed.code, 0, "{probed}");
+        let source = probed.place("bridge", "docker0")["sources"][0].to_string();
+        assert!(sources.insert(source), "twice: {probed}");
+    }
+}
+
+#[test]
+fn the_bridge_keeps_its_ethernet_address() {
+    let lab = Lab::new();
+    let mac = || lab.host.sh("cat /sys/class/net/docker0/address");
+    let before = mac();
+    let watched = std::thread::scope(|scope| {
+        let probing = scope.spawn(|| probe(&lab, &["--only", "bridges"]));
+        let mut same = true;
+        while !probing.is_finished() {
+            same &= mac() == before;
+        }
+        same
+    });
+    assert!(watched, "containers lost their router");
+}
+
+#[test]
+fn a_bridge_that_carries_the_hosts_own_interface_is_left_alone() {
+    let lab = Lab::new();
+    lab.host
+        .sh("ip link add uplink0 type vxlan id 7 dev ens5 dstport 4789
+        ip link add br0 type bridge; ip addr add 10.78.0.1/24 dev br0; ip link set br0 up
+        ip link set uplink0 master br0 up");
+    let probed = probe(&lab, &["--only", "bridges"]);
+    let place = probed.place("bridge", "br0");
+    assert_eq!(place["rows"], serde_json::json!([]));
+    assert!(
+        place["notes"][0].as_str().unwrap().contains("uplink0"),
+        "{probed}"
+    );
+}

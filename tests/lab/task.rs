@@ -173,7 +173,8 @@ impl Task {
 
     /// Makes a handle on the namespace, where Docker has it.
     pub fn bind_handle(&mut self, host: &Namespace) {
-        self.bind(host, "/run/docker/netns", &self.sandbox().to_owned());
+        let sandbox = self.sandbox().to_owned();
+        self.bind(host, "/run/docker/netns", &sandbox);
     }
 
     /// Makes a handle on the namespace, where the agent of a managed instance has it.

@@ -269,7 +269,7 @@ fn the_agent_reaches_the_service_at_all_times() {
     reaches("before");
     let mut daemon = lab.start_daemon(BLOCK);
     // Also while the first rules are put in place.
-    while !daemon.log().contains("keeping the rules") {
+    while !daemon.log().contains("the rules are kept with") {
         reaches("at the start");
     }
     assert!(!reaches_imds(&lab.docker));
@@ -277,7 +277,7 @@ fn the_agent_reaches_the_service_at_all_times() {
     daemon.kill();
     reaches("after the daemon was killed");
     let mut daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("keeping the rules", TIME);
+    daemon.wait_for_log("the rules are kept with", TIME);
     reaches("after a restart");
     daemon.terminate();
     reaches("after the daemon was stopped");

@@ -30,7 +30,7 @@ fn a_daemon_behind_the_bridge_of_a_managed_instance_is_kept_out_and_has_its_cred
         });
     }
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
-    daemon.wait_for_log("keeping the rules", LONG);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.counter().reset();
     for address in [IMDS, IMDS6] {
         assert!(lab.awsvpc.role_credentials_v1(address).is_err());

@@ -293,7 +293,7 @@ fn the_exit_code_of_status_is_a_health_check() {
     );
     let (code, text) = status(&["status", "--json"]);
     assert_eq!(code, 0);
-    Schema::new().check("status", &json(&text));
+    Schema::new().check("report", &json(&text));
 
     // What iptables cannot list truthfully cannot be judged.
     lab.host
@@ -357,7 +357,7 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
         assert!(screens.contains("Last drifts"), "{screens}");
         let events = String::from_utf8(follow.stdout).unwrap();
         assert!(
-            events.contains("  started       the rules are kept with"),
+            events.contains("  started       started; the rules are kept with"),
             "{events}"
         );
         assert!(

@@ -4,6 +4,7 @@
 //! folder knows what the instance metadata service is.
 
 pub mod awsvpc_imds_block;
+pub mod edge;
 pub mod host_imds_block;
 pub mod imds_block;
 pub mod introspection_shield;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
+#[path = "edge/daemon.rs"]
+mod daemon;
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
 
@@ -286,10 +288,10 @@ fn no_other_process_can_change_it() {
 
 #[test]
 fn without_persist_a_twin_stays_and_is_repaired() {
-    use ecs_netguard::os::nft::OWNER;
+    use ecs_netguard::seal::Lacking;
     let lab = Lab::new();
     let edge = lab.host.run(|| {
-        let mut edge = Edge::open(None).unwrap().allowing(OWNER);
+        let mut edge = Edge::open(None).unwrap().lacking(Some(Lacking::Persist));
         assert!(edge.keep(&FAMILIES).unwrap().changed);
         assert!(edge.is_open());
         edge

@@ -63,11 +63,13 @@ impl Rules {
                 iptables,
                 sysctls,
                 native,
+                edge,
                 unprintable,
             } = guarantee.rules(scope);
             all.iptables.extend(iptables);
             all.sysctls.extend(sysctls);
             all.native.extend(native);
+            all.edge.extend(edge);
             all.unprintable.extend(unprintable);
         }
         all

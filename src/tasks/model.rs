@@ -124,7 +124,7 @@ impl Task {
         let verdict = match self.standing {
             Standing::Held | Standing::NotRequired => Verdict::Held,
             Standing::Violated => Verdict::Violated {
-                walk: self.way_out(why),
+                walk: way_out(&self.id, why),
             },
             Standing::Undecided => return Proof::undecided(guarantee, claim, why),
         };
@@ -135,22 +135,23 @@ impl Task {
             verdict,
         }
     }
+}
 
-    /// The way by which its packets get out.
-    fn way_out(&self, why: String) -> Walk {
-        Walk {
-            steps: vec![Step {
-                hook: Hook::Output,
-                table: "task".to_owned(),
-                chain: self.id.clone(),
-                rule: None,
-                text: why,
-                outcome: Outcome::Matched,
-                note: String::new(),
-            }],
-            ends: vec![End::LetThrough],
-            ..Walk::default()
-        }
+/// The way by which a task's packets get out.
+#[must_use]
+pub fn way_out(task: &str, why: String) -> Walk {
+    Walk {
+        steps: vec![Step {
+            hook: Hook::Output,
+            table: "task".to_owned(),
+            chain: task.to_owned(),
+            rule: None,
+            text: why,
+            outcome: Outcome::Matched,
+            note: String::new(),
+        }],
+        ends: vec![End::LetThrough],
+        ..Walk::default()
     }
 }
 

@@ -105,17 +105,24 @@ pub(super) fn weigh(
     } else if !desired.raw_frames_accepted {
         let tasks = host.facts.host_tasks.iter();
         let raw = tasks.filter(|task| Power::of(task.capabilities).contains(&Power::NetRaw));
-        proofs.extend(raw.map(|task| Proof {
-            guarantee: Guarantee::HostImdsBlock,
-            claim: format!(
-                "no raw frame of the host task {} reaches the metadata service",
-                task.id
-            ),
-            verdict: Verdict::Violated {
-                walk: way_out(&task.id, RAW_FRAMES.to_owned()),
-            },
-            visible: true,
-        }));
+        proofs.extend(raw.map(|task| way_through(Guarantee::HostImdsBlock, &task.id)));
+    }
+    if !desired.raw_frames_accepted {
+        let tasks = host.tasks.running.iter();
+        let raw = tasks.filter(|task| !task.frames_stopped && task.powers.contains(&Power::NetRaw));
+        proofs.extend(raw.map(|task| way_through(Guarantee::AwsvpcImdsBlock, &task.id)));
+    }
+}
+
+/// A task that can write raw frames where nothing stops them.
+fn way_through(guarantee: Guarantee, task: &str) -> Proof {
+    Proof {
+        guarantee,
+        claim: format!("no raw frame of the task {task} reaches the metadata service"),
+        verdict: Verdict::Violated {
+            walk: way_out(task, RAW_FRAMES.to_owned()),
+        },
+        visible: true,
     }
 }
 

@@ -7,6 +7,7 @@
 mod reading;
 mod shared;
 mod tables;
+pub mod task;
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -94,6 +94,10 @@ pub struct Task {
     /// What is to be known besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Whether native chains at its interfaces stop raw frames; those of tasks on the host's network end at
+    /// the host's edge.
+    #[serde(default)]
+    pub frames_stopped: bool,
     /// What its processes could do about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub powers: Vec<Power>,
@@ -111,6 +115,7 @@ impl Task {
             standing,
             problems: Vec::new(),
             notes: Vec::new(),
+            frames_stopped: false,
             powers: Power::of(capabilities),
         }
     }
@@ -193,6 +198,7 @@ mod tests {
             standing,
             problems: vec!["routing table 100 has a way".into()],
             notes: Vec::new(),
+            frames_stopped: false,
             powers: Power::of(1 << 12 | 1 << 13),
         }
     }

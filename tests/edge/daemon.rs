@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::*;
 use crate::lab::daemon::Daemon;
 use crate::lab::tamper::Backend;
+use crate::lab::task::Plan;
 use crate::lab::wait::eventually;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
@@ -49,7 +50,7 @@ fn the_daemon_reports_it_and_what_it_stopped() {
         counts
             .iter()
             .filter(at_the_edge)
-            .all(|count| count["packets"].as_u64() > Some(100))
+            .all(|count| count["packets"].as_u64() > Some(90))
             && counts.iter().filter(at_the_edge).count() == 2
     });
     let output = lab.netguard(["check", "--json"]).output().unwrap();
@@ -77,9 +78,15 @@ fn with_every_visible_rule_flushed_again_and_again_nothing_leaves() {
             drop(ns.udp_send(SocketAddr::new(IMDS6, 80)));
         }
         write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
+        assert_eq!(
+            lab.counter().arrived().total(),
+            0,
+            "{:?}",
+            lab.counter().arrived()
+        );
     }
-    assert_eq!(lab.counter().arrived().total(), 0);
     assert!(lab.host.role_credentials_v2(IMDS).is_ok(), "the host's own");
+    lab.counter().reset();
     // What the daemon leaves behind holds too.
     drop(daemon);
     drop(unnamed.udp_send(SocketAddr::new(IMDS, 80)));
@@ -108,7 +115,6 @@ fn a_new_or_renamed_interface_gets_its_chain_from_the_sentinel() {
                 .as_str()
                 .is_some_and(|state| state.starts_with("owned"))
     });
-    // The sentinel follows while passes cannot run.
     assert_eq!(status(&lab)["state"], "protected");
 }
 
@@ -170,4 +176,62 @@ fn release_and_a_switch_remove_it() {
         "{released}"
     );
     assert!(!lab.host.sh("nft list ruleset").contains("netdev"));
+}
+
+#[test]
+fn an_awsvpc_tasks_raw_frames_end_in_its_own_namespace() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    let task = lab.task(Plan::default());
+    let uplink = mac(&lab.imds, "lan");
+    assert!(write_frames(&task.ns, "eth0", &uplink).0 > 0);
+    eventually(SOON, "without the guard they arrive", || {
+        lab.counter().arrived().total() > 100
+    });
+    let _daemon = started(&lab);
+    lab.counter().reset();
+    assert_eq!(write_frames(&task.ns, "eth0", &uplink).0, 0);
+    for service in [IMDS, IMDS6] {
+        drop(task.ns.udp_send(SocketAddr::new(service, 80)));
+    }
+    assert_eq!(lab.counter().arrived().total(), 0);
+    // A table of that name that drops nothing is altered, and repaired.
+    task.ns
+        .sh("nft delete table netdev ecs_netguard; nft add table netdev ecs_netguard");
+    eventually(SOON, "it is repaired", || {
+        task.ns.sh("nft list ruleset").contains("hook egress")
+    });
+    assert_eq!(write_frames(&task.ns, "eth0", &uplink).0, 0);
+    task.ns.sh("ip link add more type veth peer name end");
+    eventually(SOON, "a new interface gets its chain", || {
+        task.ns.sh("nft list ruleset").contains("\"more\"")
+    });
+}
+
+#[test]
+fn a_task_that_can_write_raw_frames_is_a_way_through_where_nothing_stops_them() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    lab.write("config.toml", "[imds]\nawsvpc = \"audit\"\n");
+    let _task = lab.task(Plan::default());
+    let check = || {
+        let output = lab.netguard(["check", "--json"]).output().unwrap();
+        let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let guarantees = checked["guarantees"].as_array().unwrap();
+        let of = guarantees
+            .iter()
+            .find(|of| of["name"] == "awsvpc-imds-block")
+            .unwrap();
+        of["problems"].to_string()
+    };
+    assert!(
+        check().contains("it can write raw frames (CAP_NET_RAW)"),
+        "{}",
+        check()
+    );
+    lab.write(
+        "config.toml",
+        "[imds]\nawsvpc = \"audit\"\n[edge]\nraw_frames = \"accept\"\n",
+    );
+    assert!(!check().contains("raw frames"), "{}", check());
 }

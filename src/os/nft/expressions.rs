@@ -17,6 +17,7 @@ const SECOND: u32 = 2;
 const VERDICT: u32 = 0;
 
 /// Keys of the meta expression: `NFT_META_…`.
+const PROTOCOL: u32 = 1;
 const IIFNAME: u32 = 6;
 const RTCLASSID: u32 = 13;
 const NFPROTO: u32 = 15;
@@ -97,6 +98,17 @@ impl RawRule {
             list = list.payload(base, at.offset, length).equals(&at.bytes);
         }
         Self::made_of(Expressions(list.0.counter(0)).drop().0)
+    }
+
+    /// Drops and counts the frames that are said to carry a tag: ETH_P_8021Q, ETH_P_8021AD
+    /// (linux/if_ether.h).
+    #[must_use]
+    pub fn dropping_tagged() -> [Self; 2] {
+        [0x8100_u16, 0x88a8].map(|kind| {
+            let list = Expressions::default().meta(PROTOCOL);
+            let list = list.equals(&kind.to_be_bytes());
+            Self::made_of(Expressions(list.0.counter(0)).drop().0)
+        })
     }
 
     /// Accepts what has a socket of this network namespace: the kernel gives up a rule that asks for

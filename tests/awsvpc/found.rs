@@ -159,7 +159,11 @@ fn of_200_tasks_none_is_missed_and_none_kept_alive() {
                     let tasks: Vec<Task> = (0..20).map(|_| lab.task(Plan::default())).collect();
                     for task in &tasks {
                         eventually(LONG, "the task is kept from the service", || {
-                            task.ns.sh("nft list ruleset").matches(" drop").count() == 2
+                            task.ns
+                                .sh("nft list table inet ecs_netguard")
+                                .matches(" drop")
+                                .count()
+                                == 2
                         });
                     }
                 }

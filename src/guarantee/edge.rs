@@ -145,3 +145,103 @@ fn to_the_service(family: Family, from: From, begin: i32) -> FrameDrop {
     });
     FrameDrop { family, at }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(index: u32, name: &str, kind: Option<&str>) -> Interface {
+        Interface {
+            index,
+            name: name.into(),
+            kind: kind.map(str::to_owned),
+            ..Interface::default()
+        }
+    }
+
+    #[test]
+    fn packets_leave_by_everything_but_bridges_and_their_containers() {
+        let port = |index, name, kind, master, leads_elsewhere| Interface {
+            master: Some(master),
+            leads_elsewhere,
+            ..interface(index, name, kind)
+        };
+        let host = [
+            Interface {
+                loopback: true,
+                ..interface(1, "lo", None)
+            },
+            interface(2, "ens5", None),
+            interface(3, "docker0", Some("bridge")),
+            port(4, "container", Some("veth"), 3, true),
+            port(5, "patch", Some("veth"), 3, false),
+            port(6, "uplink-on-a-bridge", None, 3, false),
+            port(7, "tap", Some("tun"), 3, false),
+            Interface {
+                leads_elsewhere: true,
+                ..interface(8, "routed", Some("veth"))
+            },
+            interface(9, "bond0", Some("bond")),
+            port(10, "in-a-bond", Some("veth"), 9, true),
+            interface(11, "ens5.5", Some("vlan")),
+            port(12, "of-another-namespace", Some("veth"), 99, true),
+        ];
+        let found = edges(&host).into_iter().map(|edge| edge.index);
+        assert_eq!(found.collect::<Vec<_>>(), [2, 5, 6, 7, 8, 9, 10, 11, 12]);
+    }
+
+    /// Every place of a packet to the service in a frame, as (from, offset, length).
+    fn places(drops: &[FrameDrop], family: Family) -> Vec<(From, u32, usize)> {
+        let of = drops.iter().filter(|drop| drop.family == family);
+        let last = of.filter_map(|drop| drop.at.last());
+        last.map(|at| (at.from, at.offset, at.bytes.len()))
+            .collect()
+    }
+
+    #[test]
+    fn a_packet_is_found_wherever_it_may_begin() {
+        use From::{Link, Network};
+        let families = [Family::V4, Family::V6];
+        assert_eq!(places(&routed(&families), Family::V4), [(Network, 16, 4)]);
+        assert_eq!(places(&routed(&families), Family::V6), [(Network, 24, 16)]);
+        let v4 = places(&raw(&families), Family::V4);
+        let network = [12, 16, 20, 24, 30, 34, 38].map(|offset| (Network, offset, 4));
+        let link = [30, 34, 38].map(|offset| (Link, offset, 4));
+        assert_eq!(v4, [&network[..], &link].concat());
+        let v6 = places(&raw(&families), Family::V6);
+        assert_eq!(
+            v6[0],
+            (Network, 0, 12),
+            "the rest of an address that begins before"
+        );
+        let network = [0, 4, 8, 12, 16, 20, 24, 28, 32, 38, 42, 46].map(|o| (Network, o, 16));
+        let link = [38, 42, 46].map(|offset| (Link, offset, 16));
+        assert_eq!(v6[1..], [&network[..], &link].concat());
+    }
+
+    #[test]
+    fn a_request_by_arp_for_the_services_address_passes() {
+        // Hardware, protocol, lengths, operation, sender, target (RFC 826).
+        let mut arp = vec![
+            0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 0, 0, 10, 0, 0, 0, 0, 0, 0,
+        ];
+        arp.extend([169, 254, 169, 254]);
+        let frame = [&[0; 12][..], &[8, 6], &arp].concat();
+        for drop in raw(&[Family::V4]) {
+            let stands = |at: &At| {
+                let (bytes, from) = match at.from {
+                    From::Link => (&frame, 0),
+                    From::Network => (&arp, 0),
+                };
+                let begin = from + at.offset as usize;
+                bytes.get(begin..begin + at.bytes.len()) == Some(&at.bytes[..])
+            };
+            assert!(!drop.at.iter().all(stands), "{drop:?}");
+            let of_the_frame = |at: &At| {
+                let begin = at.offset as usize;
+                frame.get(begin..begin + at.bytes.len()) == Some(&at.bytes[..])
+            };
+            assert!(!drop.at.iter().all(of_the_frame), "{drop:?}");
+        }
+    }
+}

@@ -53,7 +53,7 @@ pub fn edges(interfaces: &[Interface]) -> Vec<&Interface> {
 
 /// Where in a frame a place is counted from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum From {
+pub enum Start {
     /// The link-layer header, where the kernel knows of one.
     Link,
     /// What the kernel takes for the network header.
@@ -64,7 +64,7 @@ pub enum From {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct At {
     /// Where the place is counted from.
-    pub from: From,
+    pub from: Start,
     /// How far from there.
     pub offset: u32,
     /// What stands there.
@@ -83,7 +83,7 @@ pub struct FrameDrop {
 /// What drops packets that have a route: their network header is where the kernel says.
 #[must_use]
 pub fn routed(families: &[Family]) -> Vec<FrameDrop> {
-    let drop = |&family| to_the_service(family, From::Network, 0);
+    let drop = |&family| to_the_service(family, Start::Network, 0);
     families.iter().map(drop).collect()
 }
 
@@ -107,11 +107,11 @@ fn raw_of(family: Family) -> Vec<FrameDrop> {
         Family::V4 => 1,
         Family::V6 => 7,
     };
-    let packet = (-skipped..=2).map(|tags| (From::Network, tags * TAG));
+    let packet = (-skipped..=2).map(|tags| (Start::Network, tags * TAG));
     // Or it is where the frame begins: a short frame on an interface whose header is longer than an
     // Ethernet header, as that of a VLAN device is.
-    let frame = (0..=2).map(|tags| (From::Network, ETHERNET + tags * TAG));
-    let link = (0..=2).map(|tags| (From::Link, ETHERNET + tags * TAG));
+    let frame = (0..=2).map(|tags| (Start::Network, ETHERNET + tags * TAG));
+    let link = (0..=2).map(|tags| (Start::Link, ETHERNET + tags * TAG));
     let places = packet.chain(frame).chain(link);
     places
         .map(|(from, begin)| to_the_service(family, from, begin))
@@ -119,7 +119,7 @@ fn raw_of(family: Family) -> Vec<FrameDrop> {
 }
 
 /// Packets to the service that begin at this place.
-fn to_the_service(family: Family, from: From, begin: i32) -> FrameDrop {
+fn to_the_service(family: Family, from: Start, begin: i32) -> FrameDrop {
     let (field, address) = match address(family) {
         IpAddr::V4(address) => (16, address.octets().to_vec()),
         IpAddr::V6(address) => (24, address.octets().to_vec()),
@@ -191,7 +191,7 @@ mod tests {
     }
 
     /// Every place of a packet to the service in a frame, as (from, offset, length).
-    fn places(drops: &[FrameDrop], family: Family) -> Vec<(From, u32, usize)> {
+    fn places(drops: &[FrameDrop], family: Family) -> Vec<(Start, u32, usize)> {
         let of = drops.iter().filter(|drop| drop.family == family);
         let last = of.filter_map(|drop| drop.at.last());
         last.map(|at| (at.from, at.offset, at.bytes.len()))
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn a_packet_is_found_wherever_it_may_begin() {
-        use From::{Link, Network};
+        use Start::{Link, Network};
         let families = [Family::V4, Family::V6];
         assert_eq!(places(&routed(&families), Family::V4), [(Network, 16, 4)]);
         assert_eq!(places(&routed(&families), Family::V6), [(Network, 24, 16)]);
@@ -230,8 +230,8 @@ mod tests {
         for drop in raw(&[Family::V4]) {
             let stands = |at: &At| {
                 let (bytes, from) = match at.from {
-                    From::Link => (&frame, 0),
-                    From::Network => (&arp, 0),
+                    Start::Link => (&frame, 0),
+                    Start::Network => (&arp, 0),
                 };
                 let begin = from + at.offset as usize;
                 bytes.get(begin..begin + at.bytes.len()) == Some(&at.bytes[..])

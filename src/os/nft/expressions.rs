@@ -91,8 +91,8 @@ impl RawRule {
         let mut list = Expressions::default();
         for at in &frames.at {
             let base = match at.from {
-                edge::From::Link => LINK,
-                edge::From::Network => NETWORK,
+                edge::Start::Link => LINK,
+                edge::Start::Network => NETWORK,
             };
             let length = u32::try_from(at.bytes.len()).unwrap_or_default();
             list = list.payload(base, at.offset, length).equals(&at.bytes);

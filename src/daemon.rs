@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 pub use self::options::Options;
-use self::options::SEAL;
+use self::options::{EDGE, SEAL};
 use self::outcome::Outcome;
 use self::reconciler::Reconciler;
 use self::signals::Signals;
@@ -25,6 +25,7 @@ use crate::os::sched::{self, Scheduling};
 use crate::os::watch::Watch;
 use crate::schedule::{self, Action, Cause, Schedule};
 use crate::seal::Seal;
+use crate::seal::edge::SharedEdge;
 use crate::sentinel::{self, Sentinel};
 use crate::status::hub::Hub;
 use crate::systemd;
@@ -76,8 +77,10 @@ impl Daemon {
         let hub = Arc::clone(&options.hub);
         let (sender, sentinel_reports) = mpsc::channel(REPORTS);
         // A report that finds no room is lost; the next pass sees the last state anyway.
-        let sentinel = Sentinel::start(move |report| drop(sender.try_send(report)))?;
         let lacking = options.lacking;
+        let edge = SharedEdge::open(inherited.named(EDGE), lacking);
+        let tell = move |report| drop(sender.try_send(report));
+        let sentinel = Sentinel::start(tell, edge.clone())?;
         // Without nf_tables every pass tries again, and reports it.
         let seal = Seal::open(inherited.named(SEAL)).ok();
         let seal = seal.map(|seal| match lacking {
@@ -92,7 +95,7 @@ impl Daemon {
         if let Some(worker) = &options.worker {
             worker.listen(sender)?;
         }
-        let (reconciler, problem) = Reconciler::new(options, seal, sentinel);
+        let (reconciler, problem) = Reconciler::new(options, (seal, edge), sentinel);
         for problem in problems.into_iter().chain([problem]).flatten() {
             hub.record(Event::new(Kind::Warning, problem));
         }

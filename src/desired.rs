@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::settings::{Mode, OpenInput, RouteLocalnet, Settings};
+use crate::config::settings::{Mode, OpenInput, RawFrames, RouteLocalnet, Settings};
 use crate::facts::Facts;
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, interface};
 use crate::posture::Posture;
@@ -28,8 +28,12 @@ pub struct Desired {
     pub new_bridges: Vec<IfacePattern>,
     /// Whether the settings ask for the seal.
     pub sealed: bool,
+    /// Whether a task that can write raw frames where no edge stands is accepted.
+    pub raw_frames_accepted: bool,
     /// What an operator should know of it.
     pub notes: Vec<String>,
+    /// The bridges that only the edge covers, for a person.
+    pub uncovered: Option<String>,
 }
 
 /// A claim that no ruleset can decide.
@@ -51,7 +55,7 @@ impl Desired {
         let mut desired = Self::of(settings, posture, &scope);
         desired.notes.clone_from(&facts.problems);
         if posture.requires(Guarantee::ImdsBlock) {
-            desired.notes.extend(uncovered(facts, &scope));
+            desired.uncovered = uncovered(facts, &scope);
         }
         if posture.requires(Guarantee::HostImdsBlock) {
             let note = facts.task_cgroup.as_ref().and_then(TaskCgroup::note);
@@ -72,6 +76,9 @@ impl Desired {
         let mut rules = Rules::of(&required, scope);
         if !settings.seal.enabled {
             rules.native.clear();
+        }
+        if !settings.edge.enabled {
+            rules.edge.clear();
         }
         let on_bridges = required.contains(&Guarantee::TaskCredentials)
             && scope.route_localnet == RouteLocalnet::Bridges;
@@ -99,7 +106,9 @@ impl Desired {
                 Vec::new()
             },
             sealed: settings.seal.enabled,
+            raw_frames_accepted: settings.edge.raw_frames == RawFrames::Accept,
             notes: Vec::new(),
+            uncovered: None,
         }
     }
 

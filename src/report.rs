@@ -54,6 +54,9 @@ pub struct Report {
     /// The sealed layer; absent where it is off or has no part in what is required.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seal: Option<SealReport>,
+    /// The edge; absent where it is off or nothing that is required needs it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub edge: Option<EdgeReport>,
     /// What differed from what is wanted when the last pass began.
     pub drifts: Vec<Drift>,
     /// What the last pass changed.
@@ -98,6 +101,7 @@ impl Report {
             tasks: Vec::new(),
             backends: Vec::new(),
             seal: None,
+            edge: None,
             drifts: Vec::new(),
             changes: Vec::new(),
             failures: Vec::new(),
@@ -245,6 +249,8 @@ pub enum Layer {
     Visible,
     /// The native table.
     Sealed,
+    /// The native chains at the host's own interfaces.
+    Edge,
 }
 
 impl Layer {
@@ -254,6 +260,7 @@ impl Layer {
         match self {
             Self::Visible => "visible",
             Self::Sealed => "sealed",
+            Self::Edge => "edge",
         }
     }
 }
@@ -280,6 +287,19 @@ pub struct SealReport {
     pub stored: bool,
     /// What that means, in a sentence, and why it is no better where there is a reason.
     pub explanation: String,
+}
+
+/// The edge.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EdgeReport {
+    /// What stands.
+    pub state: SealState,
+    /// Whether systemd keeps a copy of the socket that owns it.
+    pub stored: bool,
+    /// What that means, in a sentence, and why it is no better where there is a reason.
+    pub explanation: String,
+    /// The interfaces by which packets leave, at which it should stand.
+    pub interfaces: Vec<String>,
 }
 
 /// A step that was not taken.

@@ -16,7 +16,8 @@ use lab::wait::{eventually, within};
 use lab::{HOST, Lab};
 
 const SOON: Duration = Duration::from_secs(20);
-const UNSEALED: &str = "[seal]\nenabled = false\n";
+const UNSEALED: &str =
+    "[seal]\nenabled = false\n[edge]\nenabled = false\nraw_frames = \"accept\"\n";
 const LEGACY: &str = "[iptables]\nbackend = \"legacy\"\n";
 const HELD: &str = "host-imds-block is held";
 

@@ -111,7 +111,10 @@ fn what_is_taken_away_is_put_back_and_reported() {
 #[test]
 fn displaced_and_doubled_rules_are_drift() {
     let lab = Lab::new();
-    lab.write("config.toml", "[seal]\nenabled = false\n");
+    lab.write(
+        "config.toml",
+        "[seal]\nenabled = false\n[edge]\nenabled = false\n",
+    );
     lab.netguard(["apply"]).run();
     lab.write("ecs.config", BLOCK);
     lab.netguard(["apply"]).run();

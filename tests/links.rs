@@ -59,6 +59,7 @@ fn a_bridge_is_heard_with_its_name_and_kind() {
     let changes = links.drain().unwrap();
     let other = Link {
         name: "br-other".into(),
+        raw_name: b"br-other".to_vec(),
         ..bridge.clone()
     };
     let heard = about(&changes, bridge.index);

@@ -199,6 +199,8 @@ fn a_default_bridge_of_another_name_is_covered() {
 fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
     let lab = Lab::new();
     lab.host.sh("ip link set docker0 down && ip link set docker0 name apps0 && ip link set apps0 up && ip route replace 172.17.0.0/16 dev apps0");
+    // With the edge it is covered whatever its name is.
+    lab.write("config.toml", "[edge]\nenabled = false\n");
     apply(&lab, Backend::Nft, BLOCK);
     let told = || {
         let output = lab.netguard(["check"]).output().unwrap();
@@ -215,7 +217,7 @@ fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
     );
     lab.write(
         "config.toml",
-        "[imds]\ninterfaces = [\"docker+\", \"br-+\", \"ecs-bridge\", \"apps0\"]\n",
+        "[imds]\ninterfaces = [\"docker+\", \"br-+\", \"ecs-bridge\", \"apps0\"]\n[edge]\nenabled = false\n",
     );
     apply(&lab, Backend::Nft, BLOCK);
     assert!(!reaches_imds(&lab.docker));

@@ -45,7 +45,7 @@ fn lab(config_toml: &str) -> Lab {
     lab.write("ecs.config", BLOCK);
     lab.write(
         "config.toml",
-        format!("{config_toml}[seal]\nenabled = false\n"),
+        format!("{config_toml}[seal]\nenabled = false\n[edge]\nenabled = false\n"),
     );
     lab
 }

@@ -203,7 +203,7 @@ fn a_table_that_another_owns_is_named_and_left() {
             .unwrap_err()
     });
     assert!(
-        matches!(error, Error::Taken { port } if port != 0),
+        matches!(error, Error::Taken { port, .. } if port != 0),
         "{error}"
     );
     assert!(

@@ -19,7 +19,7 @@ use lab::tamper::Backend;
 use lab::wait::eventually;
 
 const BOTH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const UNSEALED: &str = "[seal]\nenabled = false\n";
+const UNSEALED: &str = "[seal]\nenabled = false\n[edge]\nenabled = false\n";
 const SOON: Duration = Duration::from_secs(20);
 /// A turn, and nine times as long after the one before it.
 const TURNS: Duration = Duration::from_secs(120);

@@ -7,6 +7,7 @@ use crate::inputs::Inputs;
 use crate::os::lock::Lock;
 use crate::reconcile::{self, Hands};
 use crate::seal::Around;
+use crate::seal::edge::SharedEdge;
 use crate::state::Store;
 use crate::tasks;
 
@@ -24,6 +25,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     }
     let hands = &mut Hands {
         seal: &mut None,
+        edge: &SharedEdge::default(),
         before_change: &|| {},
         around_seal: Around::NOTHING,
         prove_before: false,

@@ -10,6 +10,7 @@ use crate::os::lock::Lock;
 use crate::os::nft::Socket;
 use crate::posture::Posture;
 use crate::reconcile::{self, Hands, Pass};
+use crate::seal::edge::{self, SharedEdge};
 use crate::seal::{self, Around};
 use crate::state::{self, Store};
 use crate::tasks;
@@ -42,13 +43,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         !backends.is_empty(),
         "no iptables is installed, so there are no rules to remove"
     );
-    let (tables, unsealed) = remove_seal();
+    let (tables, unsealed) = remove_native();
     let in_tasks = tasks::once::pass(tasks::Wish::Nothing);
     let passes: Vec<Pass> = backends
         .iter()
         .map(|(nothing, host)| {
             let hands = &mut Hands {
                 seal: &mut None,
+                edge: &SharedEdge::default(),
                 before_change: &|| {},
                 around_seal: Around::NOTHING,
                 prove_before: false,
@@ -70,11 +72,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             .iter()
             .flat_map(|pass| pass.report.drifts.iter().filter(|d| !pass.left.contains(d)))
             .map(|drift| drift.object.clone())
-            .chain(
-                tables
-                    .iter()
-                    .map(|table| format!("nftables table inet {table}")),
-            )
+            .chain(tables.iter().map(|table| format!("nftables table {table}")))
             .chain(in_tasks.released)
             .collect(),
         forgotten,
@@ -120,17 +118,24 @@ fn forget(common: &Common) -> (Vec<String>, Option<String>) {
     }
 }
 
-/// Takes the seal out: what was there, and what keeps it from going.
-fn remove_seal() -> (Vec<&'static str>, Option<String>) {
+/// Takes the seal and the edge out: what was there, and what keeps it from going.
+fn remove_native() -> (Vec<String>, Vec<String>) {
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
     let Ok(mut socket) = Socket::open() else {
-        // Without nf_tables there is no seal.
-        return (Vec::new(), None);
+        // Without nf_tables there is neither.
+        return (gone, left);
     };
-    match seal::remove_all(&mut socket) {
-        Ok(tables) => (tables, None),
-        Err(error) if error.is_unsupported() => (Vec::new(), None),
-        Err(error) => (Vec::new(), Some(error.to_string())),
+    for (family, removed) in [
+        ("netdev", edge::remove_all(&mut socket)),
+        ("inet", seal::remove_all(&mut socket)),
+    ] {
+        match removed {
+            Ok(tables) => gone.extend(tables.iter().map(|table| format!("{family} {table}"))),
+            Err(error) if error.is_unsupported() => {}
+            Err(error) => left.push(error.to_string()),
+        }
     }
+    (gone, left)
 }
 
 fn kept(interface: &str) -> String {

@@ -203,6 +203,8 @@ fn footer(report: &Report) -> String {
     parts.extend(kernel.map(|kernel| format!("kernel {kernel}")));
     let seal = report.seal.iter();
     parts.extend(seal.map(|seal| format!("seal {}", seal.explanation)));
+    let edge = report.edge.iter();
+    parts.extend(edge.map(|edge| format!("edge {}", edge.explanation)));
     if let Some(daemon) = &report.daemon {
         let uptime = Duration::try_from_secs_f64(daemon.uptime_seconds).unwrap_or_default();
         parts.push(format!("up {}", rough(uptime)));

@@ -44,6 +44,8 @@ pub struct Settings {
     pub iptables: Iptables,
     /// The native layer that other programs cannot change.
     pub seal: Seal,
+    /// The layer at the host's own interfaces.
+    pub edge: Edge,
     /// The safety net.
     pub verify: Verify,
     /// What is told, and where.
@@ -183,6 +185,36 @@ impl Default for Seal {
     fn default() -> Self {
         Self { enabled: true }
     }
+}
+
+/// `[edge]`
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Edge {
+    /// Whether only the host's own sockets reach the metadata service, whatever interface packets leave by.
+    pub enabled: bool,
+    /// What a task means that can write raw frames where no edge stands.
+    pub raw_frames: RawFrames,
+}
+
+impl Default for Edge {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            raw_frames: RawFrames::Violation,
+        }
+    }
+}
+
+/// What a task means that can write raw frames past every rule, where no edge stands.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RawFrames {
+    /// The guarantee does not hold.
+    #[default]
+    Violation,
+    /// The operator takes the risk; it is reported.
+    Accept,
 }
 
 /// `[verify]`

@@ -11,6 +11,8 @@ use crate::tasks::worker_client::WorkerClient;
 
 /// The name under which systemd stores the seal's socket.
 pub(super) const SEAL: &str = "seal";
+/// The same for the socket that owns the edge.
+pub(super) const EDGE: &str = "edge";
 
 /// What the daemon was started with.
 #[derive(Debug)]

@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
-use super::options::{Options, SEAL};
+use super::options::{EDGE, Options, SEAL};
 use super::outcome::{News, Outcome};
 use crate::desired::Desired;
 use crate::facts::Facts;
@@ -22,6 +22,7 @@ use crate::prove::HostView;
 use crate::reconcile::{self, Hands, Host, Pass};
 use crate::ruleset::Family;
 use crate::schedule::{Cause, Ended};
+use crate::seal::edge::SharedEdge;
 use crate::seal::{self, Around, Seal};
 use crate::sentinel::{Orders, Sentinel};
 use crate::state::Store;
@@ -36,6 +37,7 @@ pub(super) struct Reconciler {
     inputs: Option<Inputs>,
     store: Store,
     seal: Option<Seal>,
+    edge: SharedEdge,
     /// Whether systemd keeps a copy of its socket.
     stored: bool,
     sentinel: Sentinel,
@@ -94,7 +96,7 @@ impl Reconciler {
     /// Before the first pass; with what is wrong with the state on disk.
     pub(super) fn new(
         options: Options,
-        seal: Option<Seal>,
+        (seal, edge): (Option<Seal>, SharedEdge),
         sentinel: Sentinel,
     ) -> (Self, Option<String>) {
         let (store, problem) = Store::open(&options.state_dir);
@@ -103,6 +105,7 @@ impl Reconciler {
             inputs: None,
             store,
             seal,
+            edge,
             stored: false,
             sentinel,
             ordered: None,
@@ -181,6 +184,9 @@ impl Reconciler {
     fn store_seal(&mut self) -> io::Result<()> {
         if let Some(seal) = self.seal.as_ref().filter(|_| !self.stored) {
             systemd::store(seal.as_fd(), SEAL)?;
+            if let Some(edge) = self.edge.socket() {
+                systemd::store(edge.as_fd(), EDGE)?;
+            }
             self.stored = systemd::listens();
         }
         Ok(())
@@ -231,8 +237,7 @@ impl Reconciler {
         let (desired, mut host) =
             reconcile::resolve(&inputs.settings, self.options.backend, &posture);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
-        let retry =
-            cause.retry_unsupported && self.seal.as_mut().is_some_and(Seal::retry_unsupported);
+        let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
         host.tasks = self.look_at_tasks(&inputs, &posture, cause);
         self.store.state.asked = inputs.asked();
@@ -245,6 +250,9 @@ impl Reconciler {
         pass.report.warnings.extend(self.store.save());
         if let Some(seal) = &mut pass.report.seal {
             seal.stored = self.stored && seal.state.is_owned();
+        }
+        if let Some(edge) = &mut pass.report.edge {
+            edge.stored = self.stored && edge.state.is_owned();
         }
         self.light = self.light.learn(&pass);
         // What is said to be held is guarded from then on.
@@ -275,6 +283,12 @@ impl Reconciler {
         self.tasks.clone_from(&host.tasks);
         self.options.hub.count(desired.rules, host);
         (news, again)
+    }
+
+    /// Forgets what the kernel was found not to support. False where nothing was.
+    fn retry_unsupported(&mut self) -> bool {
+        let seal = self.seal.as_mut().is_some_and(Seal::retry_unsupported);
+        self.edge.retry_unsupported() || seal
     }
 
     /// Stops packets before anything else is looked at: tasks may take their time to answer, and the
@@ -350,6 +364,7 @@ impl Reconciler {
         let sentinel = &self.sentinel;
         let hands = &mut Hands {
             seal: &mut self.seal,
+            edge: &self.edge,
             // Longer than any single tool may take; new orders end it.
             before_change: &|| sentinel.hold(LIMIT * 2),
             around_seal: Around {

@@ -22,7 +22,10 @@ pub const fn address(family: Family) -> IpAddr {
 }
 
 pub(super) fn rules(scope: &Scope) -> Rules {
-    let mut rules = Rules::default();
+    let mut rules = Rules {
+        edge: scope.families.clone(),
+        ..Rules::default()
+    };
     for &family in &scope.families {
         for interface in &scope.interfaces {
             let matches = vec![

@@ -4,6 +4,7 @@
 //! folder knows what the instance metadata service is.
 
 pub mod awsvpc_imds_block;
+pub mod edge;
 pub mod host_imds_block;
 pub mod imds_block;
 pub mod introspection_shield;
@@ -62,11 +63,13 @@ impl Rules {
                 iptables,
                 sysctls,
                 native,
+                edge,
                 unprintable,
             } = guarantee.rules(scope);
             all.iptables.extend(iptables);
             all.sysctls.extend(sysctls);
             all.native.extend(native);
+            all.edge.extend(edge);
             all.unprintable.extend(unprintable);
         }
         all

@@ -68,6 +68,8 @@ pub struct Rules {
     pub sysctls: Vec<WantedSysctl>,
     /// What the seal holds.
     pub native: Vec<NativeRule>,
+    /// The families whose packets the edge stops.
+    pub edge: Vec<Family>,
     /// What cannot be written as an iptables rule, so that it is not among them.
     pub unprintable: Vec<(Guarantee, Unprintable)>,
 }

@@ -10,6 +10,7 @@ use nix::sys::socket::{SockFlag, SockProtocol};
 
 use super::attributes::{each, number, text, value};
 use super::netlink::{self, Message, Next};
+use crate::guarantee::edge::Interface;
 
 pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -32,6 +33,8 @@ pub struct Link {
     pub index: u32,
     /// Its name; not UTF-8 only if somebody went to lengths, and then with replacement characters.
     pub name: String,
+    /// Its name as the kernel has it.
+    pub raw_name: Vec<u8>,
     /// What made it (`bridge`, `veth`); absent for physical ones and for the loopback.
     pub kind: Option<String>,
     /// Whether it is the loopback.
@@ -117,6 +120,36 @@ impl Links {
     }
 }
 
+/// A socket that asks for the interfaces of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Interfaces(netlink::Socket);
+
+impl Interfaces {
+    /// Opens it in the calling thread's network namespace.
+    pub fn open() -> io::Result<Self> {
+        netlink::Socket::open(SockProtocol::NetlinkRoute).map(Self)
+    }
+
+    /// All that there are now.
+    pub fn read(&mut self) -> io::Result<Vec<Interface>> {
+        let links = all(&mut self.0)?.into_iter();
+        Ok(links.map(Interface::from).collect())
+    }
+}
+
+impl From<Link> for Interface {
+    fn from(link: Link) -> Self {
+        Self {
+            index: link.index,
+            name: link.raw_name,
+            loopback: link.loopback,
+            kind: link.kind,
+            master: link.master,
+            leads_elsewhere: link.leads_to.is_some(),
+        }
+    }
+}
+
 /// Asks for all interfaces of the socket's network namespace.
 pub(super) fn all(socket: &mut netlink::Socket) -> io::Result<Vec<Link>> {
     socket.list(("the interfaces", RTM_GETLINK), &[0; IFINFOMSG], link)
@@ -157,7 +190,10 @@ fn link(message: &Message<'_>) -> Option<Link> {
     };
     for (kind, bytes) in each(attributes) {
         match kind.ok()? {
-            IFLA_IFNAME => link.name = words(bytes),
+            IFLA_IFNAME => {
+                link.name = words(bytes);
+                link.raw_name = text(bytes).to_vec();
+            }
             IFLA_MASTER => link.master = number(bytes),
             IFLA_LINK_NETNSID => link.leads_to = number(bytes).map(u32::cast_signed),
             IFLA_LINKINFO => link.kind = value(bytes, IFLA_INFO_KIND).map(words),

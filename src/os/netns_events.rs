@@ -21,8 +21,8 @@ const NSIDS: [u16; 2] = [88, 89];
 pub enum Event {
     /// An interface of the host, or the host's knowledge of other namespaces, changed.
     Host,
-    /// Routes or rules changed in this namespace.
-    Routes(i32),
+    /// Interfaces, routes or rules changed in this namespace.
+    Network(i32),
     /// Somebody committed to nf_tables in this namespace.
     Commit(i32, Commit),
     /// Some events were lost.
@@ -66,7 +66,9 @@ impl NetnsEvents {
                         let of_links = kind <= RTM_SETLINK || NSIDS.contains(&kind);
                         match from {
                             None if of_links => events.push(Event::Host),
-                            Some(nsid) if !of_links => events.push(Event::Routes(nsid)),
+                            Some(nsid) if !NSIDS.contains(&kind) => {
+                                events.push(Event::Network(nsid));
+                            }
                             _ => {}
                         }
                     }

@@ -135,6 +135,7 @@ mod tests {
         Link {
             index: name.len() as u32,
             name: name.to_owned(),
+            raw_name: name.into(),
             kind: kind.map(str::to_owned),
             loopback: name == "lo",
             master,

@@ -1,12 +1,15 @@
 //! What a pass changes the host with.
 
 use crate::plan::ChainId;
+use crate::seal::edge::SharedEdge;
 use crate::seal::{Around, Seal};
 
 /// What a pass changes the host with, besides iptables.
 pub struct Hands<'a> {
     /// The seal; opened by the first pass that needs it.
     pub seal: &'a mut Option<Seal>,
+    /// The edge.
+    pub edge: &'a SharedEdge,
     /// Called before iptables' rules are changed: the sentinel, which keeps them, should not step in.
     pub before_change: &'a dyn Fn(),
     /// What the sentinel does around a change of the seal.

@@ -13,6 +13,7 @@ use crate::os::nft::{Error, Inventory, generation};
 use crate::prove::ForeignChain;
 use crate::ruleset::{Family, Ruleset, Shown, Table};
 use crate::seal::SealReading;
+use crate::seal::edge::EdgeReading;
 
 /// How often the rules are read again because somebody changed them meanwhile.
 const ATTEMPTS: usize = 3;
@@ -31,6 +32,8 @@ pub(crate) struct Layers {
     pub(crate) foreign: Vec<ForeignChain>,
     /// The native layer.
     pub(crate) seal: SealReading,
+    /// The layer at the interfaces by which packets leave.
+    pub(super) edge: EdgeReading,
     /// Its rules in force, for the proof.
     pub(crate) sealed: BTreeMap<Family, Ruleset>,
     /// The generation of nf_tables that this is.
@@ -76,14 +79,16 @@ impl Layers {
         if !desired.rules.native.is_empty() {
             layers.seal = SealReading::take(&desired.rules.native);
         }
+        if !desired.rules.edge.is_empty() {
+            layers.edge = EdgeReading::take(&desired.rules.edge);
+        }
         layers.sealed = as_rulesets(&layers.seal.rules);
         if let Ok(inventory) = inventory {
             layers.generation = Some(inventory.generation);
             layers.foreign.clone_from(&inventory.chains);
-            let seal = &layers.seal;
-            layers
-                .foreign
-                .retain(|chain| !seal.accounts_for(&chain.name));
+            let (seal, edge) = (&layers.seal, &layers.edge);
+            let ours = |name: &String| seal.accounts_for(name) || edge.accounted.contains(name);
+            layers.foreign.retain(|chain| !ours(&chain.name));
         }
         layers
     }

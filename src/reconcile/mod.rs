@@ -5,6 +5,7 @@
 
 mod changes;
 mod dead;
+mod edge;
 mod hands;
 mod host;
 mod layers;
@@ -54,6 +55,10 @@ pub fn apply(
     if sealed == Ok(true) {
         changes.done.push("rebuild the seal".to_owned());
     }
+    let edge = hands.edge.keep(&desired.rules.edge);
+    if edge.as_ref().is_ok_and(|edge| edge.changed) {
+        changes.done.push("rebuild the edge".to_owned());
+    }
     let first = Reading::take(desired, host, &memory.state);
     let open = first.input_is_open() && desired.may_open_input;
     let mut last = changes.bring_about(desired, host, open, &first, memory, hands);
@@ -84,6 +89,7 @@ pub fn apply(
         held_before: Some(held_before),
         changes,
         seal_problem: sealed.err(),
+        edge_problem: edge.err(),
         repaired,
         started,
     })
@@ -110,6 +116,7 @@ pub fn check(desired: &Desired, host: &Host, posture: &Posture, state: &State) -
         held_before: None,
         changes,
         seal_problem: None,
+        edge_problem: None,
         repaired: Duration::ZERO,
         started,
     })

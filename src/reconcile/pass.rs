@@ -15,6 +15,7 @@ use crate::posture::Posture;
 use crate::prove::HostView;
 use crate::report::{Backend, GuaranteeReport, Layer, Report, RuleReport, Verification};
 use crate::ruleset::Family;
+use crate::seal::edge::Problem;
 use crate::seal::{self, SealState};
 use crate::tasks::Task;
 use crate::verdict::{Proof, Verdict};
@@ -36,8 +37,8 @@ pub struct Pass {
     pub host: HostView,
     /// Whether the ACCEPT in INPUT is needed, and wanted with the rest.
     pub open_input: bool,
-    /// Whether the seal is all that it can be.
-    seal_is_right: bool,
+    /// Whether the seal and the edge are all that they can be.
+    native_is_right: bool,
 }
 
 impl Pass {
@@ -45,7 +46,7 @@ impl Pass {
     #[must_use]
     pub fn settled(&self) -> bool {
         let failed = !self.report.failures.is_empty();
-        self.left.is_empty() && self.unread.is_empty() && !failed && self.seal_is_right
+        self.left.is_empty() && self.unread.is_empty() && !failed && self.native_is_right
     }
 }
 
@@ -61,6 +62,7 @@ pub(super) struct Conclusion<'a> {
     pub(super) held_before: Option<BTreeSet<Guarantee>>,
     pub(super) changes: Changes,
     pub(super) seal_problem: Option<String>,
+    pub(super) edge_problem: Option<Problem>,
     pub(super) repaired: Duration,
     pub(super) started: Instant,
 }
@@ -77,11 +79,14 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     let guarantees = GuaranteeReport::all(of.posture, &of.proofs, sealed);
     let left = reading.plan(desired, of.open_input, &[]).drifts;
     let seal = reading.seal(desired, of.seal_problem);
+    let edge = reading.edge(desired, of.edge_problem);
     let warnings = (reading.unread.iter().cloned())
         .chain(desired.notes.iter().cloned())
         .chain(changes.notes)
         .chain(reading.beside(host))
-        .chain(seal.problem());
+        .chain(seal.problem())
+        .chain(edge.problem())
+        .chain(desired.uncovered.clone().filter(|_| !edge.holds()));
     let now = SystemTime::now();
     let report = Report {
         host: Some(self_usage::host_name()),
@@ -89,6 +94,7 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         tasks: tasks(host, &guarantees),
         backends: host.tools.iter().map(backend).collect(),
         seal: seal.report(),
+        edge: edge.report(),
         drifts: changes.drifts,
         changes: changes.done,
         failures: changes.failures,
@@ -109,7 +115,7 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         generation: reading.generation(),
         host: reading.host(),
         open_input: of.open_input,
-        seal_is_right: seal.is_settled(),
+        native_is_right: seal.is_settled() && edge.is_settled(),
         unread: reading.unread,
         report,
     }

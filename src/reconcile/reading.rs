@@ -2,6 +2,7 @@
 
 use super::Host;
 use super::dead::dead;
+use super::edge::{self, EdgeLook};
 use super::layers::Layers;
 use super::proof::{open_input_is_needed, prove};
 use super::seal::SealLook;
@@ -11,6 +12,7 @@ use crate::os::{facts, sysctl};
 use crate::plan::{ChainId, Plan, Snapshot, plan, stands};
 use crate::prove::HostView;
 use crate::ruleset::Family;
+use crate::seal::edge::Problem;
 use crate::state::{State, Store};
 use crate::verdict::{Proof, Verdict};
 
@@ -69,6 +71,7 @@ impl Reading {
         let mut proofs = prove(&desired.claims, of, &self.view);
         proofs.extend(desired.undecidable.iter().map(Proof::from));
         proofs.extend(host.tasks.proofs());
+        edge::weigh(&mut proofs, &self.layers.edge, desired, host);
         proofs
     }
 
@@ -95,6 +98,10 @@ impl Reading {
 
     pub(super) fn seal(&self, desired: &Desired, problem: Option<String>) -> SealLook {
         SealLook::new(&self.layers.seal, desired, problem)
+    }
+
+    pub(super) fn edge(&self, desired: &Desired, problem: Option<Problem>) -> EdgeLook {
+        EdgeLook::new(&self.layers.edge, desired, problem)
     }
 
     pub(super) const fn generation(&self) -> Option<u32> {

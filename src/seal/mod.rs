@@ -7,6 +7,7 @@
 //! 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
 mod abilities;
+pub mod edge;
 mod reading;
 mod state;
 mod tables;
@@ -23,10 +24,13 @@ pub use self::state::SealState;
 use self::tables::{Draft, FAMILY, chains, change, drops};
 pub use self::tables::{TABLE, TWIN, place};
 use crate::guarantee::NativeRule;
-use crate::os::nft::{self, Batch, CommitError, OWNER, PERSIST, Socket, Table};
+use crate::os::nft::{self, Batch, CommitError, OWNER, PERSIST, Proto, Socket, Table};
 
 /// A table that is made for a moment, to learn what this kernel supports.
 const PROBE: &str = "ecs_netguard_probe";
+
+/// The owned table.
+const OWN: (Proto, &str) = (FAMILY, TABLE);
 
 /// How often a change is tried again because of another commit in between.
 const ATTEMPTS: usize = 50;
@@ -44,8 +48,10 @@ pub enum Lacking {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The kernel refused, or nf_tables changed again and again.
-    #[error("nftables table inet {table}: {operation}: {source}")]
+    #[error("nftables table {family} {table}: {operation}: {source}")]
     Kernel {
+        /// The table's family.
+        family: &'static str,
         /// Which table.
         table: &'static str,
         /// What was tried.
@@ -55,10 +61,12 @@ pub enum Error {
     },
     /// Another process owns a table of that name.
     #[error(
-        "nftables table inet {TABLE} is owned by the netlink socket {port} of another process: stop \
+        "nftables table {family} {TABLE} is owned by the netlink socket {port} of another process: stop \
          that process (`ss -f netlink -p` names it), or the ecs-netguard that it is"
     )]
     Taken {
+        /// The table's family.
+        family: &'static str,
         /// The owner's port.
         port: u32,
     },
@@ -178,12 +186,12 @@ impl Seal {
                 Err(CommitError::Kernel { message, source }) => {
                     let ability = draft.needed_by(message);
                     if !ability.is_some_and(|ability| self.lacks.learn(ability, &source)) {
-                        return Err(failed(TABLE, "write")(source.into()));
+                        return Err(failed(OWN, "write")(source.into()));
                     }
                 }
             }
         }
-        Err(failed(TABLE, "write")(nft::Error::Stale))
+        Err(failed(OWN, "write")(nft::Error::Stale))
     }
 
     /// The flags that this kernel supports and heeds: tried and read back, once.
@@ -191,46 +199,52 @@ impl Seal {
         if let Some(flags) = self.flags {
             return Ok(flags);
         }
-        for _ in 0..ATTEMPTS {
-            if let Some(flags) = self.try_flags()? {
-                return Ok(*self.flags.insert(flags));
-            }
-        }
-        Err(failed(TABLE, "make")(nft::Error::Stale))
+        let flags = supported_flags(&mut self.socket, FAMILY, self.allowed)?;
+        Ok(*self.flags.insert(flags))
     }
+}
 
-    /// Tries them on the seal's own table where there is none, and leaves it there: after a table is
-    /// deleted, the next process that closes a netlink socket waits until it is gone, some 10 ms
-    /// (nft_rcv_nl_event() in net/netfilter/nf_tables_api.c). Else on a table made for it. `None`
-    /// where nf_tables changed meanwhile.
-    fn try_flags(&mut self) -> Result<Option<u32>, Error> {
-        let read = |socket: &mut Socket, table| Table::read(socket, FAMILY, table);
-        let (generation, own) = self
-            .socket
-            .steady(|socket| read(socket, TABLE))
-            .map_err(failed(TABLE, "read"))?;
-        let table = if own.is_none() { TABLE } else { PROBE };
-        let tried = [OWNER | PERSIST, OWNER].into_iter();
-        for flags in tried.filter(|flags| flags & self.allowed == *flags) {
-            let mut batch = Batch::default();
-            batch.table(FAMILY, table, flags);
-            match batch.commit(&mut self.socket, Some(generation)) {
-                Ok(()) => {}
-                Err(CommitError::Stale) => return Ok(None),
-                Err(CommitError::Kernel { source, .. }) if is_unsupported(&source) => continue,
-                Err(error) => return Err(failed(table, "make")(error.into())),
-            }
-            let found = read(&mut self.socket, table).map_err(failed(table, "read"))?;
-            if table == PROBE {
-                let mut batch = Batch::default();
-                batch.delete_table(FAMILY, PROBE);
-                let deleted = batch.commit(&mut self.socket, None);
-                deleted.map_err(|error| failed(PROBE, "delete")(error.into()))?;
-            }
-            return Ok(Some(found.map_or(0, |table| table.flags & flags)));
+/// Those of the `allowed` flags that this kernel supports and heeds for tables of a family.
+fn supported_flags(socket: &mut Socket, family: Proto, allowed: u32) -> Result<u32, Error> {
+    for _ in 0..ATTEMPTS {
+        if let Some(flags) = try_flags(socket, family, allowed)? {
+            return Ok(flags);
         }
-        Ok(Some(0))
     }
+    Err(failed((family, TABLE), "make")(nft::Error::Stale))
+}
+
+/// Tries them on the own table where there is none, and leaves it there: after a table is
+/// deleted, the next process that closes a netlink socket waits until it is gone, some 10 ms
+/// (nft_rcv_nl_event() in net/netfilter/nf_tables_api.c). Else on a table made for it. `None`
+/// where nf_tables changed meanwhile.
+fn try_flags(socket: &mut Socket, family: Proto, allowed: u32) -> Result<Option<u32>, Error> {
+    let read = |socket: &mut Socket, table| Table::read(socket, family, table);
+    let (generation, own) = socket
+        .steady(|socket| read(socket, TABLE))
+        .map_err(failed((family, TABLE), "read"))?;
+    let table = if own.is_none() { TABLE } else { PROBE };
+    let at = (family, table);
+    let tried = [OWNER | PERSIST, OWNER].into_iter();
+    for flags in tried.filter(|flags| flags & allowed == *flags) {
+        let mut batch = Batch::default();
+        batch.table(family, table, flags);
+        match batch.commit(socket, Some(generation)) {
+            Ok(()) => {}
+            Err(CommitError::Stale) => return Ok(None),
+            Err(CommitError::Kernel { source, .. }) if is_unsupported(&source) => continue,
+            Err(error) => return Err(failed(at, "make")(error.into())),
+        }
+        let found = read(socket, table).map_err(failed(at, "read"))?;
+        if table == PROBE {
+            let mut batch = Batch::default();
+            batch.delete_table(family, PROBE);
+            let deleted = batch.commit(socket, None);
+            deleted.map_err(|error| failed(at, "delete")(error.into()))?;
+        }
+        return Ok(Some(found.map_or(0, |table| table.flags & flags)));
+    }
+    Ok(Some(0))
 }
 
 impl AsFd for Seal {
@@ -267,10 +281,10 @@ pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
         match draft.batch.commit(socket, Some(generation)) {
             Ok(()) => return Ok(found.names()),
             Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(TABLE, "delete")(error.into())),
+            Err(error) => return Err(failed(OWN, "delete")(error.into())),
         }
     }
-    Err(failed(TABLE, "delete")(nft::Error::Stale))
+    Err(failed(OWN, "delete")(nft::Error::Stale))
 }
 
 /// The tables as they are.
@@ -283,7 +297,7 @@ struct Found {
 impl Found {
     /// Reads both as they stood at one moment, and that moment's generation.
     fn read(socket: &mut Socket) -> Result<(u32, Self), Error> {
-        socket.steady(Self::once).map_err(failed(TABLE, "read"))
+        socket.steady(Self::once).map_err(failed(OWN, "read"))
     }
 
     fn once(socket: &mut Socket) -> Result<Self, nft::Error> {
@@ -311,19 +325,28 @@ impl Found {
             (TWIN, 0, self.twin.as_ref(), chains(TWIN, &behind)),
         ] {
             let change = change(found, &wanted, flags, port);
-            let change = change.map_err(|port| Error::Taken { port })?;
+            let change = change.map_err(|port| taken(FAMILY, port))?;
             draft.add(change, (FAMILY, name, flags), found, &wanted);
         }
         Ok(draft)
     }
 }
 
-fn failed(table: &'static str, operation: &'static str) -> impl Fn(nft::Error) -> Error {
+fn failed(
+    (family, table): (Proto, &'static str),
+    operation: &'static str,
+) -> impl Fn(nft::Error) -> Error {
     move |source| Error::Kernel {
+        family: family.name(),
         table,
         operation,
         source,
     }
+}
+
+fn taken(family: Proto, port: u32) -> Error {
+    let family = family.name();
+    Error::Taken { family, port }
 }
 
 fn unavailable(error: impl std::fmt::Display) -> String {

@@ -50,6 +50,7 @@ fn base(table: &str, hook: NativeHook) -> BaseHook {
         kind: if hook.is_nat() { "nat" } else { "filter" }.to_owned(),
         number: hook_at.number(),
         priority: priority + i32::from(table == TWIN),
+        device: None,
     }
 }
 
@@ -77,23 +78,24 @@ pub(super) fn drops(rules: &[NativeRule]) -> Vec<NativeRule> {
 /// Whether a table is awake and has exactly these chains, hooked in like this and with these rules in
 /// order.
 pub(super) fn holds(found: &Table, wanted: &[Chain]) -> bool {
-    let same = |wanted: &Chain| {
-        found.chains.iter().any(|chain| {
-            (&chain.name, &chain.base, chain.accepts, chain.rules.len())
-                == (
-                    &wanted.name,
-                    &wanted.base,
-                    wanted.accepts,
-                    wanted.rules.len(),
-                )
-                && chain
-                    .rules
-                    .iter()
-                    .zip(&wanted.rules)
-                    .all(|(is, wanted)| is.is(wanted))
-        })
-    };
+    let same = |wanted: &Chain| found.chains.iter().any(|chain| is(chain, wanted));
     found.flags & DORMANT == 0 && found.chains.len() == wanted.len() && wanted.iter().all(same)
+}
+
+/// Whether a chain is named and hooked in like this, and has these rules in order.
+pub(super) fn is(chain: &Chain, wanted: &Chain) -> bool {
+    (&chain.name, &chain.base, chain.accepts, chain.rules.len())
+        == (
+            &wanted.name,
+            &wanted.base,
+            wanted.accepts,
+            wanted.rules.len(),
+        )
+        && chain
+            .rules
+            .iter()
+            .zip(&wanted.rules)
+            .all(|(is, wanted)| is.is(wanted))
 }
 
 /// What has to be done to a table.
@@ -174,6 +176,24 @@ impl Draft {
         }
     }
 
+    /// Replaces the chains that are not as wanted, and leaves the others as they are.
+    pub(super) fn amend(&mut self, proto: Proto, table: &str, found: &[Chain], wanted: &[Chain]) {
+        let name = |chain: &Chain| ChainName {
+            proto,
+            table: table.to_owned(),
+            chain: chain.name.clone(),
+        };
+        for chain in found
+            .iter()
+            .filter(|chain| !wanted.iter().any(|w| is(chain, w)))
+        {
+            self.batch.delete_chain(&name(chain));
+        }
+        for chain in wanted.iter().filter(|w| !found.iter().any(|c| is(c, w))) {
+            self.chain(proto, table, chain, &[]);
+        }
+    }
+
     fn chain(
         &mut self,
         proto: Proto,
@@ -181,15 +201,14 @@ impl Draft {
         chain: &Chain,
         counted: &[crate::os::nft::RawRule],
     ) {
-        let Some(base) = &chain.base else {
-            return;
-        };
         let name = ChainName {
             proto,
             table: table.to_owned(),
             chain: chain.name.clone(),
         };
-        let nat = (base.kind == "nat").then_some(Ability::Nat);
+        let base = chain.base.as_ref();
+        let nat = base.is_some_and(|base| base.kind == "nat");
+        let nat = nat.then_some(Ability::Nat);
         self.batch.chain(&name, base);
         self.need(nat);
         for rule in &chain.rules {

@@ -4,7 +4,7 @@
 //! No socket may own it: it would keep the namespace alive. So it is looked at and repaired.
 
 use super::tables::{Change, Draft, FAMILY, TABLE, chains, change};
-use super::{ATTEMPTS, Error, failed};
+use super::{ATTEMPTS, Error, OWN, failed, taken};
 use crate::guarantee::NativeRule;
 use crate::os::nft::{self, CommitError, Socket, Table};
 
@@ -39,7 +39,7 @@ pub fn keep(socket: &mut Socket, wanted: &[NativeRule]) -> Result<bool, Error> {
     for _ in 0..ATTEMPTS {
         let (generation, found) = read(socket)?;
         let change = change(found.as_ref(), &wanted, 0, socket.port());
-        let change = change.map_err(|port| Error::Taken { port })?;
+        let change = change.map_err(|port| taken(FAMILY, port))?;
         if change == Change::Nothing {
             return Ok(false);
         }
@@ -48,13 +48,13 @@ pub fn keep(socket: &mut Socket, wanted: &[NativeRule]) -> Result<bool, Error> {
         match draft.batch.commit(socket, Some(generation)) {
             Ok(()) => return Ok(true),
             Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(TABLE, "write")(error.into())),
+            Err(error) => return Err(failed(OWN, "write")(error.into())),
         }
     }
-    Err(failed(TABLE, "write")(nft::Error::Stale))
+    Err(failed(OWN, "write")(nft::Error::Stale))
 }
 
 fn read(socket: &mut Socket) -> Result<(u32, Option<Table>), Error> {
     let read = socket.steady(|socket| Table::read(socket, FAMILY, TABLE));
-    read.map_err(failed(TABLE, "read"))
+    read.map_err(failed(OWN, "read"))
 }

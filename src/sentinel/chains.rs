@@ -130,7 +130,7 @@ impl Guarded {
         let mut batch = Batch::default();
         if make_chain {
             batch.table(self.name.proto, &self.name.table, 0);
-            batch.chain(&self.name, &self.hook);
+            batch.chain(&self.name, Some(&self.hook));
         } else if self.whole {
             batch.flush(&self.name);
         } else {

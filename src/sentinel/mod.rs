@@ -11,6 +11,7 @@
 
 pub mod backoff;
 pub mod chains;
+mod edge;
 pub mod orders;
 mod report;
 mod watcher;
@@ -27,6 +28,7 @@ use self::watcher::Watcher;
 use crate::guarantee::NativeRule;
 use crate::os::nft::{Error, Socket};
 use crate::os::poll::Waker;
+use crate::seal::edge::SharedEdge;
 
 /// The running sentinel, as the slow side has it. It ends when this is dropped.
 #[derive(Debug)]
@@ -37,12 +39,13 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts it in the calling thread's network namespace. It keeps nothing until it is told to.
+    /// Starts it in the calling thread's network namespace. It keeps nothing until it is told to, and
+    /// of the edge what a pass has brought about.
     /// `tell` must not wait for anything.
-    pub fn start(tell: impl Fn(Report) + Send + 'static) -> io::Result<Self> {
+    pub fn start(tell: impl Fn(Report) + Send + 'static, edge: SharedEdge) -> io::Result<Self> {
         let (orders, inbox) = mpsc::channel();
         let waker = Waker::new()?;
-        let watcher = Watcher::new(inbox, waker.clone(), Box::new(tell))?;
+        let watcher = Watcher::new(inbox, waker.clone(), Box::new(tell), edge)?;
         let thread = std::thread::Builder::new()
             .name("sentinel".into())
             .spawn(move || watcher.run())?;

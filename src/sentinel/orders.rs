@@ -123,6 +123,7 @@ impl Orders {
                     kind: kind.to_owned(),
                     number: hook.number(),
                     priority,
+                    device: None,
                 },
                 rules,
                 whole: false,

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::Backoff;
 use super::chains::{Found, Hand};
+use super::edge;
 use super::orders::{Order, Orders};
 use super::report::Report;
 use crate::events::Displacement;
@@ -18,6 +19,7 @@ use crate::os::sysctl::RouteLocalnet;
 use crate::os::{process, sched};
 use crate::plan::{Drift, DriftKind};
 use crate::seal;
+use crate::seal::edge::SharedEdge;
 
 type Tell = Box<dyn Fn(Report) + Send>;
 
@@ -32,6 +34,7 @@ pub(super) struct Watcher {
     /// `None` where this kernel has no nf_tables.
     nftables: Option<(Commits, Hand)>,
     links: Links,
+    edge: SharedEdge,
     sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
@@ -46,7 +49,12 @@ pub(super) struct Watcher {
 }
 
 impl Watcher {
-    pub(super) fn new(inbox: mpsc::Receiver<Order>, waker: Waker, tell: Tell) -> io::Result<Self> {
+    pub(super) fn new(
+        inbox: mpsc::Receiver<Order>,
+        waker: Waker,
+        tell: Tell,
+        edge: SharedEdge,
+    ) -> io::Result<Self> {
         let waiter = Waiter::new()?;
         let links = Links::open()?;
         let sysctls = Watches::new()?;
@@ -62,6 +70,7 @@ impl Watcher {
             waiter,
             nftables: None,
             links,
+            edge,
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
@@ -97,10 +106,14 @@ impl Watcher {
                 return;
             }
             let commits = self.hear_commits(&mut look);
+            // First, since a new interface may carry packets already.
+            self.look_at_links(noticed);
             if look {
                 self.look(author(&commits), noticed);
             }
-            self.look_at_links(noticed);
+            if !commits.is_empty() && self.edge.is_open() {
+                self.follow(author(&commits), noticed);
+            }
             self.look_at_sysctls(noticed);
             self.look_at_lock();
             if let Some(commit) = commits.last() {
@@ -304,6 +317,9 @@ impl Watcher {
                 return;
             }
         };
+        if !changes.is_empty() {
+            self.follow(None, noticed);
+        }
         let mut matters = false;
         for change in &changes {
             match change {
@@ -330,6 +346,12 @@ impl Watcher {
         if matters {
             self.look_at_sysctls(noticed);
             (self.tell)(Report::Links);
+        }
+    }
+
+    fn follow(&self, by: Option<&Commit>, noticed: Instant) {
+        if let Some(report) = edge::follow(&self.edge, by, noticed) {
+            (self.tell)(report);
         }
     }
 

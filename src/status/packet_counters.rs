@@ -16,7 +16,8 @@ use crate::os::nft::{self, ChainName};
 use crate::reconcile::{self, Host};
 use crate::report::{Layer, PacketCount};
 use crate::ruleset::{Family, Match, Rule, Target};
-use crate::seal::{self, SealReading};
+use crate::seal;
+use crate::seal::edge::EdgeReading;
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
@@ -57,8 +58,8 @@ impl PacketCounters {
         }
         self.read = Some(Instant::now());
         match read(&mut self.tally, rules, &host.tools) {
-            Ok((mut stopped, seal)) => {
-                for (guarantee, counts) in reconcile::stopped(&seal.stopped) {
+            Ok((mut stopped, native)) => {
+                for (guarantee, counts) in native {
                     stopped.entry(guarantee).or_default().extend(counts);
                 }
                 let cgroup = host.facts.task_cgroup.as_ref();
@@ -75,10 +76,24 @@ impl PacketCounters {
     }
 }
 
-fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sums, SealReading)> {
+/// What the visible rules have stopped, and the native ones.
+fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sums, Sums)> {
     let visible = tally.read(rules, tools)?;
     let seal = seal::look(&mut nft::Socket::open()?, &rules.native)?;
-    Ok((visible, seal))
+    let mut native = reconcile::stopped(&seal.stopped);
+    let at_the_edge = EdgeReading::take(&rules.edge).stopped.into_iter();
+    let at_the_edge = at_the_edge.map(|(family, packets)| PacketCount {
+        family,
+        // Whatever interface they came from.
+        interface: "+".to_owned(),
+        layer: Layer::Edge,
+        packets,
+    });
+    if !rules.edge.is_empty() {
+        let counts = native.entry(Guarantee::ImdsBlock).or_default();
+        counts.extend(at_the_edge);
+    }
+    Ok((visible, native))
 }
 
 /// The packets stopped by the rules of each guarantee.

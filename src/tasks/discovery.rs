@@ -15,6 +15,7 @@ use crate::os::netns::Netns;
 use crate::os::nsid::{Peers, Ports};
 use crate::os::privilege;
 use crate::os::procfs;
+use crate::seal::task::TaskTable;
 use crate::verdict::Standing;
 
 /// Where Docker keeps handles on its containers' network namespaces, and the agent of managed instances those
@@ -182,6 +183,7 @@ impl Survey {
             standing,
             problems,
             notes,
+            frames_stopped: look.frames == Some(TaskTable::Intact),
             powers: Power::of(space.processes.values().fold(0, |all, mask| all | mask)),
         };
         space.learn(task, news);
@@ -351,6 +353,7 @@ fn unseen(inode: u64) -> Task {
         standing: Standing::Undecided,
         problems: Vec::new(),
         notes: Vec::new(),
+        frames_stopped: false,
         powers: Vec::new(),
     }
 }

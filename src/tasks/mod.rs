@@ -17,7 +17,7 @@ pub mod task_netns;
 pub mod worker;
 pub mod worker_client;
 
-pub use self::model::{Mode, Power, Task, Tasks};
+pub use self::model::{Mode, Power, Task, Tasks, way_out};
 pub use self::task_netns::Wish;
 
 use crate::config::settings::{Awsvpc, Settings};

@@ -94,6 +94,10 @@ pub struct Task {
     /// What is to be known besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
+    /// Whether native chains at its interfaces stop raw frames; those of tasks on the host's network end at
+    /// the host's edge.
+    #[serde(default)]
+    pub frames_stopped: bool,
     /// What its processes could do about it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub powers: Vec<Power>,
@@ -111,6 +115,7 @@ impl Task {
             standing,
             problems: Vec::new(),
             notes: Vec::new(),
+            frames_stopped: false,
             powers: Power::of(capabilities),
         }
     }
@@ -124,7 +129,7 @@ impl Task {
         let verdict = match self.standing {
             Standing::Held | Standing::NotRequired => Verdict::Held,
             Standing::Violated => Verdict::Violated {
-                walk: self.way_out(why),
+                walk: way_out(&self.id, why),
             },
             Standing::Undecided => return Proof::undecided(guarantee, claim, why),
         };
@@ -135,22 +140,23 @@ impl Task {
             verdict,
         }
     }
+}
 
-    /// The way by which its packets get out.
-    fn way_out(&self, why: String) -> Walk {
-        Walk {
-            steps: vec![Step {
-                hook: Hook::Output,
-                table: "task".to_owned(),
-                chain: self.id.clone(),
-                rule: None,
-                text: why,
-                outcome: Outcome::Matched,
-                note: String::new(),
-            }],
-            ends: vec![End::LetThrough],
-            ..Walk::default()
-        }
+/// The way by which a task's packets get out.
+#[must_use]
+pub fn way_out(task: &str, why: String) -> Walk {
+    Walk {
+        steps: vec![Step {
+            hook: Hook::Output,
+            table: "task".to_owned(),
+            chain: task.to_owned(),
+            rule: None,
+            text: why,
+            outcome: Outcome::Matched,
+            note: String::new(),
+        }],
+        ends: vec![End::LetThrough],
+        ..Walk::default()
     }
 }
 
@@ -192,6 +198,7 @@ mod tests {
             standing,
             problems: vec!["routing table 100 has a way".into()],
             notes: Vec::new(),
+            frames_stopped: false,
             powers: Power::of(1 << 12 | 1 << 13),
         }
     }

@@ -1,11 +1,13 @@
 //! One look into a task's network namespace: what stands there against the metadata service, what
 //! was put back, and what that comes to.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::guarantee::edge::Interface;
 use crate::guarantee::{awsvpc_imds_block, imds_block};
 use crate::os::nft::Socket;
 use crate::os::nsid::Peers;
@@ -13,6 +15,7 @@ use crate::os::routes::{Routes, Way};
 use crate::ruleset::Family;
 use crate::seal::{
     self,
+    edge::task as edge,
     task::{self, TaskTable},
 };
 use crate::verdict::Standing;
@@ -36,8 +39,10 @@ pub struct Seen {
     /// What tells the namespace from a later one with the same inode, where the kernel has such a
     /// thing.
     pub cookie: Option<u64>,
-    /// The generation of nf_tables at which the native table was whole.
+    /// The generation of nf_tables at which the native tables were whole.
     pub whole: Option<u32>,
+    /// The interfaces at that time, as a number that differs for others.
+    pub interfaces: u64,
 }
 
 /// What a look found and did.
@@ -49,6 +54,10 @@ pub struct Look {
     pub drop: Option<TaskTable>,
     /// Why the native table could not be read or written.
     pub no_drop: Option<String>,
+    /// Whether the chains at the interfaces stand, which stop raw frames.
+    pub frames: Option<TaskTable>,
+    /// Why they could not be read or written.
+    pub no_frames: Option<String>,
     /// What the next look is to compare with.
     pub seen: Seen,
     /// What was changed, in words.
@@ -91,10 +100,7 @@ impl Look {
             Err(error) => look.failures.push(format!("ask for routes: {error}")),
         }
         let table = Socket::open().map_err(|error| error.to_string());
-        let table = table.and_then(|mut socket| {
-            let kept = look.table(&mut socket, wish, seen.whole);
-            kept.map_err(|error| error.to_string())
-        });
+        let table = table.and_then(|mut socket| look.tables(&mut socket, wish, seen));
         look.no_drop = table.err();
         // Not knowing of a way out is not knowing that there is none.
         if wish != Wish::Nothing
@@ -142,21 +148,55 @@ impl Look {
         Ok(())
     }
 
-    fn table(
+    fn tables(&mut self, socket: &mut Socket, wish: Wish, seen: Seen) -> Result<(), String> {
+        let interfaces = edge::interfaces();
+        let known = interfaces
+            .as_ref()
+            .map_or(0, |interfaces| number(interfaces));
+        let same = seen.whole.is_some() && seen.interfaces == known;
+        if same && wish != Wish::Nothing && socket.generation().ok() == seen.whole {
+            // nf_tables numbers its commits: the same number means the same tables.
+            (self.drop, self.frames) = (Some(TaskTable::Intact), Some(TaskTable::Intact));
+            (self.seen.whole, self.seen.interfaces) = (seen.whole, known);
+            return Ok(());
+        }
+        let frames = interfaces
+            .map_err(|error| format!("list the interfaces: {error}"))
+            .and_then(|interfaces| {
+                let kept = self.frames(socket, wish, &interfaces);
+                kept.map_err(|error| error.to_string())
+            });
+        self.no_frames = frames.err();
+        let table = self.table(socket, wish).map_err(|error| error.to_string());
+        self.seen.interfaces = known;
+        if self.frames != Some(TaskTable::Intact) {
+            self.seen.whole = None;
+        }
+        table
+    }
+
+    fn frames(
         &mut self,
         socket: &mut Socket,
         wish: Wish,
-        intact: Option<u32>,
+        interfaces: &[Interface],
     ) -> Result<(), seal::Error> {
+        let wanted = (wish != Wish::Nothing).then_some(interfaces);
+        if wish != Wish::Audit && edge::keep(socket, wanted)? {
+            self.done
+                .push("nftables table netdev ecs_netguard".to_owned());
+        }
+        if wish != Wish::Nothing {
+            self.frames = Some(edge::look(socket, interfaces)?.1);
+        }
+        Ok(())
+    }
+
+    fn table(&mut self, socket: &mut Socket, wish: Wish) -> Result<(), seal::Error> {
         let wanted = match wish {
             Wish::Nothing => Vec::new(),
             Wish::Audit | Wish::Keep => awsvpc_imds_block::drops(),
         };
-        if intact.is_some() && wish != Wish::Nothing && socket.generation().ok() == intact {
-            // nf_tables numbers its commits: the same number means the same table.
-            (self.drop, self.seen.whole) = (Some(TaskTable::Intact), intact);
-            return Ok(());
-        }
         if wish != Wish::Audit && task::keep(socket, &wanted)? {
             self.done
                 .push("nftables table inet ecs_netguard".to_owned());
@@ -229,12 +269,26 @@ impl Look {
         }
         notes.extend(self.failures.iter().cloned());
         notes.extend(
+            self.no_frames
+                .iter()
+                .map(|error| format!("native table of raw frames: {error}")),
+        );
+        notes.extend(
             self.no_drop
                 .iter()
                 .map(|error| format!("native table: {error}")),
         );
         (Standing::Held, problems, notes)
     }
+}
+
+/// A number that tells these interfaces from others.
+fn number(interfaces: &[Interface]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    for interface in interfaces {
+        (interface.index, &interface.name).hash(&mut hasher);
+    }
+    hasher.finish()
 }
 
 #[cfg(test)]

@@ -227,7 +227,7 @@ impl<'a> Worker<'a> {
                     lost = true;
                     continue;
                 }
-                Event::Routes(nsid) => (nsid, None),
+                Event::Network(nsid) => (nsid, None),
                 Event::Commit(nsid, commit) => (nsid, Some((commit.pid, commit.comm))),
             };
             if let Some(inode) = self.survey.numbered(nsid) {

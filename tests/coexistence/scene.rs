@@ -43,7 +43,10 @@ impl Scene {
     pub(crate) fn new(program: &'static str, backend: Backend, sealed: bool) -> Self {
         let lab = Lab::new();
         lab.tamper(backend).make_default().unwrap();
-        lab.write("config.toml", format!("[seal]\nenabled = {sealed}\n"));
+        lab.write(
+            "config.toml",
+            format!("[seal]\nenabled = {sealed}\n[edge]\nenabled = {sealed}\n"),
+        );
         for container in lab.containers() {
             container.set_patience(Duration::from_millis(150));
         }

@@ -10,7 +10,8 @@ const TIME: Duration = Duration::from_secs(30);
 
 #[test]
 fn a_recorded_probe_is_an_event_and_a_figure() {
-    let lab = guarded("[verify]\ninterval = \"1s\"\n[seal]\nenabled = false\n");
+    let lab =
+        guarded("[verify]\ninterval = \"1s\"\n[seal]\nenabled = false\n[edge]\nenabled = false\n");
     let daemon = lab.start_daemon(BLOCK);
     daemon.wait_for_log("the rules are kept with", TIME);
     let figure = |state: &str| {

@@ -43,7 +43,7 @@ fn each_layer_is_named_that_stops_a_packet() {
         let legacy = backend == Backend::Legacy;
         let name = if legacy { "legacy" } else { "nft" };
         let lab = guarded(&format!(
-            "[seal]\nenabled = false\n[iptables]\nbackend = \"{name}\"\n"
+            "[seal]\nenabled = false\n[edge]\nenabled = false\n[iptables]\nbackend = \"{name}\"\n"
         ));
         let probed = probe_and_compare(&lab);
         assert_eq!(probed.code, 0, "{probed}");
@@ -78,7 +78,10 @@ fn a_table_of_the_guards_at_egress_is_named() {
 
 #[test]
 fn an_accept_above_the_visible_rules_opens_and_the_seal_does_not_mind() {
-    for (more, code) in [("[seal]\nenabled = false\n", 1), ("", 0)] {
+    for (more, code) in [
+        ("[seal]\nenabled = false\n[edge]\nenabled = false\n", 1),
+        ("", 0),
+    ] {
         let lab = guarded(more);
         for tool in [Backend::Nft.iptables(), Backend::Nft.ip6tables()] {
             lab.host

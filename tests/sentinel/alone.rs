@@ -3,10 +3,11 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use ecs_netguard::config::settings::{Seal, Settings};
+use ecs_netguard::config::settings::{Edge, Seal, Settings};
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
 use ecs_netguard::reconcile::resolve;
+use ecs_netguard::seal::edge::SharedEdge;
 use ecs_netguard::seal::{Around, Lacking, Seal as Table};
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
 
@@ -24,11 +25,15 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
     lab.host.run(|| {
         let settings = Settings {
             seal: Seal { enabled: false },
+            edge: Edge {
+                enabled: false,
+                ..Edge::default()
+            },
             ..Settings::default()
         };
         let posture = Posture::everything("test");
         let (desired, host) = resolve(&settings, None, &posture);
-        let sentinel = Sentinel::start(tell).unwrap();
+        let sentinel = Sentinel::start(tell, SharedEdge::default()).unwrap();
         let orders =
             Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
         sentinel.keep(orders);
@@ -97,7 +102,8 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
     let (sentinel, _seal) = lab.host.run(move || {
         let posture = Posture::everything("test");
         let native = resolve(&Settings::default(), None, &posture).0.rules.native;
-        let sentinel = Sentinel::start(move |report| drop(tell.send(report))).unwrap();
+        let sentinel =
+            Sentinel::start(move |report| drop(tell.send(report)), SharedEdge::default()).unwrap();
         let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);
         let around = Around {
             before: &|| sentinel.hold_native(Duration::from_secs(600)),

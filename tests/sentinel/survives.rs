@@ -57,7 +57,7 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
     lab.write("ecs.config", BOTH);
     let mut daemon = Daemon::start(store.give(&lab, lab.netguard(["run"])));
     store.wait_for("READY=1", SOON);
-    assert_eq!(store.names(), ["seal"]);
+    assert_eq!(store.names(), ["seal", "edge"]);
     for round in 0..3 {
         assert!(is_owned(&lab));
         daemon.kill();

@@ -43,6 +43,8 @@ pub struct BaseHook {
     pub number: u32,
     /// Lower comes first.
     pub priority: i32,
+    /// The interface's name, in the family netdev; names need not be UTF-8.
+    pub device: Option<Vec<u8>>,
 }
 
 /// Whether what was asked for is not there.

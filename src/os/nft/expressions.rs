@@ -7,6 +7,7 @@ use netlink_packet_core::DecodeError;
 
 use super::message::{Attributes, each, expressions, value};
 use super::rules::RawRule;
+use crate::guarantee::edge::{self, FrameDrop};
 use crate::guarantee::{NativeRule, NativeVerdict};
 use crate::ruleset::{Family, IfacePattern, protocol};
 
@@ -16,11 +17,15 @@ const SECOND: u32 = 2;
 const VERDICT: u32 = 0;
 
 /// Keys of the meta expression: `NFT_META_…`.
+const PROTOCOL: u32 = 1;
 const IIFNAME: u32 = 6;
+const RTCLASSID: u32 = 13;
 const NFPROTO: u32 = 15;
 const L4PROTO: u32 = 16;
+const CGROUP: u32 = 23;
 
-/// `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+/// `NFT_PAYLOAD_LL_HEADER`, `NFT_PAYLOAD_NETWORK_HEADER`, `NFT_PAYLOAD_TRANSPORT_HEADER`.
+const LINK: u32 = 0;
 const NETWORK: u32 = 1;
 const TRANSPORT: u32 = 2;
 
@@ -78,6 +83,69 @@ pub fn encode(rule: &NativeRule) -> RawRule {
     RawRule::made_of(list.0)
 }
 
+/// The rules of the edge.
+impl RawRule {
+    /// Drops and counts the frames that a value of the edge means.
+    #[must_use]
+    pub fn dropping(frames: &FrameDrop) -> Self {
+        let mut list = Expressions::default();
+        for at in &frames.at {
+            let base = match at.from {
+                edge::Start::Link => LINK,
+                edge::Start::Network => NETWORK,
+            };
+            let length = u32::try_from(at.bytes.len()).unwrap_or_default();
+            list = list.payload(base, at.offset, length).equals(&at.bytes);
+        }
+        Self::made_of(Expressions(list.0.counter(0)).drop().0)
+    }
+
+    /// Drops and counts the frames that are said to carry a tag: ETH_P_8021Q, ETH_P_8021AD
+    /// (linux/if_ether.h).
+    #[must_use]
+    pub fn dropping_tagged() -> [Self; 2] {
+        [0x8100_u16, 0x88a8].map(|kind| {
+            let list = Expressions::default().meta(PROTOCOL);
+            let list = list.equals(&kind.to_be_bytes());
+            Self::made_of(Expressions(list.0.counter(0)).drop().0)
+        })
+    }
+
+    /// Accepts what has a socket of this network namespace: the kernel gives up a rule that asks for
+    /// the class of anything else (nft_meta_get_eval_cgroup() in net/netfilter/nft_meta.c). Whatever
+    /// the class is, it is not below 0.
+    #[must_use]
+    pub fn accepting_sockets() -> Self {
+        let list = Expressions::default().meta(CGROUP).at_least_zero();
+        Self::made_of(Expressions(list.0.counter(0)).verdict(ACCEPT, None).0)
+    }
+
+    /// Accepts what has a route: tells whether this kernel can say so.
+    #[must_use]
+    pub fn accepting_routed() -> Self {
+        let list = Expressions::default().meta(RTCLASSID).at_least_zero();
+        Self::made_of(list.verdict(ACCEPT, None).0)
+    }
+
+    /// Goes on in another chain with what has a route, which is told in the same way by the realm.
+    #[must_use]
+    pub fn routed_to(chain: &str) -> Self {
+        let list = Expressions::default().meta(RTCLASSID).at_least_zero();
+        Self::made_of(list.verdict(GOTO, Some(chain)).0)
+    }
+
+    /// Goes on in another chain with everything.
+    #[must_use]
+    pub fn going_to(chain: &str) -> Self {
+        Self::made_of(Expressions::default().verdict(GOTO, Some(chain)).0)
+    }
+}
+
+/// `NF_DROP`, `NF_ACCEPT` (linux/netfilter.h), `NFT_GOTO`.
+const DROP: u32 = 0;
+const ACCEPT: u32 = 1;
+const GOTO: u32 = (-4_i32).cast_unsigned();
+
 /// `NF_NAT_RANGE_MAP_IPS` and `NF_NAT_RANGE_PROTO_SPECIFIED` (linux/netfilter/nf_nat.h); the kernel
 /// adds them by itself and tells them when it is asked.
 const MAP_IPS: u32 = 1;
@@ -116,11 +184,21 @@ impl Expressions {
     }
 
     fn equals(self, bytes: &[u8]) -> Self {
-        let value = Attributes::default().put(1, bytes);
         // NFT_CMP_EQ.
+        self.compare(0, bytes)
+    }
+
+    /// True of every number; without a comparison nft does not show the rule's condition.
+    fn at_least_zero(self) -> Self {
+        // NFT_CMP_GTE.
+        self.compare(5, &[0; 4])
+    }
+
+    fn compare(self, operator: u32, bytes: &[u8]) -> Self {
+        let value = Attributes::default().put(1, bytes);
         let data = Attributes::default()
             .number(1, FIRST)
-            .number(2, 0)
+            .number(2, operator)
             .nest(3, &value);
         self.with("cmp", &data)
     }
@@ -132,9 +210,18 @@ impl Expressions {
     }
 
     fn drop(self) -> Self {
-        // NFTA_DATA_VERDICT, NFTA_VERDICT_CODE, NF_DROP.
-        let verdict = Attributes::default().nest(2, &Attributes::default().number(1, 0));
-        let data = Attributes::default().number(1, VERDICT).nest(2, &verdict);
+        self.verdict(DROP, None)
+    }
+
+    fn verdict(self, code: u32, chain: Option<&str>) -> Self {
+        // NFTA_VERDICT_CODE, NFTA_VERDICT_CHAIN.
+        let mut verdict = Attributes::default().number(1, code);
+        if let Some(chain) = chain {
+            verdict = verdict.text(2, chain);
+        }
+        // NFTA_DATA_VERDICT.
+        let value = Attributes::default().nest(2, &verdict);
+        let data = Attributes::default().number(1, VERDICT).nest(2, &value);
         self.with("immediate", &data)
     }
 

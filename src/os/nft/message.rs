@@ -44,6 +44,7 @@ pub(super) mod chain {
 pub(super) mod hook {
     pub(crate) const NUMBER: u16 = 1;
     pub(crate) const PRIORITY: u16 = 2;
+    pub(crate) const DEVICE: u16 = 3;
 }
 
 /// `NFTA_RULE_…` and `NFTA_RULE_COMPAT_…`.
@@ -76,6 +77,7 @@ pub(super) enum Verb {
     DelTable = 2,
     NewChain = 3,
     GetChain = 4,
+    DelChain = 5,
     NewRule = 6,
     GetRule = 7,
     DelRule = 8,

@@ -101,6 +101,7 @@ pub(super) fn chains(
                 kind: string(attributes, chain::KIND),
                 number: number(hook, hook::NUMBER)?,
                 priority: number(hook, hook::PRIORITY)?.cast_signed(),
+                device: text(hook, hook::DEVICE).map(<[u8]>::to_vec),
             })
         });
         let name = ChainName {
@@ -122,10 +123,9 @@ pub(super) fn chains(
 
 /// Whether there is such a chain.
 pub fn exists(socket: &mut Socket, chain: &ChainName) -> Result<bool, Error> {
-    let get = Attributes::default()
-        .text(self::chain::TABLE, &chain.table)
-        .text(self::chain::NAME, &chain.chain);
-    let asked = socket.ask(Verb::GetChain, chain.proto as u8, &get.0, |_| Ok(()));
+    let asked = socket.ask(Verb::GetChain, chain.proto as u8, &named(chain).0, |_| {
+        Ok(())
+    });
     if absent(&asked) {
         return Ok(false);
     }
@@ -184,16 +184,33 @@ impl Batch {
         self.push(Verb::DelTable, 0, proto, &attributes.0);
     }
 
-    /// Makes a base chain, in a table that is there, where it is not there itself.
-    pub fn chain(&mut self, name: &ChainName, base: &BaseHook) {
-        let hooked = Attributes::default()
-            .number(hook::NUMBER, base.number)
-            .number(hook::PRIORITY, base.priority.cast_unsigned());
-        let attributes = Attributes::default()
-            .text(chain::TABLE, &name.table)
-            .text(chain::NAME, &name.chain)
-            .nest(chain::HOOK, &hooked)
-            .text(chain::KIND, &base.kind);
+    /// Makes a chain, in a table that is there, where it is not there itself: a base chain, or with no
+    /// `base` one that rules jump to.
+    pub fn chain(&mut self, name: &ChainName, base: Option<&BaseHook>) {
+        let mut attributes = named(name);
+        if let Some(base) = base {
+            let mut hooked = Attributes::default()
+                .number(hook::NUMBER, base.number)
+                .number(hook::PRIORITY, base.priority.cast_unsigned());
+            if let Some(device) = &base.device {
+                hooked = hooked.put(hook::DEVICE, &[device, &[0][..]].concat());
+            }
+            attributes = attributes
+                .nest(chain::HOOK, &hooked)
+                .text(chain::KIND, &base.kind);
+        }
         self.push(Verb::NewChain, NLM_F_CREATE, name.proto, &attributes.0);
     }
+
+    /// Deletes a chain with its rules.
+    pub fn delete_chain(&mut self, name: &ChainName) {
+        self.flush(name);
+        self.push(Verb::DelChain, 0, name.proto, &named(name).0);
+    }
+}
+
+fn named(name: &ChainName) -> Attributes {
+    Attributes::default()
+        .text(chain::TABLE, &name.table)
+        .text(chain::NAME, &name.chain)
 }

@@ -1,0 +1,236 @@
+//! The edge in the kernel: `table netdev ecs_netguard`, with a chain for every interface by which a
+//! packet can leave the machine.
+//!
+//! Owned and with a twin as the seal is, by a socket of its own: also the sentinel writes to it, as
+//! interfaces come and go.
+
+mod reading;
+mod shared;
+mod tables;
+pub mod task;
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+pub use self::reading::{EdgeReading, look};
+pub use self::shared::SharedEdge;
+use self::tables::{FAMILY, Found, OWN, ROUTED, base, chains};
+use super::abilities::is_unsupported;
+use super::tables::{Change, Draft, TABLE};
+use super::{ATTEMPTS, Error, Lacking, PROBE, failed, supported_flags};
+use crate::os::links::Interfaces;
+use crate::os::nft::{self, Chain, CommitError, OWNER, PERSIST, RawRule, Socket};
+use crate::ruleset::Family;
+
+/// What kernels before 5.16 lack.
+const EGRESS: &str = "the egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS)";
+
+/// The edge, kept through one socket.
+#[derive(Debug)]
+pub struct Edge {
+    socket: Socket,
+    interfaces: Interfaces,
+    /// What is not to be tried though this kernel may support it.
+    lacking: Option<Lacking>,
+    /// Those that this kernel supports; found out at the first table that is made.
+    flags: Option<u32>,
+    /// What this kernel was found to lack.
+    lacks: Option<Problem>,
+}
+
+/// Why the edge is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Problem {
+    /// This kernel cannot have one.
+    #[error("{0}")]
+    Unsupported(String),
+    /// This attempt failed.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// What a look at the edge's tables, and a change of them, came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Whether anything had to be done.
+    pub changed: bool,
+    /// The tables that another program had altered or removed; there is none where they are made for
+    /// the first time.
+    pub altered: Vec<&'static str>,
+}
+
+impl Edge {
+    /// Begins, with the socket that an earlier run of the daemon left where there is one.
+    pub fn open(inherited: Option<OwnedFd>) -> io::Result<Self> {
+        Ok(Self {
+            socket: match inherited {
+                Some(fd) => Socket::from_fd(fd)?,
+                None => Socket::open()?,
+            },
+            interfaces: Interfaces::open()?,
+            lacking: None,
+            flags: None,
+            lacks: None,
+        })
+    }
+
+    /// The same edge as on a kernel that lacks this. One without owners is older than the egress hook.
+    #[must_use]
+    pub fn lacking(self, lacking: Option<Lacking>) -> Self {
+        Self { lacking, ..self }
+    }
+
+    /// Forgets what this kernel was found not to support. False where nothing was found.
+    pub fn retry_unsupported(&mut self) -> bool {
+        let lacked = self.lacks.take().is_some();
+        self.flags
+            .take_if(|flags| *flags != OWNER | PERSIST)
+            .is_some()
+            || lacked
+    }
+
+    /// Whether any root process can change one of its tables.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.flags.is_some_and(|flags| flags != OWNER | PERSIST)
+    }
+
+    /// Makes the tables hold a chain for each interface by which packets leave, in one transaction; for
+    /// no families there are none. Packets counted so far stay counted.
+    pub fn keep(&mut self, families: &[Family]) -> Result<Kept, Problem> {
+        if let Some(lacks) = self.lacks.as_ref().filter(|_| !families.is_empty()) {
+            return Err(lacks.clone());
+        }
+        if self.lacking == Some(Lacking::Owner) {
+            let why = format!("this kernel does not support {EGRESS}");
+            return Err(Problem::Unsupported(why));
+        }
+        let mut kept = Kept::default();
+        let mut tried = None;
+        for _ in 0..ATTEMPTS {
+            let (generation, found) = Found::read(&mut self.socket).map_err(text)?;
+            let flags = match families {
+                [] => 0,
+                _ => self.flags().map_err(text)?,
+            };
+            let interfaces = self.interfaces.read().map_err(unread)?;
+            let wanted = |table: &str| chains(table, families, &interfaces);
+            let draft = found.draft(wanted, flags, self.socket.port());
+            let draft = draft.map_err(text)?;
+            if draft.batch.is_empty() {
+                return Ok(kept);
+            }
+            match draft.batch.commit(&mut self.socket, Some(generation)) {
+                // It is read back: a kernel may have accepted what it does not heed.
+                Ok(()) => {
+                    kept.changed = true;
+                    kept.altered.extend(found.altered(families, flags));
+                }
+                Err(CommitError::Stale) => {}
+                // An interface may have gone since it was read.
+                Err(CommitError::Kernel { .. }) if tried.as_ref() != Some(&interfaces) => {
+                    tried = Some(interfaces);
+                }
+                Err(CommitError::Kernel { source, .. }) => return Err(self.refused(source)),
+            }
+        }
+        Err(text(failed(OWN, "write")(nft::Error::Stale)))
+    }
+
+    /// What the kernel's refusal means.
+    fn refused(&mut self, source: io::Error) -> Problem {
+        if !is_unsupported(&source) {
+            return text(failed(OWN, "write")(source.into()));
+        }
+        let lacks = Problem::Unsupported(self.what_is_missing(&source));
+        self.lacks.insert(lacks).clone()
+    }
+
+    /// Tries one after the other what the edge needs, each in a transaction that leaves nothing.
+    fn what_is_missing(&mut self, refusal: &io::Error) -> String {
+        let none = Chain {
+            name: ROUTED.to_owned(),
+            base: None,
+            accepts: true,
+            rules: Vec::new(),
+        };
+        let with = |rule: RawRule| Chain {
+            rules: vec![rule],
+            ..none.clone()
+        };
+        let at_lo = Chain {
+            base: Some(base(TABLE, b"lo")),
+            ..none.clone()
+        };
+        let needs = [
+            (
+                "nf_tables' family netdev (CONFIG_NF_TABLES_NETDEV)",
+                none.clone(),
+            ),
+            (
+                "the class of a socket (CONFIG_CGROUP_NET_CLASSID)",
+                with(RawRule::accepting_sockets()),
+            ),
+            (
+                "the realm of a route (CONFIG_IP_ROUTE_CLASSID)",
+                with(RawRule::accepting_routed()),
+            ),
+            (EGRESS, at_lo),
+        ];
+        for (what, chain) in needs {
+            let mut draft = Draft::default();
+            let place = (FAMILY, PROBE, 0);
+            draft.add(Change::Make, place, None, &[chain]);
+            draft.add(Change::Remove, place, None, &[]);
+            if let Err(CommitError::Kernel { source, .. }) =
+                draft.batch.commit(&mut self.socket, None)
+            {
+                return format!("this kernel does not support {what}: {source}");
+            }
+        }
+        format!("this kernel does not support what the edge needs: {refusal}")
+    }
+
+    fn flags(&mut self) -> Result<u32, Error> {
+        if let Some(flags) = self.flags {
+            return Ok(flags);
+        }
+        let allowed = match self.lacking {
+            Some(Lacking::Persist) => OWNER,
+            Some(Lacking::Owner) | None => OWNER | PERSIST,
+        };
+        let flags = supported_flags(&mut self.socket, FAMILY, allowed)?;
+        Ok(*self.flags.insert(flags))
+    }
+}
+
+impl AsFd for Edge {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// Removes both tables. Returns what was removed.
+pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
+    for _ in 0..ATTEMPTS {
+        let (generation, found) = Found::read(socket)?;
+        let draft = found.draft(|_| Vec::new(), 0, socket.port())?;
+        if draft.batch.is_empty() {
+            return Ok(Vec::new());
+        }
+        match draft.batch.commit(socket, Some(generation)) {
+            Ok(()) => return Ok(found.names()),
+            Err(CommitError::Stale) => {}
+            Err(error) => return Err(failed(OWN, "delete")(error.into())),
+        }
+    }
+    Err(failed(OWN, "delete")(nft::Error::Stale))
+}
+
+fn text(error: Error) -> Problem {
+    Problem::Failed(error.to_string())
+}
+
+fn unread(error: impl std::fmt::Display) -> Problem {
+    Problem::Failed(format!("list the network interfaces: {error}"))
+}

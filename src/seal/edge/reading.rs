@@ -1,0 +1,140 @@
+//! A look at the edge, which needs no ownership.
+
+use super::super::tables::{TABLE, TWIN, holds, is};
+use super::super::{Error, SealState, failed, unavailable};
+use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chains};
+use super::unread;
+use crate::guarantee::edge::{Interface, edges, raw, routed};
+use crate::os::links::Interfaces;
+use crate::os::nft::{Chain, PERSIST, RawRule, Socket, Table};
+use crate::ruleset::Family;
+
+/// What a look at the edge found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EdgeReading {
+    /// The state of its tables: never [`SealState::Off`] or [`SealState::NotNeeded`].
+    pub state: SealState,
+    /// Why it is [`SealState::Missing`], where that is known.
+    pub why: Option<String>,
+    /// The interfaces at which it should stand.
+    pub interfaces: Vec<String>,
+    /// Whether nothing would remain if the owner's socket closed now: the twin is not intact.
+    pub twinless: bool,
+    /// Its chains, as `nft` names them (`netdev ecs_netguard if2`), that hold what one of the edge does.
+    pub accounted: Vec<String>,
+    /// Packets stopped so far, for each family.
+    pub stopped: Vec<(Family, u64)>,
+}
+
+impl EdgeReading {
+    /// Looks at what should stand at the host's interfaces; what cannot be read is missing.
+    #[must_use]
+    pub fn take(families: &[Family]) -> Self {
+        let read = || -> Result<Self, String> {
+            let mut interfaces = Interfaces::open().map_err(|error| unread(error).to_string())?;
+            let mut socket = Socket::open().map_err(unavailable)?;
+            look(&mut socket, &mut interfaces, families).map_err(|error| error.to_string())
+        };
+        read().unwrap_or_else(|why| Self {
+            why: Some(why),
+            ..Self::default()
+        })
+    }
+
+    /// Whether packets to the service are dropped at every interface.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.state.is_intact() || self.state == SealState::Twin
+    }
+}
+
+/// Looks at what should stand at the host's interfaces.
+pub fn look(
+    socket: &mut Socket,
+    interfaces: &mut Interfaces,
+    families: &[Family],
+) -> Result<EdgeReading, Error> {
+    let mut read = |socket: &mut Socket| {
+        let found = Found::once(socket)?;
+        Ok((found, interfaces.read()?))
+    };
+    let (_, (found, interfaces)) = socket.steady(&mut read).map_err(failed(OWN, "read"))?;
+    Ok(found.judge(families, &interfaces))
+}
+
+impl Found {
+    pub(super) fn judge(&self, families: &[Family], interfaces: &[Interface]) -> EdgeReading {
+        let held = |table, found: &Option<Table>| {
+            let wanted = chains(table, families, interfaces);
+            let found = found.as_ref();
+            found.is_some_and(|found| !wanted.is_empty() && holds(found, &wanted))
+        };
+        let (own, twin) = (held(TABLE, &self.own), held(TWIN, &self.twin));
+        let state = match &self.own {
+            Some(table) if own && table.owner == 0 => SealState::Unowned,
+            Some(table) if own && table.flags & PERSIST != 0 => SealState::OwnedPersistent,
+            Some(_) if own => SealState::Owned,
+            _ if twin => SealState::Twin,
+            _ => SealState::Missing,
+        };
+        let edges = edges(interfaces).into_iter();
+        EdgeReading {
+            state,
+            why: None,
+            interfaces: edges
+                .map(|edge| String::from_utf8_lossy(&edge.name).into_owned())
+                .collect(),
+            twinless: state == SealState::Owned && !twin,
+            accounted: self.accounted(families),
+            stopped: families
+                .iter()
+                .map(|&family| (family, self.stopped(family)))
+                .collect(),
+        }
+    }
+
+    /// The chains at interfaces that do what the edge does, also where the interface is not one by which
+    /// packets leave any more.
+    fn accounted(&self, families: &[Family]) -> Vec<String> {
+        let of = |(name, found): (&str, &Option<Table>)| {
+            let found = found.as_ref().map_or(&[][..], |table| &table.chains);
+            let known = |chain: &Chain| {
+                let device = chain.base.as_ref().and_then(|base| base.device.clone());
+                let at = device.map(|name| Interface {
+                    name,
+                    ..Interface::default()
+                });
+                let wanted = chains(name, families, at.as_slice());
+                let mut wanted = wanted.into_iter().map(|wanted| Chain {
+                    name: chain.name.clone(),
+                    ..wanted
+                });
+                wanted.any(|wanted| is(chain, &wanted))
+            };
+            let shared = chains(name, families, &[]);
+            let whole = shared
+                .iter()
+                .all(|s| found.iter().any(|chain| is(chain, s)));
+            let accounted = found.iter().filter(|chain| whole && known(chain));
+            let place = |chain: &Chain| format!("{} {name} {}", FAMILY.name(), chain.name);
+            accounted.map(place).collect::<Vec<_>>()
+        };
+        let tables = [(TABLE, &self.own), (TWIN, &self.twin)];
+        tables.into_iter().flat_map(of).collect()
+    }
+
+    /// How many packets of a family both tables have stopped.
+    fn stopped(&self, family: Family) -> u64 {
+        let drops = [(ROUTED, routed(&[family])), (RAW, raw(&[family]))];
+        let tables = || self.own.iter().chain(&self.twin);
+        let counted = drops.iter().flat_map(|(chain, drops)| {
+            let rules = drops.iter().map(RawRule::dropping);
+            rules.flat_map(move |rule| {
+                let held = tables().flat_map(|table| table.rules_of(chain));
+                let same = held.filter(move |held| held.is(&rule));
+                same.map(RawRule::packets).collect::<Vec<_>>()
+            })
+        });
+        counted.sum()
+    }
+}

@@ -1,0 +1,85 @@
+//! The edge as the passes and the sentinel share it.
+
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Edge, Kept, Problem};
+use crate::ruleset::Family;
+use crate::seal::{Lacking, unavailable};
+
+/// The edge in two hands: a pass says what is wanted, and the sentinel follows the interfaces.
+#[derive(Debug, Clone, Default)]
+pub struct SharedEdge(Arc<Mutex<Hand>>);
+
+#[derive(Debug, Default)]
+struct Hand {
+    edge: Option<Edge>,
+    families: Vec<Family>,
+    lacking: Option<Lacking>,
+}
+
+impl SharedEdge {
+    /// Begins, with the socket that an earlier run of the daemon left where there is one. Without
+    /// nf_tables every pass tries again, and reports it.
+    #[must_use]
+    pub fn open(inherited: Option<OwnedFd>, lacking: Option<Lacking>) -> Self {
+        let edge = Edge::open(inherited).ok();
+        Self(Arc::new(Mutex::new(Hand {
+            edge: edge.map(|edge| edge.lacking(lacking)),
+            families: Vec::new(),
+            lacking,
+        })))
+    }
+
+    /// Brings it about for these families, from now on.
+    pub fn keep(&self, families: &[Family]) -> Result<Kept, Problem> {
+        let mut hand = self.hand();
+        hand.families = families.to_vec();
+        if hand.edge.is_none() {
+            let edge = Edge::open(None).map_err(|error| Problem::Failed(unavailable(error)))?;
+            hand.edge = Some(edge.lacking(hand.lacking));
+        }
+        hand.keep()
+    }
+
+    /// Brings it about again, after interfaces have changed.
+    pub fn follow(&self) -> Result<Kept, Problem> {
+        self.hand().keep()
+    }
+
+    /// Whether any root process can change what is kept.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        let hand = self.hand();
+        !hand.families.is_empty() && hand.edge.as_ref().is_some_and(Edge::is_open)
+    }
+
+    /// Forgets what this kernel was found not to support. False where nothing was found.
+    #[must_use]
+    pub fn retry_unsupported(&self) -> bool {
+        let mut hand = self.hand();
+        hand.edge.as_mut().is_some_and(Edge::retry_unsupported)
+    }
+
+    /// A copy of the socket that owns the tables.
+    #[must_use]
+    pub fn socket(&self) -> Option<OwnedFd> {
+        use std::os::fd::AsFd as _;
+        let hand = self.hand();
+        hand.edge.as_ref()?.as_fd().try_clone_to_owned().ok()
+    }
+
+    fn hand(&self) -> MutexGuard<'_, Hand> {
+        // What a panic left half done is in the kernel, and read again before anything is changed.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Hand {
+    fn keep(&mut self) -> Result<Kept, Problem> {
+        match &mut self.edge {
+            Some(edge) => edge.keep(&self.families),
+            None => Ok(Kept::default()),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! The edge's tables as they should be, compared with what the kernel holds.
+
+use super::super::tables::{Change, Draft, TABLE, TWIN, change, is};
+use super::super::{Error, failed, taken};
+use crate::guarantee::edge::{FrameDrop, Interface, edges, raw, routed};
+use crate::os::nft::{
+    self, BaseHook, Chain, DORMANT, OWNER, PERSIST, Proto, RawRule, Socket, Table,
+};
+use crate::ruleset::Family;
+
+/// The family of the edge's tables, and the owned one.
+pub(super) const FAMILY: Proto = Proto::Netdev;
+pub(super) const OWN: (Proto, &str) = (FAMILY, TABLE);
+
+/// The chains in which packets go on: those with a route, and all others.
+pub(super) const ROUTED: &str = "routed";
+pub(super) const RAW: &str = "raw";
+
+/// How a chain is hooked in at an interface: last, since a chain behind it could still turn a packet to
+/// the service. The owned table comes first, so that it counts.
+pub(super) fn base(table: &str, device: &[u8]) -> BaseHook {
+    /// `NF_NETDEV_EGRESS` (linux/netfilter.h).
+    const EGRESS: u32 = 1;
+    BaseHook {
+        kind: "filter".to_owned(),
+        number: EGRESS,
+        priority: i32::MAX - i32::from(table != TWIN),
+        device: Some(device.to_owned()),
+    }
+}
+
+/// The chains that a table should hold; none for no families.
+pub(super) fn chains(table: &str, families: &[Family], interfaces: &[Interface]) -> Vec<Chain> {
+    if families.is_empty() {
+        return Vec::new();
+    }
+    let drops = |frames: &[FrameDrop]| frames.iter().map(RawRule::dropping).collect::<Vec<_>>();
+    let chain = |name: &str, base, rules| Chain {
+        name: name.to_owned(),
+        base,
+        accepts: true,
+        rules,
+    };
+    let mut routed = drops(&routed(families));
+    routed.insert(0, RawRule::accepting_sockets());
+    let shared = [
+        chain(ROUTED, None, routed),
+        chain(RAW, None, drops(&raw(families))),
+    ];
+    let at = |interface: &Interface| {
+        let rules = vec![RawRule::routed_to(ROUTED), RawRule::going_to(RAW)];
+        // Not by its name, which changes and need not be text.
+        let name = format!("if{}", interface.index);
+        chain(&name, Some(base(table, &interface.name)), rules)
+    };
+    let at_interfaces = edges(interfaces).into_iter().map(at);
+    shared.into_iter().chain(at_interfaces).collect()
+}
+
+/// The tables as they are.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    pub(super) own: Option<Table>,
+    pub(super) twin: Option<Table>,
+}
+
+impl Found {
+    pub(super) fn read(socket: &mut Socket) -> Result<(u32, Self), Error> {
+        socket.steady(Self::once).map_err(failed(OWN, "read"))
+    }
+
+    pub(super) fn once(socket: &mut Socket) -> Result<Self, nft::Error> {
+        Ok(Self {
+            own: Table::read(socket, FAMILY, TABLE)?,
+            twin: Table::read(socket, FAMILY, TWIN)?,
+        })
+    }
+
+    pub(super) fn names(&self) -> Vec<&'static str> {
+        let own = self.own.is_some().then_some(TABLE);
+        let twin = self.twin.is_some().then_some(TWIN);
+        own.into_iter().chain(twin).collect()
+    }
+
+    /// What makes them hold these chains. The twin is there only where the owned table would vanish
+    /// with its socket.
+    pub(super) fn draft(
+        &self,
+        wanted: impl Fn(&str) -> Vec<Chain>,
+        flags: u32,
+        port: u32,
+    ) -> Result<Draft, Error> {
+        let behind = if vanishes(flags) {
+            wanted(TWIN)
+        } else {
+            Vec::new()
+        };
+        let mut draft = Draft::default();
+        for (name, flags, found, wanted) in [
+            (TABLE, flags, self.own.as_ref(), wanted(TABLE)),
+            (TWIN, 0, self.twin.as_ref(), behind),
+        ] {
+            let change = change(found, &wanted, flags, port);
+            let change = change.map_err(|port| taken(FAMILY, port))?;
+            match found.filter(|found| {
+                change == Change::Replace && may_be_amended(found, &wanted, flags, port)
+            }) {
+                Some(found) => draft.amend(FAMILY, name, &found.chains, &wanted),
+                None => draft.add(change, (FAMILY, name, flags), found, &wanted),
+            }
+        }
+        Ok(draft)
+    }
+
+    /// The tables that another program has altered: what the owned table holds its twin should hold
+    /// too. Nobody else can change an owned table.
+    pub(super) fn altered(&self, families: &[Family], flags: u32) -> Option<&'static str> {
+        let own = self.own.as_ref().filter(|_| vanishes(flags))?;
+        let shared = chains(TWIN, families, &[]);
+        let twin = self.twin.as_ref();
+        let held = |name: &str| {
+            let mut chains = twin.into_iter().flat_map(|twin| &twin.chains);
+            chains.find(|chain| chain.name == name)
+        };
+        let missing = own.chains.iter().any(|chain| held(&chain.name).is_none());
+        let other = |wanted: &Chain| held(&wanted.name).is_some_and(|found| !is(found, wanted));
+        (!own.chains.is_empty() && (missing || shared.iter().any(other))).then_some(TWIN)
+    }
+}
+
+const fn vanishes(flags: u32) -> bool {
+    flags & (OWNER | PERSIST) == OWNER
+}
+
+/// Whether a table needs only other chains at interfaces: the rules that they share are right, and it
+/// is in hand.
+fn may_be_amended(found: &Table, wanted: &[Chain], flags: u32, port: u32) -> bool {
+    let in_hand = found.flags & (OWNER | PERSIST | DORMANT) == flags
+        && (flags & OWNER == 0 || found.owner == port);
+    let shared = |chain: &&Chain| chain.base.is_none();
+    let right = |wanted: &Chain| found.chains.iter().any(|chain| is(chain, wanted));
+    let hooked =
+        |chain: &Chain| chain.base.is_some() || wanted.iter().any(|w| w.name == chain.name);
+    in_hand && wanted.iter().filter(shared).all(right) && found.chains.iter().all(hooked)
+}

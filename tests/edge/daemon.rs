@@ -1,0 +1,237 @@
+//! The edge as the daemon keeps and reports it.
+
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::*;
+use crate::lab::daemon::Daemon;
+use crate::lab::tamper::Backend;
+use crate::lab::task::Plan;
+use crate::lab::wait::eventually;
+
+const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
+const SOON: Duration = Duration::from_secs(20);
+
+fn started(lab: &Lab) -> Daemon {
+    let daemon = lab.start_daemon(BLOCK);
+    eventually(SOON, "everything is held", || {
+        status(lab)["state"] == "protected"
+    });
+    daemon
+}
+
+fn status(lab: &Lab) -> Value {
+    let output = lab.netguard(["status", "--json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_default()
+}
+
+#[test]
+fn the_daemon_reports_it_and_what_it_stopped() {
+    let lab = Lab::new();
+    let _daemon = started(&lab);
+    let edge = &status(&lab)["edge"];
+    assert!(
+        edge["state"].as_str().unwrap().starts_with("owned"),
+        "{edge}"
+    );
+    assert_eq!(edge["interfaces"].as_array().unwrap().len(), 1, "{edge}");
+    write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
+    assert_eq!(lab.counter().arrived().total(), 0);
+    eventually(SOON, "the packets are counted", || {
+        let status = status(&lab);
+        let guarantees = status["guarantees"].as_array().unwrap();
+        let block = guarantees
+            .iter()
+            .find(|of| of["name"] == "imds-block")
+            .unwrap();
+        let counts = block["stopped"].as_array().unwrap();
+        let at_the_edge = |count: &&Value| count["layer"] == "edge";
+        counts
+            .iter()
+            .filter(at_the_edge)
+            .all(|count| count["packets"].as_u64() > Some(90))
+            && counts.iter().filter(at_the_edge).count() == 2
+    });
+    let output = lab.netguard(["check", "--json"]).output().unwrap();
+    let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(checked["edge"]["state"], edge["state"], "{checked}");
+}
+
+#[test]
+fn with_every_visible_rule_flushed_again_and_again_nothing_leaves() {
+    let lab = Lab::new();
+    let unnamed = container(
+        &lab,
+        "unnamed",
+        "ip link add lxc0 type bridge forward_delay 0; ip addr add 172.31.0.1/24 dev lxc0; \
+         ip addr add fd00:31::1/64 dev lxc0 nodad; ip link set lxc0 up; \
+         ip link add vethx type veth peer name eth0 netns NETNS; ip link set vethx master lxc0 up",
+        "172.31.0.2/24",
+        "172.31.0.1",
+    );
+    let daemon = started(&lab);
+    for _ in 0..5 {
+        lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+        for ns in [&lab.docker, &unnamed] {
+            drop(ns.udp_send(SocketAddr::new(IMDS, 80)));
+            drop(ns.udp_send(SocketAddr::new(IMDS6, 80)));
+        }
+        write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
+        assert_eq!(
+            lab.counter().arrived().total(),
+            0,
+            "{:?}",
+            lab.counter().arrived()
+        );
+    }
+    assert!(lab.host.role_credentials_v2(IMDS).is_ok(), "the host's own");
+    lab.counter().reset();
+    // What the daemon leaves behind holds too.
+    drop(daemon);
+    drop(unnamed.udp_send(SocketAddr::new(IMDS, 80)));
+    assert_eq!(lab.counter().arrived().total(), 0);
+}
+
+#[test]
+fn a_new_or_renamed_interface_gets_its_chain_from_the_sentinel() {
+    let lab = Lab::new();
+    let _daemon = started(&lab);
+    for script in [
+        "ip link add spare type veth peer name other",
+        "ip link set spare name fresh",
+        "ip link set fresh master ecs-bridge",
+    ] {
+        lab.host.sh(script);
+        eventually(SOON, script, || look(&lab).state.is_owned());
+    }
+    assert_eq!(look(&lab).interfaces.len(), 3);
+    eventually(SOON, "it is reported", || {
+        let reported = status(&lab)["edge"].clone();
+        reported["interfaces"]
+            .as_array()
+            .is_some_and(|names| names.len() == 3)
+            && reported["state"]
+                .as_str()
+                .is_some_and(|state| state.starts_with("owned"))
+    });
+    assert_eq!(status(&lab)["state"], "protected");
+}
+
+#[test]
+fn a_twin_that_another_program_removed_is_drift_and_repaired() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    let command = lab.netguard(["run", "--kernel-lacking", "persist"]);
+    let _daemon = Daemon::start(command);
+    eventually(SOON, "the edge stands", || {
+        status(&lab)["edge"]["state"] == "owned"
+    });
+    lab.host.sh("nft delete table netdev ecs_netguard_twin");
+    eventually(SOON, "the twin is back", || !look(&lab).twinless);
+    eventually(SOON, "it is reported, with the program", || {
+        let drifts = status(&lab)["recent_drifts"].clone();
+        let mut drifts = drifts.as_array().into_iter().flatten();
+        drifts.any(|drift| {
+            drift["objects"][0] == "nftables netdev ecs_netguard_twin"
+                && drift["by"]["comm"] == "nft"
+        })
+    });
+}
+
+#[test]
+fn a_kernel_without_an_egress_hook_is_named() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    let command = lab.netguard(["run", "--kernel-lacking", "owner"]);
+    let _daemon = Daemon::start(command);
+    eventually(SOON, "the first pass ends", || {
+        status(&lab)["state"] == "protected"
+    });
+    let edge = &status(&lab)["edge"];
+    assert_eq!(edge["state"], "missing");
+    let explanation = edge["explanation"].as_str().unwrap();
+    assert!(explanation.contains("Linux 5.16"), "{explanation}");
+}
+
+#[test]
+fn release_and_a_switch_remove_it() {
+    let lab = Lab::new();
+    let daemon = started(&lab);
+    assert!(
+        lab.host
+            .sh("nft list ruleset")
+            .contains("table netdev ecs_netguard")
+    );
+    lab.write("config.toml", "[edge]\nenabled = false\n");
+    eventually(SOON, "it is switched off", || {
+        !lab.host.sh("nft list ruleset").contains("table netdev")
+    });
+    lab.write("config.toml", "");
+    eventually(SOON, "it is back", || look(&lab).state.is_owned());
+    drop(daemon);
+    let released = lab.netguard(["release"]).run();
+    assert!(
+        released.contains("nftables table netdev ecs_netguard"),
+        "{released}"
+    );
+    assert!(!lab.host.sh("nft list ruleset").contains("netdev"));
+}
+
+#[test]
+fn an_awsvpc_tasks_raw_frames_end_in_its_own_namespace() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    let task = lab.task(Plan::default());
+    let uplink = mac(&lab.imds, "lan");
+    assert!(write_frames(&task.ns, "eth0", &uplink).0 > 0);
+    eventually(SOON, "without the guard they arrive", || {
+        lab.counter().arrived().total() > 100
+    });
+    let _daemon = started(&lab);
+    lab.counter().reset();
+    assert_eq!(write_frames(&task.ns, "eth0", &uplink).0, 0);
+    for service in [IMDS, IMDS6] {
+        drop(task.ns.udp_send(SocketAddr::new(service, 80)));
+    }
+    assert_eq!(lab.counter().arrived().total(), 0);
+    // A table of that name that drops nothing is altered, and repaired.
+    task.ns
+        .sh("nft delete table netdev ecs_netguard; nft add table netdev ecs_netguard");
+    eventually(SOON, "it is repaired", || {
+        task.ns.sh("nft list ruleset").contains("hook egress")
+    });
+    assert_eq!(write_frames(&task.ns, "eth0", &uplink).0, 0);
+    task.ns.sh("ip link add more type veth peer name end");
+    eventually(SOON, "a new interface gets its chain", || {
+        task.ns.sh("nft list ruleset").contains("\"more\"")
+    });
+}
+
+#[test]
+fn a_task_that_can_write_raw_frames_is_a_way_through_where_nothing_stops_them() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    lab.write("config.toml", "[imds]\nawsvpc = \"audit\"\n");
+    let _task = lab.task(Plan::default());
+    let check = || {
+        let output = lab.netguard(["check", "--json"]).output().unwrap();
+        let checked: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let guarantees = checked["guarantees"].as_array().unwrap();
+        let of = guarantees
+            .iter()
+            .find(|of| of["name"] == "awsvpc-imds-block")
+            .unwrap();
+        of["problems"].to_string()
+    };
+    assert!(
+        check().contains("it can write raw frames (CAP_NET_RAW)"),
+        "{}",
+        check()
+    );
+    lab.write(
+        "config.toml",
+        "[imds]\nawsvpc = \"audit\"\n[edge]\nraw_frames = \"accept\"\n",
+    );
+    assert!(!check().contains("raw frames"), "{}", check());
+}

@@ -22,6 +22,7 @@ pub fn read(settings: &Settings) -> Facts {
         ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         bridges: bridges(),
         default_bridge,
+        route_localnet: sysctl::routes_localnet(),
         host_tasks: task_cgroup
             .as_ref()
             .map_or_else(Vec::new, host_tasks::below),

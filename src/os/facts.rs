@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{cgroup, host_tasks, sysctl};
+use super::{cgroup, docker, host_tasks, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
 use crate::guarantee::TaskCgroup;
@@ -16,7 +16,7 @@ use crate::ruleset::Net;
 pub fn read(settings: &Settings) -> Facts {
     let mut problems = Vec::new();
     let task_cgroup = task_cgroup(settings);
-    let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
+    let default_bridge = docker::default_bridge(&mut problems);
     Facts {
         // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
         ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
@@ -110,35 +110,4 @@ fn bridges() -> BTreeMap<String, Vec<Net>> {
         }
     }
     bridges
-}
-
-/// Docker's `bridge` option; `docker0` unless it says otherwise (dockerd(8), "bridge").
-fn default_bridge(path: &Path, problems: &mut Vec<String>) -> Option<String> {
-    let usual = Some("docker0".to_owned());
-    let mut doubt = |error: &dyn std::fmt::Display| {
-        let path = path.display();
-        problems.push(format!(
-            "read {path}: {error}; taking docker0 as the default bridge"
-        ));
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => return usual,
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return usual,
-        Err(error) => {
-            doubt(&error);
-            return usual;
-        }
-    };
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) => match value.get("bridge").and_then(serde_json::Value::as_str) {
-            Some("none") => None,
-            None | Some("") => usual,
-            Some(name) => Some(name.to_owned()),
-        },
-        Err(error) => {
-            doubt(&error);
-            usual
-        }
-    }
 }

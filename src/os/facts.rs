@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
+use super::routes::{Routes, Way};
 use super::{cgroup, docker, host_tasks, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
-use crate::guarantee::TaskCgroup;
+use crate::guarantee::{TaskCgroup, task_credentials};
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
@@ -16,6 +17,11 @@ use crate::ruleset::Net;
 pub fn read(settings: &Settings) -> Facts {
     let mut problems = Vec::new();
     let task_cgroup = task_cgroup(settings);
+    let routed = Routes::open().and_then(|mut routes| routes.has_ipv4_default());
+    let routed = routed.unwrap_or_else(|error| {
+        problems.push(format!("list the IPv4 routes: {error}"));
+        true
+    });
     let default_bridge = docker::default_bridge(&mut problems);
     Facts {
         // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
@@ -23,6 +29,7 @@ pub fn read(settings: &Settings) -> Facts {
         bridges: bridges(),
         default_bridge,
         route_localnet: sysctl::routes_localnet(),
+        ipv6_only: !routed,
         host_tasks: task_cgroup
             .as_ref()
             .map_or_else(Vec::new, host_tasks::below),
@@ -73,6 +80,15 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
         Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
     }
+    let endpoint = IpAddr::V4(task_credentials::ADDRESS);
+    let unroutable = match Routes::open().and_then(|mut routes| routes.way(endpoint, None)) {
+        Ok(Way::Out { .. } | Way::NoFamily) => Vec::new(),
+        Ok(Way::None | Way::Refused) => vec![endpoint],
+        Err(error) => {
+            problems.push(format!("look up the route to {endpoint}: {error}"));
+            Vec::new()
+        }
+    };
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
@@ -81,6 +97,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .and_then(TaskCgroup::known)
             .into_iter()
             .collect(),
+        unroutable,
     };
     (view, problems)
 }

@@ -183,6 +183,7 @@ pub fn scope(settings: &Settings, facts: &Facts) -> Scope {
         default_bridge: facts.default_bridge.clone(),
         bridges: BTreeMap::new(),
         route_localnet: settings.credentials.route_localnet,
+        ipv6_only: facts.ipv6_only,
         host_tasks: facts.task_cgroup.clone(),
     };
     // Docker's default bridge carries containers whatever its name is.

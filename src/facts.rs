@@ -14,6 +14,10 @@ pub struct Facts {
     pub bridges: BTreeMap<String, Vec<Net>>,
     /// The default Docker bridge's name, `None` where Docker was told to have none.
     pub default_bridge: Option<String>,
+    /// The interfaces on which the kernel routes 127.0.0.0/8 (`route_localnet`); `all` alone where that is on.
+    pub route_localnet: Vec<String>,
+    /// Whether there is no IPv4 default route, as on a host that has IPv6 alone.
+    pub ipv6_only: bool,
     /// The cgroup below which all tasks are, where the settings ask for it.
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.

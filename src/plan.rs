@@ -5,18 +5,21 @@
 //! every tagged rule is deleted by its exact text and the block inserted, so that no packet ever
 //! sees a chain without the rules it had before.
 //!
+//! A route by the loopback interface opens nothing and is added and removed last.
+//!
 //! Order across objects: on the way in filter rules, then NAT rules, then `route_localnet`; on the
 //! way out the reverse, so that `route_localnet=1` never stands without its shield.
 
 mod diff;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::net::Ipv4Addr;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::diff::{Difference, diff};
-use crate::guarantee::{Guarantee, Rules, WantedRule, object};
+use crate::guarantee::{Guarantee, Rules, WantedRule, object, route_object};
 use crate::ruleset::{Chain, Family, Listed, Policy, Rewrite, Ruleset, Shown, Target};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
@@ -48,6 +51,8 @@ pub struct Snapshot {
     pub route_localnet: BTreeMap<String, SysctlValue>,
     /// What to put back into the sysctls that the guard changed, by interface.
     pub previous: BTreeMap<String, String>,
+    /// The addresses to which the guard's own routes by the loopback interface lead.
+    pub routes: BTreeSet<Ipv4Addr>,
 }
 
 /// A difference between what should be there and what is.
@@ -119,24 +124,32 @@ pub enum Step {
         /// Whether this puts back what stood there before the guard.
         undo: bool,
     },
+    /// Add the guard's own route to an address by the loopback interface, or remove it.
+    Route {
+        /// The address.
+        to: Ipv4Addr,
+        /// Whether it is removed.
+        undo: bool,
+    },
 }
 
 impl Step {
-    /// The family that the step is about; `route_localnet` is IPv4's.
+    /// The family that the step is about; `route_localnet` and the routes are IPv4's.
     #[must_use]
     pub const fn family(&self) -> Family {
         match self {
             Self::Restore { family, .. } => *family,
-            Self::RouteLocalnet { .. } => Family::V4,
+            Self::RouteLocalnet { .. } | Self::Route { .. } => Family::V4,
         }
     }
 
-    /// What it changes: the table's name, or `route_localnet`.
+    /// What it changes: the table's name, `route_localnet` or `route`.
     #[must_use]
     pub fn object(&self) -> &str {
         match self {
             Self::Restore { table, .. } => table,
             Self::RouteLocalnet { .. } => "route_localnet",
+            Self::Route { .. } => "route",
         }
     }
 }
@@ -150,6 +163,8 @@ impl fmt::Display for Step {
             } => {
                 write!(f, "set net.ipv4.conf.{interface}.route_localnet={value}")
             }
+            Self::Route { to, undo: false } => write!(f, "add {}", route_object(*to)),
+            Self::Route { to, undo: true } => write!(f, "remove {}", route_object(*to)),
         }
     }
 }
@@ -200,10 +215,33 @@ pub fn plan(wanted: &Rules, actual: &Snapshot, paused: &[ChainId]) -> Plan {
         }
     }
     let (set, undo) = sysctls(wanted, actual, &mut drifts);
-    Plan {
-        drifts,
-        steps: in_order(wanted, restores, set, undo),
-    }
+    let mut steps = in_order(wanted, restores, set, undo);
+    steps.extend(routes(wanted, actual, &mut drifts));
+    Plan { drifts, steps }
+}
+
+fn routes(wanted: &Rules, actual: &Snapshot, drifts: &mut Vec<Drift>) -> Vec<Step> {
+    let wishes: BTreeSet<Ipv4Addr> = wanted.routes.iter().map(|wish| wish.to).collect();
+    let missing = wishes.difference(&actual.routes);
+    let stray = actual.routes.difference(&wishes);
+    let steps = missing
+        .map(|to| (*to, false))
+        .chain(stray.map(|to| (*to, true)));
+    steps
+        .map(|(to, undo)| {
+            drifts.push(Drift {
+                // The only guarantee that needs a route.
+                guarantee: Guarantee::TaskCredentials,
+                kind: if undo {
+                    DriftKind::Stray
+                } else {
+                    DriftKind::Missing
+                },
+                object: route_object(to),
+            });
+            Step::Route { to, undo }
+        })
+        .collect()
 }
 
 fn in_order(wanted: &Rules, mut restores: Vec<Step>, set: Vec<Step>, undo: Vec<Step>) -> Vec<Step> {

@@ -134,6 +134,21 @@ impl Posture {
         }
     }
 
+    /// Requires the shield where the kernel routes 127.0.0.0/8 from other interfaces, whoever had it do so.
+    pub fn observe(&mut self, ecs: &EcsConfig, route_localnet: &[String]) {
+        let [first, ..] = route_localnet else {
+            return;
+        };
+        if ecs.skip_localhost_traffic_filter.effective {
+            return;
+        }
+        let shield = |d: &&mut Decision| d.guarantee == Guarantee::LoopbackShield && !d.required;
+        for decision in self.decisions.iter_mut().filter(shield) {
+            decision.required = true;
+            decision.reason = format!("net.ipv4.conf.{first}.route_localnet is 1");
+        }
+    }
+
     /// The same with what config.toml alone decides taken from there.
     #[must_use]
     pub fn opted(mut self, settings: &Settings) -> Self {

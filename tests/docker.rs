@@ -71,6 +71,28 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
     }
 }
 
+/// A bridge that dockerd's command line names, and no file does.
+#[test]
+fn the_default_bridge_is_the_one_that_docker_says_is() {
+    let lab = Lab::builder().without_docker0().build();
+    lab.host.sh(
+        "ip link add mybr0 type bridge; ip addr add 172.20.0.1/16 dev mybr0; ip link set mybr0 up",
+    );
+    let docker = lab.start_docker_with(&Programs::get().unwrap(), &["--bridge", "mybr0"]);
+    docker.container("one", "bridge");
+    assert_eq!(docker.wget("one", URL).as_deref(), Ok(ROLE), "the lab");
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    lab.netguard(["apply"]).run();
+    assert!(blocked(&docker, "one"));
+    // As ecs-init has it, whose own ACCEPT for the bridge must not stand below a DROP.
+    let rules = lab.host.sh("iptables -S INPUT");
+    assert!(
+        rules.contains("-i mybr0 -p tcp -m tcp --dport 51678"),
+        "{rules}"
+    );
+    assert!(!rules.contains("docker0"), "{rules}");
+}
+
 /// As the ECS agent makes one where tasks have no cgroups, its cable cut: a container without a
 /// network, into which an interface is moved.
 #[test]

@@ -262,6 +262,7 @@ fn the_systems_own_iptables_decides_the_backend() {
 #[test]
 fn the_agent_reaches_the_service_at_all_times() {
     let lab = Lab::new();
+    lab.host.set_patience(TIME);
     let reaches = |when: &str| {
         for address in [IMDS, IMDS6] {
             let answer = lab.host.role_credentials_v1(address);

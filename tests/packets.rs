@@ -125,6 +125,38 @@ fn route_localnet_on_bridges_alone_serves_containers_and_not_the_uplink() {
 }
 
 #[test]
+fn the_shield_stands_as_long_as_route_localnet_is_on_whoever_set_it() {
+    let secret = SocketAddr::new(ip("127.0.0.1"), 8500);
+    let lab = Lab::new();
+    let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
+    // As ecs-init does it, whatever the variables say.
+    lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
+    apply(
+        &lab,
+        Backend::Nft,
+        &format!("{off}ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n"),
+    );
+    assert!(
+        lab.neighbour.tcp_connects(secret),
+        "the filter is to be skipped"
+    );
+    apply(&lab, Backend::Nft, off);
+    assert!(!lab.neighbour.tcp_connects(secret));
+    let found = lab.netguard(["check"]).run();
+    assert!(
+        found.contains("net.ipv4.conf.all.route_localnet is 1"),
+        "{found}"
+    );
+    lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "0");
+    apply(&lab, Backend::Nft, off);
+    assert!(
+        !lab.host
+            .sh("iptables-nft -S INPUT")
+            .contains("loopback-shield")
+    );
+}
+
+#[test]
 fn loopback_shield_keeps_the_neighbour_from_the_hosts_loopback_services() {
     let secret = SocketAddr::new(ip("127.0.0.1"), 8500);
     for backend in Backend::ALL {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ecs_netguard::config::settings::Settings;
+use ecs_netguard::os::facts;
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
 use ecs_netguard::reconcile::resolve;
@@ -50,7 +51,7 @@ const LOOKS: [(&str, Look); 4] = [
 fn sentinel() -> Vec<Duration> {
     let settings = Settings::default();
     let posture = Posture::everything("measured");
-    let (desired, host) = resolve(&settings, None, &posture);
+    let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings));
     let generation = generation().expect("nf_tables answers");
     let orders = Orders::read_back(&desired, &host, false, generation, |_| true)
         .expect("what was applied stands there");

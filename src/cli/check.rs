@@ -11,6 +11,7 @@ use crate::desired::{self, Desired};
 use crate::facts::Facts;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
+use crate::os::facts;
 use crate::posture::Posture;
 use crate::reconcile;
 use crate::report::{GuaranteeReport, Report};
@@ -47,8 +48,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 
 /// Reads this host's rules and tasks, and proves.
 pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
-    let posture = inputs.posture();
-    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture);
+    let facts = facts::read(&inputs.settings);
+    let posture = inputs.posture(&facts);
+    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture, facts);
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }
@@ -65,21 +67,12 @@ fn judge(
     inputs: &Inputs,
     rulesets: &[Ruleset],
 ) -> anyhow::Result<Exit> {
-    let mut posture = match &common.ecs_config {
-        Some(_) => {
-            inputs.require_readable()?;
-            inputs.posture()
-        }
-        None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
-    };
-    posture.leave_out(
-        Guarantee::AwsvpcImdsBlock,
-        "saved rulesets say nothing of the network namespaces of tasks",
-    );
     let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
     let facts = Facts {
         ipv6: has(Family::V6),
         default_bridge: Some("docker0".to_owned()),
+        // A saved ruleset does not say.
+        route_localnet: vec!["all".to_owned()],
         task_cgroup: inputs
             .settings
             .imds
@@ -87,6 +80,17 @@ fn judge(
             .then(|| saved::tasks(&inputs.settings)),
         ..Facts::default()
     };
+    let mut posture = match &common.ecs_config {
+        Some(_) => {
+            inputs.require_readable()?;
+            inputs.posture(&facts)
+        }
+        None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
+    };
+    posture.leave_out(
+        Guarantee::AwsvpcImdsBlock,
+        "saved rulesets say nothing of the network namespaces of tasks",
+    );
     let mut scope = desired::scope(&inputs.settings, &facts);
     scope.families.retain(|family| has(*family));
     // A bridge that is named is meant, whether a pattern fits it or not.

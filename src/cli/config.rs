@@ -8,6 +8,7 @@ use super::common::{Common, Exit, print_json};
 use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::sanitize;
 use crate::config::settings::Settings;
+use crate::facts::Facts;
 use crate::inputs::Inputs;
 use crate::posture::Posture;
 use crate::state::Store;
@@ -22,7 +23,7 @@ struct Report<'a> {
 pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let (store, _) = Store::peek(&common.state_dir);
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
-    let posture = inputs.posture();
+    let posture = inputs.posture(&Facts::default());
     if json {
         let (ecs, settings) = (&inputs.ecs, &inputs.settings);
         print_json(&Report {

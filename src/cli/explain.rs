@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::common::{Common, Exit, need_net_admin, print_json};
 use super::saved::{self, Files};
 use crate::inputs::Inputs;
-use crate::os::facts::host_view;
+use crate::os::facts::{self, host_view};
 use crate::posture::Posture;
 use crate::prove::{
     Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
@@ -143,7 +143,12 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
 fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     let inputs = Inputs::read(&common.inputs(), None)?;
     let posture = Posture::everything("explain").opted(&inputs.settings);
-    let (desired, found) = reconcile::resolve(&inputs.settings, common.backend, &posture);
+    let (desired, found) = reconcile::resolve(
+        &inputs.settings,
+        common.backend,
+        &posture,
+        facts::read(&inputs.settings),
+    );
     let layers = Layers::read(&desired, &found);
     for why in &layers.unread {
         let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");

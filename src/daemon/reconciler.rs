@@ -16,6 +16,7 @@ use crate::os::facts::{self, host_view};
 use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
 use crate::os::nft::{self, generation};
+use crate::os::sysctl;
 use crate::plan::ChainId;
 use crate::posture::Posture;
 use crate::prove::HostView;
@@ -227,15 +228,15 @@ impl Reconciler {
 
     /// A whole pass. With it whether another should follow at once.
     fn look(&mut self, cause: &Cause, inputs: Inputs) -> (News, bool) {
-        let posture = inputs.posture();
+        let facts = facts::read(&inputs.settings);
+        let posture = inputs.posture(&facts);
         if cause.task_cgroup {
-            let facts = facts::read(&inputs.settings);
             let early = Desired::here(&inputs.settings, &posture, &facts);
             // What is wrong with it the pass reports.
             drop(self.seal_at_once(&early));
         }
         let (desired, mut host) =
-            reconcile::resolve(&inputs.settings, self.options.backend, &posture);
+            reconcile::resolve(&inputs.settings, self.options.backend, &posture, facts);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
@@ -256,7 +257,11 @@ impl Reconciler {
         }
         self.light = self.light.learn(&pass);
         // What is said to be held is guarded from then on.
-        let again = !self.order(&desired, &host, &pass);
+        let guarded = self.order(&desired, &host, &pass);
+        // A shield that only `route_localnet` asked for goes with it, and not a pass earlier.
+        let restored =
+            !host.facts.route_localnet.is_empty() && sysctl::routes_localnet().is_empty();
+        let again = !guarded || restored;
         self.seen = pass
             .generation
             .filter(|_| pass.settled() && self.store.is_saved())

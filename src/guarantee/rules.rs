@@ -1,5 +1,7 @@
 //! What a guarantee puts into the kernel.
 
+use std::net::Ipv4Addr;
+
 use super::name::{Guarantee, TAG_PREFIX};
 use super::native::NativeRule;
 use crate::ruleset::{Family, Listed, Match, Rule, Target, Unprintable};
@@ -59,6 +61,21 @@ impl WantedSysctl {
     }
 }
 
+/// A route to one address by the loopback interface that belongs into the main table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WantedRoute {
+    /// Whose wish it is.
+    pub guarantee: Guarantee,
+    /// The address.
+    pub to: Ipv4Addr,
+}
+
+/// What such a route is, for a person: `route 169.254.170.2/32 dev lo`.
+#[must_use]
+pub fn route_object(to: Ipv4Addr) -> String {
+    format!("route {to}/32 dev lo")
+}
+
 /// What a guarantee puts into the kernel.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -66,6 +83,8 @@ pub struct Rules {
     pub iptables: Vec<WantedRule>,
     /// The sysctls.
     pub sysctls: Vec<WantedSysctl>,
+    /// The routes.
+    pub routes: Vec<WantedRoute>,
     /// What the seal holds.
     pub native: Vec<NativeRule>,
     /// The families whose packets the edge stops.

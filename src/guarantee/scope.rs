@@ -21,6 +21,8 @@ pub struct Scope {
     pub bridges: BTreeMap<String, Vec<Net>>,
     /// Where `route_localnet` is set.
     pub route_localnet: RouteLocalnet,
+    /// Whether the host has no IPv4 default route.
+    pub ipv6_only: bool,
     /// The cgroup of the tasks, where those on the host's network are to be told apart.
     pub host_tasks: Option<TaskCgroup>,
 }

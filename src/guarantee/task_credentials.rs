@@ -3,12 +3,16 @@
 //!
 //! The two NAT rules and the sysctl are those of the ECS developer guide and of ecs-init. The rule
 //! in OUTPUT also serves Docker's awslogs driver, which asks for credentials from the host itself.
+//!
+//! A host without an IPv4 default route has no route to the endpoint either, and what it sends there never comes to
+//! OUTPUT. ecs-init adds one by the loopback interface where it starts and removes it where it stops
+//! (ecs-init/routes/routes.go); the guard keeps one of its own.
 
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::{
-    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, WantedSysctl, claim, interface,
-    packets,
+    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, WantedRoute, WantedSysctl,
+    claim, interface, packets,
 };
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Origin, PacketClass};
@@ -16,7 +20,9 @@ use crate::ruleset::{
     CtStates, Family, IfacePattern, Match, Net, Rewrite, Side, Target, Test, protocol,
 };
 
-const ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
+/// Where tasks ask.
+pub(crate) const ADDRESS: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 2);
+const ENDPOINT: IpAddr = IpAddr::V4(ADDRESS);
 const ENDPOINT_PORT: u16 = 80;
 const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the ECS agent serves credentials and task metadata.
@@ -70,6 +76,11 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         interface,
     };
     rules.sysctls.extend(interfaces.into_iter().map(wish));
+    let route = WantedRoute {
+        guarantee,
+        to: ADDRESS,
+    };
+    rules.routes.extend(scope.ipv6_only.then_some(route));
     rules
 }
 

@@ -21,6 +21,7 @@ fn usual() -> Scope {
             ("ecs-bridge".to_owned(), Vec::new()),
         ]),
         route_localnet: RouteLocalnet::All,
+        ipv6_only: false,
         host_tasks: Some(TaskCgroup::Present(Cgroup {
             path: "ecstasks.slice".to_owned(),
             id: 4711,
@@ -42,8 +43,24 @@ fn spare() -> Scope {
             ("br-2".to_owned(), Vec::new()),
         ]),
         route_localnet: RouteLocalnet::Bridges,
+        ipv6_only: false,
         host_tasks: None,
     }
+}
+
+#[test]
+fn a_route_to_the_credentials_is_wanted_where_there_is_no_default_route() {
+    let routes = |ipv6_only| {
+        let scope = Scope {
+            ipv6_only,
+            ..usual()
+        };
+        let rules = Rules::of(&Guarantee::ALL, &scope);
+        let objects = rules.routes.iter().map(|route| route_object(route.to));
+        objects.collect::<Vec<_>>()
+    };
+    assert_eq!(routes(false), Vec::<String>::new());
+    assert_eq!(routes(true), ["route 169.254.170.2/32 dev lo"]);
 }
 
 /// Everything that the guarantees say in a scope.

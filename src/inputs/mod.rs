@@ -8,6 +8,7 @@ pub use self::cloud_init::CloudInitPaths;
 use crate::config::ecs::{EcsConfig, Wish};
 use crate::config::settings::{Mode, Settings, SettingsError};
 use crate::config::{self, EcsInputs, EcsPaths, FileText};
+use crate::facts::Facts;
 use crate::posture::Posture;
 use crate::report::{Report, Trap};
 use crate::state::Asked;
@@ -70,13 +71,14 @@ impl Inputs {
         Ok(Self::read_ecs(paths, settings, Vec::new(), None, asked))
     }
 
-    /// The posture that they ask for.
+    /// The posture that they ask for on a host of which these are the facts.
     #[must_use]
-    pub fn posture(&self) -> Posture {
+    pub fn posture(&self, facts: &Facts) -> Posture {
         let mut posture = Posture::resolve(&self.settings, &self.ecs);
         if let Some(kept) = &self.kept {
             posture.keep(&kept.posture, &self.settings);
         }
+        posture.observe(&self.ecs, &facts.route_localnet);
         if self.unknown_wish {
             let reason = format!("what {} asks for is not known", self.path.display());
             posture.block(&self.settings, &reason);

@@ -13,7 +13,10 @@ fn paths(dir: &Path) -> InputPaths {
 }
 
 fn blocks(inputs: &Inputs) -> bool {
-    inputs.posture().required().contains(&Guarantee::ImdsBlock)
+    inputs
+        .posture(&Facts::default())
+        .required()
+        .contains(&Guarantee::ImdsBlock)
 }
 
 /// What an earlier run of the daemon remembers of this ecs.config.
@@ -48,7 +51,9 @@ fn what_was_asked_for_stays_while_the_file_is_gone_or_unreadable() {
                 warning.contains("stays in force") && warning.contains("ecs.config"),
                 "{warning}"
             );
-            let reason = &first.posture().decisions()[0].reason.clone();
+            let reason = &first.posture(&Facts::default()).decisions()[0]
+                .reason
+                .clone();
             assert!(reason.ends_with("when it was last read"), "{reason}");
             // The next turn of the same process knows it from the last.
             let second = Inputs::read_or_keep(&paths, Some(&first), Some(&asked));
@@ -114,7 +119,9 @@ fn an_unset_wish_blocks_until_cloud_init_is_done() {
     let remembered = asked(&paths, "ECS_AWSVPC_BLOCK_IMDS=false\n");
     let unset = read("", Some("ECS_CLUSTER=x\n"), None);
     assert!(blocks(&unset));
-    let reason = &unset.posture().decisions()[0].reason.clone();
+    let reason = &unset.posture(&Facts::default()).decisions()[0]
+        .reason
+        .clone();
     assert!(reason.contains("cloud-init"), "{reason}");
     assert!(blocks(&read("", None, None)), "not written yet");
     assert!(blocks(&read("", None, Some(&remembered))), "taken away");
@@ -136,7 +143,9 @@ fn an_unset_wish_blocks_until_cloud_init_is_done() {
     result("DataSourceNone");
     let unread = read("", Some("ECS_CLUSTER=x\n"), None);
     assert!(blocks(&unread));
-    let reason = &unread.posture().decisions()[0].reason.clone();
+    let reason = &unread.posture(&Facts::default()).decisions()[0]
+        .reason
+        .clone();
     assert!(reason.contains("without a data source"), "{reason}");
     assert!(paths.files().contains(&run.join("result.json")));
     result("DataSourceEc2Local");

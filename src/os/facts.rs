@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
 
-use super::{cgroup, host_tasks, sysctl};
+use super::routes::{Routes, Way};
+use super::{cgroup, docker, host_tasks, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
-use crate::guarantee::TaskCgroup;
+use crate::guarantee::{TaskCgroup, task_credentials};
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
@@ -16,12 +17,19 @@ use crate::ruleset::Net;
 pub fn read(settings: &Settings) -> Facts {
     let mut problems = Vec::new();
     let task_cgroup = task_cgroup(settings);
-    let default_bridge = default_bridge(Path::new("/etc/docker/daemon.json"), &mut problems);
+    let routed = Routes::open().and_then(|mut routes| routes.has_ipv4_default());
+    let routed = routed.unwrap_or_else(|error| {
+        problems.push(format!("list the IPv4 routes: {error}"));
+        true
+    });
+    let default_bridge = docker::default_bridge(&mut problems);
     Facts {
         // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
         ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
         bridges: bridges(),
         default_bridge,
+        route_localnet: sysctl::routes_localnet(),
+        ipv6_only: !routed,
         host_tasks: task_cgroup
             .as_ref()
             .map_or_else(Vec::new, host_tasks::below),
@@ -72,6 +80,15 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
         Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
     }
+    let endpoint = IpAddr::V4(task_credentials::ADDRESS);
+    let unroutable = match Routes::open().and_then(|mut routes| routes.way(endpoint, None)) {
+        Ok(Way::Out { .. } | Way::NoFamily) => Vec::new(),
+        Ok(Way::None | Way::Refused) => vec![endpoint],
+        Err(error) => {
+            problems.push(format!("look up the route to {endpoint}: {error}"));
+            Vec::new()
+        }
+    };
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
@@ -80,6 +97,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .and_then(TaskCgroup::known)
             .into_iter()
             .collect(),
+        unroutable,
     };
     (view, problems)
 }
@@ -109,35 +127,4 @@ fn bridges() -> BTreeMap<String, Vec<Net>> {
         }
     }
     bridges
-}
-
-/// Docker's `bridge` option; `docker0` unless it says otherwise (dockerd(8), "bridge").
-fn default_bridge(path: &Path, problems: &mut Vec<String>) -> Option<String> {
-    let usual = Some("docker0".to_owned());
-    let mut doubt = |error: &dyn std::fmt::Display| {
-        let path = path.display();
-        problems.push(format!(
-            "read {path}: {error}; taking docker0 as the default bridge"
-        ));
-    };
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => return usual,
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return usual,
-        Err(error) => {
-            doubt(&error);
-            return usual;
-        }
-    };
-    match serde_json::from_str::<serde_json::Value>(&text) {
-        Ok(value) => match value.get("bridge").and_then(serde_json::Value::as_str) {
-            Some("none") => None,
-            None | Some("") => usual,
-            Some(name) => Some(name.to_owned()),
-        },
-        Err(error) => {
-            doubt(&error);
-            usual
-        }
-    }
 }

@@ -2,8 +2,9 @@
 //!
 //! Numbers are those of linux/rtnetlink.h and linux/fib_rules.h.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE};
@@ -29,7 +30,11 @@ const RTA_TABLE: u16 = 15;
 const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
+const RTN_UNICAST: u8 = 1;
 const RTN_BLACKHOLE: u8 = 6;
+const RT_SCOPE_LINK: u8 = 253;
+/// The loopback interface has this number in every namespace (`LOOPBACK_IFINDEX` of net/flow.h in the kernel).
+const LOOPBACK: u32 = 1;
 /// Answer with the table in which the route was found.
 const RTM_F_LOOKUP_TABLE: u32 = 0x1000;
 /// The lengths of `struct rtmsg` and `struct fib_rule_hdr`, which are the same.
@@ -141,6 +146,47 @@ impl Routes {
         Ok(any)
     }
 
+    /// Whether the main table has an IPv4 default route.
+    pub fn has_ipv4_default(&mut self) -> io::Result<bool> {
+        let mut all = self.ipv4()?.into_iter();
+        Ok(all.any(|route| route.table == u32::from(RT_TABLE_MAIN) && route.length == 0))
+    }
+
+    /// The addresses to which the guard's own routes by the loopback interface lead.
+    pub fn by_loopback(&mut self) -> io::Result<BTreeSet<Ipv4Addr>> {
+        let own = |route: &Ipv4Route| {
+            route.protocol == PROTOCOL && route.length == 32 && route.interface == LOOPBACK
+        };
+        let all = self.ipv4()?.into_iter();
+        Ok(all.filter(own).filter_map(|route| route.to).collect())
+    }
+
+    /// Adds the guard's own route to an address by the loopback interface.
+    ///
+    /// It goes to the second place (metric 1): ecs-init adds its own to the first with NLM_F_EXCL, and removes
+    /// whatever it finds there.
+    pub fn add_by_loopback(&mut self, to: Ipv4Addr) -> io::Result<()> {
+        let of = (RTM_NEWROUTE, NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE);
+        let (header, attributes) = by_loopback(to);
+        self.0.ask(of, &header, &attributes.0, &mut |_| {})
+    }
+
+    /// Removes it.
+    pub fn remove_by_loopback(&mut self, to: Ipv4Addr) -> io::Result<()> {
+        let (header, attributes) = by_loopback(to);
+        let of = (RTM_DELROUTE, NLM_F_ACK);
+        self.0.ask(of, &header, &attributes.0, &mut |_| {})
+    }
+
+    /// All IPv4 routes to other hosts, of every table.
+    fn ipv4(&mut self) -> io::Result<Vec<Ipv4Route>> {
+        let mut header = [0; RTMSG];
+        header[0] = libc::AF_INET as u8;
+        let what = ("the IPv4 routes", RTM_GETROUTE);
+        self.0
+            .list(what, &header, |message| ipv4_route(message.payload))
+    }
+
     /// The priority of the first routing rule that looks into a table.
     pub fn rule_to(&mut self, family_of: IpAddr, table: u32) -> io::Result<Option<u32>> {
         let mut header = [0; RTMSG];
@@ -159,6 +205,46 @@ impl Routes {
             })?;
         Ok(rules.first().copied())
     }
+}
+
+/// An IPv4 route to other hosts (RTN_UNICAST).
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Ipv4Route {
+    table: u32,
+    protocol: u8,
+    length: u8,
+    to: Option<Ipv4Addr>,
+    interface: u32,
+}
+
+fn ipv4_route(payload: &[u8]) -> Option<Ipv4Route> {
+    let (header, attributes) = payload.split_at_checked(RTMSG)?;
+    let &[_, length, _, _, in_header, protocol, _, kind, ..] = header else {
+        return None;
+    };
+    let table = value(attributes, RTA_TABLE).and_then(number);
+    let to = value(attributes, RTA_DST).and_then(|bytes| <[u8; 4]>::try_from(bytes).ok());
+    (kind == RTN_UNICAST).then(|| Ipv4Route {
+        table: table.unwrap_or_else(|| u32::from(in_header)),
+        protocol,
+        length,
+        to: to.map(Ipv4Addr::from),
+        interface: value(attributes, RTA_OIF).and_then(number).unwrap_or(0),
+    })
+}
+
+/// The guard's own route to an address by the loopback interface.
+fn by_loopback(to: Ipv4Addr) -> ([u8; RTMSG], Attributes) {
+    let to = IpAddr::V4(to);
+    let mut header = rtmsg(to, 0);
+    header[4] = RT_TABLE_MAIN;
+    header[5] = PROTOCOL;
+    header[6] = RT_SCOPE_LINK;
+    header[7] = RTN_UNICAST;
+    let attributes = destination(to)
+        .put(RTA_OIF, &LOOPBACK.to_ne_bytes())
+        .put(RTA_PRIORITY, &1_u32.to_ne_bytes());
+    (header, attributes)
 }
 
 const fn family(of: IpAddr) -> u8 {

@@ -38,6 +38,33 @@ pub fn route_localnet(interface: &str) -> Result<Option<String>, Error> {
     }
 }
 
+/// The interfaces on which `route_localnet` is on; `all` alone where it is on there. One that cannot be read is left
+/// out: reading it for a proof says why.
+#[must_use]
+pub fn routes_localnet() -> Vec<String> {
+    let is_on = |interface: &String| {
+        let value = route_localnet(interface).ok().flatten();
+        value.as_deref() == Some("1")
+    };
+    let all = "all".to_owned();
+    if is_on(&all) {
+        return vec![all];
+    }
+    let entries = std::fs::read_dir("/proc/sys/net/ipv4/conf")
+        .into_iter()
+        .flatten();
+    let names = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().into_string().ok());
+    // What `default` says is for interfaces yet to come.
+    let mut on: Vec<String> = names
+        .filter(|name| name != "default")
+        .filter(is_on)
+        .collect();
+    on.sort();
+    on
+}
+
 /// Writes `route_localnet`.
 pub fn set_route_localnet(interface: &str, value: &str) -> Result<(), Error> {
     std::fs::write(path(interface), value).map_err(|source| Error {

@@ -18,6 +18,7 @@ fn scope() -> Scope {
         default_bridge: Some("docker0".into()),
         bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
         route_localnet: RouteLocalnet::All,
+        ipv6_only: false,
         host_tasks: None,
     }
 }

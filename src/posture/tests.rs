@@ -143,6 +143,23 @@ fn the_loopback_shield_comes_with_route_localnet_and_can_be_skipped() {
 }
 
 #[test]
+fn the_shield_is_required_wherever_route_localnet_is_on_whoever_set_it() {
+    let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
+    let required = |text: &str, on: &[&str]| {
+        let inputs = ecs(text, false);
+        let mut posture = Posture::resolve(&Settings::default(), &inputs);
+        let on: Vec<String> = on.iter().map(|name| (*name).to_owned()).collect();
+        posture.observe(&inputs, &on);
+        posture.requires(Guarantee::LoopbackShield)
+    };
+    assert!(!required(off, &[]));
+    assert!(required(off, &["all"]));
+    assert!(required(off, &["cni0"]));
+    let skipped = format!("{off}ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n");
+    assert!(!required(&skipped, &["all"]));
+}
+
+#[test]
 fn what_is_kept_is_what_config_toml_does_not_decide() {
     let earlier = |text: &str| Posture::resolve(&Settings::default(), &ecs(text, true));
     let kept = |config_toml: &str, text: &str| {

@@ -229,6 +229,8 @@ pub struct HostView {
     /// The number that each of these cgroups has now, `None` where it is not there. Of others nothing
     /// is known.
     pub cgroups: BTreeMap<String, Option<u64>>,
+    /// The addresses to which the host itself has no route: what it sends there meets no rule.
+    pub unroutable: Vec<IpAddr>,
 }
 
 /// A packet as an example of a class.

@@ -5,13 +5,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::{Bdd, Set};
 use super::claim::{Claim, Expect};
-use super::class::{HostView, Origin, PacketClass};
+use super::class::{Destination, HostView, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
+use super::hook::Hook;
 use super::layout::Names;
 use super::path::Follow;
-use super::walk::{End, Walk};
-use crate::ruleset::{IfacePattern, Ruleset, bits};
+use super::walk::{End, Outcome, Step, Walk};
+use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
 use crate::verdict::Verdict;
 
 /// Proves claims about the rulesets of one family that are in force together.
@@ -49,6 +50,9 @@ impl<'r> Prover<'r> {
 
     /// Whether a claim is true.
     pub fn prove(&self, claim: &Claim) -> Verdict {
+        if let Some(walk) = self.unroutable(claim) {
+            return Verdict::Violated { walk };
+        }
         let class = &claim.packets;
         let question = Question {
             class,
@@ -68,6 +72,32 @@ impl<'r> Prover<'r> {
             (undecided @ Verdict::Undecided { .. }, _) => undecided,
             (_, turned) => turned,
         }
+    }
+
+    /// The end of what the host sends to an address that it has no route to, where that should be delivered.
+    fn unroutable(&self, claim: &Claim) -> Option<Walk> {
+        let class = &claim.packets;
+        let to = match (&class.from, &class.dst, claim.expect) {
+            (Origin::Host, Destination::Net(net), Expect::Delivered { .. }) => {
+                let mut unroutable = self.host.unroutable.iter();
+                *unroutable.find(|to| Net::host(**to) == *net)?
+            }
+            _ => return None,
+        };
+        let step = Step {
+            hook: Hook::Output,
+            table: "route".to_owned(),
+            chain: "main".to_owned(),
+            rule: None,
+            text: format!("this host has no route to {to}"),
+            outcome: Outcome::Matched,
+            note: String::new(),
+        };
+        Some(Walk {
+            steps: vec![step],
+            ends: vec![End::Dropped],
+            ..Walk::default()
+        })
     }
 
     /// The packets that NAT turns to the class's destination.

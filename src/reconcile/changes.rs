@@ -4,6 +4,7 @@ use super::hands::Hands;
 use super::host::Host;
 use super::reading::Reading;
 use crate::desired::Desired;
+use crate::os::routes::Routes;
 use crate::os::{iptables, sysctl};
 use crate::plan::{Drift, Step};
 use crate::report::Failure;
@@ -106,6 +107,12 @@ impl Changes {
                 }
                 sysctl::set_route_localnet(interface, value).map_err(Refusal::hopeless)
             }
+            Step::Route { to, undo } => Routes::open()
+                .and_then(|mut routes| match undo {
+                    false => routes.add_by_loopback(*to),
+                    true => routes.remove_by_loopback(*to),
+                })
+                .map_err(Refusal::hopeless),
         }
     }
 }

@@ -7,7 +7,6 @@ use crate::desired::Desired;
 use crate::facts::Facts;
 use crate::guarantee::{Rules, WantedRule};
 use crate::os::exec::side_by_side;
-use crate::os::facts;
 use crate::os::iptables::{Backend, Tool};
 use crate::os::nft::{generation, wake};
 use crate::posture::Posture;
@@ -27,15 +26,15 @@ pub struct Host {
     pub tasks: Tasks,
 }
 
-/// Reads the host, and what `posture` means on it. `backend`, from the command line, wins over the
-/// settings.
+/// Reads the rest of a host of which these are the facts, and what `posture` means on it. `backend`, from the
+/// command line, wins over the settings.
 #[must_use]
 pub fn resolve(
     settings: &Settings,
     backend: Option<BackendChoice>,
     posture: &Posture,
+    facts: Facts,
 ) -> (Desired, Host) {
-    let facts = facts::read(settings);
     let mut desired = Desired::here(settings, posture, &facts);
     let choice = backend.unwrap_or(settings.iptables.backend);
     let host = Host::find(&desired.families, choice, facts);

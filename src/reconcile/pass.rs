@@ -7,7 +7,7 @@ use super::changes::Changes;
 use super::host::Host;
 use super::reading::Reading;
 use crate::desired::Desired;
-use crate::guarantee::{Guarantee, NativeRule, WantedRule};
+use crate::guarantee::{Guarantee, NativeRule, WantedRule, route_object};
 use crate::os::iptables::Tool;
 use crate::os::self_usage;
 use crate::plan::Drift;
@@ -160,6 +160,14 @@ fn rules(desired: &Desired, left: &[Drift], seal: SealState, complete: bool) -> 
         rule: "1".to_owned(),
         in_place: in_place(&sysctl.object()),
     });
+    let routes = desired.rules.routes.iter().map(|route| RuleReport {
+        guarantee: route.guarantee,
+        layer: Layer::Visible,
+        family: Family::V4,
+        place: "route main".to_owned(),
+        rule: format!("{}/32 dev lo", route.to),
+        in_place: in_place(&route_object(route.to)),
+    });
     let native = |rule: &NativeRule| RuleReport {
         guarantee: rule.guarantee,
         layer: Layer::Sealed,
@@ -170,7 +178,11 @@ fn rules(desired: &Desired, left: &[Drift], seal: SealState, complete: bool) -> 
     };
     let iptables = desired.rules.iptables.iter().map(visible);
     let native = desired.rules.native.iter().map(native);
-    iptables.chain(sysctls).chain(native).collect()
+    iptables
+        .chain(sysctls)
+        .chain(routes)
+        .chain(native)
+        .collect()
 }
 
 /// The guarantees whose every claim is proved.

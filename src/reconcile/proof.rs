@@ -62,6 +62,9 @@ pub(super) fn open_input_is_needed(desired: &Desired, ipv4: &[&Ruleset], host: &
         return false;
     }
     let mut host = host.clone();
+    let routes = &desired.rules.routes;
+    host.unroutable
+        .retain(|to| !routes.iter().any(|wish| *to == wish.to));
     for wish in &desired.rules.sysctls {
         host.route_localnet |= wish.interface == "all";
         for (name, interface) in &mut host.interfaces {

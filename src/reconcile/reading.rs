@@ -8,6 +8,7 @@ use super::proof::{open_input_is_needed, prove};
 use super::seal::SealLook;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
+use crate::os::routes::Routes;
 use crate::os::{facts, sysctl};
 use crate::plan::{ChainId, Plan, Snapshot, plan, stands};
 use crate::prove::HostView;
@@ -43,6 +44,10 @@ impl Reading {
                 Ok(value) => drop(snapshot.route_localnet.insert(interface.clone(), value)),
                 Err(error) => unread.push(error.to_string()),
             }
+        }
+        match Routes::open().and_then(|mut routes| routes.by_loopback()) {
+            Ok(routes) => snapshot.routes = routes,
+            Err(error) => unread.push(format!("list the guard's routes: {error}")),
         }
         unread.extend(layers.unread.iter().cloned());
         unread.dedup();

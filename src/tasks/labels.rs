@@ -21,10 +21,8 @@ use crate::config::sanitize_message;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
 use crate::os::channel::Channel;
+use crate::os::docker::SOCKET;
 use crate::os::unix_http::{self, Failure};
-
-/// Docker's socket.
-const SOCKET: &str = "/run/docker.sock";
 
 /// The containers that run and have the label of a task's pause container:
 /// `{"label":["com.amazonaws.ecs.container-name=~internal~ecs~pause"]}`, as a query has it.

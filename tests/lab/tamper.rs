@@ -22,7 +22,8 @@ impl Backend {
     /// Both, for tests that must hold on either.
     pub const ALL: [Self; 2] = [Self::Nft, Self::Legacy];
 
-    fn suffix(self) -> &'static str {
+    /// The word of config.toml, and the end of the programs' names.
+    pub fn suffix(self) -> &'static str {
         match self {
             Self::Nft => "nft",
             Self::Legacy => "legacy",
@@ -193,7 +194,8 @@ impl<'a> Tamper<'a> {
         all
     }
 
-    fn ecs_init_rules(&self) -> Vec<(String, &'static str, &'static str)> {
+    /// What ecs-init calls at its start: the program, table, command and chain, and the rule.
+    pub fn ecs_init_rules(&self) -> Vec<(String, &'static str, &'static str)> {
         const SHIELD: &str = "! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
         const OFF_HOST: &str = "! -i lo -p tcp -m tcp --dport 51678 -j DROP";
         const BRIDGE: &str = "-i docker0 -p tcp -m tcp --dport 51678 -j ACCEPT";

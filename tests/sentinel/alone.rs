@@ -4,6 +4,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use ecs_netguard::config::settings::{Edge, Seal, Settings};
+use ecs_netguard::os::facts;
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
 use ecs_netguard::reconcile::resolve;
@@ -32,7 +33,7 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let (desired, host) = resolve(&settings, None, &posture);
+        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings));
         let sentinel = Sentinel::start(tell, SharedEdge::default()).unwrap();
         let orders =
             Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
@@ -101,7 +102,9 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
     let (tell, told) = mpsc::channel();
     let (sentinel, _seal) = lab.host.run(move || {
         let posture = Posture::everything("test");
-        let native = resolve(&Settings::default(), None, &posture).0.rules.native;
+        let settings = Settings::default();
+        let facts = facts::read(&settings);
+        let native = resolve(&settings, None, &posture, facts).0.rules.native;
         let sentinel =
             Sentinel::start(move |report| drop(tell.send(report)), SharedEdge::default()).unwrap();
         let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);

@@ -1,7 +1,9 @@
-//! `route_localnet`, and what it depends on.
+//! `route_localnet`, and what it depends on; routes by the loopback interface.
 
 use super::*;
-use crate::guarantee::WantedSysctl;
+use std::net::Ipv4Addr;
+
+use crate::guarantee::{WantedRoute, WantedSysctl};
 
 #[test]
 fn the_sysctl_is_not_set_where_the_shield_cannot_be_seen() {
@@ -161,4 +163,33 @@ fn only_what_sends_packets_to_loopback_needs_the_sysctl() {
         let restores = steps(&plan).contains("route_localnet=0");
         assert_eq!(restores, !needed, "{nat}");
     }
+}
+
+#[test]
+fn a_route_is_added_where_it_is_missing_and_removed_where_it_is_not_wanted() {
+    let to = Ipv4Addr::new(169, 254, 170, 2);
+    let of = |wanted: bool, there: bool| {
+        let mut snapshot = host("", "", "0");
+        snapshot.routes.extend(there.then_some(to));
+        let mut rules = Rules::default();
+        let guarantee = Guarantee::TaskCredentials;
+        rules
+            .routes
+            .extend(wanted.then_some(WantedRoute { guarantee, to }));
+        let plan = plan(&rules, &snapshot);
+        let drifts = plan
+            .drifts
+            .iter()
+            .map(|d| format!("{} {}", d.kind, d.object));
+        let steps = plan.steps.iter().map(Step::to_string);
+        drifts.chain(steps).collect::<Vec<_>>().join("; ")
+    };
+    let name = "route 169.254.170.2/32 dev lo";
+    assert_eq!(of(true, false), format!("missing {name}; add {name}"));
+    assert_eq!(
+        of(false, true),
+        format!("no longer wanted {name}; remove {name}")
+    );
+    assert_eq!(of(true, true), "");
+    assert_eq!(of(false, false), "");
 }

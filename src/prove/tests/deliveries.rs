@@ -28,6 +28,29 @@ fn the_rules_of_ecs_init_deliver() {
     assert_eq!(walk.ends, [End::Elsewhere]);
 }
 
+/// On a host without an IPv4 default route nothing comes to OUTPUT, whatever its rules.
+#[test]
+fn what_the_host_has_no_route_to_is_not_delivered() {
+    let rules = tables(&[("nat", NAT_CHAINS, NAT)]);
+    let mut host = host();
+    host.unroutable = vec!["169.254.170.2".parse().unwrap()];
+    let Verdict::Violated { walk } = prove(&rules, &credentials(Origin::Host), &host) else {
+        panic!("not violated");
+    };
+    assert_eq!(walk.ends, [End::Dropped]);
+    assert_eq!(
+        walk.decisive().unwrap().text,
+        "this host has no route to 169.254.170.2"
+    );
+    // Containers have their own routes.
+    assert_eq!(prove(&rules, &credentials(bridge()), &host), Verdict::Held);
+    host.unroutable = vec!["169.254.170.3".parse().unwrap()];
+    assert_eq!(
+        prove(&rules, &credentials(Origin::Host), &host),
+        Verdict::Held
+    );
+}
+
 #[test]
 fn without_route_localnet_nothing_arrives() {
     let rules = tables(&[("nat", NAT_CHAINS, NAT)]);

@@ -96,6 +96,8 @@ pub struct Cable<'a> {
     pub mac: [u8; MAC],
     /// The name of the other end.
     pub inner: &'a str,
+    /// The Ethernet address of the other end.
+    pub inner_mac: [u8; MAC],
 }
 
 /// A socket for all this in the network namespace in which it was opened.
@@ -114,6 +116,7 @@ impl Wires {
         let fd = other.as_fd().as_raw_fd().cast_unsigned();
         let inner = Attributes::default()
             .put(IFLA_IFNAME, &named(cable.inner))
+            .put(IFLA_ADDRESS, &cable.inner_mac)
             .put(IFLA_NET_NS_FD, &fd.to_ne_bytes());
         // A message about a link within the attribute: its header, then its attributes.
         let mut peer = link(0, 0).to_vec();

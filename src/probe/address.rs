@@ -1,6 +1,9 @@
 //! Which addresses of a bridge's network are tried. Pure.
 
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::packet::ArpClaim;
 
 /// How many are tried at most.
 const MOST: u32 = 1024;
@@ -19,6 +22,36 @@ pub fn candidates(bridge: Ipv4Addr, prefix: u8, seed: u32) -> impl Iterator<Item
         .map(move |number| network + count - (shift + number) % count)
         .map(Ipv4Addr::from_bits)
         .filter(move |address| *address != bridge)
+}
+
+/// What the claims of other stations leave of some addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Choice {
+    Free(Ipv4Addr),
+    /// None is free, but some are only asked for, by other probes perhaps: they may stay so.
+    Contended,
+    /// Stations have all of them.
+    Taken,
+}
+
+/// The first of the addresses that no station has and none asks for.
+#[must_use]
+pub fn choose(addresses: &[Ipv4Addr], claims: &BTreeSet<ArpClaim>) -> Choice {
+    let without = |claim: fn(Ipv4Addr) -> ArpClaim| {
+        move |address: &Ipv4Addr| !claims.contains(&claim(*address))
+    };
+    let mut not_taken = addresses
+        .iter()
+        .copied()
+        .filter(without(ArpClaim::Has))
+        .peekable();
+    if not_taken.peek().is_none() {
+        return Choice::Taken;
+    }
+    match not_taken.find(without(ArpClaim::Wants)) {
+        Some(free) => Choice::Free(free),
+        None => Choice::Contended,
+    }
 }
 
 /// An address of an IPv6 network with these bits behind the prefix.
@@ -77,6 +110,24 @@ mod tests {
         assert!(all([10, 0, 0, 1], 31, 3).is_empty());
         assert_eq!(all([10, 0, 0, 1], 30, 0), [Ipv4Addr::new(10, 0, 0, 2)]);
         assert_eq!(all([10, 0, 0, 1], 0, 0).len(), 1024);
+    }
+
+    #[test]
+    fn an_address_is_free_where_no_station_has_it_and_none_asks_for_it() {
+        let [a, b] = [1, 2].map(|last| Ipv4Addr::new(10, 0, 0, last));
+        let (has, wants) = (ArpClaim::Has, ArpClaim::Wants);
+        for (claims, expected) in [
+            (vec![], Choice::Free(a)),
+            (vec![has(a)], Choice::Free(b)),
+            (vec![wants(a)], Choice::Free(b)),
+            (vec![has(a), has(b)], Choice::Taken),
+            (vec![has(a), wants(b)], Choice::Contended),
+            (vec![wants(a), wants(b)], Choice::Contended),
+            (vec![has(a), has(b), wants(b)], Choice::Taken),
+        ] {
+            let claims: BTreeSet<ArpClaim> = claims.into_iter().collect();
+            assert_eq!(choose(&[a, b], &claims), expected, "{claims:?}");
+        }
     }
 
     #[test]

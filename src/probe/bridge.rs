@@ -14,9 +14,9 @@ use anyhow::Context as _;
 use nix::net::if_::if_nametoindex;
 use nix::sched::{CloneFlags, unshare};
 
-use super::address::{candidates, is_routed, with_bits};
+use super::address::{Choice, candidates, choose, is_routed, with_bits};
 use super::model::{Asked, Tried};
-use super::packet;
+use super::packet::{self, ArpClaim};
 use super::post::{Post, Wire};
 use super::watch::{Exits, Watch};
 use crate::os::links::Link;
@@ -30,6 +30,8 @@ const LINK: Duration = Duration::from_secs(8);
 /// often and waits longer, for links that are slower than one within a machine.
 const ASKED: usize = 3;
 const ANSWER: Duration = Duration::from_millis(120);
+/// How often a free address is looked for where other probes want the same ones.
+const ATTEMPTS: usize = 16;
 /// How long duplicate address detection may take.
 const DETECTION: Duration = Duration::from_secs(8);
 /// How many addresses are asked for at once: the first are nearly always free.
@@ -184,8 +186,9 @@ impl Container {
         let cable = veth::Cable {
             port,
             bridge: bridge.index,
-            mac: high_mac(),
+            mac: random_mac(PORT),
             inner: INNER,
+            inner_mac: random_mac(packet::THROWAWAY),
         };
         outside
             .plug(&cable, &inside)
@@ -201,12 +204,11 @@ impl Container {
         }
         let mut wires = Wires::open()?;
         wires.set_up(interface)?;
-        let mac = wires.mac(interface)?.context("its port has no address")?;
         Ok(Self {
             outside: Some(outside),
             wires,
             interface,
-            mac,
+            mac: cable.inner_mac,
             router,
             sources: Vec::new(),
             pending: None,
@@ -223,8 +225,8 @@ impl Container {
         let mut probes = ArpProbes::open(self.interface, self.mac)?;
         while began.elapsed() < LINK {
             if probes
-                .in_use(&[gateway], Duration::from_millis(30))?
-                .contains(&gateway)
+                .claims(&[gateway], Duration::from_millis(30))?
+                .contains(&ArpClaim::Has(gateway))
             {
                 return Ok(());
             }
@@ -250,22 +252,17 @@ impl Container {
         Ok(())
     }
 
-    /// An address that no station answers for (RFC 5227).
+    /// An address that no station answers for (RFC 5227). Probes at the same time may ask for the same
+    /// ones: then again, elsewhere in the network.
     fn free_v4(&mut self, gateway: Ipv4Addr, prefix: u8) -> anyhow::Result<Option<Ipv4Addr>> {
         let mut probes = ArpProbes::open(self.interface, self.mac)?;
-        let seed = RandomState::new().hash_one(gateway) as u32;
-        let mut candidates = candidates(gateway, prefix, seed);
-        for size in BATCHES {
-            let batch: Vec<Ipv4Addr> = candidates.by_ref().take(size).collect();
-            if batch.is_empty() {
-                break;
-            }
-            let mut taken = BTreeSet::new();
-            for _ in 0..ASKED {
-                taken.extend(probes.in_use(&batch, ANSWER)?);
-            }
-            if let Some(free) = batch.into_iter().find(|address| !taken.contains(address)) {
-                return Ok(Some(free));
+        for _ in 0..ATTEMPTS {
+            let seed = RandomState::new().hash_one(gateway) as u32;
+            match probes.find_free(candidates(gateway, prefix, seed))? {
+                Choice::Free(free) => return Ok(Some(free)),
+                Choice::Taken => return Ok(None),
+                // The one that goes first needs no longer than this has taken.
+                Choice::Contended => {}
             }
         }
         Ok(None)
@@ -339,12 +336,15 @@ impl Container {
     }
 }
 
-/// An Ethernet address that is higher than that of any other port: a bridge without an address of its own
-/// takes the lowest of its ports', and containers would lose their router (br_stp_recalculate_bridge_id(),
-/// net/bridge/br_stp_if.c).
-fn high_mac() -> [u8; 6] {
-    let [a, b, c, d, ..] = RandomState::new().hash_one(0).to_ne_bytes();
-    [0xfe, 0xff, a, b, c, d]
+/// How the Ethernet address of its port begins: higher than that of any other port. A bridge without an
+/// address of its own takes the lowest of its ports', and containers would lose their router
+/// (br_stp_recalculate_bridge_id(), net/bridge/br_stp_if.c).
+const PORT: [u8; 2] = [0xfe, 0xff];
+
+/// An Ethernet address that begins with this.
+fn random_mac([a, b]: [u8; 2]) -> [u8; 6] {
+    let [c, d, e, f, ..] = RandomState::new().hash_one(0).to_ne_bytes();
+    [a, b, c, d, e, f]
 }
 
 /// Asks which addresses are in use, without having one.
@@ -365,28 +365,43 @@ impl ArpProbes {
         self.frames.send(&frame)
     }
 
-    /// Those of the addresses that a station claims within some time.
-    fn in_use(
+    fn find_free(&mut self, mut among: impl Iterator<Item = Ipv4Addr>) -> io::Result<Choice> {
+        for size in BATCHES {
+            let batch: Vec<Ipv4Addr> = among.by_ref().take(size).collect();
+            let mut claims = BTreeSet::new();
+            for _ in 0..ASKED {
+                claims.extend(self.claims(&batch, ANSWER)?);
+            }
+            match choose(&batch, &claims) {
+                Choice::Taken => {}
+                choice => return Ok(choice),
+            }
+        }
+        Ok(Choice::Taken)
+    }
+
+    /// What other stations say within some time when they are asked for these addresses.
+    fn claims(
         &mut self,
         addresses: &[Ipv4Addr],
         patience: Duration,
-    ) -> io::Result<BTreeSet<Ipv4Addr>> {
+    ) -> io::Result<BTreeSet<ArpClaim>> {
         for address in addresses {
             let arp = packet::arp_probe(self.mac, *address);
             let frame = packet::frame(packet::BROADCAST, self.mac, ARP, &arp);
             self.frames.send(&frame)?;
         }
-        let mut claimed = BTreeSet::new();
+        let mut claims = BTreeSet::new();
         let until = Instant::now() + patience;
         loop {
             let mut buffer = [0; 128];
             while let Some(frame) = self.frames.receive(&mut buffer)? {
-                claimed.extend(packet::claimed_by_arp(frame, self.mac));
+                claims.extend(packet::arp_claim(frame, self.mac));
             }
             // One that is asked for alone is waited for no longer than it takes.
-            let all = addresses.iter().all(|address| claimed.contains(address));
-            if all || Instant::now() > until {
-                return Ok(claimed);
+            let taken = choose(addresses, &claims) == Choice::Taken;
+            if taken || Instant::now() > until {
+                return Ok(claims);
             }
             thread::sleep(Duration::from_millis(2));
         }

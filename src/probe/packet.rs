@@ -258,12 +258,26 @@ fn arp(from: [u8; 6], sender: Ipv4Addr, target: Ipv4Addr) -> Vec<u8> {
     bytes
 }
 
-/// The address that an ARP frame shows to be in use, or about to be: its sender's, or that which another
-/// station probes for (RFC 5227, 2.1.1). `None` for one of this station's own.
+/// What an ARP frame says of an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ArpClaim {
+    /// Its sender has it.
+    Has(Ipv4Addr),
+    /// Its sender probes for it, and may have it in a moment (RFC 5227, 2.1.1).
+    Wants(Ipv4Addr),
+}
+
+/// How the Ethernet address of a throwaway container begins (one that is locally administered).
+pub const THROWAWAY: [u8; 2] = [0xfa, 0xff];
+
+/// The claim in an ARP frame. `None` for one of this station's own, and for the question of another
+/// throwaway container whose Ethernet address is higher: of two that want the same address the lower goes
+/// first.
 #[must_use]
-pub fn claimed_by_arp(frame: &[u8], own: [u8; 6]) -> Option<Ipv4Addr> {
+pub fn arp_claim(frame: &[u8], own: [u8; 6]) -> Option<ArpClaim> {
     let arp = frame.get(14..)?;
-    if arp.get(..6)? != [0, 1, 0x08, 0, 6, 4] || arp.get(8..14)? == own {
+    let from = arp.get(8..14)?;
+    if arp.get(..6)? != [0, 1, 0x08, 0, 6, 4] || from == own {
         return None;
     }
     let address = |at: usize| {
@@ -271,11 +285,11 @@ pub fn claimed_by_arp(frame: &[u8], own: [u8; 6]) -> Option<Ipv4Addr> {
         Some(Ipv4Addr::from(*bytes))
     };
     let sender = address(14)?;
-    if sender.is_unspecified() {
-        address(24)
-    } else {
-        Some(sender)
+    if !sender.is_unspecified() {
+        return Some(ArpClaim::Has(sender));
     }
+    let yields = from.starts_with(&THROWAWAY) && from > own.as_slice();
+    address(24).filter(|_| !yields).map(ArpClaim::Wants)
 }
 
 #[cfg(test)]
@@ -384,11 +398,18 @@ mod tests {
             arp[14..18].copy_from_slice(&sender);
             frame(BROADCAST, from, 0x0806, &arp)
         };
-        assert_eq!(claimed_by_arp(&arp(own, [0; 4]), own), None);
-        assert_eq!(claimed_by_arp(&arp(other, [0; 4]), own), Some(asked));
+        assert_eq!(arp_claim(&arp(own, [0; 4]), own), None);
+        let found = arp_claim(&arp(other, [0; 4]), own);
+        assert_eq!(found, Some(ArpClaim::Wants(asked)));
         let sender = Ipv4Addr::new(172, 17, 0, 2);
-        let found = claimed_by_arp(&arp(other, sender.octets()), own);
-        assert_eq!(found, Some(sender));
-        assert_eq!(claimed_by_arp(&[0; 20], own), None);
+        let found = arp_claim(&arp(other, sender.octets()), own);
+        assert_eq!(found, Some(ArpClaim::Has(sender)));
+        assert_eq!(arp_claim(&[0; 20], own), None);
+        let [low, high] = [1, 2].map(|last| [0xfa, 0xff, 0, 0, 0, last]);
+        assert_eq!(arp_claim(&arp(high, [0; 4]), low), None);
+        let found = arp_claim(&arp(low, [0; 4]), high);
+        assert_eq!(found, Some(ArpClaim::Wants(asked)));
+        let found = arp_claim(&arp(high, sender.octets()), low);
+        assert_eq!(found, Some(ArpClaim::Has(sender)));
     }
 }

@@ -58,23 +58,40 @@ fn a_full_network_is_said_and_undecided() {
     drop(crowd);
 }
 
+/// The IPv4 addresses that probes of a bridge took which ran at the same time. Each has one.
+fn probe_at_once(lab: &Lab, probes: usize, bridge: &str) -> Vec<String> {
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..probes)
+            .map(|_| scope.spawn(|| probe(lab, &["--only", "bridges"])))
+            .collect();
+        all.into_iter()
+            .map(|thread| {
+                let probed = thread.join().unwrap();
+                assert_eq!(probed.code, 0, "{probed}");
+                let source = &probed.place("bridge", bridge)["sources"][0];
+                source.as_str().unwrap().to_owned()
+            })
+            .collect()
+    })
+}
+
 #[test]
 fn probes_at_the_same_time_do_not_take_the_same_address() {
     let lab = guarded("");
-    let probed: Vec<_> = std::thread::scope(|scope| {
-        let all: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| probe(&lab, &["--only", "bridges"])))
-            .collect();
-        all.into_iter()
-            .map(|thread| thread.join().unwrap())
-            .collect()
-    });
-    let mut sources = BTreeSet::new();
-    for probed in &probed {
-        assert_eq!(probed.code, 0, "{probed}");
-        let source = probed.place("bridge", "docker0")["sources"][0].to_string();
-        assert!(sources.insert(source), "twice: {probed}");
-    }
+    let sources = probe_at_once(&lab, 4, "docker0");
+    let different: BTreeSet<&String> = sources.iter().collect();
+    assert_eq!(different.len(), 4, "{sources:?}");
+}
+
+#[test]
+fn probes_at_the_same_time_share_a_small_network() {
+    let lab = guarded("");
+    let _crowd = small_network(&lab, 2..=2);
+    // Four addresses are left, one for each: all of them are asked for by all.
+    let mut sources = probe_at_once(&lab, 4, "br-77");
+    sources.sort();
+    let expected = [3, 4, 5, 6].map(|last| format!("10.77.0.{last}"));
+    assert_eq!(sources, expected);
 }
 
 #[test]

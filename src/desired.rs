@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::settings::{Mode, OpenInput, RawFrames, RouteLocalnet, Settings};
-use crate::facts::Facts;
+use crate::config::settings::{Mode, OpenInput, Privileged, RawFrames, RouteLocalnet, Settings};
+use crate::facts::{Facts, PrivilegedContainer};
+use crate::guarantee::EdgeRules;
 use crate::guarantee::{Guarantee, Rules, Scope, TaskCgroup, interface};
 use crate::posture::Posture;
 use crate::prove::Claim;
@@ -56,6 +57,11 @@ impl Desired {
         desired.notes.clone_from(&facts.problems);
         if posture.requires(Guarantee::ImdsBlock) {
             desired.uncovered = uncovered(facts, &scope);
+            if settings.tasks.privileged == Privileged::Undecided {
+                desired
+                    .undecidable
+                    .extend(facts.privileged.iter().map(escape));
+            }
         }
         if posture.requires(Guarantee::HostImdsBlock) {
             let note = facts.task_cgroup.as_ref().and_then(TaskCgroup::note);
@@ -78,7 +84,7 @@ impl Desired {
             rules.native.clear();
         }
         if !settings.edge.enabled {
-            rules.edge.clear();
+            rules.edge = EdgeRules::default();
         }
         let on_bridges = required.contains(&Guarantee::TaskCredentials)
             && scope.route_localnet == RouteLocalnet::Bridges;
@@ -148,6 +154,19 @@ fn beyond_rules(posture: &Posture, scope: &Scope) -> Option<Undecidable> {
         claim: cgroup.to_string(),
         why: asked.impossible.as_ref().or(useless)?.clone(),
     })
+}
+
+/// What cannot be known of a privileged container.
+fn escape(container: &PrivilegedContainer) -> Undecidable {
+    Undecidable {
+        guarantee: Guarantee::ImdsBlock,
+        claim: format!("{container} undoes nothing on the host"),
+        why: format!(
+            "{container} has {} in the host's user namespace: it can move the host's interfaces ([tasks] \
+             privileged = \"undecided\")",
+            container.powers()
+        ),
+    }
 }
 
 /// The bridges that may carry containers and that the settings do not name.

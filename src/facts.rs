@@ -1,6 +1,9 @@
 //! What the host is, as far as the rules depend on it: plain values, read by `os::facts`.
 
 use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use crate::guarantee::TaskCgroup;
 use crate::ruleset::Net;
@@ -22,6 +25,8 @@ pub struct Facts {
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.
     pub host_tasks: Vec<HostTask>,
+    /// The containers that can undo what stands on the host.
+    pub privileged: Vec<PrivilegedContainer>,
     /// What of this could not be read, ready for a person.
     pub problems: Vec<String>,
 }
@@ -33,4 +38,83 @@ pub struct HostTask {
     pub id: String,
     /// What its processes have of capabilities, or can get.
     pub capabilities: u64,
+}
+
+/// A container whose processes hold CAP_NET_ADMIN or CAP_SYS_ADMIN in the host's user namespace: it can undo
+/// what stands on the host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PrivilegedContainer {
+    /// Its id, 64 hexadecimal digits.
+    pub id: String,
+    /// What Docker calls it; absent where Docker does not answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The id of the ECS task that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub task: Option<String>,
+    /// What its processes have of these capabilities, or can get.
+    pub capabilities: Vec<Dangerous>,
+}
+
+/// A capability that reaches out of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Dangerous {
+    /// It can move the host's interfaces.
+    #[serde(rename = "CAP_NET_ADMIN")]
+    NetAdmin,
+    /// It can enter the host's namespaces.
+    #[serde(rename = "CAP_SYS_ADMIN")]
+    SysAdmin,
+}
+
+impl Dangerous {
+    const ALL: [Self; 2] = [Self::NetAdmin, Self::SysAdmin];
+
+    /// Those in a mask of capabilities.
+    #[must_use]
+    pub fn of(mask: u64) -> Vec<Self> {
+        let held = Self::ALL
+            .into_iter()
+            .filter(|one| mask & (1 << one.number()) != 0);
+        held.collect()
+    }
+
+    /// Its number (linux/capability.h).
+    const fn number(self) -> u32 {
+        match self {
+            Self::NetAdmin => 12,
+            Self::SysAdmin => 21,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::NetAdmin => "CAP_NET_ADMIN",
+            Self::SysAdmin => "CAP_SYS_ADMIN",
+        }
+    }
+}
+
+impl PrivilegedContainer {
+    /// Its capabilities, for a person: `CAP_NET_ADMIN, CAP_SYS_ADMIN`.
+    #[must_use]
+    pub fn powers(&self) -> String {
+        let names: Vec<&str> = self.capabilities.iter().map(|one| one.name()).collect();
+        names.join(", ")
+    }
+}
+
+/// For a person: `container web (0123456789ab) of task 0f3a…`.
+impl fmt::Display for PrivilegedContainer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // As much of an id as Docker shows.
+        let short = self.id.get(..12).unwrap_or(&self.id);
+        match &self.name {
+            Some(name) => write!(f, "container {name} ({short})")?,
+            None => write!(f, "container {short}")?,
+        }
+        self.task
+            .iter()
+            .try_for_each(|task| write!(f, " of task {task}"))
+    }
 }

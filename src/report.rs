@@ -12,6 +12,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::events::{Event, rfc3339, rfc3339_maybe};
+use crate::facts::PrivilegedContainer;
 use crate::guarantee::Guarantee;
 use crate::plan::Drift;
 use crate::posture::{Decision, Posture};
@@ -57,6 +58,9 @@ pub struct Report {
     /// The edge; absent where it is off or nothing that is required needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<EdgeReport>,
+    /// The containers that can undo what stands on the host; empty where the block is not required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub privileged: Vec<PrivilegedContainer>,
     /// What differed from what is wanted when the last pass began.
     pub drifts: Vec<Drift>,
     /// What the last pass changed.
@@ -102,6 +106,7 @@ impl Report {
             backends: Vec::new(),
             seal: None,
             edge: None,
+            privileged: Vec::new(),
             drifts: Vec::new(),
             changes: Vec::new(),
             failures: Vec::new(),
@@ -120,6 +125,18 @@ impl Report {
     #[must_use]
     pub fn guarantee(&self, name: Guarantee) -> Option<&GuaranteeReport> {
         self.guarantees.iter().find(|report| report.name == name)
+    }
+
+    /// The word for a person that says how the host stands, and what it cannot say.
+    #[must_use]
+    pub fn headline(&self) -> String {
+        let word = self.state.headline();
+        match self.privileged.len() {
+            0 => word.to_owned(),
+            _ if self.state != Overall::Protected => word.to_owned(),
+            1 => format!("{word}, except from 1 privileged container"),
+            count => format!("{word}, except from {count} privileged containers"),
+        }
     }
 
     /// One line on what keeps the host from being protected, if anything does.
@@ -385,4 +402,41 @@ pub struct Daemon {
     /// The processor time that it used; absent where /proc does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_headline_says_from_whom_the_host_is_not_protected() {
+        let container = PrivilegedContainer {
+            id: "0f".into(),
+            name: None,
+            task: None,
+            capabilities: Vec::new(),
+        };
+        for (state, containers, expected) in [
+            (Overall::Protected, 0, "PROTECTED"),
+            (
+                Overall::Protected,
+                1,
+                "PROTECTED, except from 1 privileged container",
+            ),
+            (
+                Overall::Protected,
+                2,
+                "PROTECTED, except from 2 privileged containers",
+            ),
+            (Overall::NotProtected, 2, "NOT PROTECTED"),
+            (Overall::Undecided, 1, "UNDECIDED"),
+        ] {
+            let report = Report {
+                state,
+                privileged: vec![container.clone(); containers],
+                ..Report::new(SystemTime::UNIX_EPOCH, Vec::new())
+            };
+            assert_eq!(report.headline(), expected);
+        }
+    }
 }

@@ -134,10 +134,12 @@ fn a_task_is_known_by_the_labels_of_its_pause_container() {
         assert_eq!(docker.wget(name, URL).as_deref(), Ok(ROLE), "the lab");
     }
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
-    // Where Docker's mounts and processes are to be seen.
-    let beside = docker.beside(binary().to_str().unwrap()).arg("run");
-    let daemon = Daemon::start(with_paths(beside, &lab));
-    daemon.wait_for_log("the rules are kept with", TIME);
+    // The edge would stop the stranger on the host's side.
+    lab.write(
+        "config.toml",
+        "[edge]\nenabled = false\nraw_frames = \"accept\"\n",
+    );
+    let _daemon = daemon_beside(&docker, &lab);
     let status = eventually(TIME, "the task is held", || {
         let status = lab.netguard(["status", "--json"]).output().unwrap().stdout;
         let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
@@ -147,6 +149,70 @@ fn a_task_is_known_by_the_labels_of_its_pause_container() {
     assert_eq!(status["tasks"].as_array().unwrap().len(), 1, "{status}");
     assert!(blocked(&docker, "pause"));
     assert_eq!(docker.wget("stranger", URL).as_deref(), Ok(ROLE));
+}
+
+/// The guard, where Docker's mounts and processes are to be seen.
+fn daemon_beside(docker: &Docker<'_>, lab: &Lab) -> Daemon {
+    let beside = docker.beside(binary().to_str().unwrap()).arg("run");
+    let daemon = Daemon::start(with_paths(beside, lab));
+    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon
+}
+
+#[test]
+fn a_privileged_container_is_named_and_the_agents_own_is_not() {
+    let lab = Lab::builder().without_docker0().build();
+    let docker = lab.start_docker(&Programs::get().unwrap());
+    let run = |name: &str, more: &[&str]| {
+        let first = ["run", "--detach", "--name", name, "--network", "none"];
+        docker.docker(&[&first, more, &[IMAGE, "sleep", "1000000"]].concat())
+    };
+    run("plain", &[]);
+    run(
+        "ecs-agent",
+        &["--cap-add", "NET_ADMIN", "--cap-add", "SYS_ADMIN"],
+    );
+    let arn = "com.amazonaws.ecs.task-arn=arn:aws:ecs:eu-west-1:012345678901:task/cluster/0f3a";
+    let router = run("router", &["--cap-add", "NET_ADMIN", "--label", arn]);
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let often = "[verify]\ninterval = \"2s\"\n";
+    lab.write("config.toml", often);
+    let _daemon = daemon_beside(&docker, &lab);
+    let status = || {
+        let json = lab.netguard(["status", "--json"]).output().unwrap();
+        let text = lab.netguard(["status"]).output().unwrap();
+        let json: serde_json::Value = serde_json::from_slice(&json.stdout).unwrap();
+        (json, String::from_utf8(text.stdout).unwrap())
+    };
+    let (json, text) = status();
+    let named = serde_json::json!([{
+        "id": router, "name": "router", "task": "0f3a", "capabilities": ["CAP_NET_ADMIN"]
+    }]);
+    assert_eq!(json["privileged"], named, "{json}");
+    assert!(
+        text.starts_with("PROTECTED, except from 1 privileged container  "),
+        "{text}"
+    );
+    let line = format!(
+        "container router ({}) of task 0f3a: CAP_NET_ADMIN",
+        &router[..12]
+    );
+    assert!(text.contains(&line), "{text}");
+    // Who does not accept that has it undecided.
+    lab.write(
+        "config.toml",
+        format!("{often}[tasks]\nprivileged = \"undecided\"\n"),
+    );
+    eventually(TIME, "the block is undecided", || {
+        status().0["state"] == "undecided"
+    });
+    let text = status().1;
+    assert!(text.starts_with("UNDECIDED"), "{text}");
+    docker.docker(&["rm", "--force", "router"]);
+    eventually(TIME, "the block holds again", || {
+        status().0["state"] == "protected"
+    });
+    assert!(status().1.starts_with("PROTECTED  "));
 }
 
 fn credentials() -> String {

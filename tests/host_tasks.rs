@@ -369,7 +369,9 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     drop(elsewhere);
     let plain = "setpriv --bounding-set=-all --inh-caps=-all";
     let here = slice.sleeper(&lab.host, plain);
-    let expected = serde_json::json!([{"id": "0f", "mode": "host", "standing": "held"}]);
+    let expected = serde_json::json!([
+        {"id": "0f", "mode": "host", "standing": "held", "frames_stopped": true}
+    ]);
     assert_eq!(serde_json::Value::from(tasks()), expected);
     let raw = slice.sleeper(&lab.host, "setpriv --bounding-set=-all,+net_raw");
     assert_eq!(tasks()[0]["powers"], serde_json::json!(["net-raw"]));

@@ -96,8 +96,10 @@ fn the_units_capabilities_are_enough() {
         let task = lab.task(Plan::default());
         let daemon = start_with_the_units_rights(&lab);
         let log = daemon.wait_for_log("the rules are kept with", TIME);
-        let rules = task.ns.sh("nft list ruleset");
+        let rules = task.ns.sh("nft list table inet ecs_netguard");
         assert_eq!(rules.matches(" drop").count(), 2, "{rules}");
+        let rules = task.ns.sh("nft list table netdev ecs_netguard");
+        assert!(rules.contains("device \"eth0\""), "{rules}");
         for guarantee in [
             " imds-block",
             "awsvpc-imds-block",

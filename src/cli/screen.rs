@@ -51,7 +51,7 @@ impl Look {
             look: *self,
             text: String::new(),
         };
-        let word = self.painted(colour(report.state), report.state.headline());
+        let word = self.painted(colour(report.state), &report.headline());
         let host = report.host.as_deref().map(sanitize_line);
         let host = host.map_or_else(String::new, |host| format!("  {host}"));
         out.raw(&format!("{word}{host}"));
@@ -67,6 +67,9 @@ impl Look {
         for task in &report.tasks {
             self.task(&mut out, task);
         }
+        let privileged = report.privileged.iter();
+        let privileged = privileged.map(|of| format!("{of}: {}", of.powers()));
+        out.section("Privileged containers", "", privileged);
         // A daemon has repaired them, or says in its events why not.
         let drifts = report.drifts.iter().filter(|_| report.daemon.is_none());
         let drifts =

@@ -46,6 +46,8 @@ pub struct Settings {
     pub seal: Seal,
     /// The layer at the host's own interfaces.
     pub edge: Edge,
+    /// What is thought of tasks and other containers.
+    pub tasks: Tasks,
     /// The safety net.
     pub verify: Verify,
     /// What is told, and where.
@@ -215,6 +217,25 @@ pub enum RawFrames {
     Violation,
     /// The operator takes the risk; it is reported.
     Accept,
+}
+
+/// `[tasks]`
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Tasks {
+    /// What a container means that can undo what stands on the host.
+    pub privileged: Privileged,
+}
+
+/// What a container means whose processes hold CAP_NET_ADMIN or CAP_SYS_ADMIN in the host's user namespace.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Privileged {
+    /// It is named beside the verdict.
+    #[default]
+    Name,
+    /// The block is undecided.
+    Undecided,
 }
 
 /// `[verify]`

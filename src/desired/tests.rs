@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::facts::Dangerous;
 use crate::guarantee::Cgroup;
 use crate::ruleset::{Net, Target};
 
@@ -311,4 +312,66 @@ fn a_table_is_wanted_where_a_rule_stands_in_it() {
     let of_v4 = all.filter(|(_, claim)| claim.packets.family == Family::V4);
     assert!(desired.claims_of(Family::V4).eq(of_v4));
     assert!(desired.claims_of(Family::V6).count() < desired.claims.len());
+}
+
+#[test]
+fn a_privileged_container_is_beyond_the_block_only_where_the_settings_say_so() {
+    let router = PrivilegedContainer {
+        id: "0123456789abcdef".repeat(4),
+        name: Some("router".into()),
+        task: None,
+        capabilities: Dangerous::of(1 << 12 | 1 << 21 | 1 << 13),
+    };
+    let facts = Facts {
+        privileged: vec![router],
+        ..facts()
+    };
+    let undecided = |text: &str, required: &[Guarantee]| {
+        let desired = Desired::here(&settings(text), &posture(required, None), &facts);
+        desired.undecidable
+    };
+    let strict = "[tasks]\nprivileged = \"undecided\"";
+    assert_eq!(undecided("", &[Guarantee::ImdsBlock]), []);
+    assert_eq!(undecided(strict, &[Guarantee::TaskCredentials]), []);
+    let found = undecided(strict, &[Guarantee::ImdsBlock]);
+    assert_eq!(found.len(), 1);
+    assert_eq!(found[0].guarantee, Guarantee::ImdsBlock);
+    assert!(
+        found[0]
+            .why
+            .starts_with("container router (0123456789ab) has CAP_NET_ADMIN, CAP_SYS_ADMIN in"),
+        "{}",
+        found[0].why
+    );
+}
+
+#[test]
+fn the_edge_stops_what_the_required_guarantees_ask_for() {
+    let facts = Facts {
+        task_cgroup: Some(slice()),
+        ..facts()
+    };
+    let both = vec![Family::V4, Family::V6];
+    for (required, text, routed, raw) in [
+        (&[Guarantee::ImdsBlock][..], "", &both[..], &both[..]),
+        (&[Guarantee::HostImdsBlock], "", &[], &both),
+        (
+            &[Guarantee::HostImdsBlock, Guarantee::ImdsBlock],
+            "",
+            &both,
+            &both,
+        ),
+        (&[Guarantee::TaskCredentials], "", &[], &[]),
+        (&[Guarantee::ImdsBlock], "[edge]\nenabled = false", &[], &[]),
+    ] {
+        let edge = Desired::here(&settings(text), &posture(required, None), &facts)
+            .rules
+            .edge;
+        assert_eq!(
+            (&edge.routed[..], &edge.raw[..]),
+            (routed, raw),
+            "{required:?}"
+        );
+        assert_eq!(edge.is_empty(), raw.is_empty());
+    }
 }

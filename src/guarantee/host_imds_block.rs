@@ -10,8 +10,8 @@
 //! and a rule with another one is not the rule that is wanted.
 
 use super::{
-    Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, TaskCgroup, claim, imds_block,
-    packets,
+    EdgeRules, Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, TaskCgroup, claim,
+    imds_block, packets,
 };
 use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
 use crate::ruleset::{Match, Net, Side, Target, Test};
@@ -23,6 +23,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
         // iptables refuses a rule for a cgroup that is not there.
         return rules;
     };
+    rules.edge = EdgeRules::no_raw_frames(&scope.families);
     for &family in &scope.families {
         let address = imds_block::address(family);
         let (sockets, noted) = cgroup.sockets();

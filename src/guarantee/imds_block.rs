@@ -7,7 +7,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets};
+use super::{
+    EdgeRules, Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets,
+};
 use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
 use crate::ruleset::{Family, Match, Net, Side, Target, Test};
 
@@ -23,7 +25,7 @@ pub const fn address(family: Family) -> IpAddr {
 
 pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules {
-        edge: scope.families.clone(),
+        edge: EdgeRules::sockets_only(&scope.families),
         ..Rules::default()
     };
     for &family in &scope.families {

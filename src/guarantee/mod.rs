@@ -18,7 +18,9 @@ pub mod task_credentials;
 
 pub use self::name::{Guarantee, TAG_PREFIX};
 pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
-pub use self::rules::{Rules, WantedRoute, WantedRule, WantedSysctl, object, route_object};
+pub use self::rules::{
+    EdgeRules, Rules, WantedRoute, WantedRule, WantedSysctl, object, route_object,
+};
 pub use self::scope::{Scope, interface};
 use self::scope::{claim, from_outside, packets};
 pub use self::task_cgroup::{Cgroup, TaskCgroup};
@@ -71,7 +73,7 @@ impl Rules {
             all.sysctls.extend(sysctls);
             all.routes.extend(routes);
             all.native.extend(native);
-            all.edge.extend(edge);
+            all.edge.extend(&edge);
             all.unprintable.extend(unprintable);
         }
         all

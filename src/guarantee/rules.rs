@@ -87,10 +87,56 @@ pub struct Rules {
     pub routes: Vec<WantedRoute>,
     /// What the seal holds.
     pub native: Vec<NativeRule>,
-    /// The families whose packets the edge stops.
-    pub edge: Vec<Family>,
+    /// What the edge stops.
+    pub edge: EdgeRules,
     /// What cannot be written as an iptables rule, so that it is not among them.
     pub unprintable: Vec<(Guarantee, Unprintable)>,
+}
+
+/// Whose packets the edge stops, by family; nothing where there is to be none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EdgeRules {
+    /// Those of everything but the host's own sockets.
+    pub routed: Vec<Family>,
+    /// Raw frames.
+    pub raw: Vec<Family>,
+}
+
+impl EdgeRules {
+    /// Only the host's own sockets reach the service.
+    #[must_use]
+    pub fn sockets_only(families: &[Family]) -> Self {
+        Self {
+            routed: families.to_vec(),
+            raw: families.to_vec(),
+        }
+    }
+
+    /// No raw frame reaches the service.
+    #[must_use]
+    pub fn no_raw_frames(families: &[Family]) -> Self {
+        Self {
+            routed: Vec::new(),
+            raw: families.to_vec(),
+        }
+    }
+
+    /// Whether it stops nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.raw.is_empty()
+    }
+
+    /// Stops what `other` stops too.
+    pub fn extend(&mut self, other: &Self) {
+        let add = |to: &mut Vec<Family>, from: &[Family]| {
+            to.extend(from);
+            to.sort_unstable();
+            to.dedup();
+        };
+        add(&mut self.routed, &other.routed);
+        add(&mut self.raw, &other.raw);
+    }
 }
 
 impl Rules {

@@ -63,6 +63,12 @@ pub fn default_bridge(problems: &mut Vec<String>) -> Option<String> {
     }
 }
 
+/// Whether dockerd runs, so that asking it starts nothing.
+#[must_use]
+pub fn runs() -> bool {
+    running().is_some()
+}
+
 fn running() -> Option<Run> {
     let number = fs::read_to_string(PIDFILE).ok()?.trim().to_owned();
     let noted = fs::metadata(PIDFILE)

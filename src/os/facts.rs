@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use super::routes::{Routes, Way};
-use super::{cgroup, docker, host_tasks, sysctl};
+use super::{cgroup, containers, docker, host_tasks, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
 use crate::guarantee::{TaskCgroup, task_credentials};
@@ -34,6 +34,7 @@ pub fn read(settings: &Settings) -> Facts {
             .as_ref()
             .map_or_else(Vec::new, host_tasks::below),
         task_cgroup,
+        privileged: containers::privileged(),
         problems,
     }
 }

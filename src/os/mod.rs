@@ -6,6 +6,7 @@ pub mod capabilities;
 pub mod cgroup;
 pub mod channel;
 pub mod confine;
+pub mod containers;
 pub mod docker;
 pub mod environment;
 pub mod exec;

@@ -27,6 +27,7 @@ pub fn candidates(bridge: Ipv4Addr, prefix: u8, seed: u32) -> impl Iterator<Item
 /// What the claims of other stations leave of some addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
+    /// This one is free.
     Free(Ipv4Addr),
     /// None is free, but some are only asked for, by other probes perhaps: they may stay so.
     Contended,

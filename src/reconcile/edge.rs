@@ -56,7 +56,7 @@ impl EdgeLook {
 
     /// Whether it drops packets at every interface.
     pub(super) const fn holds(&self) -> bool {
-        self.state.is_intact() || matches!(self.state, SealState::Twin)
+        self.state.holds()
     }
 
     /// What is wrong with it, as a warning.
@@ -87,7 +87,8 @@ pub(super) fn weigh(
     desired: &Desired,
     host: &Host,
 ) {
-    if !desired.rules.edge.is_empty() && reading.holds() {
+    let holds = !desired.rules.edge.is_empty() && reading.holds();
+    if holds && !desired.rules.edge.routed.is_empty() {
         let blocked = |proof: &&mut Proof| proof.guarantee == Guarantee::ImdsBlock;
         for proof in proofs.iter_mut().filter(blocked) {
             proof.verdict = Verdict::Held;
@@ -102,7 +103,8 @@ pub(super) fn weigh(
             // It is no claim about the visible rules.
             visible: true,
         });
-    } else if !desired.raw_frames_accepted {
+    }
+    if !holds && !desired.raw_frames_accepted {
         let tasks = host.facts.host_tasks.iter();
         let raw = tasks.filter(|task| Power::of(task.capabilities).contains(&Power::NetRaw));
         proofs.extend(raw.map(|task| way_through(Guarantee::HostImdsBlock, &task.id)));

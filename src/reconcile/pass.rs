@@ -91,10 +91,15 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     let report = Report {
         host: Some(self_usage::host_name()),
         kernel: Some(self_usage::kernel()),
-        tasks: tasks(host, &guarantees),
+        tasks: tasks(host, &guarantees, edge.holds()),
         backends: host.tools.iter().map(backend).collect(),
         seal: seal.report(),
         edge: edge.report(),
+        privileged: if of.posture.requires(Guarantee::ImdsBlock) {
+            host.facts.privileged.clone()
+        } else {
+            Vec::new()
+        },
         drifts: changes.drifts,
         changes: changes.done,
         failures: changes.failures,
@@ -122,12 +127,14 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
 }
 
 /// The tasks with their verdicts.
-fn tasks(host: &Host, guarantees: &[GuaranteeReport]) -> Vec<Task> {
+fn tasks(host: &Host, guarantees: &[GuaranteeReport], edge: bool) -> Vec<Task> {
     let mut tasks = host.tasks.running.clone();
     let mut guarantees = guarantees.iter();
     if let Some(block) = guarantees.find(|of| of.name == Guarantee::HostImdsBlock) {
         let found = host.facts.host_tasks.iter();
-        tasks.extend(found.map(|task| Task::on_host(&task.id, task.capabilities, block.standing)));
+        tasks.extend(
+            found.map(|task| Task::on_host(&task.id, task.capabilities, block.standing, edge)),
+        );
     }
     tasks
 }

@@ -74,9 +74,9 @@ impl Reading {
     pub(super) fn prove(&self, desired: &Desired, host: &Host) -> Vec<Proof> {
         let of = |family| (self.layers.of(family), self.layers.sealed(family));
         let mut proofs = prove(&desired.claims, of, &self.view);
-        proofs.extend(desired.undecidable.iter().map(Proof::from));
         proofs.extend(host.tasks.proofs());
         edge::weigh(&mut proofs, &self.layers.edge, desired, host);
+        proofs.extend(desired.undecidable.iter().map(Proof::from));
         proofs
     }
 

@@ -18,9 +18,9 @@ use self::tables::{FAMILY, Found, OWN, ROUTED, base, chains};
 use super::abilities::is_unsupported;
 use super::tables::{Change, Draft, TABLE};
 use super::{ATTEMPTS, Error, Lacking, PROBE, failed, supported_flags};
+use crate::guarantee::EdgeRules;
 use crate::os::links::Interfaces;
 use crate::os::nft::{self, Chain, CommitError, OWNER, PERSIST, RawRule, Socket};
-use crate::ruleset::Family;
 
 /// What kernels before 5.16 lack.
 const EGRESS: &str = "the egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS)";
@@ -96,9 +96,9 @@ impl Edge {
     }
 
     /// Makes the tables hold a chain for each interface by which packets leave, in one transaction; for
-    /// no families there are none. Packets counted so far stay counted.
-    pub fn keep(&mut self, families: &[Family]) -> Result<Kept, Problem> {
-        if let Some(lacks) = self.lacks.as_ref().filter(|_| !families.is_empty()) {
+    /// nothing there are none. Packets counted so far stay counted.
+    pub fn keep(&mut self, rules: &EdgeRules) -> Result<Kept, Problem> {
+        if let Some(lacks) = self.lacks.as_ref().filter(|_| !rules.is_empty()) {
             return Err(lacks.clone());
         }
         if self.lacking == Some(Lacking::Owner) {
@@ -109,12 +109,12 @@ impl Edge {
         let mut tried = None;
         for _ in 0..ATTEMPTS {
             let (generation, found) = Found::read(&mut self.socket).map_err(text)?;
-            let flags = match families {
-                [] => 0,
-                _ => self.flags().map_err(text)?,
+            let flags = match rules.is_empty() {
+                true => 0,
+                false => self.flags().map_err(text)?,
             };
             let interfaces = self.interfaces.read().map_err(unread)?;
-            let wanted = |table: &str| chains(table, families, &interfaces);
+            let wanted = |table: &str| chains(table, rules, &interfaces);
             let draft = found.draft(wanted, flags, self.socket.port());
             let draft = draft.map_err(text)?;
             if draft.batch.is_empty() {
@@ -124,7 +124,7 @@ impl Edge {
                 // It is read back: a kernel may have accepted what it does not heed.
                 Ok(()) => {
                     kept.changed = true;
-                    kept.altered.extend(found.altered(families, flags));
+                    kept.altered.extend(found.altered(rules, flags));
                 }
                 Err(CommitError::Stale) => {}
                 // An interface may have gone since it was read.

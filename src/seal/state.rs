@@ -27,6 +27,17 @@ pub enum SealState {
 }
 
 impl SealState {
+    /// All of them.
+    pub const ALL: [Self; 7] = [
+        Self::Off,
+        Self::NotNeeded,
+        Self::OwnedPersistent,
+        Self::Owned,
+        Self::Unowned,
+        Self::Twin,
+        Self::Missing,
+    ];
+
     /// The name used in output and metrics.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -39,6 +50,12 @@ impl SealState {
             Self::Twin => "twin",
             Self::Missing => "missing",
         }
+    }
+
+    /// Whether packets are stopped, by whichever table.
+    #[must_use]
+    pub const fn holds(self) -> bool {
+        self.is_intact() || matches!(self, Self::Twin)
     }
 
     /// Whether the table holds everything that it should.

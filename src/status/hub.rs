@@ -216,11 +216,12 @@ impl Hub {
         count(report, stopped);
         if let Some(block) = report.guarantee(Guarantee::HostImdsBlock) {
             let standing = block.standing;
+            let edge = report.edge.as_ref().is_some_and(|edge| edge.state.holds());
             report.tasks.retain(|task| task.mode != Mode::Host);
             let rows = reading.host_tasks.iter();
-            report
-                .tasks
-                .extend(rows.map(|task| Task::on_host(&task.id, task.capabilities, standing)));
+            report.tasks.extend(
+                rows.map(|task| Task::on_host(&task.id, task.capabilities, standing, edge)),
+            );
         }
         let report = Arc::clone(&current.report);
         drop(inner);

@@ -38,9 +38,11 @@ const REPAIR_BUCKETS: [f64; 14] = [
 const VERIFICATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
 
 mod figures;
+mod layers;
 mod probe;
 
 use self::figures::{Labels, put, seconds};
+use self::layers::LayerMetrics;
 use self::probe::ProbeMetrics;
 
 type Seconds = Counter<f64, AtomicU64>;
@@ -70,6 +72,7 @@ pub struct Metrics {
     commands: Mutex<BTreeSet<String>>,
     /// The labels of the last posture.
     sources: Mutex<Vec<Labels>>,
+    layers: LayerMetrics,
     probe: ProbeMetrics,
 }
 
@@ -195,6 +198,7 @@ impl Metrics {
             ),
             commands: Mutex::default(),
             sources: Mutex::default(),
+            layers: LayerMetrics::register(r),
             probe: ProbeMetrics::register(r),
             registry,
         };
@@ -270,6 +274,7 @@ impl Metrics {
         self.note_posture(&report.guarantees);
         self.traps.set(report.traps.len() as i64);
         self.note_tasks(report);
+        self.layers.note(report);
         self.verification_duration
             .observe(report.verification.duration);
         self.verified_again(report.time);

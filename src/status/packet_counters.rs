@@ -90,7 +90,11 @@ fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sum
         packets,
     });
     if !rules.edge.is_empty() {
-        let counts = native.entry(Guarantee::ImdsBlock).or_default();
+        let block = match rules.edge.routed[..] {
+            [] => Guarantee::HostImdsBlock,
+            _ => Guarantee::ImdsBlock,
+        };
+        let counts = native.entry(block).or_default();
         counts.extend(at_the_edge);
     }
     Ok((visible, native))

@@ -242,6 +242,10 @@ impl Survey {
         );
         if let Some(space) = self.tasks.get_mut(&inode) {
             space.handles = handles;
+            if every {
+                // A container's first process gives its capabilities up on the way to its program.
+                space.processes.clear();
+            }
             let anew = space.count(&self.home, inode, &place.processes);
             let nameless = space.id.is_none();
             if nameless {

@@ -94,7 +94,7 @@ pub struct Task {
     /// What is to be known besides.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-    /// Whether native chains at its interfaces stop raw frames; those of tasks on the host's network end at
+    /// Whether native chains stop its raw frames: at its own interfaces, or for tasks on the host's network at
     /// the host's edge.
     #[serde(default)]
     pub frames_stopped: bool,
@@ -107,7 +107,7 @@ impl Task {
     /// One on the host's own network. No rule tells one of these from another: they stand as the guarantee
     /// about all of them does.
     #[must_use]
-    pub fn on_host(id: &str, capabilities: u64, standing: Standing) -> Self {
+    pub fn on_host(id: &str, capabilities: u64, standing: Standing, frames_stopped: bool) -> Self {
         Self {
             id: id.to_owned(),
             mode: Mode::Host,
@@ -115,7 +115,7 @@ impl Task {
             standing,
             problems: Vec::new(),
             notes: Vec::new(),
-            frames_stopped: false,
+            frames_stopped,
             powers: Power::of(capabilities),
         }
     }

@@ -29,7 +29,7 @@ fn what_is_no_task_is_left_as_it_is() {
 fn a_task_without_a_port_is_known_by_its_cgroup_and_by_name() {
     let _alone = alone();
     let lab = Lab::new();
-    let _daemon = daemon(&lab);
+    let mut daemon = daemon(&lab);
     let task = lab.task(Plan {
         bridged: false,
         eni: Eni::Macvlan,
@@ -45,7 +45,50 @@ fn a_task_without_a_port_is_known_by_its_cgroup_and_by_name() {
     });
     assert_eq!(found["id"], task.id, "{found}");
     assert_eq!(found["standing"], "held", "{found}");
-    assert_eq!(found["powers"], serde_json::json!(["net-raw"]), "{found}");
+    // It may have been seen on the way to its program, before it gave its capabilities up.
+    eventually(LONG, "its capabilities are known", || {
+        daemon.hangup();
+        std::thread::sleep(Duration::from_millis(200));
+        powers(&lab, &task) == ["net-raw"]
+    });
+}
+
+/// What a task is reported to be able to do.
+fn powers(lab: &Lab, task: &Task) -> Vec<Value> {
+    let found = listed(&json(lab, "status").0, task).unwrap_or_default();
+    found["powers"].as_array().cloned().unwrap_or_default()
+}
+
+#[test]
+fn capabilities_that_a_process_gives_up_do_not_count() {
+    let lab = Lab::new();
+    let mut daemon = daemon(&lab);
+    let without = "--bounding-set=-net_admin,-sys_admin";
+    let task = lab.task(Plan {
+        setpriv: vec![without.into()],
+        ..Plan::default()
+    });
+    wait_until_held(&lab, &task);
+    let pipe = lab.dir().join("go");
+    nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let read = format!("read go <{}", pipe.display());
+    let script = format!("{read}; exec setpriv {without} sleep infinity");
+    let _other = Daemon::start(task.ns.command("sh").args(["-c", &script]));
+    eventually(
+        LONG,
+        "another process with all capabilities is seen",
+        || {
+            daemon.hangup();
+            std::thread::sleep(Duration::from_millis(200));
+            powers(&lab, &task).len() == 3
+        },
+    );
+    std::fs::write(&pipe, "go\n").unwrap();
+    eventually(LONG, "it is seen to have given them up", || {
+        daemon.hangup();
+        std::thread::sleep(Duration::from_millis(200));
+        powers(&lab, &task) == ["net-raw"]
+    });
 }
 
 #[test]

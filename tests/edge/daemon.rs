@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
+use crate::lab::cgroup::{TaskSlice, unify};
 use crate::lab::daemon::Daemon;
 use crate::lab::tamper::Backend;
 use crate::lab::task::Plan;
@@ -176,6 +177,33 @@ fn release_and_a_switch_remove_it() {
         "{released}"
     );
     assert!(!lab.host.sh("nft list ruleset").contains("netdev"));
+}
+
+#[test]
+fn where_only_tasks_of_the_host_are_blocked_raw_frames_end_and_containers_pass() {
+    let lab = Lab::new();
+    unify(&lab.host);
+    let slice = TaskSlice::new();
+    let settings = format!(
+        "[imds]\nhost_tasks = true\nhost_tasks_cgroup = \"{}\"\n",
+        slice.name
+    );
+    lab.write("config.toml", settings);
+    let _daemon = lab.start_daemon("");
+    eventually(SOON, "the edge stands", || {
+        status(&lab)["edge"]["state"]
+            .as_str()
+            .is_some_and(|state| state.starts_with("owned"))
+    });
+    write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
+    let arrived = lab.counter().arrived();
+    assert_eq!(arrived.total(), 0, "{arrived:?}");
+    assert!(lab.docker.role_credentials_v1(IMDS).is_ok());
+    let _task = slice.sleeper(&lab.host, "");
+    let report = lab.netguard(["check", "--json"]).output().unwrap().stdout;
+    let report: Value = serde_json::from_slice(&report).unwrap();
+    assert_eq!(report["tasks"][0]["frames_stopped"], true, "{report}");
+    assert_eq!(report["state"], "protected", "{report}");
 }
 
 #[test]

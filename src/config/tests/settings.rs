@@ -46,6 +46,9 @@ fn the_defaults_are_the_documented_ones() {
     enabled = true
     raw_frames = "violation"
 
+    [tasks]
+    privileged = "name"
+
     [verify]
     interval = "1m"
 
@@ -67,7 +70,7 @@ fn every_key_is_read() {
         "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nawsvpc='audit'\n\
          host_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
-         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
+         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\n[tasks]\nprivileged='undecided'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
     )
     .unwrap();
@@ -89,6 +92,9 @@ fn every_key_is_read() {
         edge: Edge {
             enabled: false,
             raw_frames: RawFrames::Accept,
+        },
+        tasks: Tasks {
+            privileged: Privileged::Undecided,
         },
         iptables: Iptables {
             backend: Backend::Legacy,

@@ -4,6 +4,7 @@ use super::super::tables::{TABLE, TWIN, holds, is};
 use super::super::{Error, SealState, failed, unavailable};
 use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chains};
 use super::unread;
+use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{Interface, edges, raw, routed};
 use crate::os::links::Interfaces;
 use crate::os::nft::{Chain, PERSIST, RawRule, Socket, Table};
@@ -29,11 +30,11 @@ pub struct EdgeReading {
 impl EdgeReading {
     /// Looks at what should stand at the host's interfaces; what cannot be read is missing.
     #[must_use]
-    pub fn take(families: &[Family]) -> Self {
+    pub fn take(rules: &EdgeRules) -> Self {
         let read = || -> Result<Self, String> {
             let mut interfaces = Interfaces::open().map_err(|error| unread(error).to_string())?;
             let mut socket = Socket::open().map_err(unavailable)?;
-            look(&mut socket, &mut interfaces, families).map_err(|error| error.to_string())
+            look(&mut socket, &mut interfaces, rules).map_err(|error| error.to_string())
         };
         read().unwrap_or_else(|why| Self {
             why: Some(why),
@@ -44,7 +45,7 @@ impl EdgeReading {
     /// Whether packets to the service are dropped at every interface.
     #[must_use]
     pub fn holds(&self) -> bool {
-        self.state.is_intact() || self.state == SealState::Twin
+        self.state.holds()
     }
 }
 
@@ -52,20 +53,20 @@ impl EdgeReading {
 pub fn look(
     socket: &mut Socket,
     interfaces: &mut Interfaces,
-    families: &[Family],
+    rules: &EdgeRules,
 ) -> Result<EdgeReading, Error> {
     let mut read = |socket: &mut Socket| {
         let found = Found::once(socket)?;
         Ok((found, interfaces.read()?))
     };
     let (_, (found, interfaces)) = socket.steady(&mut read).map_err(failed(OWN, "read"))?;
-    Ok(found.judge(families, &interfaces))
+    Ok(found.judge(rules, &interfaces))
 }
 
 impl Found {
-    pub(super) fn judge(&self, families: &[Family], interfaces: &[Interface]) -> EdgeReading {
+    pub(super) fn judge(&self, rules: &EdgeRules, interfaces: &[Interface]) -> EdgeReading {
         let held = |table, found: &Option<Table>| {
-            let wanted = chains(table, families, interfaces);
+            let wanted = chains(table, rules, interfaces);
             let found = found.as_ref();
             found.is_some_and(|found| !wanted.is_empty() && holds(found, &wanted))
         };
@@ -85,8 +86,9 @@ impl Found {
                 .map(|edge| String::from_utf8_lossy(&edge.name).into_owned())
                 .collect(),
             twinless: state == SealState::Owned && !twin,
-            accounted: self.accounted(families),
-            stopped: families
+            accounted: self.accounted(rules),
+            stopped: rules
+                .raw
                 .iter()
                 .map(|&family| (family, self.stopped(family)))
                 .collect(),
@@ -95,7 +97,7 @@ impl Found {
 
     /// The chains at interfaces that do what the edge does, also where the interface is not one by which
     /// packets leave any more.
-    fn accounted(&self, families: &[Family]) -> Vec<String> {
+    fn accounted(&self, rules: &EdgeRules) -> Vec<String> {
         let of = |(name, found): (&str, &Option<Table>)| {
             let found = found.as_ref().map_or(&[][..], |table| &table.chains);
             let known = |chain: &Chain| {
@@ -104,14 +106,14 @@ impl Found {
                     name,
                     ..Interface::default()
                 });
-                let wanted = chains(name, families, at.as_slice());
+                let wanted = chains(name, rules, at.as_slice());
                 let mut wanted = wanted.into_iter().map(|wanted| Chain {
                     name: chain.name.clone(),
                     ..wanted
                 });
                 wanted.any(|wanted| is(chain, &wanted))
             };
-            let shared = chains(name, families, &[]);
+            let shared = chains(name, rules, &[]);
             let whole = shared
                 .iter()
                 .all(|s| found.iter().any(|chain| is(chain, s)));

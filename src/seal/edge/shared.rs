@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Edge, Kept, Problem};
-use crate::ruleset::Family;
+use crate::guarantee::EdgeRules;
 use crate::seal::{Lacking, unavailable};
 
 /// The edge in two hands: a pass says what is wanted, and the sentinel follows the interfaces.
@@ -14,7 +14,7 @@ pub struct SharedEdge(Arc<Mutex<Hand>>);
 #[derive(Debug, Default)]
 struct Hand {
     edge: Option<Edge>,
-    families: Vec<Family>,
+    rules: EdgeRules,
     lacking: Option<Lacking>,
 }
 
@@ -26,15 +26,15 @@ impl SharedEdge {
         let edge = Edge::open(inherited).ok();
         Self(Arc::new(Mutex::new(Hand {
             edge: edge.map(|edge| edge.lacking(lacking)),
-            families: Vec::new(),
+            rules: EdgeRules::default(),
             lacking,
         })))
     }
 
-    /// Brings it about for these families, from now on.
-    pub fn keep(&self, families: &[Family]) -> Result<Kept, Problem> {
+    /// Brings it about that it stops this, from now on.
+    pub fn keep(&self, rules: &EdgeRules) -> Result<Kept, Problem> {
         let mut hand = self.hand();
-        hand.families = families.to_vec();
+        hand.rules = rules.clone();
         if hand.edge.is_none() {
             let edge = Edge::open(None).map_err(|error| Problem::Failed(unavailable(error)))?;
             hand.edge = Some(edge.lacking(hand.lacking));
@@ -51,7 +51,7 @@ impl SharedEdge {
     #[must_use]
     pub fn is_open(&self) -> bool {
         let hand = self.hand();
-        !hand.families.is_empty() && hand.edge.as_ref().is_some_and(Edge::is_open)
+        !hand.rules.is_empty() && hand.edge.as_ref().is_some_and(Edge::is_open)
     }
 
     /// Forgets what this kernel was found not to support. False where nothing was found.
@@ -78,7 +78,7 @@ impl SharedEdge {
 impl Hand {
     fn keep(&mut self) -> Result<Kept, Problem> {
         match &mut self.edge {
-            Some(edge) => edge.keep(&self.families),
+            Some(edge) => edge.keep(&self.rules),
             None => Ok(Kept::default()),
         }
     }

@@ -2,11 +2,11 @@
 
 use super::super::tables::{Change, Draft, TABLE, TWIN, change, is};
 use super::super::{Error, failed, taken};
+use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{FrameDrop, Interface, edges, raw, routed};
 use crate::os::nft::{
     self, BaseHook, Chain, DORMANT, OWNER, PERSIST, Proto, RawRule, Socket, Table,
 };
-use crate::ruleset::Family;
 
 /// The family of the edge's tables, and the owned one.
 pub(super) const FAMILY: Proto = Proto::Netdev;
@@ -29,9 +29,9 @@ pub(super) fn base(table: &str, device: &[u8]) -> BaseHook {
     }
 }
 
-/// The chains that a table should hold; none for no families.
-pub(super) fn chains(table: &str, families: &[Family], interfaces: &[Interface]) -> Vec<Chain> {
-    if families.is_empty() {
+/// The chains that a table should hold; none where it stops nothing.
+pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -> Vec<Chain> {
+    if rules.is_empty() {
         return Vec::new();
     }
     let drops = |frames: &[FrameDrop]| frames.iter().map(RawRule::dropping).collect::<Vec<_>>();
@@ -41,11 +41,11 @@ pub(super) fn chains(table: &str, families: &[Family], interfaces: &[Interface])
         accepts: true,
         rules,
     };
-    let mut routed = drops(&routed(families));
+    let mut routed = drops(&routed(&rules.routed));
     routed.insert(0, RawRule::accepting_sockets());
     let shared = [
         chain(ROUTED, None, routed),
-        chain(RAW, None, drops(&raw(families))),
+        chain(RAW, None, drops(&raw(&rules.raw))),
     ];
     let at = |interface: &Interface| {
         let rules = vec![RawRule::routed_to(ROUTED), RawRule::going_to(RAW)];
@@ -114,9 +114,9 @@ impl Found {
 
     /// The tables that another program has altered: what the owned table holds its twin should hold
     /// too. Nobody else can change an owned table.
-    pub(super) fn altered(&self, families: &[Family], flags: u32) -> Option<&'static str> {
+    pub(super) fn altered(&self, rules: &EdgeRules, flags: u32) -> Option<&'static str> {
         let own = self.own.as_ref().filter(|_| vanishes(flags))?;
-        let shared = chains(TWIN, families, &[]);
+        let shared = chains(TWIN, rules, &[]);
         let twin = self.twin.as_ref();
         let held = |name: &str| {
             let mut chains = twin.into_iter().flat_map(|twin| &twin.chains);

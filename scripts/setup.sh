@@ -120,8 +120,15 @@ trap 'rm -f "$log"' EXIT
 install() {
     case $manager in
         apt)
-            apt-get update -qq &&
-                DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing
+            apt-get update -qq || return
+            case $missing in
+                *qemu-system-x86*)
+                    # QEMU's packages exclude each other's other versions: qemu-utils may be here from backports.
+                    version=$(apt-cache policy qemu-system-x86 | sed -n 's/ *Candidate: //p')
+                    missing=$(echo "$missing" | sed "s/ qemu-utils/ qemu-utils=$version/g")
+                    ;;
+            esac
+            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --allow-downgrades $missing
             ;;
         dnf) dnf install -y -q $missing ;;
     esac

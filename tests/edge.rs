@@ -175,6 +175,61 @@ fn a_macvlan_on_the_uplink_reaches_nothing() {
     );
 }
 
+/// The kernel checks CAP_NET_ADMIN in the user namespace that owns the host's network namespace, which is the
+/// container's own.
+#[test]
+fn what_a_container_makes_in_the_hosts_namespace_by_rtnetlink_leads_nowhere() {
+    let lab = Lab::new();
+    let container = container(
+        &lab,
+        "admin",
+        "ip link add vethx type veth peer name eth0 netns NETNS; ip link set vethx master docker0 up",
+        "172.17.0.99/16",
+        "172.17.0.1",
+    );
+    let may = "setpriv --bounding-set=-all,+net_admin,+net_raw --inh-caps=-all";
+    let index = lab.host.sh("cat /sys/class/net/ens5/ifindex");
+    let script = include_str!("lab/veth_into_host.py");
+    container.sh(&format!(
+        "{may} ip link add link if{} name mv0 link-netnsid 0 type macvlan mode bridge
+         {may} python3 - outer0 inner0 <<'END'\n{script}\nEND
+         ip addr flush dev eth0; ip link set mv0 up; ip link set inner0 up; ip addr add 10.0.0.77/24 dev mv0",
+        index.trim()
+    ));
+    let outer = mac(&lab.host, "outer0");
+    let by_the_macvlan = "ip route replace default via 10.0.0.1 dev mv0
+         ip -6 addr replace fd00:10::77/64 dev mv0 nodad
+         ip -6 route replace default via fd00:10::1 dev mv0";
+    // The host's end needs no address to forward.
+    let by_the_cable = format!(
+        "ip addr replace 172.30.7.2/32 dev inner0; ip -6 addr replace fd00:77::2/64 dev inner0 nodad
+         ip neigh replace 172.30.7.1 lladdr {outer} dev inner0
+         ip -6 neigh replace fd00:77::1 lladdr {outer} dev inner0
+         ip route replace default via 172.30.7.1 dev inner0 onlink
+         ip -6 route replace default via fd00:77::1 dev inner0 onlink"
+    );
+    let uplink = mac(&lab.imds, "lan");
+    let send = |way: &str, to: &str, interface| {
+        container.sh(way);
+        for service in [IMDS, IMDS6] {
+            drop(container.udp_send(SocketAddr::new(service, 80)));
+        }
+        write_frames(&container, interface, to);
+        let arrived = lab.counter().arrived().total();
+        lab.counter().reset();
+        arrived
+    };
+    let both = || {
+        [
+            send(by_the_macvlan, &uplink, "mv0"),
+            send(&by_the_cable, &outer, "inner0"),
+        ]
+    };
+    assert!(both().iter().all(|arrived| *arrived > 0), "they get out");
+    let _edge = edge(&lab);
+    assert_eq!(both(), [0, 0]);
+}
+
 #[test]
 fn the_host_itself_loses_nothing() {
     let lab = Lab::new();

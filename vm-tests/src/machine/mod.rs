@@ -39,6 +39,8 @@ pub(crate) trait Machine {
 pub(crate) enum Ability {
     /// A unit's memory can be limited (`MemoryMax=`), so that the kernel kills it.
     MemoryLimit,
+    /// Interfaces of every kind can be made: VLANs, ipvlan, macvlan.
+    AnyLink,
 }
 
 /// How a script ended.

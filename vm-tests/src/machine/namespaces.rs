@@ -318,6 +318,8 @@ impl Machine for InNamespaces {
         match ability {
             // The memory controller may be another hierarchy's on the running kernel.
             Ability::MemoryLimit => false,
+            // The running kernel may lack the modules, and none can be loaded from here.
+            Ability::AnyLink => false,
         }
     }
 

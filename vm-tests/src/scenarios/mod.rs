@@ -4,6 +4,7 @@ mod awsvpc_tasks;
 mod crash;
 mod docker;
 mod ecs_config;
+mod edge;
 mod first_boot;
 mod flush;
 mod host_tasks;
@@ -58,6 +59,7 @@ pub(crate) const ALL: &[Scenario] = &[
     legacy::SCENARIO,
     host_tasks::SCENARIO,
     awsvpc_tasks::SCENARIO,
+    edge::SCENARIO,
     image::SCENARIO,
     crash::OUT_OF_MEMORY,
 ];

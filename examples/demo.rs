@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 use lab::Lab;
 use lab::cgroup::{TaskSlice, asks, bash, unify};
 use lab::daemon::Daemon;
+use lab::frames::{mac, write_frames};
 use lab::http::Request;
 use lab::imds::{CREDENTIALS_ID, IMDS, ROLE as ROLE_NAME, ROLES_PATH};
 use lab::namespace::Namespace;
@@ -68,6 +69,11 @@ fn main() {
     screen.text(&check.lines().take(3).collect::<Vec<_>>().join("\n"));
     tamper.iptables(&format!("-D FORWARD {DOCUMENTED}"));
 
+    screen.chapter(
+        "No rule of iptables sees a whole frame, which any container with CAP_NET_RAW writes",
+    );
+    screen.frames(&lab);
+
     screen.chapter("The daemon starts with this ecs.config");
     let ecs_config =
         "ECS_CLUSTER=demo\nECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
@@ -80,6 +86,9 @@ fn main() {
     screen.text("The task's own credentials, from the container and from the host:");
     screen.curl(&lab.docker, &task);
     screen.curl(&lab.host, &task);
+
+    screen.text("The frames:");
+    screen.frames(&lab);
 
     screen.text("What the daemon knows, on its socket:");
     screen.text(&lab.netguard(["status"]).run());
@@ -398,6 +407,20 @@ impl Screen {
             "   {}",
             self.paint(if output.status.success() { "33" } else { "32" }, &shown)
         );
+    }
+
+    /// Has a task on the host's network write frames to the metadata service, and shows how many arrive.
+    fn frames(&self, lab: &Lab) {
+        lab.counter().reset();
+        let (taken, refused) = write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
+        let written = taken + refused;
+        let arrived = lab.counter().arrived().total();
+        let shown = format!(
+            "{written} raw frames written by a task on the host's network: {arrived} packets arrive at the \
+             metadata service"
+        );
+        let colour = if arrived > 0 { "33" } else { "32" };
+        println!("   {}", self.paint(colour, &shown));
     }
 
     fn closing(&self, table: &[Row], started: Instant) {

@@ -32,6 +32,7 @@ need ip iproute2 iproute
 need curl curl curl-minimal
 need cc gcc gcc
 need setpriv util-linux util-linux
+need python3 python3 python3
 need journalctl systemd systemd
 # Only to check the units: nothing of it is started.
 need systemd-analyze systemd systemd

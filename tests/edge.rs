@@ -14,6 +14,7 @@ use ecs_netguard::ruleset::Family;
 use ecs_netguard::seal::SealState;
 use ecs_netguard::seal::edge::{Edge, EdgeReading};
 use lab::Lab;
+use lab::frames::{mac, write_frames};
 use lab::imds::{IMDS, IMDS6};
 use lab::namespace::{Kind, Namespace};
 use lab::probe::proto;
@@ -50,24 +51,6 @@ fn send_everything(ns: &Namespace) {
             drop(ns.raw_proto(service, protocol));
         }
     }
-}
-
-/// Writes every kind of frame to an interface: how many its kernel took, and refused.
-fn write_frames(ns: &Namespace, interface: &str, to: &str) -> (u32, u32) {
-    let out = ns
-        .command("python3")
-        .args(["-", interface, to])
-        .stdin(include_str!("lab/frames.py"))
-        .run();
-    let mut words = out.split_whitespace().map(|word| word.parse().unwrap());
-    (words.next().unwrap(), words.next().unwrap())
-}
-
-fn mac(ns: &Namespace, interface: &str) -> String {
-    let shown = ns.sh(&format!("ip -o link show dev {interface}"));
-    let mut words = shown.split_whitespace();
-    words.find(|word| *word == "link/ether").unwrap();
-    words.next().unwrap().to_owned()
 }
 
 /// A container that is connected with the host as `script` says, which runs there; `NETNS` is its namespace

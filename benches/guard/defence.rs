@@ -83,23 +83,27 @@ pub(crate) fn configure(lab: &Lab, backend: Backend, seal: bool) {
         Backend::Legacy => "legacy",
     };
     let mut text = format!("[iptables]\nbackend = \"{backend}\"\n");
-    if knows_seal(lab) {
-        text.push_str(&format!("[seal]\nenabled = {seal}\n"));
+    for layer in native_layers(lab) {
+        text.push_str(&format!("[{layer}]\nenabled = {seal}\n"));
     }
     lab.write("config.toml", text);
 }
 
-/// An older binary, which is worth measuring too, knows no such table.
-fn knows_seal(lab: &Lab) -> bool {
-    static KNOWS: OnceLock<bool> = OnceLock::new();
-    *KNOWS.get_or_init(|| {
-        lab.write("config.toml", "[seal]\nenabled = true\n");
-        let status = lab.netguard(["config"]).status();
-        let knows = status.is_ok_and(|status| status.success());
-        if !knows {
-            println!("! This ecs-netguard has no seal and no sentinel: what bears their names is measured without.");
+/// The layers of native tables that this binary knows. An older one is worth measuring too.
+fn native_layers(lab: &Lab) -> &'static [&'static str] {
+    static KNOWN: OnceLock<Vec<&str>> = OnceLock::new();
+    KNOWN.get_or_init(|| {
+        let known = |layer: &&str| {
+            lab.write("config.toml", format!("[{layer}]\nenabled = true\n"));
+            let status = lab.netguard(["config"]).status();
+            status.is_ok_and(|status| status.success())
+        };
+        let all = ["seal", "edge"];
+        let known: Vec<&str> = all.into_iter().filter(known).collect();
+        if known.len() < all.len() {
+            println!("! Of the layers {all:?} this ecs-netguard has {known:?}: what bears their names is measured without.");
         }
-        knows
+        known
     })
 }
 

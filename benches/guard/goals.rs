@@ -4,7 +4,7 @@ use serde::Serialize;
 
 use crate::report::{Figures, Row, Unit};
 use crate::window::{PACKETS, WINDOW};
-use crate::{attack, defence::Defence, idle, sealed, start, storm, tasks, verify};
+use crate::{attack, defence::Defence, edge, idle, probe, sealed, start, storm, tasks, verify};
 
 /// One line of the last table.
 #[derive(Debug, Serialize)]
@@ -119,11 +119,37 @@ pub(crate) fn of(figures: &Figures) -> Vec<Goal> {
             "p50 ≤ 5 ms",
             at_most(figures.row(tasks::ID, tasks::REPAIR, tasks::CLOSED), 5e-3),
         ),
+        goal(
+            "probe: 20 bridges and 50 tasks",
+            "≤ 5 s",
+            at_most(figures.row(probe::ID, probe::WHO, probe::WHAT), 5.0),
+        ),
+        goal(
+            "the edge: packets of 64 bytes, of those without",
+            "≥ 98 %",
+            at_least(figures.row(edge::ID, edge::PACKETS, edge::RATIO), 98.0),
+        ),
+        goal(
+            "the edge: TCP throughput, of that without",
+            "≥ 98 %",
+            at_least(figures.row(edge::ID, edge::STREAM, edge::RATIO), 98.0),
+        ),
+        goal(
+            "the edge: a new interface to its chain",
+            "p99 ≤ 1 ms",
+            figures
+                .row(edge::ID, edge::INTERFACE, edge::CHAIN)
+                .map(|row| (row.unit.show(row.p99), row.p99 <= 1e-3)),
+        ),
     ]
 }
 
 fn at_most(row: Option<&Row>, limit: f64) -> Option<(String, bool)> {
     row.map(|row| (row.unit.show(row.p50), row.p50 <= limit))
+}
+
+fn at_least(row: Option<&Row>, limit: f64) -> Option<(String, bool)> {
+    row.map(|row| (row.unit.show(row.p50), row.p50 >= limit))
 }
 
 fn leaked(figures: &Figures) -> Option<(String, bool)> {

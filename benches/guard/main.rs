@@ -17,11 +17,13 @@ mod lab;
 mod apply;
 mod attack;
 mod defence;
+mod edge;
 mod flow;
 mod goals;
 mod idle;
 mod machine;
 mod options;
+mod probe;
 mod report;
 mod rules;
 mod saved;
@@ -71,6 +73,8 @@ fn measures() -> Vec<(&'static str, Measure)> {
     measures.push((apply::ID, Box::new(apply::measure)));
     measures.push((saved::ID, Box::new(saved::measure)));
     measures.push((start::ID, Box::new(start::measure)));
+    measures.push((edge::ID, Box::new(edge::measure)));
+    measures.push((probe::ID, Box::new(probe::measure)));
     measures.push((tasks::ID, Box::new(tasks::measure)));
     measures.push((idle::ID, Box::new(idle::measure)));
     measures

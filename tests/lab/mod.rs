@@ -32,6 +32,7 @@ pub mod docker;
 pub mod docker_api;
 mod docker_rules;
 pub mod firewalls;
+pub mod frames;
 pub mod http;
 pub mod imds;
 pub mod namespace;

@@ -256,3 +256,26 @@ fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
     let words = told();
     assert!(!words.contains("not covered"), "{words}");
 }
+
+#[test]
+fn a_wish_whose_name_is_nearly_right_is_a_block() {
+    let lab = Lab::new();
+    for (line, blocked) in [
+        ("ECS_AWSVPC_BLOCK_IMDS = true", true),
+        ("ECS_AWSVPC_BLOCK_IMDS:true", true),
+        ("export ECS_AWSVPC_BLOCK_IMDS=true", true),
+        ("ecs_awsvpc_block_imds=true", true),
+        ("ECS_AWSVPC_BLOCK_IMD=true", true),
+        ("#ECS_AWSVPC_BLOCK_IMDS=true", false),
+    ] {
+        apply(&lab, Backend::Nft, &format!("{line}\n"));
+        lab.counter().reset();
+        for address in [IMDS, IMDS6] {
+            drop(lab.docker.udp_send(SocketAddr::new(address, 80)));
+        }
+        assert_eq!(reaches_imds(&lab.docker), !blocked, "{line}");
+        let arrived = lab.counter().arrived();
+        assert_eq!(arrived.total() == 0, blocked, "{line}: {arrived:?}");
+        lab.netguard(["release"]).run();
+    }
+}

@@ -11,6 +11,7 @@ mod host_tasks;
 mod image;
 mod legacy;
 mod power;
+mod probe;
 mod stop;
 mod strict;
 mod upgrade;
@@ -60,6 +61,7 @@ pub(crate) const ALL: &[Scenario] = &[
     host_tasks::SCENARIO,
     awsvpc_tasks::SCENARIO,
     edge::SCENARIO,
+    probe::SCENARIO,
     image::SCENARIO,
     crash::OUT_OF_MEMORY,
 ];

@@ -203,6 +203,10 @@ pub fn scope(settings: &Settings, facts: &Facts) -> Scope {
         bridges: BTreeMap::new(),
         route_localnet: settings.credentials.route_localnet,
         ipv6_only: facts.ipv6_only,
+        allowed: facts.pass.map(|pass| {
+            let names = settings.edge.allow.iter();
+            (names.map(|name| interface(name)).collect(), pass)
+        }),
         host_tasks: facts.task_cgroup.clone(),
     };
     // Docker's default bridge carries containers whatever its name is.

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::guarantee::TaskCgroup;
+use crate::guarantee::{EdgePass, TaskCgroup};
 use crate::ruleset::Net;
 
 /// What of the host decides which rules are wanted.
@@ -25,6 +25,8 @@ pub struct Facts {
     pub task_cgroup: Option<TaskCgroup>,
     /// The tasks in it that are on the host's own network.
     pub host_tasks: Vec<HostTask>,
+    /// What tells allowed packets at the edge, where the settings allow any.
+    pub pass: Option<EdgePass>,
     /// The containers that can undo what stands on the host.
     pub privileged: Vec<PrivilegedContainer>,
     /// What of this could not be read, ready for a person.

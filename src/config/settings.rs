@@ -197,6 +197,8 @@ pub struct Edge {
     pub enabled: bool,
     /// What a task means that can write raw frames where no edge stands.
     pub raw_frames: RawFrames,
+    /// The interfaces, as patterns of iptables, from which forwarded packets may reach the service all the same.
+    pub allow: Vec<String>,
 }
 
 impl Default for Edge {
@@ -204,6 +206,7 @@ impl Default for Edge {
         Self {
             enabled: true,
             raw_frames: RawFrames::Violation,
+            allow: Vec::new(),
         }
     }
 }
@@ -390,6 +393,32 @@ impl Settings {
                     format!("holds {name:?} twice; remove one"),
                 ));
             }
+        }
+        self.check_allowed()
+    }
+
+    /// The interfaces of `[edge] allow`: what the seal drops or has no rule for would not pass.
+    fn check_allowed(&self) -> Result<(), (&'static str, String)> {
+        const KEY: &str = "edge.allow";
+        for name in &self.edge.allow {
+            let shown = sanitize(name);
+            pattern::check(name)
+                .map_err(|problem| (KEY, format!("holds \"{shown}\", which {problem}")))?;
+            let blocked = self.imds.interfaces.iter();
+            if let Some(blocked) = blocked.into_iter().find(|of| pattern::overlap(of, name)) {
+                return Err((
+                    KEY,
+                    format!(
+                        "holds \"{shown}\", from which \"{blocked}\" in imds.interfaces blocks; name the bridge of \
+                         the proxy so that no pattern there fits"
+                    ),
+                ));
+            }
+        }
+        let layers = self.seal.enabled && self.edge.enabled;
+        if !layers && !self.edge.allow.is_empty() {
+            let problem = "needs the seal and the edge: the seal marks what the edge lets pass";
+            return Err((KEY, problem.to_owned()));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::facts::Dangerous;
-use crate::guarantee::Cgroup;
+use crate::guarantee::{Cgroup, EdgePass, NativeHook, NativeVerdict};
 use crate::ruleset::{Net, Target};
 
 fn settings(text: &str) -> Settings {
@@ -374,4 +374,31 @@ fn the_edge_stops_what_the_required_guarantees_ask_for() {
         );
         assert_eq!(edge.is_empty(), raw.is_empty());
     }
+}
+
+#[test]
+fn what_is_allowed_is_marked_by_the_seal_and_known_at_the_edge() {
+    let pass = EdgePass {
+        mark: 1,
+        priority: 2,
+    };
+    let settings = settings("[edge]\nallow = [\"proxy+\"]");
+    let rules = |pass| {
+        let facts = Facts { pass, ..facts() };
+        Desired::here(&settings, &posture(&[Guarantee::ImdsBlock], None), &facts).rules
+    };
+    let marks = |rules: &Rules| {
+        let native = rules.native.iter();
+        let marks = native.filter(|rule| rule.verdict == NativeVerdict::Mark(pass));
+        let shown = marks.map(|rule| (rule.hook, rule.family, rule.iif.clone()));
+        shown.collect::<Vec<_>>()
+    };
+    assert_eq!((marks(&rules(None)), rules(None).edge.pass), (vec![], None));
+    let found = rules(Some(pass));
+    let proxies = IfacePattern::parse("proxy+");
+    assert_eq!(
+        marks(&found),
+        [Family::V4, Family::V6].map(|family| (NativeHook::Forward, family, proxies.clone()))
+    );
+    assert_eq!(found.edge.pass, Some(pass));
 }

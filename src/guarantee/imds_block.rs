@@ -11,7 +11,7 @@ use super::{
     EdgeRules, Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets,
 };
 use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
-use crate::ruleset::{Family, Match, Net, Side, Target, Test};
+use crate::ruleset::{Family, IfacePattern, Match, Net, Side, Target, Test};
 
 /// The address of the instance metadata service in each family (EC2 user guide, "Instance metadata
 /// and user data"). The IPv6 one answers on Nitro instances only.
@@ -25,10 +25,27 @@ pub const fn address(family: Family) -> IpAddr {
 
 pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules {
-        edge: EdgeRules::sockets_only(&scope.families),
+        edge: EdgeRules {
+            pass: scope.allowed.as_ref().map(|(_, pass)| *pass),
+            ..EdgeRules::sockets_only(&scope.families)
+        },
         ..Rules::default()
     };
     for &family in &scope.families {
+        let native = |hook, interface: &IfacePattern, verdict| NativeRule {
+            guarantee: Guarantee::ImdsBlock,
+            hook,
+            family,
+            iif: Some(interface.clone()),
+            cgroup: None,
+            dst: address(family),
+            tcp_port: None,
+            verdict,
+        };
+        if let Some((interfaces, pass)) = &scope.allowed {
+            let mark = |of| native(NativeHook::Forward, of, NativeVerdict::Mark(*pass));
+            rules.native.extend(interfaces.iter().map(mark));
+        }
         for interface in &scope.interfaces {
             let matches = vec![
                 Match::Addr(Side::Dst, Test::is(Net::host(address(family)))),
@@ -41,18 +58,9 @@ pub(super) fn rules(scope: &Scope) -> Rules {
                 matches,
                 Target::Drop,
             );
-            for hook in [NativeHook::Prerouting, NativeHook::Forward] {
-                rules.native.push(NativeRule {
-                    guarantee: Guarantee::ImdsBlock,
-                    hook,
-                    family,
-                    iif: Some(interface.clone()),
-                    cgroup: None,
-                    dst: address(family),
-                    tcp_port: None,
-                    verdict: NativeVerdict::Drop,
-                });
-            }
+            let drop = |hook| native(hook, interface, NativeVerdict::Drop);
+            let hooks = [NativeHook::Prerouting, NativeHook::Forward];
+            rules.native.extend(hooks.map(drop));
         }
     }
     rules

@@ -17,7 +17,7 @@ mod task_cgroup;
 pub mod task_credentials;
 
 pub use self::name::{Guarantee, TAG_PREFIX};
-pub use self::native::{NativeHook, NativeRule, NativeVerdict, as_rulesets};
+pub use self::native::{EdgePass, NativeHook, NativeRule, NativeVerdict, as_rulesets};
 pub use self::rules::{
     EdgeRules, Rules, WantedRoute, WantedRule, WantedSysctl, object, route_object,
 };
@@ -73,7 +73,7 @@ impl Rules {
             all.sysctls.extend(sysctls);
             all.routes.extend(routes);
             all.native.extend(native);
-            all.edge.extend(&edge);
+            all.edge.extend(edge);
             all.unprintable.extend(unprintable);
         }
         all

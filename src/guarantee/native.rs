@@ -75,6 +75,18 @@ pub enum NativeVerdict {
     Dnat(Ipv4Addr, u16),
     /// It goes to this port of the host itself.
     Redirect(u16),
+    /// It goes on with this, by which the edge knows it.
+    Mark(EdgePass),
+}
+
+/// What packets bear that the edge lets pass though no socket of the host sent them: a mark and a priority, which
+/// no container knows. Marks alone a container on an interface of the uplink's could try one by one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EdgePass {
+    /// The packet's mark.
+    pub mark: u32,
+    /// Its priority.
+    pub priority: u32,
 }
 
 /// A rule of the seal.
@@ -99,8 +111,8 @@ pub struct NativeRule {
 }
 
 impl NativeRule {
-    /// The rule of iptables that means the same, for the proof.
-    fn rule(&self) -> Rule {
+    /// The rule of iptables that means the same, for the proof; `None` for one that decides nothing.
+    fn rule(&self) -> Option<Rule> {
         let mut matches = vec![Match::Addr(Side::Dst, Test::is(Net::host(self.dst)))];
         if let Some(iif) = &self.iif {
             matches.push(Match::In(Test::is(iif.clone())));
@@ -121,8 +133,9 @@ impl NativeRule {
                 ports: Some(port.into()),
             }),
             NativeVerdict::Redirect(port) => Target::Redirect(Some(port.into())),
+            NativeVerdict::Mark(_) => return None,
         };
-        Rule { matches, target }
+        Some(Rule { matches, target })
     }
 }
 
@@ -150,6 +163,8 @@ impl fmt::Display for NativeRule {
             NativeVerdict::Drop => write!(f, " drop"),
             NativeVerdict::Dnat(address, port) => write!(f, " dnat ip to {address}:{port}"),
             NativeVerdict::Redirect(port) => write!(f, " redirect to :{port}"),
+            // What they are is nobody's business.
+            NativeVerdict::Mark(_) => write!(f, " meta mark set … meta priority set …"),
         }
     }
 }
@@ -158,11 +173,16 @@ impl fmt::Display for NativeRule {
 #[must_use]
 pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
     let mut rulesets: BTreeMap<Family, Ruleset> = BTreeMap::new();
-    for rule in rules {
-        let (table, chain) = rule.hook.iptables();
+    let means = |native: &NativeRule| {
+        let rule = native.rule()?;
+        let text = native.to_string();
+        Some((native.hook, native.family, Listed { rule, text }))
+    };
+    for (hook, family, listed) in rules.iter().filter_map(means) {
+        let (table, chain) = hook.iptables();
         let ruleset = rulesets
-            .entry(rule.family)
-            .or_insert_with(|| Ruleset::new(rule.family));
+            .entry(family)
+            .or_insert_with(|| Ruleset::new(family));
         let table = ruleset.tables.entry(table.to_owned()).or_default();
         let chain = table
             .chains
@@ -171,10 +191,7 @@ pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
                 policy: Some(Policy::Accept),
                 rules: Vec::new(),
             });
-        chain.rules.push(Listed {
-            rule: rule.rule(),
-            text: rule.to_string(),
-        });
+        chain.rules.push(listed);
     }
     rulesets
 }
@@ -214,6 +231,17 @@ mod tests {
             drop.to_string(),
             r#"socket cgroupv2 level 2 "a.slice/b" ip daddr 169.254.169.254 drop"#
         );
+    }
+
+    #[test]
+    fn a_mark_decides_nothing_and_is_not_shown() {
+        let pass = EdgePass {
+            mark: 4711,
+            priority: 4712,
+        };
+        let mark = rule(NativeVerdict::Mark(pass));
+        assert!(!mark.to_string().contains("471"), "{mark}");
+        assert!(as_rulesets(&[mark]).is_empty());
     }
 
     /// What the proof is shown of a rule, and the rule in iptables' words.

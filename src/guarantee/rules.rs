@@ -3,7 +3,7 @@
 use std::net::Ipv4Addr;
 
 use super::name::{Guarantee, TAG_PREFIX};
-use super::native::NativeRule;
+use super::native::{EdgePass, NativeRule};
 use crate::ruleset::{Family, Listed, Match, Rule, Target, Unprintable};
 
 /// An iptables rule that belongs at the top of its chain.
@@ -100,6 +100,8 @@ pub struct EdgeRules {
     pub routed: Vec<Family>,
     /// Raw frames.
     pub raw: Vec<Family>,
+    /// What routed packets bear that pass all the same.
+    pub pass: Option<EdgePass>,
 }
 
 impl EdgeRules {
@@ -108,7 +110,7 @@ impl EdgeRules {
     pub fn sockets_only(families: &[Family]) -> Self {
         Self {
             routed: families.to_vec(),
-            raw: families.to_vec(),
+            ..Self::no_raw_frames(families)
         }
     }
 
@@ -116,8 +118,8 @@ impl EdgeRules {
     #[must_use]
     pub fn no_raw_frames(families: &[Family]) -> Self {
         Self {
-            routed: Vec::new(),
             raw: families.to_vec(),
+            ..Self::default()
         }
     }
 
@@ -128,7 +130,7 @@ impl EdgeRules {
     }
 
     /// Stops what `other` stops too.
-    pub fn extend(&mut self, other: &Self) {
+    pub fn extend(&mut self, other: Self) {
         let add = |to: &mut Vec<Family>, from: &[Family]| {
             to.extend(from);
             to.sort_unstable();
@@ -136,6 +138,7 @@ impl EdgeRules {
         };
         add(&mut self.routed, &other.routed);
         add(&mut self.raw, &other.raw);
+        self.pass = self.pass.or(other.pass);
     }
 }
 

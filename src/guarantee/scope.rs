@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::name::Guarantee;
+use super::native::EdgePass;
 use super::task_cgroup::TaskCgroup;
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
@@ -23,6 +24,8 @@ pub struct Scope {
     pub route_localnet: RouteLocalnet,
     /// Whether the host has no IPv4 default route.
     pub ipv6_only: bool,
+    /// The interfaces from which packets to the service are let through, and what tells them at the edge.
+    pub allowed: Option<(Vec<IfacePattern>, EdgePass)>,
     /// The cgroup of the tasks, where those on the host's network are to be told apart.
     pub host_tasks: Option<TaskCgroup>,
 }

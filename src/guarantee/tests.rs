@@ -22,6 +22,7 @@ fn usual() -> Scope {
         ]),
         route_localnet: RouteLocalnet::All,
         ipv6_only: false,
+        allowed: None,
         host_tasks: Some(TaskCgroup::Present(Cgroup {
             path: "ecstasks.slice".to_owned(),
             id: 4711,
@@ -44,6 +45,7 @@ fn spare() -> Scope {
         ]),
         route_localnet: RouteLocalnet::Bridges,
         ipv6_only: false,
+        allowed: None,
         host_tasks: None,
     }
 }

@@ -1,14 +1,16 @@
 //! What the host is: IPv6, interfaces, bridges, Docker's default bridge.
 
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::OnceLock;
 
 use super::routes::{Routes, Way};
-use super::{cgroup, containers, docker, host_tasks, sysctl};
+use super::{cgroup, containers, docker, host_tasks, nft, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
-use crate::guarantee::{TaskCgroup, task_credentials};
+use crate::guarantee::{EdgePass, TaskCgroup, task_credentials};
 use crate::prove::{HostView, Iface};
 use crate::ruleset::Net;
 
@@ -34,9 +36,30 @@ pub fn read(settings: &Settings) -> Facts {
             .as_ref()
             .map_or_else(Vec::new, host_tasks::below),
         task_cgroup,
+        pass: (!settings.edge.allow.is_empty()).then(edge_pass),
         privileged: containers::privileged(),
         problems,
     }
+}
+
+/// What tells allowed packets at the edge: what the seal gives them now, or else what no container can guess.
+fn edge_pass() -> EdgePass {
+    static PASS: OnceLock<EdgePass> = OnceLock::new();
+    let random = || {
+        // SipHash under a key from the kernel's random numbers.
+        let bits = RandomState::new().hash_one(0);
+        EdgePass {
+            mark: (bits >> 32) as u32,
+            priority: bits as u32,
+        }
+    };
+    let set = || {
+        let mut socket = nft::Socket::open().ok()?;
+        let table = nft::Table::read(&mut socket, nft::Proto::Inet, nft::drops::OWN).ok()??;
+        let mut rules = table.chains.iter().flat_map(|chain| &chain.rules);
+        rules.find_map(nft::RawRule::marks)
+    };
+    *PASS.get_or_init(|| set().unwrap_or_else(random))
 }
 
 /// The cgroup that the settings name; nobody asks where they do not want to know.

@@ -19,6 +19,7 @@ fn scope() -> Scope {
         bridges: BTreeMap::from([("docker0".into(), Vec::new())]),
         route_localnet: RouteLocalnet::All,
         ipv6_only: false,
+        allowed: None,
         host_tasks: None,
     }
 }

@@ -93,12 +93,16 @@ pub(super) fn weigh(
         for proof in proofs.iter_mut().filter(blocked) {
             proof.verdict = Verdict::Held;
         }
+        let mut claim =
+            "whatever interface it leaves by, no packet reaches the metadata service that the \
+            host's own IP stack did not send for a socket of the host"
+                .to_owned();
+        if desired.rules.edge.pass.is_some() {
+            claim += ", but what comes from the interfaces of [edge] allow";
+        }
         proofs.push(Proof {
             guarantee: Guarantee::ImdsBlock,
-            claim:
-                "whatever interface it leaves by, no packet reaches the metadata service that the \
-                    host's own IP stack did not send for a socket of the host"
-                    .to_owned(),
+            claim,
             verdict: Verdict::Held,
             // It is no claim about the visible rules.
             visible: true,

@@ -95,6 +95,52 @@ fn with_every_visible_rule_flushed_again_and_again_nothing_leaves() {
 }
 
 #[test]
+fn packets_from_an_allowed_interface_pass_and_no_others() {
+    let lab = Lab::new();
+    let bridge = |name: &'static str, number: u8| {
+        container(
+            &lab,
+            name,
+            &format!(
+                "ip link add {name}0 type bridge forward_delay 0; ip link set {name}0 up
+                 ip addr add 172.31.{number}.1/24 dev {name}0
+                 ip link add veth{number} type veth peer name eth0 netns NETNS
+                 ip link set veth{number} master {name}0 up"
+            ),
+            &format!("172.31.{number}.2/24"),
+            &format!("172.31.{number}.1"),
+        )
+    };
+    let (proxy, other) = (bridge("proxy", 1), bridge("lxc", 2));
+    lab.imds.sh("ip route add 172.31.0.0/16 via 10.0.0.10");
+    lab.write("config.toml", "[edge]\nallow = [\"proxy+\"]\n");
+    let all_is_so = |what: &str| {
+        assert!(proxy.role_credentials_v1(IMDS).is_ok(), "{what}");
+        lab.counter().reset();
+        for ns in [&other, &lab.docker] {
+            drop(ns.udp_send(SocketAddr::new(IMDS, 80)));
+        }
+        let arrived = lab.counter().arrived();
+        assert_eq!(arrived.total(), 0, "{what}: {arrived:?}");
+        assert!(lab.host.role_credentials_v1(IMDS).is_ok(), "{what}");
+    };
+    let daemon = started(&lab);
+    all_is_so("the daemon runs");
+    assert_eq!(lab.netguard(["check"]).status().unwrap().code(), Some(0));
+    let marks = || lab.host.sh("nft -s list chain inet ecs_netguard forward");
+    let before = marks();
+    drop(daemon);
+    all_is_so("it was killed");
+    let _daemon = started(&lab);
+    all_is_so("it runs again");
+    assert_eq!(marks(), before, "what is marked is marked as before");
+    lab.write("config.toml", "");
+    eventually(SOON, "the proxy is no exception any more", || {
+        proxy.role_credentials_v1(IMDS).is_err()
+    });
+}
+
+#[test]
 fn a_new_or_renamed_interface_gets_its_chain_from_the_sentinel() {
     let lab = Lab::new();
     let _daemon = started(&lab);

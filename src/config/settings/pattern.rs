@@ -42,6 +42,16 @@ pub(super) fn check(name: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Whether some name fits both patterns.
+pub(super) fn overlap(one: &str, other: &str) -> bool {
+    match (one.strip_suffix('+'), other.strip_suffix('+')) {
+        (Some(one), Some(other)) => one.starts_with(other) || other.starts_with(one),
+        (Some(prefix), None) => other.starts_with(prefix),
+        (None, Some(prefix)) => one.starts_with(prefix),
+        (None, None) => one == other,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::check;

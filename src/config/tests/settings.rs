@@ -45,6 +45,7 @@ fn the_defaults_are_the_documented_ones() {
     [edge]
     enabled = true
     raw_frames = "violation"
+    allow = []
 
     [tasks]
     privileged = "name"
@@ -70,7 +71,7 @@ fn every_key_is_read() {
         "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nawsvpc='audit'\n\
          host_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
-         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\n[tasks]\nprivileged='undecided'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
+         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\nallow=[]\n[tasks]\nprivileged='undecided'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
     )
     .unwrap();
@@ -92,6 +93,7 @@ fn every_key_is_read() {
         edge: Edge {
             enabled: false,
             raw_frames: RawFrames::Accept,
+            allow: Vec::new(),
         },
         tasks: Tasks {
             privileged: Privileged::Undecided,
@@ -151,6 +153,10 @@ fn errors_say_where_what_and_how() {
         "[imds]\nhost_tasks = \"yes\"",
         "[imds]\nhost_tasks_cgroup = \"/ecstasks.slice\"",
         "[imds]\nhost_tasks_cgroup = \"a b\"",
+        "[edge]\nallow = [\"a b\"]",
+        "[edge]\nallow = [\"docker0\"]",
+        "[edge]\nallow = [\"br-proxy\"]\n[imds]\ninterfaces = [\"br-proxy0\", \"br-+\"]",
+        "[edge]\nallow = [\"proxy0\"]\n[seal]\nenabled = false",
         "[verify]\ninterval = 5",
         "[verify]\ninterval = \"5\"",
         "[verify]\ninterval = \"soon\"",
@@ -164,6 +170,12 @@ fn errors_say_where_what_and_how() {
         "[imds]\nblock = \"auto\"\nblock = \"auto\"",
     ];
     insta::assert_snapshot!(bad.map(error).join("\n"));
+}
+
+#[test]
+fn an_interface_is_allowed_that_nothing_blocks() {
+    assert!(parse("[edge]\nallow = [\"proxy0\", \"mesh+\"]").is_ok());
+    assert!(parse("[edge]\nallow = [\"proxy0\"]\nenabled = false").is_err());
 }
 
 #[test]

@@ -11,7 +11,7 @@ use super::socket::Socket;
 use crate::os::netlink::Error;
 
 /// What the names of the guard's tables begin with.
-const OWN: &str = "ecs_netguard";
+pub const OWN: &str = "ecs_netguard";
 
 /// The tables of iptables, which stand in the families ip and ip6.
 const IPTABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];

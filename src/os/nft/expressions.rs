@@ -5,10 +5,10 @@
 
 use netlink_packet_core::DecodeError;
 
-use super::message::{Attributes, each, expressions, value};
+use super::message::{Attributes, each, expressions, number as number_in, value};
 use super::rules::RawRule;
 use crate::guarantee::edge::{self, FrameDrop};
-use crate::guarantee::{NativeRule, NativeVerdict};
+use crate::guarantee::{EdgePass, NativeRule, NativeVerdict};
 use crate::ruleset::{Family, IfacePattern, protocol};
 
 /// `NFT_REG_1` and `NFT_REG_2`, registers of 16 bytes; `NFT_REG_VERDICT`.
@@ -18,6 +18,8 @@ const VERDICT: u32 = 0;
 
 /// Keys of the meta expression: `NFT_META_…`.
 const PROTOCOL: u32 = 1;
+const PRIORITY: u32 = 2;
+const MARK: u32 = 3;
 const IIFNAME: u32 = 6;
 const RTCLASSID: u32 = 13;
 const NFPROTO: u32 = 15;
@@ -79,6 +81,9 @@ pub fn encode(rule: &NativeRule) -> RawRule {
             .load(SECOND, &port.to_be_bytes())
             .dnat(proto),
         NativeVerdict::Redirect(port) => list.load(FIRST, &port.to_be_bytes()).redirect(),
+        NativeVerdict::Mark(EdgePass { mark, priority }) => {
+            list.set_meta(MARK, mark).set_meta(PRIORITY, priority)
+        }
     };
     RawRule::made_of(list.0)
 }
@@ -118,6 +123,40 @@ impl RawRule {
     pub fn accepting_sockets() -> Self {
         let list = Expressions::default().meta(CGROUP).at_least_zero();
         Self::made_of(Expressions(list.0.counter(0)).verdict(ACCEPT, None).0)
+    }
+
+    /// Accepts what bears this.
+    #[must_use]
+    pub fn accepting_marked(pass: EdgePass) -> Self {
+        let list = Expressions::default().meta(MARK);
+        let list = list.equals(&pass.mark.to_ne_bytes()).meta(PRIORITY);
+        let list = list.equals(&pass.priority.to_ne_bytes());
+        Self::made_of(Expressions(list.0.counter(0)).verdict(ACCEPT, None).0)
+    }
+
+    /// What packets bear from this rule on, where it gives them a mark and a priority.
+    #[must_use]
+    pub fn marks(&self) -> Option<EdgePass> {
+        let mut loaded = None;
+        let (mut mark, mut priority) = (None, None);
+        for (name, data) in expressions(&self.expressions).flatten() {
+            match name {
+                // NFTA_IMMEDIATE_DATA, NFTA_DATA_VALUE.
+                b"immediate" => loaded = value(data, 2).and_then(|data| value(data, 1)),
+                // NFTA_META_KEY, NFTA_META_SREG.
+                b"meta" if value(data, 3).is_some() => {
+                    let number = loaded.and_then(|bytes| bytes.try_into().ok());
+                    match number_in(data, 2) {
+                        Some(MARK) => mark = number.map(u32::from_ne_bytes),
+                        Some(PRIORITY) => priority = number.map(u32::from_ne_bytes),
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        let (mark, priority) = (mark?, priority?);
+        Some(EdgePass { mark, priority })
     }
 
     /// Accepts what has a route: tells whether this kernel can say so.
@@ -162,6 +201,12 @@ impl Expressions {
     fn meta(self, key: u32) -> Self {
         let data = Attributes::default().number(1, FIRST).number(2, key);
         self.with("meta", &data)
+    }
+
+    fn set_meta(self, key: u32, to: u32) -> Self {
+        // NFTA_META_KEY, NFTA_META_SREG; marks and priorities are in the host's own order.
+        let data = Attributes::default().number(2, key).number(3, FIRST);
+        self.load(FIRST, &to.to_ne_bytes()).with("meta", &data)
     }
 
     fn payload(self, base: u32, offset: u32, length: u32) -> Self {

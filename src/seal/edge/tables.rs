@@ -1,5 +1,7 @@
 //! The edge's tables as they should be, compared with what the kernel holds.
 
+use std::iter;
+
 use super::super::tables::{Change, Draft, TABLE, TWIN, change, is};
 use super::super::{Error, failed, taken};
 use crate::guarantee::EdgeRules;
@@ -42,7 +44,9 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
         rules,
     };
     let mut routed = drops(&routed(&rules.routed));
-    routed.insert(0, RawRule::accepting_sockets());
+    let accepting = iter::once(RawRule::accepting_sockets());
+    let accepting = accepting.chain(rules.pass.map(RawRule::accepting_marked));
+    routed.splice(0..0, accepting);
     let shared = [
         chain(ROUTED, None, routed),
         chain(RAW, None, drops(&raw(&rules.raw))),

@@ -44,34 +44,22 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         "cat >/run/frames.py <<'END'\n{}\nEND",
         include_str!("../../../tests/lab/frames.py")
     ))?;
-    for (number, (name, kind)) in SENDERS.into_iter().enumerate() {
-        let (v4, v6) = match name {
-            "vlan" => ("10.5.0", "fd00:5::"),
-            _ => ("10.0.0", "fd00:10::"),
-        };
-        let last = number + 50;
-        host.sh(&format!(
-            "ip netns add {name}; ip link add link wan0 name {name}0 {kind}
-             ip link set {name}0 netns {name} name eth0
-             ip -n {name} addr add {v4}.{last}/24 dev eth0
-             ip -n {name} -6 addr add {v6}{last}/64 dev eth0 nodad
-             ip -n {name} link set eth0 up
-             ip -n {name} route add default via {v4}.1; ip -n {name} -6 route add default via {v6}1"
-        ))?;
-    }
-    for (name, _) in SENDERS {
-        let arrived = send(host, name)?;
-        ensure!(arrived > 0, "without the guard nothing of {name} arrives");
+    for sender in SENDERS {
+        let arrived = send(host, sender)?;
+        ensure!(
+            arrived > 0,
+            "without the guard nothing of {} arrives",
+            sender.0
+        );
     }
     host.install()?;
     let edge = host.wait_for(
         "the edge is owned",
         "ecs-netguard status --json | jq -er '.edge.state | select(startswith(\"owned\"))'",
     )?;
-    for (name, _) in SENDERS {
-        host.sh(&format!("ip netns exec {name} nft flush ruleset"))?;
-        let arrived = send(host, name)?;
-        ensure!(arrived == 0, "{arrived} packets of {name} arrived");
+    for sender in SENDERS {
+        let arrived = send(host, sender)?;
+        ensure!(arrived == 0, "{arrived} packets of {} arrived", sender.0);
     }
     // The host itself is answered, each time.
     host.sh("for i in $(seq 60); do curl -sf -m 20 -o /dev/null http://169.254.169.254/ || exit 1; done")?;
@@ -81,16 +69,29 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     })
 }
 
-/// Sends from a namespace by every way: how much of it arrived.
-fn send(host: &Host<'_>, name: &str) -> Result<u64> {
+/// Sends from a namespace with such an interface by every way, its own tables flushed: how much of it arrived.
+fn send(host: &Host<'_>, (name, kind): (&str, &str)) -> Result<u64> {
+    let (v4, v6) = match name {
+        "vlan" => ("10.5.0", "fd00:5::"),
+        _ => ("10.0.0", "fd00:10::"),
+    };
+    // Only one kind of interface at a time can have the uplink to itself.
     let script = format!(
-        "ip netns exec up nft reset counter inet foreign arrived >/dev/null
+        "set -e
+         ip netns add {name}; ip link add link wan0 name {name}0 {kind}
+         ip link set {name}0 netns {name} name eth0
+         ip -n {name} addr add {v4}.50/24 dev eth0; ip -n {name} -6 addr add {v6}50/64 dev eth0 nodad
+         ip -n {name} link set eth0 up
+         ip -n {name} route add default via {v4}.1; ip -n {name} -6 route add default via {v6}1
+         ip netns exec {name} nft flush ruleset
+         ip netns exec up nft reset counter inet foreign arrived >/dev/null
          mac=$(ip -n up -o link show host0 | sed 's/.*link.ether \\([^ ]*\\).*/\\1/')
          ip netns exec {name} sh -c '
              for to in 169.254.169.254 \"[fd00:ec2::254]\"; do curl -sg -m 3 -o /dev/null http://$to/; done
              for to in 169.254.169.254 fd00:ec2::254; do busybox ping -c 1 -W 1 $to >/dev/null; done
              python3 -c \"import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(bytes(8), (\\\"169.254.169.254\\\", 80))\"
              python3 /run/frames.py eth0 '$mac' >/dev/null'
+         ip -n {name} link del eth0; ip netns del {name}
          ip netns exec up nft list counter inet foreign arrived | sed -n 's/.*packets \\([0-9]*\\).*/\\1/p'"
     );
     Ok(host.sh(&script)?.trim().parse()?)

@@ -87,16 +87,14 @@ impl Daemon {
             Some(lacking) => seal.lacking(lacking),
             None => seal,
         });
-        let problems = [
-            inherited.problem().map(str::to_owned),
-            options.problem.take(),
-        ];
+        let mut problems = std::mem::take(&mut options.problems);
+        problems.extend(inherited.problem().map(str::to_owned));
         let (sender, worker) = mpsc::channel(REPORTS);
         if let Some(worker) = &options.worker {
             worker.listen(sender)?;
         }
         let (reconciler, problem) = Reconciler::new(options, (seal, edge), sentinel);
-        for problem in problems.into_iter().chain([problem]).flatten() {
+        for problem in problems.into_iter().chain(problem) {
             hub.record(Event::new(Kind::Warning, problem));
         }
         Ok(Self {

@@ -237,7 +237,7 @@ fn the_group_may_ask_where_there_is_one() {
     lab.host
         .shadow("/run/lab/group".as_ref(), "/etc/group".as_ref())
         .unwrap();
-    let daemon = lab.start_daemon("");
+    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
     let data = lab.dir().join("run/status.sock").metadata().unwrap();
     assert_eq!((data.uid(), data.gid()), (0, 4242));

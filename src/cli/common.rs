@@ -4,7 +4,8 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
@@ -78,9 +79,38 @@ pub(super) struct Common {
         env = "ECS_NETGUARD_KERNEL_LACKING"
     )]
     pub(super) kernel_lacking: Option<Lacking>,
+    /// The files that were named on the command line.
+    #[arg(skip)]
+    pub(super) named: Vec<(&'static str, PathBuf)>,
 }
 
 impl Common {
+    /// Notes which files were named on the command line: those have to exist.
+    pub(super) fn note_named(&mut self, matches: &ArgMatches) {
+        let files = [
+            ("config", Some(&self.config)),
+            ("ecs_config", self.ecs_config.as_ref()),
+        ];
+        let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let named = files.into_iter().filter(|(id, _)| typed(id));
+        self.named = named
+            .filter_map(|(id, file)| Some((id, file?.clone())))
+            .collect();
+    }
+
+    /// The files that were named on the command line and do not exist, as an error.
+    pub(super) fn missing(&self) -> anyhow::Result<()> {
+        for (id, file) in &self.named {
+            anyhow::ensure!(
+                file.try_exists().unwrap_or(true),
+                "--{}: {} does not exist",
+                id.replace('_', "-"),
+                file.display()
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn inputs(&self) -> InputPaths {
         let ecs = self.ecs_config.as_deref().map(EcsPaths::beside);
         let ecs = ecs.unwrap_or_default();
@@ -115,7 +145,7 @@ pub(super) enum Exit {
 impl From<Overall> for Exit {
     fn from(state: Overall) -> Self {
         match state {
-            Overall::Protected | Overall::NotRequired => Self::Held,
+            Overall::Protected | Overall::ImdsOpen => Self::Held,
             Overall::NotProtected => Self::Violated,
             Overall::Undecided => Self::Undecided,
         }

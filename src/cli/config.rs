@@ -9,6 +9,7 @@ use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::sanitize;
 use crate::config::settings::Settings;
 use crate::facts::Facts;
+use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::posture::Posture;
 use crate::state::Store;
@@ -90,6 +91,11 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
         };
         let guarantee = decision.guarantee;
         writeln!(out, "  {guarantee:<22}{word:<14}{}", decision.reason)?;
+    }
+    let decisions = posture.decisions().iter();
+    let mut block = decisions.filter(|of| of.guarantee == Guarantee::ImdsBlock);
+    if let Some(block) = block.next().filter(|block| !block.required) {
+        writeln!(out, "  IMDS OPEN: {}", inputs.imds_open(&block.reason))?;
     }
     let traps = &inputs.ecs.traps;
     if !traps.is_empty() || !inputs.warnings.is_empty() {

@@ -17,7 +17,7 @@ mod worker;
 use std::io::{self, Write as _};
 use std::process::ExitCode;
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::common::{Common, Exit, Report};
 use crate::os::inherited::Inherited;
@@ -97,20 +97,13 @@ pub fn command() -> clap::Command {
 /// process.
 #[must_use]
 pub fn main(mut inherited: Inherited) -> ExitCode {
-    let Cli { common, command } = Cli::parse();
-    let result = match command {
-        Command::Run => run::run(&common, &mut inherited),
-        Command::Apply(report) => apply::run(&common, report.json),
-        Command::Check(arguments) => check::run(&common, &arguments),
-        Command::Explain(arguments) => explain::run(&common, &arguments),
-        Command::Probe(arguments) => probe::run(&common, &arguments),
-        Command::Status(arguments) => status::run(&common, &arguments),
-        Command::Events(arguments) => events::run(&common, &arguments),
-        Command::Config(report) => config::run(&common, report.json),
-        Command::Release(arguments) => release::run(&common, &arguments),
-        Command::KeepTasks => worker::run(),
-        Command::ProbeHostTasks { asked } => probe::child(&asked),
-    };
+    let matches = Cli::command().get_matches();
+    let Cli {
+        mut common,
+        command,
+    } = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    common.note_named(&matches);
+    let result = dispatch(&common, command, &mut inherited);
     let exit = result.unwrap_or_else(|error| {
         if let Some(error) = error.downcast_ref::<io::Error>()
             && error.kind() == io::ErrorKind::BrokenPipe
@@ -126,4 +119,24 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
         }
     });
     ExitCode::from(exit as u8)
+}
+
+fn dispatch(common: &Common, command: Command, inherited: &mut Inherited) -> anyhow::Result<Exit> {
+    // The daemon has to protect the host whatever it was told, and reports it.
+    if !matches!(command, Command::Run) {
+        common.missing()?;
+    }
+    match command {
+        Command::Run => run::run(common, inherited),
+        Command::Apply(report) => apply::run(common, report.json),
+        Command::Check(arguments) => check::run(common, &arguments),
+        Command::Explain(arguments) => explain::run(common, &arguments),
+        Command::Probe(arguments) => probe::run(common, &arguments),
+        Command::Status(arguments) => status::run(common, &arguments),
+        Command::Events(arguments) => events::run(common, &arguments),
+        Command::Config(report) => config::run(common, report.json),
+        Command::Release(arguments) => release::run(common, &arguments),
+        Command::KeepTasks => worker::run(),
+        Command::ProbeHostTasks { asked } => probe::child(&asked),
+    }
 }

@@ -22,6 +22,8 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
     let _lock = Lock::take(&common.runtime_dir, "run")?;
     // While there is one thread: what it gives up no later one has.
     let (worker, problem) = worker(&settings)?;
+    let missing = common.missing().err();
+    let missing = missing.map(|error| format!("{error}; until it does its defaults are in force"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -34,7 +36,7 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         lacking: common.kernel_lacking,
         hub: Arc::clone(&hub),
         worker,
-        problem,
+        problems: problem.into_iter().chain(missing).collect(),
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &hub);

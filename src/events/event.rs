@@ -204,6 +204,10 @@ pub struct By {
     /// The systemd unit that it belongs to: `docker.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Whether nothing more can be known of it: the daemon runs in a PID namespace, and the kernel
+    /// numbers processes as they are outside of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 impl std::fmt::Display for By {
@@ -216,7 +220,9 @@ impl std::fmt::Display for By {
         if let Some(unit) = &self.unit {
             write!(f, ", {}", sanitize(unit))?;
         }
-        if self.started.is_none() {
+        if self.hidden {
+            write!(f, ", not visible from this PID namespace")?;
+        } else if self.started.is_none() {
             write!(f, ", gone")?;
         }
         write!(f, ")")
@@ -343,6 +349,12 @@ mod tests {
             ..By::default()
         };
         assert_eq!(by.to_string(), "ipt\\nables (pid 4711, gone)");
+        by.hidden = true;
+        assert_eq!(
+            by.to_string(),
+            "ipt\\nables (pid 4711, not visible from this PID namespace)"
+        );
+        by.hidden = false;
         by.started = Some(SystemTime::UNIX_EPOCH);
         by.parent = Some("dockerd (pid 812)".into());
         by.unit = Some("docker.service".into());

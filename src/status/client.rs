@@ -129,6 +129,10 @@ impl Client {
                 io::ErrorKind::PermissionDenied => Error::Forbidden { path },
                 _ => Error::Unreachable { path, why },
             }),
+            Ok(Err(closed @ Failure::Closed)) => Err(Error::Unreachable {
+                path,
+                why: io::Error::new(io::ErrorKind::UnexpectedEof, closed),
+            }),
             Ok(Err(Failure::Status(status, why))) => {
                 Err(self.broken(&format!("{status} for {target}: {why}")))
             }
@@ -171,5 +175,62 @@ impl Lines {
                 _ => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// What a client says of a daemon that takes its request and is killed after these bytes.
+    fn killed_after(
+        answer: &'static [u8],
+    ) -> (Result<Bytes, Error>, Result<Option<Vec<u8>>, Error>) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let daemon = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _request = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(answer).unwrap();
+            }
+        });
+        let client = Client::new(dir.path());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let said = runtime.block_on(async {
+            let whole = client.get("/v1/status").await;
+            let followed = async { client.lines("/v1/events?follow").await?.next().await };
+            (whole, followed.await)
+        });
+        daemon.join().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_daemon_that_is_killed_while_it_answers_is_unreachable() {
+        for answer in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\nContent-Le",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+        ] {
+            let (whole, followed) = killed_after(answer);
+            for error in [whole.unwrap_err(), followed.unwrap_err()] {
+                assert!(
+                    matches!(error, Error::Unreachable { .. }),
+                    "{error}: {answer:?}"
+                );
+                let text = error.to_string();
+                assert!(text.starts_with("no daemon answers on "), "{text}");
+            }
+        }
+        let (whole, _) = killed_after(b"what?\r\n");
+        assert!(matches!(whole, Err(Error::Answer { .. })), "{whole:?}");
     }
 }

@@ -13,6 +13,7 @@ use std::time::Instant;
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Level;
 
 pub use self::options::Options;
 use self::options::{EDGE, SEAL};
@@ -134,7 +135,12 @@ impl Daemon {
     /// Does what the schedule says of an event. True where the daemon is to leave.
     fn handle(&mut self, event: schedule::Event) -> bool {
         let now = Instant::now();
-        for action in self.schedule.on(event, now) {
+        let woken = tracing::enabled!(Level::DEBUG).then(|| format!("{event:?}"));
+        let actions = self.schedule.on(event, now);
+        if let Some(woken) = woken {
+            tracing::debug!("woken by {woken}: {actions:?}");
+        }
+        for action in actions {
             match action {
                 Action::Pass(cause) => self.pass(cause),
                 Action::Ready => self.notify(systemd::ready()),
@@ -165,6 +171,7 @@ impl Daemon {
         let now = Instant::now();
         self.running = None;
         if let Some(news) = outcome.news {
+            self.record(news.reload());
             let events = self.reporter.pass(news.passed(), now);
             self.hub.publish(news.pass.report, news.publishing);
             self.record(events);

@@ -112,11 +112,13 @@ pub enum Kind {
     Stopped,
     /// What is required changed, or is known for the first time.
     Posture,
-    /// Rules were put in place or taken out because the wish is new.
+    /// The configuration was read again; what changed in it.
+    Reloaded,
+    /// Rules were installed or removed because something else is required than before.
     Installed,
-    /// Somebody changed what the guard keeps, and it was put right.
+    /// Another program changed what the guard keeps, and it was repaired.
     Drift,
-    /// Somebody changed what the guard keeps, and it could not be put right.
+    /// Another program changed what the guard keeps, and it could not be repaired.
     NotRepaired,
     /// Two programs undo each other's work; the guard holds back on the visible layer.
     Fight,
@@ -138,10 +140,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Started,
         Self::Stopped,
         Self::Posture,
+        Self::Reloaded,
         Self::Installed,
         Self::Drift,
         Self::NotRepaired,
@@ -162,6 +165,7 @@ impl Kind {
             Self::Started => "started",
             Self::Stopped => "stopped",
             Self::Posture => "posture",
+            Self::Reloaded => "reloaded",
             Self::Installed => "installed",
             Self::Drift => "drift",
             Self::NotRepaired => "not-repaired",

@@ -1,5 +1,6 @@
 //! Reading what the operator wrote, and what to do when it cannot be read.
 
+mod changes;
 mod cloud_init;
 
 use std::path::PathBuf;

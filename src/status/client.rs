@@ -11,9 +11,6 @@ use serde::de::DeserializeOwned;
 use super::server::SOCKET;
 use crate::os::unix_http::{self, Failure};
 
-/// How long a whole answer may take, or the beginning of one that goes on. The daemon answers in
-/// milliseconds, and behind a thousand silent clients within a second.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that an answer may be, unless it is followed.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -65,6 +62,7 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
+    timeout: Duration,
 }
 
 /// A line-wise answer that goes on.
@@ -77,11 +75,13 @@ pub struct Lines {
 }
 
 impl Client {
-    /// Asks the daemon whose runtime directory this is.
+    /// Asks the daemon whose runtime directory this is. A whole answer may take `timeout`, and so may
+    /// the beginning of one that goes on.
     #[must_use]
-    pub fn new(runtime_dir: &Path) -> Self {
+    pub fn new(runtime_dir: &Path, timeout: Duration) -> Self {
         Self {
             path: runtime_dir.join(SOCKET),
+            timeout,
         }
     }
 
@@ -123,7 +123,7 @@ impl Client {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Error> {
         let path = self.path.clone();
-        match tokio::time::timeout(PATIENCE, work).await {
+        match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(Failure::Connect(why))) => Err(match why.kind() {
                 io::ErrorKind::PermissionDenied => Error::Forbidden { path },
@@ -141,7 +141,10 @@ impl Client {
                 path,
                 why: io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("no answer within {PATIENCE:?}"),
+                    format!(
+                        "no answer within {}",
+                        humantime::format_duration(self.timeout)
+                    ),
                 ),
             }),
         }
@@ -185,10 +188,10 @@ mod tests {
 
     use super::*;
 
+    type Followed = Result<Option<Vec<u8>>, Error>;
+
     /// What a client says of a daemon that takes its request and is killed after these bytes.
-    fn killed_after(
-        answer: &'static [u8],
-    ) -> (Result<Bytes, Error>, Result<Option<Vec<u8>>, Error>) {
+    fn killed_after(answer: &'static [u8]) -> (Result<Bytes, Error>, Followed) {
         let dir = tempfile::tempdir().unwrap();
         let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
         let daemon = std::thread::spawn(move || {
@@ -198,7 +201,7 @@ mod tests {
                 stream.write_all(answer).unwrap();
             }
         });
-        let client = Client::new(dir.path());
+        let client = Client::new(dir.path(), Duration::from_secs(20));
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -115,7 +115,10 @@ fn a_dry_run_shows_what_would_change_and_changes_nothing() {
     let (_, out, _) = run(&lab, &["apply", "--dry-run", "--json"]);
     let json: serde_json::Value = serde_json::from_str(&out).unwrap();
     let removed = json["remove"].to_string();
-    assert!(removed.contains("ecs-netguard: imds-block"), "{out}");
+    assert!(
+        removed.contains("IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+"),
+        "{out}"
+    );
 }
 
 #[test]

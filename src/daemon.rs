@@ -13,6 +13,7 @@ use std::time::Instant;
 use nix::unistd::Pid;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tracing::Level;
 
 pub use self::options::Options;
 use self::options::{EDGE, SEAL};
@@ -87,16 +88,14 @@ impl Daemon {
             Some(lacking) => seal.lacking(lacking),
             None => seal,
         });
-        let problems = [
-            inherited.problem().map(str::to_owned),
-            options.problem.take(),
-        ];
+        let mut problems = std::mem::take(&mut options.problems);
+        problems.extend(inherited.problem().map(str::to_owned));
         let (sender, worker) = mpsc::channel(REPORTS);
         if let Some(worker) = &options.worker {
             worker.listen(sender)?;
         }
         let (reconciler, problem) = Reconciler::new(options, (seal, edge), sentinel);
-        for problem in problems.into_iter().chain([problem]).flatten() {
+        for problem in problems.into_iter().chain(problem) {
             hub.record(Event::new(Kind::Warning, problem));
         }
         Ok(Self {
@@ -136,7 +135,12 @@ impl Daemon {
     /// Does what the schedule says of an event. True where the daemon is to leave.
     fn handle(&mut self, event: schedule::Event) -> bool {
         let now = Instant::now();
-        for action in self.schedule.on(event, now) {
+        let woken = tracing::enabled!(Level::DEBUG).then(|| format!("{event:?}"));
+        let actions = self.schedule.on(event, now);
+        if let Some(woken) = woken {
+            tracing::debug!("woken by {woken}: {actions:?}");
+        }
+        for action in actions {
             match action {
                 Action::Pass(cause) => self.pass(cause),
                 Action::Ready => self.notify(systemd::ready()),
@@ -167,6 +171,7 @@ impl Daemon {
         let now = Instant::now();
         self.running = None;
         if let Some(news) = outcome.news {
+            self.record(news.reload());
             let events = self.reporter.pass(news.passed(), now);
             self.hub.publish(news.pass.report, news.publishing);
             self.record(events);

@@ -42,6 +42,9 @@ pub struct Report {
     pub time: SystemTime,
     /// How the host stands as a whole.
     pub state: Overall,
+    /// Why `imds-block` is not required, and what to write to require it; absent where it is required.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imds_open: Option<String>,
     /// Why nothing current is known, where that is so: no pass has ended yet, or the last is too old.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stale: Option<String>,
@@ -99,7 +102,8 @@ impl Report {
             host: None,
             kernel: None,
             time,
-            state: Overall::of(guarantees.iter().map(|guarantee| guarantee.standing)),
+            state: Overall::of(guarantees.iter().map(|of| (of.name, of.standing))),
+            imds_open: None,
             stale: None,
             guarantees,
             tasks: Vec::new(),

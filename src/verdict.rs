@@ -87,12 +87,12 @@ impl Standing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Overall {
-    /// Every required guarantee is held.
+    /// `imds-block` is required, and it and every other required guarantee are held.
     Protected,
     /// A required guarantee is violated.
     NotProtected,
-    /// Nothing is required on this host.
-    NotRequired,
+    /// No input asks for `imds-block`; what else is required is held.
+    ImdsOpen,
     /// Whether all that is required is held is not known, or not any more.
     Undecided,
 }
@@ -102,7 +102,7 @@ impl Overall {
     pub const ALL: [Self; 4] = [
         Self::Protected,
         Self::NotProtected,
-        Self::NotRequired,
+        Self::ImdsOpen,
         Self::Undecided,
     ];
 
@@ -112,7 +112,7 @@ impl Overall {
         match self {
             Self::Protected => "protected",
             Self::NotProtected => "not-protected",
-            Self::NotRequired => "not-required",
+            Self::ImdsOpen => "imds-open",
             Self::Undecided => "undecided",
         }
     }
@@ -123,19 +123,26 @@ impl Overall {
         match self {
             Self::Protected => "PROTECTED",
             Self::NotProtected => "NOT PROTECTED",
-            Self::NotRequired => "NOT REQUIRED",
+            Self::ImdsOpen => "IMDS OPEN",
             Self::Undecided => "UNDECIDED",
         }
     }
 
     /// What the standings of the guarantees come to. Of no guarantees at all nothing is known.
     #[must_use]
-    pub fn of(standings: impl IntoIterator<Item = Standing>) -> Self {
-        match standings.into_iter().reduce(Standing::worse) {
+    pub fn of(standings: impl IntoIterator<Item = (Guarantee, Standing)>) -> Self {
+        let (mut worst, mut block) = (None, Standing::NotRequired);
+        for (guarantee, standing) in standings {
+            if guarantee == Guarantee::ImdsBlock {
+                block = standing;
+            }
+            worst = Some(worst.map_or(standing, |worst| Standing::worse(worst, standing)));
+        }
+        match worst {
             Some(Standing::Violated) => Self::NotProtected,
-            Some(Standing::Held) => Self::Protected,
-            Some(Standing::NotRequired) => Self::NotRequired,
             Some(Standing::Undecided) | None => Self::Undecided,
+            Some(_) if block == Standing::NotRequired => Self::ImdsOpen,
+            Some(_) => Self::Protected,
         }
     }
 }
@@ -293,16 +300,23 @@ mod tests {
     #[test]
     fn a_host_stands_as_its_worst_required_guarantee() {
         use Standing::{Held, NotRequired, Undecided, Violated};
-        for (standings, overall) in [
-            (vec![], Overall::Undecided),
-            (vec![NotRequired], Overall::NotRequired),
-            (vec![NotRequired, Held], Overall::Protected),
-            (vec![Held, NotRequired], Overall::Protected),
-            (vec![Held, Undecided, NotRequired], Overall::Undecided),
-            (vec![Undecided, Violated, Held], Overall::NotProtected),
+        let of = |block, others: &[Standing]| {
+            let others = others.iter().map(|of| (Guarantee::LoopbackShield, *of));
+            Overall::of(std::iter::once((Guarantee::ImdsBlock, block)).chain(others))
+        };
+        for (block, others, overall) in [
+            (NotRequired, &[][..], Overall::ImdsOpen),
+            (NotRequired, &[Held], Overall::ImdsOpen),
+            (NotRequired, &[Violated], Overall::NotProtected),
+            (NotRequired, &[Undecided, Held], Overall::Undecided),
+            (Held, &[NotRequired], Overall::Protected),
+            (Held, &[Held, NotRequired], Overall::Protected),
+            (Held, &[Undecided, NotRequired], Overall::Undecided),
+            (Undecided, &[Violated, Held], Overall::NotProtected),
         ] {
-            assert_eq!(Overall::of(standings.clone()), overall, "{standings:?}");
+            assert_eq!(of(block, others), overall, "{block:?} {others:?}");
         }
+        assert_eq!(Overall::of([]), Overall::Undecided);
     }
 
     #[test]

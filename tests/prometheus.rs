@@ -180,8 +180,8 @@ fn files_for_other_programs_are_whole_and_a_failure_is_said_once() {
          [fleet]\nssm_inventory = \"/run/lab/out/EcsNetguard.json\"\n",
     );
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    let log = daemon.wait_for_log("metrics.textfile: write /run/lab/none/x.prom", TIME);
-    assert!(log.contains("make its directory"), "{log}");
+    let log = daemon.wait_for_log("metrics.textfile: cannot write /run/lab/none/x.prom", TIME);
+    assert!(log.contains("make /run/lab/none"), "{log}");
     let inventory = eventually(TIME, "the inventory is written", || {
         std::fs::read(lab.dir().join("out/EcsNetguard.json")).ok()
     });

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Duration;
 
 use lab::Lab;
-use lab::daemon::Daemon;
+use lab::daemon::{Daemon, binary, with_paths};
 use lab::imds::IMDS;
 use lab::tamper::Backend;
 use lab::wait::eventually;
@@ -237,7 +237,7 @@ fn the_group_may_ask_where_there_is_one() {
     lab.host
         .shadow("/run/lab/group".as_ref(), "/etc/group".as_ref())
         .unwrap();
-    let daemon = lab.start_daemon("");
+    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
     let data = lab.dir().join("run/status.sock").metadata().unwrap();
     assert_eq!((data.uid(), data.gid()), (0, 4242));
@@ -328,7 +328,7 @@ fn a_required_claim_that_is_not_held_is_exit_code_1() {
 }
 
 #[test]
-fn what_follows_ends_with_the_daemon_and_missed_nothing() {
+fn events_that_are_followed_end_with_the_daemon_and_a_watch_reconnects() {
     let lab = Lab::new();
     lab.write(
         "config.toml",
@@ -337,7 +337,10 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
     thread::scope(|scope| {
-        let watch = scope.spawn(|| lab.netguard(["status", "--watch"]).output().unwrap());
+        let script = "exec \"$0\" status --watch >/run/lab/screens";
+        let watch = lab.host.command("sh").args(["-c", script]);
+        let mut watch = Daemon::start(with_paths(watch.arg(binary()), &lab));
+        let screens = || std::fs::read_to_string(lab.dir().join("screens")).unwrap();
         let follow = scope.spawn(|| lab.netguard(["events", "--follow"]).output().unwrap());
         // Who asks is written down, which is how this knows that both have asked.
         let log = daemon.wait_for_log("GET /v1/status from process", TIME);
@@ -348,13 +351,19 @@ fn what_follows_ends_with_the_daemon_and_missed_nothing() {
         let drawn = || daemon.log().matches("GET /v1/status from").count() > 1;
         eventually(TIME, "it draws again", drawn);
         daemon.terminate();
-        let (watch, follow) = (watch.join().unwrap(), follow.join().unwrap());
-        for output in [&watch, &follow] {
-            assert_eq!(output.status.code(), Some(4), "{output:?}");
-        }
-        let screens = String::from_utf8(watch.stdout).unwrap();
-        assert!(screens.matches("PROTECTED").count() >= 2, "{screens}");
-        assert!(screens.contains("Last drifts"), "{screens}");
+        let follow = follow.join().unwrap();
+        assert_eq!(follow.status.code(), Some(4), "{follow:?}");
+        assert!(screens().matches("PROTECTED").count() >= 2, "{}", screens());
+        assert!(screens().contains("Last drifts"), "{}", screens());
+        eventually(TIME, "the watch says why it waits", || {
+            screens().contains("no daemon answers on ")
+        });
+        let before = screens().len();
+        let _again = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+        eventually(TIME, "it draws the next daemon", || {
+            screens()[before..].contains("PROTECTED")
+        });
+        watch.terminate();
         let events = String::from_utf8(follow.stdout).unwrap();
         assert!(
             events.contains("  started       started; the rules are kept with"),

@@ -1,21 +1,45 @@
-//! `ecs-netguard apply`: one turn.
+//! `ecs-netguard apply`: one pass.
 
-use super::common::{Common, Exit, need_net_admin};
+use std::fmt;
+use std::io::{self, Write as _};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::check;
+use super::common::{Common, Exit, need_net_admin, print_json};
 use super::screen;
+use crate::config::sanitize_line;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::os::facts;
 use crate::os::lock::Lock;
 use crate::os::sysctl;
+use crate::plan::DriftKind;
 use crate::reconcile::{self, Hands};
-use crate::report::Report;
-use crate::seal::Around;
+use crate::report::{Layer, Report, RuleReport};
 use crate::seal::edge::SharedEdge;
+use crate::seal::{Around, SealState};
 use crate::state::Store;
 use crate::tasks;
 
-pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Print what would be added (+), moved (~) and removed (-), and change nothing. The exit code is that
+    /// of `check`: how the host stands now
+    #[arg(long)]
+    dry_run: bool,
+}
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     need_net_admin("apply")?;
+    if arguments.dry_run {
+        return dry_run(common, arguments.json);
+    }
+    let json = arguments.json;
     let _lock = Lock::take(&common.runtime_dir, "apply")?;
     let (mut store, warning) = Store::open(&common.state_dir);
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
@@ -33,6 +57,79 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
         .extend(warning.into_iter().chain(store.save()));
     screen::print(&report, json)?;
     Ok(report.state.into())
+}
+
+/// What a pass would change, object by object.
+#[derive(Debug, Default, Serialize)]
+struct Difference {
+    add: Vec<String>,
+    r#move: Vec<String>,
+    remove: Vec<String>,
+}
+
+fn dry_run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+    let (store, _) = Store::peek(&common.state_dir);
+    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    inputs.require_readable()?;
+    let (_, report) = check::prove(common, &inputs, &store);
+    let difference = Difference::of(&report);
+    if json {
+        print_json(&difference)?;
+    } else {
+        io::stdout().write_all(difference.to_string().as_bytes())?;
+    }
+    for warning in &report.warnings {
+        let _nowhere_to_complain = writeln!(io::stderr(), "! {}", sanitize_line(warning));
+    }
+    Ok(report.state.into())
+}
+
+impl Difference {
+    fn of(report: &Report) -> Self {
+        let mut difference = Self::default();
+        for drift in &report.drifts {
+            let objects = match drift.kind {
+                DriftKind::Missing => &mut difference.add,
+                DriftKind::Displaced | DriftKind::Doubled => &mut difference.r#move,
+                DriftKind::Stray => &mut difference.remove,
+            };
+            objects.push(drift.object.clone());
+        }
+        let native = report
+            .rules
+            .iter()
+            .filter(|rule| rule.layer == Layer::Sealed);
+        let missing = native.filter(|rule| rule.in_place == Some(false));
+        let line = |rule: &RuleReport| format!("{}: {}", rule.place, rule.rule);
+        difference.add.extend(missing.map(line));
+        let edge = report
+            .edge
+            .iter()
+            .filter(|edge| edge.state == SealState::Missing);
+        difference.add.extend(edge.map(|edge| {
+            format!(
+                "nftables netdev ecs_netguard: {}",
+                edge.interfaces.join(", ")
+            )
+        }));
+        difference
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let lists = [("+", &self.add), ("~", &self.r#move), ("-", &self.remove)];
+        let lines = lists.into_iter().flat_map(|(mark, objects)| {
+            objects
+                .iter()
+                .map(move |object| format!("{mark} {}", sanitize_line(object)))
+        });
+        let lines: Vec<String> = lines.collect();
+        if lines.is_empty() {
+            return writeln!(f, "Nothing to change.");
+        }
+        lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
 }
 
 fn pass(common: &Common, inputs: &Inputs, store: &mut Store) -> Report {

@@ -2,18 +2,24 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Args};
 
 use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
 use crate::inputs::{CloudInitPaths, InputPaths};
 use crate::seal::Lacking;
+use crate::status::client::Client;
 use crate::verdict::Overall;
 
+/// The heading under which the options of every command stand, in the top level's help alone.
+pub(super) const COMMON: &str = "Options of every command";
+
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Options of every command")]
+#[command(next_help_heading = COMMON)]
 pub(super) struct Common {
     /// The daemon's own configuration
     #[arg(
@@ -33,7 +39,7 @@ pub(super) struct Common {
         env = "ECS_NETGUARD_ECS_CONFIG"
     )]
     pub(super) ecs_config: Option<PathBuf>,
-    /// Where the guard keeps what outlives it
+    /// Where the state is kept: what ecs.config asked for, earlier values of sysctls, events
     #[arg(
         long,
         global = true,
@@ -78,9 +84,38 @@ pub(super) struct Common {
         env = "ECS_NETGUARD_KERNEL_LACKING"
     )]
     pub(super) kernel_lacking: Option<Lacking>,
+    /// The files that were named on the command line.
+    #[arg(skip)]
+    pub(super) named: Vec<(&'static str, PathBuf)>,
 }
 
 impl Common {
+    /// Notes which files were named on the command line: those have to exist.
+    pub(super) fn note_named(&mut self, matches: &ArgMatches) {
+        let files = [
+            ("config", Some(&self.config)),
+            ("ecs_config", self.ecs_config.as_ref()),
+        ];
+        let typed = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
+        let named = files.into_iter().filter(|(id, _)| typed(id));
+        self.named = named
+            .filter_map(|(id, file)| Some((id, file?.clone())))
+            .collect();
+    }
+
+    /// The files that were named on the command line and do not exist, as an error.
+    pub(super) fn missing(&self) -> anyhow::Result<()> {
+        for (id, file) in &self.named {
+            anyhow::ensure!(
+                file.try_exists().unwrap_or(true),
+                "--{}: {} does not exist",
+                id.replace('_', "-"),
+                file.display()
+            );
+        }
+        Ok(())
+    }
+
     pub(super) fn inputs(&self) -> InputPaths {
         let ecs = self.ecs_config.as_deref().map(EcsPaths::beside);
         let ecs = ecs.unwrap_or_default();
@@ -95,11 +130,18 @@ impl Common {
     }
 }
 
-#[derive(Debug, Args)]
-pub(super) struct Report {
-    /// Print JSON instead of text
-    #[arg(long)]
-    pub(super) json: bool,
+/// How long the daemon's answer is waited for.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Patience {
+    /// How long to wait for the daemon's answer: "500ms", "2s". It answers in milliseconds
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration, default_value = "2s")]
+    timeout: Duration,
+}
+
+impl Patience {
+    pub(super) fn client(&self, common: &Common) -> Client {
+        Client::new(&common.runtime_dir, self.timeout)
+    }
 }
 
 /// How a command ended.
@@ -115,7 +157,7 @@ pub(super) enum Exit {
 impl From<Overall> for Exit {
     fn from(state: Overall) -> Self {
         match state {
-            Overall::Protected | Overall::NotRequired => Self::Held,
+            Overall::Protected | Overall::ImdsOpen => Self::Held,
             Overall::NotProtected => Self::Violated,
             Overall::Undecided => Self::Undecided,
         }
@@ -123,7 +165,7 @@ impl From<Overall> for Exit {
 }
 
 /// Runs what asks the daemon.
-pub(super) fn asking(work: impl Future<Output = anyhow::Result<Exit>>) -> anyhow::Result<Exit> {
+pub(super) fn asking<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -1,14 +1,17 @@
 //! `ecs-netguard config`: configured against effective, with every source.
 
-use std::io::{self, Write as _};
+use std::io::{self, Write};
 
+use clap::Args;
 use serde::Serialize;
 
 use super::common::{Common, Exit, print_json};
 use crate::config::ecs::{EcsConfig, Setting, Wish};
 use crate::config::sanitize;
 use crate::config::settings::Settings;
+use crate::config::trap::Trap;
 use crate::facts::Facts;
+use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
 use crate::posture::Posture;
 use crate::state::Store;
@@ -20,7 +23,22 @@ struct Report<'a> {
     posture: &'a Posture,
 }
 
-pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Print JSON instead of text
+    #[arg(long)]
+    json: bool,
+    /// Print every error and trap of the files, one a line, and nothing else. Exit codes: 0 there is none,
+    /// 1 there are traps, 2 a file cannot be used
+    #[arg(long)]
+    check: bool,
+}
+
+pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    if arguments.check {
+        return check(common, arguments.json);
+    }
+    let json = arguments.json;
     let (store, _) = Store::peek(&common.state_dir);
     let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
     let posture = inputs.posture(&Facts::default());
@@ -32,7 +50,7 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
             posture: &posture,
         })?;
     } else {
-        print(common, &inputs, &posture)?;
+        print(&mut io::stdout().lock(), common, &inputs, &posture)?;
     }
     // A file that cannot be read is a configuration error, and so said by the exit code.
     Ok(if inputs.ecs.unreadable.is_empty() {
@@ -42,8 +60,55 @@ pub(super) fn run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     })
 }
 
-fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<()> {
-    let mut out = io::stdout().lock();
+/// What is wrong with the files.
+#[derive(Debug, Default, Serialize)]
+struct Checked {
+    errors: Vec<String>,
+    traps: Vec<String>,
+}
+
+fn check(common: &Common, json: bool) -> anyhow::Result<Exit> {
+    let inputs = Inputs::read_or_keep(&common.inputs(), None, None);
+    let errors = Settings::errors_in(&common.config);
+    let unreadable = inputs.ecs.unreadable.iter();
+    let unreadable = unreadable.map(|input| format!("{} {}", input.path.display(), input.reason));
+    let checked = Checked {
+        errors: (errors.iter().map(ToString::to_string))
+            .chain(unreadable)
+            .collect(),
+        traps: inputs.ecs.traps.iter().map(trap).collect(),
+    };
+    if json {
+        print_json(&checked)?;
+    } else {
+        let mut out = io::stdout().lock();
+        for line in &checked.errors {
+            writeln!(out, "error: {line}")?;
+        }
+        for line in &checked.traps {
+            writeln!(out, "trap: {line}")?;
+        }
+    }
+    Ok(
+        match (checked.errors.as_slice(), checked.traps.as_slice()) {
+            ([], []) => Exit::Held,
+            ([], _) => Exit::Violated,
+            _ => Exit::Usage,
+        },
+    )
+}
+
+fn trap(trap: &Trap) -> String {
+    format!("{}:{}: {}", trap.path.display(), trap.line, trap.message)
+}
+
+/// Prints what is configured and what it comes to.
+pub(super) fn print(
+    out: &mut impl Write,
+    common: &Common,
+    inputs: &Inputs,
+    posture: &Posture,
+) -> anyhow::Result<()> {
     let init = if inputs.ecs.ecs_init_present {
         "installed"
     } else {
@@ -91,6 +156,11 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
         let guarantee = decision.guarantee;
         writeln!(out, "  {guarantee:<22}{word:<14}{}", decision.reason)?;
     }
+    let decisions = posture.decisions().iter();
+    let mut block = decisions.filter(|of| of.guarantee == Guarantee::ImdsBlock);
+    if let Some(block) = block.next().filter(|block| !block.required) {
+        writeln!(out, "  IMDS OPEN: {}", inputs.imds_open(&block.reason))?;
+    }
     let traps = &inputs.ecs.traps;
     if !traps.is_empty() || !inputs.warnings.is_empty() {
         writeln!(out, "\nTraps")?;
@@ -99,13 +169,7 @@ fn print(common: &Common, inputs: &Inputs, posture: &Posture) -> anyhow::Result<
         writeln!(out, "  ! {warning}")?;
     }
     for trap in traps {
-        writeln!(
-            out,
-            "  ! {}:{}: {}",
-            trap.path.display(),
-            trap.line,
-            trap.message
-        )?;
+        writeln!(out, "  ! {}", self::trap(trap))?;
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::common::{Common, Exit, need_net_admin, print_json};
 use super::saved::{self, Files};
+use crate::guarantee::NativeRule;
 use crate::inputs::Inputs;
 use crate::os::facts::{self, host_view};
 use crate::posture::Posture;
@@ -17,6 +18,7 @@ use crate::prove::{
 };
 use crate::reconcile::{self, Layers};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
+use crate::seal;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -163,7 +165,24 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
             Destination::ThisHost => String::new(),
         }
     );
-    walk(layers.sealed(class.family), &host, class)
+    let mut walk = walk(layers.sealed(class.family), &host, class)?;
+    name_seal(&mut walk, &layers.seal.rules);
+    Ok(walk)
+}
+
+/// The prover walks the seal as tables of iptables at the same hooks: here its steps get the names that
+/// `nft list table inet ecs_netguard` shows.
+fn name_seal(walk: &mut Walk, seal: &[NativeRule]) {
+    for step in &mut walk.steps {
+        let is = |rule: &&NativeRule| {
+            rule.hook.iptables() == (&step.table, &step.chain) && rule.to_string() == step.text
+        };
+        let place = seal.iter().find(is).map(seal::place);
+        if let Some((table, chain)) = place.as_deref().and_then(|place| place.rsplit_once(' ')) {
+            step.table = format!("nftables {table}");
+            step.chain = chain.to_owned();
+        }
+    }
 }
 
 fn walk(rulesets: Vec<&Ruleset>, host: &HostView, class: &PacketClass) -> anyhow::Result<Walk> {

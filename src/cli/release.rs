@@ -6,10 +6,14 @@ use clap::Args;
 use serde::Serialize;
 
 use super::common::{Common, Exit, need_net_admin, print_json};
+use crate::config::settings::Backend as Choice;
+use crate::guarantee::TAG_PREFIX;
+use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::lock::Lock;
-use crate::os::nft::Socket;
+use crate::os::nft::{self, Socket};
 use crate::posture::Posture;
 use crate::reconcile::{self, Hands, Pass};
+use crate::ruleset::Family;
 use crate::seal::edge::{self, SharedEdge};
 use crate::seal::{self, Around};
 use crate::state::{self, Store};
@@ -39,11 +43,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let _lock = Lock::take(&common.runtime_dir, "release")?;
     let (mut store, warning) = Store::open(&common.state_dir);
     let backends = reconcile::nothing();
-    anyhow::ensure!(
-        !backends.is_empty(),
-        "no iptables is installed, so there are no rules to remove"
-    );
-    let (tables, unsealed) = remove_native();
+    let (tables, mut left) = remove_native();
     let in_tasks = tasks::once::pass(tasks::Wish::Nothing);
     let passes: Vec<Pass> = backends
         .iter()
@@ -60,7 +60,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             reconcile::apply(nothing, host, &Posture::default(), &mut store, hands)
         })
         .collect();
-    // Who leaves asks for nothing any more.
+    let (tagged, unsearched) = without_iptables();
+    left.extend(unsearched);
+    // Nothing is required any more.
     store.state.asked = None;
     let (forgotten, unforgotten) = if arguments.image {
         forget(common)
@@ -72,6 +74,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             .iter()
             .flat_map(|pass| pass.report.drifts.iter().filter(|d| !pass.left.contains(d)))
             .map(|drift| drift.object.clone())
+            .chain(tagged)
             .chain(tables.iter().map(|table| format!("nftables table {table}")))
             .chain(in_tasks.released)
             .collect(),
@@ -84,7 +87,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             .collect(),
         failures: warning
             .into_iter()
-            .chain(unsealed)
+            .chain(left)
             .chain(in_tasks.tasks.unknown)
             .chain(unforgotten)
             .chain(
@@ -107,7 +110,36 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     })
 }
 
-/// Removes what the guard remembers: what there was, and what keeps it from going.
+/// Removes what no iptables here can reach, since the program that made it is gone: what was there, and
+/// what could not be removed.
+fn without_iptables() -> (Vec<String>, Vec<String>) {
+    let (mut gone, mut left) = (Vec::new(), Vec::new());
+    for family in [Family::V4, Family::V6] {
+        let is =
+            |backend, choice| Tool::find(family, choice).is_ok_and(|tool| tool.backend == backend);
+        let has = |backend, choice| is(backend, Choice::Auto) || is(backend, choice);
+        if !has(Backend::Nft, Choice::Nft) && nft::generation().is_ok() {
+            let removed = Socket::open()
+                .map_err(nft::Error::from)
+                .and_then(|mut socket| nft::delete_tagged(&mut socket, family, TAG_PREFIX));
+            match removed {
+                Ok(removed) => gone.extend(removed),
+                Err(error) => left.push(format!("remove {family} rules from nf_tables: {error}")),
+            }
+        }
+        let tables = legacy_tables(family);
+        if !has(Backend::Legacy, Choice::Legacy) && !tables.is_empty() {
+            left.push(format!(
+                "rules of iptables-legacy ({family} {}) cannot be removed: iptables-legacy is not \
+                 installed; install it and run `ecs-netguard release` again, or reboot",
+                tables.join(", ")
+            ));
+        }
+    }
+    (gone, left)
+}
+
+/// Removes what the guard remembers: what there was, and what could not be removed.
 fn forget(common: &Common) -> (Vec<String>, Option<String>) {
     match state::forget(&common.state_dir) {
         Ok(paths) => {
@@ -118,7 +150,7 @@ fn forget(common: &Common) -> (Vec<String>, Option<String>) {
     }
 }
 
-/// Takes the seal and the edge out: what was there, and what keeps it from going.
+/// Removes the seal and the edge: what was there, and what could not be removed.
 fn remove_native() -> (Vec<String>, Vec<String>) {
     let (mut gone, mut left) = (Vec::new(), Vec::new());
     let Ok(mut socket) = Socket::open() else {

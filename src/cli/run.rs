@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use clap::Args;
 
 use super::common::{Common, Exit, need_net_admin};
-use crate::config::settings::{Awsvpc, Settings};
+use crate::config::settings::{Awsvpc, Log, LogFormat, LogLevel, Settings};
 use crate::daemon::{self, Options};
 use crate::inputs::Inputs;
 use crate::log;
@@ -14,14 +15,35 @@ use crate::os::lock::Lock;
 use crate::status::{self, hub::Hub};
 use crate::tasks::worker_client::{self, WorkerClient};
 
-pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<Exit> {
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Log this and what is more urgent, whatever [log] level in config.toml says; debug says what woke
+    /// the daemon, what it compared and what it skipped
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    log_level: Option<LogLevel>,
+    /// How lines on standard error look, whatever [log] format in config.toml says
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    log_format: Option<LogFormat>,
+}
+
+pub(super) fn run(
+    common: &Common,
+    arguments: &Arguments,
+    inherited: &mut Inherited,
+) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
     let inputs = common.inputs();
     let settings = Inputs::read_or_keep(&inputs, None, None).settings;
-    log::start(&settings.log);
+    log::start(&Log {
+        level: arguments.log_level.unwrap_or(settings.log.level),
+        format: arguments.log_format.unwrap_or(settings.log.format),
+        ..settings.log
+    });
     let _lock = Lock::take(&common.runtime_dir, "run")?;
     // While there is one thread: what it gives up no later one has.
     let (worker, problem) = worker(&settings)?;
+    let missing = common.missing().err();
+    let missing = missing.map(|error| format!("{error}; until it does its defaults are in force"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -34,7 +56,7 @@ pub(super) fn run(common: &Common, inherited: &mut Inherited) -> anyhow::Result<
         lacking: common.kernel_lacking,
         hub: Arc::clone(&hub),
         worker,
-        problem,
+        problems: problem.into_iter().chain(missing).collect(),
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &hub);

@@ -54,7 +54,17 @@ impl Look {
         let word = self.painted(colour(report.state), &report.headline());
         let host = report.host.as_deref().map(sanitize_line);
         let host = host.map_or_else(String::new, |host| format!("  {host}"));
-        out.raw(&format!("{word}{host}"));
+        match &report.imds_open {
+            Some(why) if report.state == Overall::ImdsOpen => {
+                let line = out.wrapped(0, &format!("IMDS OPEN: {}", sanitize_line(why)));
+                out.raw(&self.painted(colour(report.state), &line));
+            }
+            Some(why) => {
+                out.raw(&format!("{word}{host}"));
+                out.line(2, &format!("! IMDS OPEN: {why}"));
+            }
+            None => out.raw(&format!("{word}{host}")),
+        }
         if let Some(why) = &report.stale {
             out.line(2, &format!("! {why}"));
         }
@@ -142,8 +152,7 @@ const fn colour(state: Overall) -> &'static str {
     match state {
         Overall::Protected => GREEN,
         Overall::NotProtected => RED,
-        Overall::Undecided => YELLOW,
-        Overall::NotRequired => PLAIN,
+        Overall::Undecided | Overall::ImdsOpen => YELLOW,
     }
 }
 

@@ -94,6 +94,17 @@ impl EcsInputs {
 }
 
 impl Settings {
+    /// Every error in the file at `path`.
+    #[must_use]
+    pub fn errors_in(path: &Path) -> Vec<SettingsError> {
+        match FileText::read(path) {
+            FileText::Text(text) => Self::errors(path, &text),
+            FileText::Absent | FileText::Unreadable(_) => {
+                Self::load(path).err().into_iter().collect()
+            }
+        }
+    }
+
     /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
     /// is unknown.
     pub fn load(path: &Path) -> Result<Self, SettingsError> {

@@ -262,27 +262,40 @@ impl Default for Verify {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Log {
-    /// The least that is told.
+    /// The least urgent that is logged.
     pub level: LogLevel,
     /// Where to.
     pub target: LogTarget,
+    /// How a line on standard error looks.
+    pub format: LogFormat,
 }
 
 /// The levels of `tracing`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum LogLevel {
-    /// What failed.
+    /// A required guarantee is violated.
     Error,
-    /// And what should be looked at.
+    /// Drift, failed repairs, warnings, traps.
     Warn,
-    /// And what happened.
+    /// Starts, stops, reloads, what is required, what was installed.
     #[default]
     Info,
-    /// And why.
+    /// What woke the daemon, what it compared, what it skipped.
     Debug,
-    /// And everything else.
+    /// Everything.
     Trace,
+}
+
+/// How a line of the log looks on standard error; the journal has its own fields.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogFormat {
+    /// A line for a person.
+    #[default]
+    Text,
+    /// A JSON object a line, with the fields that the journal gets.
+    Json,
 }
 
 /// Where the log goes.
@@ -319,12 +332,34 @@ pub struct Fleet {
 impl Settings {
     /// The settings in `text`; `path` is for the messages.
     pub fn parse(path: &Path, text: &str) -> Result<Self, SettingsError> {
-        let document = Document::parse(path, text)?;
+        Self::of(&Document::parse(path, text)?)
+    }
+
+    /// Every error in `text`, by line: after each the rest is read without the key that it is about.
+    #[must_use]
+    pub fn errors(path: &Path, text: &str) -> Vec<SettingsError> {
+        let mut document = match Document::parse(path, text) {
+            Ok(document) => document,
+            Err(error) => return vec![error],
+        };
+        let mut errors = Vec::new();
+        while let Err(error) = Self::of(&document) {
+            let removed = error.key().is_some_and(|key| document.remove(key));
+            errors.push(error);
+            if !removed {
+                break;
+            }
+        }
+        errors.sort_by_key(SettingsError::line);
+        errors
+    }
+
+    fn of(document: &Document<'_>) -> Result<Self, SettingsError> {
         // The default is ours, and serializes; were it not to, serde's own errors are still there.
         if let Ok(known) = toml::Table::try_from(Self::default()) {
             document.check_keys(&known)?;
         }
-        let settings: Self = toml::from_str(text).map_err(|e| document.value_error(&e))?;
+        let settings: Self = document.read().map_err(|e| document.value_error(&e))?;
         settings
             .check()
             .map_err(|(key, problem)| document.problem(key, problem))?;

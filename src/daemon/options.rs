@@ -30,5 +30,5 @@ pub struct Options {
     /// The process that enters tasks' namespaces; none where they are to be left alone.
     pub worker: Option<WorkerClient>,
     /// What an operator should know of how the daemon was started.
-    pub problem: Option<String>,
+    pub problems: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! What comes of a pass.
 
-use crate::events::Passed;
+use crate::events::{Event, Kind, Passed};
 use crate::reconcile::Pass;
 use crate::schedule::Ended;
 use crate::status::hub::Publishing;
@@ -19,11 +19,23 @@ pub(super) struct Outcome {
 pub(super) struct News {
     pub(super) pass: Pass,
     pub(super) publishing: Publishing,
+    /// What changed in the inputs since they were read before; `None` where they were not read again.
+    pub(super) reloaded: Option<Vec<String>>,
     pub(super) first: bool,
     pub(super) new_wish: bool,
 }
 
 impl News {
+    /// That the configuration was read again, where it was.
+    pub(super) fn reload(&self) -> Option<Event> {
+        let changes = self.reloaded.as_ref()?;
+        let message = match changes.as_slice() {
+            [] => "configuration reloaded: no change".to_owned(),
+            changes => format!("configuration reloaded: {}", changes.join("; ")),
+        };
+        Some(Event::new(Kind::Reloaded, message))
+    }
+
     /// What there is to say of it.
     pub(super) fn passed(&self) -> Passed<'_> {
         Passed {

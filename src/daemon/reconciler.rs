@@ -119,19 +119,37 @@ impl Reconciler {
         (reconciler, problem)
     }
 
-    /// Looks at everything and repairs what is not as it should be, unless the cause passs out to be
-    /// none.
+    /// Looks at everything and repairs what is not as it should be, unless there proves to be no
+    /// cause.
     pub(super) fn pass(&mut self, cause: &Cause) -> Outcome {
         if cause.quiet && self.unchanged() {
             self.options.hub.verified_again();
             let generation = self.seen.as_ref().map(|seen| seen.generation);
+            tracing::debug!("pass skipped: nothing changed since generation {generation:?}");
             return self.outcome(true, generation, false, None);
         }
         let inputs = self.read_inputs();
         if self.is_nothing_new(cause, &inputs) {
+            tracing::debug!("pass skipped: the inputs say what they said before");
             return self.outcome(false, None, false, None);
         }
         let (news, again) = self.look(cause, inputs);
+        tracing::debug!(
+            "pass: compared {} rules at generation {:?}: {} differed, {} changes, {} failures, {} proofs, \
+             in {:.3} s",
+            news.pass.report.rules.len(),
+            news.pass.generation,
+            news.pass.report.drifts.len(),
+            news.pass.report.changes.len(),
+            news.pass.report.failures.len(),
+            news.pass
+                .report
+                .guarantees
+                .iter()
+                .map(|of| of.claims.len())
+                .sum::<usize>(),
+            news.pass.report.verification.duration,
+        );
         let generation = news.pass.generation;
         let mut outcome = self.outcome(true, generation, again, Some(news));
         // A socket that is not stored is no reason to be taken for not ready.
@@ -271,8 +289,11 @@ impl Reconciler {
                 facts: host.facts.clone(),
                 host: pass.host.clone(),
             });
+        let changed = self.inputs.as_ref().map(|last| inputs.changes_since(last));
+        let reloaded = changed.filter(|changed| cause.hangup || !changed.is_empty());
         let settings = &inputs.settings;
         let news = News {
+            reloaded,
             publishing: Publishing {
                 interval: settings.verify.interval,
                 textfile: settings.metrics.textfile.clone(),

@@ -112,11 +112,13 @@ pub enum Kind {
     Stopped,
     /// What is required changed, or is known for the first time.
     Posture,
-    /// Rules were put in place or taken out because the wish is new.
+    /// The configuration was read again; what changed in it.
+    Reloaded,
+    /// Rules were installed or removed because something else is required than before.
     Installed,
-    /// Somebody changed what the guard keeps, and it was put right.
+    /// Another program changed what the guard keeps, and it was repaired.
     Drift,
-    /// Somebody changed what the guard keeps, and it could not be put right.
+    /// Another program changed what the guard keeps, and it could not be repaired.
     NotRepaired,
     /// Two programs undo each other's work; the guard holds back on the visible layer.
     Fight,
@@ -138,10 +140,11 @@ pub enum Kind {
 
 impl Kind {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Started,
         Self::Stopped,
         Self::Posture,
+        Self::Reloaded,
         Self::Installed,
         Self::Drift,
         Self::NotRepaired,
@@ -162,6 +165,7 @@ impl Kind {
             Self::Started => "started",
             Self::Stopped => "stopped",
             Self::Posture => "posture",
+            Self::Reloaded => "reloaded",
             Self::Installed => "installed",
             Self::Drift => "drift",
             Self::NotRepaired => "not-repaired",
@@ -204,6 +208,10 @@ pub struct By {
     /// The systemd unit that it belongs to: `docker.service`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unit: Option<String>,
+    /// Whether nothing more can be known of it: the daemon runs in a PID namespace, and the kernel
+    /// numbers processes as they are outside of it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
 }
 
 impl std::fmt::Display for By {
@@ -216,7 +224,9 @@ impl std::fmt::Display for By {
         if let Some(unit) = &self.unit {
             write!(f, ", {}", sanitize(unit))?;
         }
-        if self.started.is_none() {
+        if self.hidden {
+            write!(f, ", not visible from this PID namespace")?;
+        } else if self.started.is_none() {
             write!(f, ", gone")?;
         }
         write!(f, ")")
@@ -343,6 +353,12 @@ mod tests {
             ..By::default()
         };
         assert_eq!(by.to_string(), "ipt\\nables (pid 4711, gone)");
+        by.hidden = true;
+        assert_eq!(
+            by.to_string(),
+            "ipt\\nables (pid 4711, not visible from this PID namespace)"
+        );
+        by.hidden = false;
         by.started = Some(SystemTime::UNIX_EPOCH);
         by.parent = Some("dockerd (pid 812)".into());
         by.unit = Some("docker.service".into());

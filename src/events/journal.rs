@@ -15,6 +15,7 @@ pub const fn message_id(kind: Kind) -> &'static str {
         Kind::Started => "6c4011557e8545609f7bb10f1d11eccd",
         Kind::Stopped => "e5692bc7731a4229b839569ab2b51b10",
         Kind::Posture => "004c8b07b8114221926f9a500be1f495",
+        Kind::Reloaded => "0d3ba6f7f5f84d4a9d52a4f4e9a1c3b7",
         Kind::Installed => "ee4394e16a3e4e9bb82ba86d97f221e3",
         Kind::Drift => "7577440d7b374c3eb698279650fc0d5a",
         Kind::NotRepaired => "a4b8c57d96de4f6bbb84d7f8f6a9f527",
@@ -41,7 +42,12 @@ const fn level(event: &Event) -> Level {
         | Kind::Trap
         | Kind::Probed
         | Kind::Warning => Level::WARN,
-        Kind::Started | Kind::Stopped | Kind::Posture | Kind::Installed | Kind::Held => Level::INFO,
+        Kind::Started
+        | Kind::Stopped
+        | Kind::Posture
+        | Kind::Reloaded
+        | Kind::Installed
+        | Kind::Held => Level::INFO,
     }
 }
 

@@ -53,7 +53,7 @@ impl NativeHook {
     }
 
     /// iptables' table and chain that packets meet at the same point of their way.
-    const fn iptables(self) -> (&'static str, &'static str) {
+    pub(crate) const fn iptables(self) -> (&'static str, &'static str) {
         match self {
             Self::Prerouting => ("raw", "PREROUTING"),
             Self::Forward => ("filter", "FORWARD"),

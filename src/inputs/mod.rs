@@ -1,5 +1,6 @@
 //! Reading what the operator wrote, and what to do when it cannot be read.
 
+mod changes;
 mod cloud_init;
 
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use crate::config::ecs::{EcsConfig, Wish};
 use crate::config::settings::{Mode, Settings, SettingsError};
 use crate::config::{self, EcsInputs, EcsPaths, FileText};
 use crate::facts::Facts;
+use crate::guarantee::Guarantee;
 use crate::posture::Posture;
 use crate::report::{Report, Trap};
 use crate::state::Asked;
@@ -53,6 +55,8 @@ pub struct Inputs {
     kept: Option<Asked>,
     /// Why cloud-init may still have something to say about ecs.config, where that is so.
     unfinished: Option<&'static str>,
+    /// Why nothing is known of config.toml, where it cannot be understood and never could be.
+    unknown_settings: Option<String>,
     /// The path of ecs.config.
     path: PathBuf,
     /// Whether there is an ecs.config.
@@ -79,6 +83,9 @@ impl Inputs {
             posture.keep(&kept.posture, &self.settings);
         }
         posture.observe(&self.ecs, &facts.route_localnet);
+        if let Some(reason) = &self.unknown_settings {
+            posture.block(&self.settings, reason);
+        }
         if self.unknown_wish {
             let reason = format!("what {} asks for is not known", self.path.display());
             posture.block(&self.settings, &reason);
@@ -95,12 +102,35 @@ impl Inputs {
     /// Adds what there is to say of them to a report.
     pub fn describe(&self, report: &mut Report) {
         report.input_warnings.clone_from(&self.warnings);
+        report.imds_open = (report.guarantee(Guarantee::ImdsBlock))
+            .filter(|block| !block.required)
+            .map(|block| self.imds_open(&block.reason));
         let traps = self.ecs.traps.iter().map(|trap| Trap {
             path: trap.path.clone(),
             line: trap.line,
             message: trap.message.clone(),
         });
         report.traps = traps.collect();
+    }
+
+    /// That no input asks for `imds-block`, for which `reason`, and what to write to ask for it.
+    #[must_use]
+    pub fn imds_open(&self, reason: &str) -> String {
+        let (why, remedy) = match self.settings.imds.block {
+            Mode::Auto if self.ecs.block_imds.wish == Wish::Unset => (
+                "ECS_AWSVPC_BLOCK_IMDS is not set".to_owned(),
+                format!("add ECS_AWSVPC_BLOCK_IMDS=true to {}", self.path.display()),
+            ),
+            Mode::Auto => (
+                reason.to_owned(),
+                format!("set ECS_AWSVPC_BLOCK_IMDS=true in {}", self.path.display()),
+            ),
+            Mode::Always | Mode::Never => (
+                reason.to_owned(),
+                "set block = \"always\" under [imds] in config.toml".to_owned(),
+            ),
+        };
+        format!("nothing asks for the block ({why}); to block: {remedy}")
     }
 
     /// What is to be remembered of ecs.config; `None` where it is not there and never was, or never
@@ -134,22 +164,27 @@ impl Inputs {
     /// that cannot be understood blocks, and so does an ecs.config that cannot be read.
     #[must_use]
     pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>, asked: Option<&Asked>) -> Self {
-        let mut warnings = Vec::new();
-        let settings = Settings::load(&paths.settings).unwrap_or_else(|error| {
-            let (instead, settings) = match last {
-                Some(last) => (
-                    "the settings from before stay in force",
-                    last.settings.clone(),
-                ),
-                None => (
-                    "IMDS is blocked and the rest is as by default",
-                    block_always(),
-                ),
-            };
-            warnings.push(format!("{error}; until that is mended {instead}"));
-            settings
-        });
-        Self::read_ecs(paths, settings, warnings, last, asked)
+        let error = match Settings::load(&paths.settings) {
+            Ok(settings) => return Self::read_ecs(paths, settings, Vec::new(), last, asked),
+            Err(error) => error,
+        };
+        let unknown = match last {
+            Some(last) => last.unknown_settings.clone(),
+            None => Some(format!(
+                "what {} asks for is not known",
+                paths.settings.display()
+            )),
+        };
+        let instead = match unknown {
+            Some(_) => "IMDS is blocked and the other settings have their defaults",
+            None => "the earlier settings stay in force",
+        };
+        let settings = last.map(|last| last.settings.clone()).unwrap_or_default();
+        let warnings = vec![format!("{error}; until that is fixed {instead}")];
+        Self {
+            unknown_settings: unknown,
+            ..Self::read_ecs(paths, settings, warnings, last, asked)
+        }
     }
 
     fn read_ecs(
@@ -171,6 +206,7 @@ impl Inputs {
                 .and_then(CloudInitPaths::unfinished),
             path: paths.ecs.config.clone(),
             present,
+            unknown_settings: None,
             unknown_wish: false,
             warnings,
         };
@@ -221,12 +257,6 @@ impl Inputs {
         self.present = true;
         true
     }
-}
-
-fn block_always() -> Settings {
-    let mut settings = Settings::default();
-    settings.imds.block = Mode::Always;
-    settings
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl fmt::Display for Backend {
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No program of that name in any of the directories.
-    #[error("{names} not found in {}: install iptables", DIRECTORIES.join(", "))]
+    #[error("{names} not found in {}: install {}", DIRECTORIES.join(", "), if names == "nft" { "nftables" } else { "iptables" })]
     NotFound {
         /// The names that were looked for.
         names: String,
@@ -217,6 +217,14 @@ impl Tool {
         })
     }
 
+    /// All tables, as iptables-save prints them. Of iptables-legacy those that the kernel holds: none is
+    /// made by looking.
+    pub fn save(&self) -> Result<String, Error> {
+        let path = PathBuf::from(format!("{}-save", self.path));
+        let (_, output) = run_to_end(&path, &[], None)?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
     /// Feeds one transaction to `iptables-restore --noflush`.
     pub fn restore(&self, input: &str) -> Result<(), Error> {
         let path = PathBuf::from(format!("{}-restore", self.path));
@@ -230,6 +238,17 @@ impl fmt::Display for Tool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {} ({})", self.backend, self.version, self.path)
     }
+}
+
+/// The rules of nf_tables as `nft list ruleset` prints them.
+pub fn nft_ruleset() -> Result<String, Error> {
+    let paths = DIRECTORIES.iter().map(|dir| Path::new(dir).join("nft"));
+    let path = paths.into_iter().find(|path| path.is_file());
+    let path = path.ok_or_else(|| Error::NotFound {
+        names: "nft".to_owned(),
+    })?;
+    let (_, output) = run_to_end(&path, &["list", "ruleset"], None)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// The tables of a family that the older xtables half of the kernel holds. Listing one that does not

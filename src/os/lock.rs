@@ -1,8 +1,10 @@
-//! One guard at a time: an advisory lock on a file in the runtime directory.
+//! One guard at a time: an advisory lock on a file in the runtime directory, and one on a file of the
+//! network namespace in [`NAMESPACES`], so that guards with different runtime directories exclude each
+//! other too.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -10,11 +12,18 @@ use nix::fcntl::{Flock, FlockArg};
 
 use crate::config::sanitize;
 
-/// Why the lock was not had.
+/// Where the locks of network namespaces are, whatever the runtime directory is. Root's alone: a lock
+/// that any process could take would be a way to keep the guard out.
+const NAMESPACES: &str = "/run/ecs-netguard";
+
+/// Why the lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Another guard holds it.
-    #[error("{holder} already keeps this host's rules (lock {})", .path.display())]
+    #[error(
+        "{holder} is running, and only one program may keep this host's rules: stop it first \
+         (systemctl stop ecs-netguard); it holds {}", .path.display()
+    )]
     Held {
         /// The lock file.
         path: PathBuf,
@@ -36,52 +45,66 @@ pub enum Error {
 /// The lock, held until it is dropped or the process ends in any way.
 #[derive(Debug)]
 pub struct Lock {
-    _file: Flock<File>,
+    _files: Vec<Flock<File>>,
 }
 
 impl Lock {
-    /// Takes the lock for `command` (`run`, `apply`, `release`), or says who has it.
+    /// Takes the lock for `command` (`run`, `apply`, `release`), or says which process holds it. Where
+    /// [`NAMESPACES`] cannot be written to, the one in `runtime_dir` has to do.
     pub fn take(runtime_dir: &Path, command: &str) -> Result<Self, Error> {
-        let path = runtime_dir.join("lock");
-        let io = |operation| {
-            let path = path.clone();
-            move |source| Error::Io {
-                path,
-                operation,
-                source,
+        let mut files = vec![lock(runtime_dir, "lock", command)?];
+        if let Ok(namespace) = std::fs::metadata("/proc/thread-self/ns/net") {
+            let name = format!("netns-{}.lock", namespace.ino());
+            match lock(Path::new(NAMESPACES), &name, command) {
+                Ok(file) => files.push(file),
+                Err(held @ Error::Held { .. }) => return Err(held),
+                Err(Error::Io { .. }) => {}
             }
-        };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(runtime_dir)
-            .map_err(io("create the directory of"))?;
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .read(true)
-            .write(true)
-            .open(&path)
-            .map_err(io("open"))?;
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(mut file) => {
-                let holder = format!("ecs-netguard {command} (pid {})\n", std::process::id());
-                file.set_len(0).map_err(io("truncate"))?;
-                file.write_all(holder.as_bytes()).map_err(io("write"))?;
-                Ok(Self { _file: file })
-            }
-            Err((mut file, Errno::EWOULDBLOCK)) => {
-                let mut holder = String::new();
-                let read = file
-                    .rewind()
-                    .and_then(|()| file.read_to_string(&mut holder));
-                let holder = match read {
-                    Ok(length) if length > 0 => sanitize(holder.trim()),
-                    _ => "another ecs-netguard".to_owned(),
-                };
-                Err(Error::Held { path, holder })
-            }
-            Err((_, errno)) => Err(io("lock")(errno.into())),
         }
+        Ok(Self { _files: files })
+    }
+}
+
+fn lock(dir: &Path, name: &str, command: &str) -> Result<Flock<File>, Error> {
+    let path = dir.join(name);
+    let io = |operation| {
+        let path = path.clone();
+        move |source| Error::Io {
+            path,
+            operation,
+            source,
+        }
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o755)
+        .create(dir)
+        .map_err(io("create the directory of"))?;
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .read(true)
+        .write(true)
+        .open(&path)
+        .map_err(io("open"))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut file) => {
+            let holder = format!("ecs-netguard {command} (pid {})\n", std::process::id());
+            file.set_len(0).map_err(io("truncate"))?;
+            file.write_all(holder.as_bytes()).map_err(io("write"))?;
+            Ok(file)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut holder = String::new();
+            let read = file
+                .rewind()
+                .and_then(|()| file.read_to_string(&mut holder));
+            let holder = match read {
+                Ok(length) if length > 0 => sanitize(holder.trim()),
+                _ => "another ecs-netguard".to_owned(),
+            };
+            Err(Error::Held { path, holder })
+        }
+        Err((_, errno)) => Err(io("lock")(errno.into())),
     }
 }

@@ -49,11 +49,29 @@ const ANCESTORS: usize = 4;
 /// Endings of the units that processes run in (systemd.unit(5)); slices only hold other units.
 const UNITS: [&str; 5] = [".service", ".scope", ".socket", ".mount", ".swap"];
 
-/// What can be known of the thread `pid` that called itself `comm` when it made the change. It may
-/// be gone since, and its number somebody else's: where the name is not the same any more, that is
-/// all that is said.
+/// The initial PID namespace's number (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const INITIAL: &str = "pid:[4026531836]";
+
+/// What can be known of the thread `pid` that called itself `comm` when it made the change. In a PID
+/// namespace that is all: the kernel numbers the processes of nf_tables as the initial namespace does
+/// (task_pid_nr() in nf_tables_fill_gen_info()), and the same number here is another process's.
 #[must_use]
 pub fn who(pid: u32, comm: &str) -> By {
+    let own = fs::read_link("/proc/self/ns/pid");
+    if own.is_ok_and(|own| own.as_os_str() != INITIAL) {
+        return By {
+            pid,
+            comm: comm.to_owned(),
+            hidden: true,
+            ..By::default()
+        };
+    }
+    visible(pid, comm)
+}
+
+/// The same, where /proc numbers processes as the kernel does. It may be gone since, and its number
+/// another process's: where the name differs, nothing more is said.
+fn visible(pid: u32, comm: &str) -> By {
     let mut by = By {
         pid,
         comm: comm.to_owned(),
@@ -209,7 +227,7 @@ mod tests {
         let outer = shell.0.id();
         let inner = child(outer, "bash");
         let cat = child(inner, "cat");
-        let by = who(cat, "cat");
+        let by = visible(cat, "cat");
         assert!(by.exe.as_deref().unwrap().ends_with("/cat"), "{by:?}");
         assert_eq!(
             by.user.as_deref(),
@@ -230,7 +248,7 @@ mod tests {
         for _ in 0..3 {
             pid = child(pid, "sh");
         }
-        let parent = who(child(pid, "cat"), "cat").parent.unwrap();
+        let parent = visible(child(pid, "cat"), "cat").parent.unwrap();
         assert_eq!(parent.matches("sh (pid").count(), 4, "{parent}");
         assert_eq!(parent.matches(" ← ").count(), 3, "{parent}");
     }
@@ -238,7 +256,7 @@ mod tests {
     #[test]
     fn of_another_name_nothing_is_said() {
         let cat = start(&mut Command::new("cat"));
-        let by = who(cat.0.id(), "iptables");
+        let by = visible(cat.0.id(), "iptables");
         let bare = By {
             pid: cat.0.id(),
             comm: "iptables".into(),
@@ -247,14 +265,14 @@ mod tests {
         assert_eq!(by, bare);
         let gone = cat.0.id();
         drop(cat);
-        assert_eq!(who(gone, "cat").exe, None);
+        assert_eq!(visible(gone, "cat").exe, None);
     }
 
     #[test]
     fn a_thread_stands_for_its_process() {
         let work = || (nix::unistd::gettid().as_raw().cast_unsigned(), who_am_i());
         fn who_am_i() -> By {
-            who(nix::unistd::gettid().as_raw().cast_unsigned(), "a-thread")
+            visible(nix::unistd::gettid().as_raw().cast_unsigned(), "a-thread")
         }
         let thread = std::thread::Builder::new().name("a-thread".into());
         let (tid, by) = thread.spawn(work).unwrap().join().unwrap();

@@ -2,6 +2,7 @@
 //!
 //! [`open`] and [`get`] have no time limit: the caller sets one over everything that it asks.
 
+use std::error::Error as _;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
@@ -25,6 +26,9 @@ pub enum Failure {
     /// The socket does not exist, no process listens on it, or the user may not use it.
     #[error("{0}")]
     Connect(io::Error),
+    /// The other side ended the connection before its answer was whole.
+    #[error("the connection was closed before the answer was complete")]
+    Closed,
     /// The answer is not 200; with its text.
     #[error("{0}: {1}")]
     Status(StatusCode, String),
@@ -38,16 +42,14 @@ pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(Failure::Connect)?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(broken)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     // Ends with the body that it feeds.
     tokio::spawn(connection);
     let request = Request::get(target)
         .header(HOST, "localhost")
         .body(String::new())
         .map_err(broken)?;
-    let response = sender.send_request(request).await.map_err(broken)?;
+    let response = sender.send_request(request).await.map_err(lost)?;
     let status = response.status();
     if status == StatusCode::OK {
         return Ok(response.into_body());
@@ -85,8 +87,28 @@ pub fn get_now(
 }
 
 async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Failure> {
-    let whole = Limited::new(body, limit).collect().await.map_err(broken)?;
+    let whole = Limited::new(body, limit).collect().await;
+    let whole = whole.map_err(|error| match error.downcast::<hyper::Error>() {
+        Ok(error) => lost(*error),
+        Err(error) => broken(error),
+    })?;
     Ok(whole.to_bytes())
+}
+
+/// What an error of the connection means: a process that is killed closes it at any moment.
+fn lost(error: hyper::Error) -> Failure {
+    let io = error
+        .source()
+        .and_then(|source| source.downcast_ref::<io::Error>());
+    let reset = io.is_some_and(|error| {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+        matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+    });
+    if reset || error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+        Failure::Closed
+    } else {
+        broken(error)
+    }
 }
 
 fn broken(error: impl ToString) -> Failure {

@@ -44,8 +44,8 @@ pub fn resolve(
 
 /// Nothing at all, in every backend that is installed: what leaving works towards. One of them a
 /// backend, since a reconcile changes one ruleset a family. The system's own comes first and restores
-/// the sysctls: that is where ecs-init's rules are that may need them, and the shield must not go
-/// before.
+/// the sysctls and routes, also where no iptables is installed: that is where ecs-init's rules are that
+/// may need them, and the shield must not go before.
 #[must_use]
 pub fn nothing() -> Vec<(Desired, Host)> {
     use BackendChoice::{Auto, Legacy, Nft};
@@ -57,7 +57,9 @@ pub fn nothing() -> Vec<(Desired, Host)> {
         let families = [Family::V4, Family::V6];
         (desired, Host::find(&families, choice, Facts::default()))
     });
-    let installed = found.into_iter().filter(|(_, host)| !host.tools.is_empty());
+    let installed = found
+        .into_iter()
+        .filter(|(desired, host)| desired.sysctls || !host.tools.is_empty());
     let without = installed.map(|(desired, host)| {
         let toolless = Vec::new();
         (desired, Host { toolless, ..host })

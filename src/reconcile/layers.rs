@@ -11,7 +11,7 @@ use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Error, Inventory, generation};
 use crate::prove::ForeignChain;
-use crate::ruleset::{Family, Ruleset, Shown, Table};
+use crate::ruleset::{Chain, Family, Policy, Ruleset, Shown, Table};
 use crate::seal::SealReading;
 use crate::seal::edge::EdgeReading;
 
@@ -129,8 +129,7 @@ fn read_own(
     side_by_side(&host.tools, read)
 }
 
-/// Reads the tables that the kernel holds already (reading a legacy one would otherwise make it)
-/// and those that are wanted.
+/// Reads the tables that the kernel holds already, and those that are wanted.
 fn read_tables(
     tool: &Tool,
     inventory: &Result<Inventory, Error>,
@@ -139,7 +138,13 @@ fn read_tables(
     let mut ruleset = Ruleset::new(tool.family);
     let mut unread = Vec::new();
     for name in TABLES {
-        if !wanted(name) && !in_use(tool, inventory, name) {
+        let in_use = in_use(tool, inventory, name);
+        if !wanted(name) && !in_use {
+            continue;
+        }
+        // To list a legacy table makes it, and reading changes nothing.
+        if tool.backend == Backend::Legacy && !in_use {
+            ruleset.tables.insert(name.to_owned(), never_made(name));
             continue;
         }
         let read = tool.list(name);
@@ -154,6 +159,26 @@ fn read_tables(
     }
     unread.dedup();
     (ruleset, unread)
+}
+
+/// A table of iptables-legacy that the kernel does not hold: its built-in chains accept everything.
+fn never_made(table: &str) -> Table {
+    let chains: &[&str] = match table {
+        "raw" => &["PREROUTING", "OUTPUT"],
+        "mangle" => &["PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"],
+        "nat" => &["PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"],
+        _ => &["INPUT", "FORWARD", "OUTPUT"],
+    };
+    let chain = Chain {
+        policy: Some(Policy::Accept),
+        rules: Vec::new(),
+    };
+    Table {
+        chains: (chains.iter())
+            .map(|name| ((*name).to_owned(), chain.clone()))
+            .collect(),
+        ..Table::default()
+    }
 }
 
 fn in_use(tool: &Tool, inventory: &Result<Inventory, Error>, table: &str) -> bool {

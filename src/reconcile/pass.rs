@@ -179,7 +179,7 @@ fn rules(desired: &Desired, left: &[Drift], seal: SealState, complete: bool) -> 
         guarantee: rule.guarantee,
         layer: Layer::Sealed,
         family: rule.family,
-        place: format!("nftables inet {}", seal::place(rule)),
+        place: format!("nftables {}", seal::place(rule)),
         rule: rule.to_string(),
         in_place: Some(seal.is_intact()),
     };

@@ -18,6 +18,7 @@ pub fn status(hub: &Hub) -> Report {
     let report = hub.report().map(Arc::unwrap_or_clone);
     let mut report = report.unwrap_or_else(|| Report::new(now, Vec::new()));
     report.verification.count = hub.verifications();
+    report.warnings.extend(hub.unwritten());
     let usage = SelfUsage::read();
     Report {
         time: now,
@@ -85,9 +86,14 @@ pub fn rules(hub: &Hub) -> Value {
 #[must_use]
 pub fn health(hub: &Hub) -> (bool, String) {
     let (state, stale) = hub.overall();
-    let well = matches!(state, Overall::Protected | Overall::NotRequired);
+    let well = matches!(state, Overall::Protected | Overall::ImdsOpen);
     let problem = || hub.report().and_then(|report| report.first_problem());
-    let why = stale.or_else(|| if well { None } else { problem() });
+    let open = || hub.report().and_then(|report| report.imds_open.clone());
+    let why = stale.or_else(|| match state {
+        Overall::Protected => None,
+        Overall::ImdsOpen => open(),
+        Overall::NotProtected | Overall::Undecided => problem(),
+    });
     let why = why.map_or_else(String::new, |why| format!(": {why}"));
     (well, format!("{}{why}\n", state.name()))
 }

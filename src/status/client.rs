@@ -11,9 +11,6 @@ use serde::de::DeserializeOwned;
 use super::server::SOCKET;
 use crate::os::unix_http::{self, Failure};
 
-/// How long a whole answer may take, or the beginning of one that goes on. The daemon answers in
-/// milliseconds, and behind a thousand silent clients within a second.
-const PATIENCE: Duration = Duration::from_secs(2);
 /// The most that an answer may be, unless it is followed.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
@@ -65,6 +62,7 @@ impl Error {
 #[derive(Debug, Clone)]
 pub struct Client {
     path: PathBuf,
+    timeout: Duration,
 }
 
 /// A line-wise answer that goes on.
@@ -77,11 +75,13 @@ pub struct Lines {
 }
 
 impl Client {
-    /// Asks the daemon whose runtime directory this is.
+    /// Asks the daemon whose runtime directory this is. A whole answer may take `timeout`, and so may
+    /// the beginning of one that goes on.
     #[must_use]
-    pub fn new(runtime_dir: &Path) -> Self {
+    pub fn new(runtime_dir: &Path, timeout: Duration) -> Self {
         Self {
             path: runtime_dir.join(SOCKET),
+            timeout,
         }
     }
 
@@ -123,11 +123,15 @@ impl Client {
         work: impl Future<Output = Result<T, Failure>>,
     ) -> Result<T, Error> {
         let path = self.path.clone();
-        match tokio::time::timeout(PATIENCE, work).await {
+        match tokio::time::timeout(self.timeout, work).await {
             Ok(Ok(result)) => Ok(result),
             Ok(Err(Failure::Connect(why))) => Err(match why.kind() {
                 io::ErrorKind::PermissionDenied => Error::Forbidden { path },
                 _ => Error::Unreachable { path, why },
+            }),
+            Ok(Err(closed @ Failure::Closed)) => Err(Error::Unreachable {
+                path,
+                why: io::Error::new(io::ErrorKind::UnexpectedEof, closed),
             }),
             Ok(Err(Failure::Status(status, why))) => {
                 Err(self.broken(&format!("{status} for {target}: {why}")))
@@ -137,7 +141,10 @@ impl Client {
                 path,
                 why: io::Error::new(
                     io::ErrorKind::TimedOut,
-                    format!("no answer within {PATIENCE:?}"),
+                    format!(
+                        "no answer within {}",
+                        humantime::format_duration(self.timeout)
+                    ),
                 ),
             }),
         }
@@ -171,5 +178,62 @@ impl Lines {
                 _ => return Ok(None),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read as _, Write as _};
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    type Followed = Result<Option<Vec<u8>>, Error>;
+
+    /// What a client says of a daemon that takes its request and is killed after these bytes.
+    fn killed_after(answer: &'static [u8]) -> (Result<Bytes, Error>, Followed) {
+        let dir = tempfile::tempdir().unwrap();
+        let listener = UnixListener::bind(dir.path().join(SOCKET)).unwrap();
+        let daemon = std::thread::spawn(move || {
+            for _ in 0..2 {
+                let (mut stream, _) = listener.accept().unwrap();
+                let _request = stream.read(&mut [0; 4096]).unwrap();
+                stream.write_all(answer).unwrap();
+            }
+        });
+        let client = Client::new(dir.path(), Duration::from_secs(20));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let said = runtime.block_on(async {
+            let whole = client.get("/v1/status").await;
+            let followed = async { client.lines("/v1/events?follow").await?.next().await };
+            (whole, followed.await)
+        });
+        daemon.join().unwrap();
+        said
+    }
+
+    #[test]
+    fn a_daemon_that_is_killed_while_it_answers_is_unreachable() {
+        for answer in [
+            &b""[..],
+            b"HTTP/1.1 200 OK\r\nContent-Le",
+            b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}",
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+        ] {
+            let (whole, followed) = killed_after(answer);
+            for error in [whole.unwrap_err(), followed.unwrap_err()] {
+                assert!(
+                    matches!(error, Error::Unreachable { .. }),
+                    "{error}: {answer:?}"
+                );
+                let text = error.to_string();
+                assert!(text.starts_with("no daemon answers on "), "{text}");
+            }
+        }
+        let (whole, _) = killed_after(b"what?\r\n");
+        assert!(matches!(whole, Err(Error::Answer { .. })), "{whole:?}");
     }
 }

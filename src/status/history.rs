@@ -68,6 +68,13 @@ impl History {
         (history, events.unwrap_or_default())
     }
 
+    /// What the history in `dir` holds, oldest first; changes nothing.
+    pub fn peek(dir: &Path) -> io::Result<Vec<Event>> {
+        Ok(File::open(dir.join(HISTORY))
+            .and_then(read)?
+            .unwrap_or_default())
+    }
+
     /// Adds an event; `all` are the events to keep where the file has to be written anew.
     pub fn add(&mut self, event: &Event, all: impl FnOnce() -> Vec<Arc<Event>>) {
         let result = if self.bytes >= MAX_BYTES {

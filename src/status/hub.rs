@@ -39,6 +39,8 @@ pub struct Hub {
     history: Mutex<Option<History>>,
     counters: Mutex<PacketCounters>,
     probes: Mutex<Option<Probes>>,
+    /// The files for other programs that could not be written, and why.
+    unwritten: Mutex<Vec<String>>,
     /// The number of the last event, for those who wait for the next.
     last: watch::Sender<u64>,
     /// How many passes were published, for those who wait for the next.
@@ -120,6 +122,7 @@ impl Hub {
             history: Mutex::new(history),
             counters: Mutex::default(),
             probes: Mutex::default(),
+            unwritten: Mutex::default(),
             last: watch::Sender::new(last),
             passes: watch::Sender::new(0),
         }
@@ -186,6 +189,16 @@ impl Hub {
         if let Some(event) = event {
             self.record(event);
         }
+    }
+
+    /// Notes which files for other programs could not be written, and why.
+    pub(super) fn note_unwritten(&self, failures: Vec<String>) {
+        *lock(&self.unwritten) = failures;
+    }
+
+    /// Which files for other programs could not be written, and why.
+    pub(super) fn unwritten(&self) -> Vec<String> {
+        lock(&self.unwritten).clone()
     }
 
     /// From now on the packets that these rules stop are counted.

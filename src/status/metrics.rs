@@ -53,6 +53,7 @@ type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 pub struct Metrics {
     registry: Registry,
     state: Family<Labels, Gauge>,
+    imds_open: Gauge,
     guarantee: Family<Labels, Gauge>,
     posture: Family<Labels, Gauge>,
     stopped: Family<Labels, Counter>,
@@ -104,6 +105,12 @@ impl Metrics {
                 "state",
                 "1 for how the host stands as a whole, 0 for how it does not",
                 Family::default(),
+            ),
+            imds_open: put(
+                r,
+                "imds_open",
+                "1 where no input asks for imds-block, 0 where it is required",
+                Gauge::default(),
             ),
             guarantee: put(
                 r,
@@ -259,6 +266,7 @@ impl Metrics {
     /// Notes what a pass found.
     pub(super) fn note(&self, report: &Report) {
         self.set_overall(report.state);
+        self.imds_open.set(i64::from(report.imds_open.is_some()));
         for of in &report.guarantees {
             let name = of.name.name();
             for standing in Standing::ALL {

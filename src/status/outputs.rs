@@ -53,16 +53,20 @@ pub async fn run(hub: Arc<Hub>) {
 #[derive(Debug, Default)]
 struct Files {
     inventory: Vec<u8>,
-    /// What went wrong the last time: said when it is new.
-    failure: Option<String>,
+    /// What could not be written the last time: reported when it is new.
+    failures: Vec<String>,
 }
 
 impl Files {
     fn write(&mut self, hub: &Hub, publishing: &Publishing) {
-        let mut failure = None;
+        let mut failures = Vec::new();
         if let Some(path) = &publishing.textfile {
             let text = textfile::classic(&hub.metrics_text());
-            failure = failed("metrics.textfile", path, write(path, text.as_bytes()));
+            failures.extend(failed(
+                "metrics.textfile",
+                path,
+                write(path, text.as_bytes()),
+            ));
         }
         if let Some(path) = &publishing.inventory {
             let document = serde_json::to_vec_pretty(&Document::new(&answer::status(hub)));
@@ -72,15 +76,14 @@ impl Files {
                 if result.is_ok() {
                     self.inventory = document;
                 }
-                failure = failure.or(failed("fleet.ssm_inventory", path, result));
+                failures.extend(failed("fleet.ssm_inventory", path, result));
             }
         }
-        if failure != self.failure
-            && let Some(message) = &failure
-        {
+        for message in failures.iter().filter(|new| !self.failures.contains(new)) {
             hub.record(Event::new(Kind::Warning, message));
         }
-        self.failure = failure;
+        hub.note_unwritten(failures.clone());
+        self.failures = failures;
     }
 }
 
@@ -90,8 +93,20 @@ fn write(path: &Path, content: &[u8]) -> io::Result<()> {
 
 fn failed(key: &str, path: &Path, result: io::Result<()>) -> Option<String> {
     let error = result.err()?;
-    Some(format!(
-        "{key}: write {}: {error}; make its directory, or take the key out of config.toml",
-        path.display()
-    ))
+    let directory = path.parent().unwrap_or(path).display();
+    let remedy = match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => format!(
+            "the file system is read-only, or the unit's sandbox forbids it: run `systemctl edit \
+             ecs-netguard`, add `ReadWritePaths={directory}` under [Service], and restart the daemon"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            format!("permission denied: make root the owner of {directory}")
+        }
+        io::ErrorKind::NotFound => format!(
+            "its directory does not exist: make {directory} and restart the daemon, whose sandbox \
+             opens it at the start, or remove {key} from config.toml"
+        ),
+        _ => error.to_string(),
+    };
+    Some(format!("{key}: cannot write {}: {remedy}", path.display()))
 }

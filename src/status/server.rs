@@ -354,7 +354,10 @@ mod tests {
         let listener = StdListener::bind(&path).unwrap();
         let server = Server::new(dir.path(), Some(listener.into()), Hub::new()).unwrap();
         let served = tokio::spawn(server.run());
-        let status: Report = Client::new(dir.path()).json("/v1/status").await.unwrap();
+        let status: Report = Client::new(dir.path(), Duration::from_secs(20))
+            .json("/v1/status")
+            .await
+            .unwrap();
         assert!(status.stale.is_some(), "{status:?}");
         served.abort();
         assert!(served.await.unwrap_err().is_cancelled());

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use serde::de::DeserializeOwned;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -12,7 +13,7 @@ use crate::config::sanitize::sanitize;
 pub(super) struct Document<'a> {
     path: &'a Path,
     text: &'a str,
-    root: DeTable<'a>,
+    root: Spanned<DeTable<'a>>,
 }
 
 /// A key with where it and its value stand.
@@ -25,11 +26,7 @@ struct Place {
 impl<'a> Document<'a> {
     pub(super) fn parse(path: &'a Path, text: &'a str) -> Result<Self, SettingsError> {
         match DeTable::parse(text) {
-            Ok(root) => Ok(Self {
-                path,
-                text,
-                root: root.into_inner(),
-            }),
+            Ok(root) => Ok(Self { path, text, root }),
             Err(e) => Err(SettingsError::Syntax {
                 path: path.to_owned(),
                 line: line_of(text, e.span().map_or(0, |s| s.start)),
@@ -41,7 +38,27 @@ impl<'a> Document<'a> {
     /// Compares the keys and types that are there with those of the serialized default, so that there is no second
     /// list of keys to keep.
     pub(super) fn check_keys(&self, default: &toml::Table) -> Result<(), SettingsError> {
-        self.check_table("", &self.root, default, default)
+        self.check_table("", self.root.get_ref(), default, default)
+    }
+
+    /// What the document says, by serde.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, toml::de::Error> {
+        T::deserialize(toml::Deserializer::from(self.root.clone()))
+    }
+
+    /// Removes a key with its value: `imds.block`. False where there is none.
+    pub(super) fn remove(&mut self, key: &str) -> bool {
+        fn within(table: &mut DeTable<'_>, key: &str) -> bool {
+            let (name, rest) = key
+                .split_once('.')
+                .map_or((key, None), |(n, rest)| (n, Some(rest)));
+            match (rest, table.get_mut(name).map(Spanned::get_mut)) {
+                (None, Some(_)) => table.remove(name).is_some(),
+                (Some(rest), Some(DeValue::Table(table))) => within(table, rest),
+                _ => false,
+            }
+        }
+        within(self.root.get_mut(), key)
     }
 
     fn check_table(
@@ -159,7 +176,7 @@ impl<'a> Document<'a> {
             }
         }
         let mut out = Vec::new();
-        walk("", &self.root, &mut out);
+        walk("", self.root.get_ref(), &mut out);
         out
     }
 

@@ -50,3 +50,25 @@ pub enum SettingsError {
         problem: String,
     },
 }
+
+impl SettingsError {
+    /// The line, counted from 1; 0 where the file as a whole is meant.
+    #[must_use]
+    pub const fn line(&self) -> usize {
+        match self {
+            Self::Unreadable { .. } => 0,
+            Self::Syntax { line, .. }
+            | Self::UnknownKey { line, .. }
+            | Self::Value { line, .. } => *line,
+        }
+    }
+
+    /// The key with its table, where it is about one.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Unreadable { .. } | Self::Syntax { .. } => None,
+            Self::UnknownKey { key, .. } | Self::Value { key, .. } => Some(key),
+        }
+    }
+}

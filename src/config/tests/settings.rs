@@ -56,6 +56,7 @@ fn the_defaults_are_the_documented_ones() {
     [log]
     level = "info"
     target = "auto"
+    format = "text"
 
     [metrics]
     textfile = ""
@@ -71,7 +72,7 @@ fn every_key_is_read() {
         "[imds]\nblock='always'\ninterfaces=['docker0']\nipv6='never'\nawsvpc='audit'\n\
          host_tasks=true\nhost_tasks_cgroup='a/b.slice'\n\
          [credentials]\nendpoint='never'\nroute_localnet='bridges'\nopen_input='never'\n\
-         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\nallow=[]\n[tasks]\nprivileged='undecided'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\n\
+         [iptables]\nbackend='legacy'\n[seal]\nenabled=false\n[edge]\nenabled=false\nraw_frames='accept'\nallow=[]\n[tasks]\nprivileged='undecided'\n[verify]\ninterval='1m 30s'\n[log]\nlevel='trace'\ntarget='stderr'\nformat='json'\n\
          [metrics]\ntextfile='/m/x.prom'\n[fleet]\nssm_inventory='/i/x.json'\n",
     )
     .unwrap();
@@ -107,6 +108,7 @@ fn every_key_is_read() {
         log: Log {
             level: LogLevel::Trace,
             target: LogTarget::Stderr,
+            format: LogFormat::Json,
         },
         metrics: Metrics {
             textfile: Some("/m/x.prom".into()),
@@ -243,4 +245,17 @@ fn the_packaged_file_is_the_defaults() {
     };
     let all = toml::Table::try_from(Settings::default()).unwrap();
     assert_eq!(keys(&toml::from_str(&uncommented).unwrap()), keys(&all));
+}
+
+#[test]
+fn every_error_is_named_at_once() {
+    let errors = |text: &str| Settings::errors(Path::new("c.toml"), text);
+    let several = errors(
+        "[imds]\nblok = 1\nblock = 3\ninterfaces = [\"a b\"]\n[sael]\nenabled = 1\n\
+         [verify]\ninterval = \"5h\"\n",
+    );
+    let lines: Vec<usize> = several.iter().map(SettingsError::line).collect();
+    assert_eq!(lines, [2, 3, 4, 5, 8], "{several:?}");
+    assert_eq!(errors("[imds]\n"), []);
+    assert_eq!(errors("[imds\nx = 1").len(), 1);
 }

@@ -11,6 +11,7 @@ mod message;
 mod rules;
 mod socket;
 mod tables;
+mod tagged;
 
 pub use self::batch::{Batch, CommitError};
 pub use self::chains::{BaseHook, ChainName};
@@ -22,6 +23,7 @@ pub use self::message::table::{DORMANT, OWNER, PERSIST};
 pub use self::rules::{Held, RawRule, first_of, packets_of};
 pub use self::socket::Socket;
 pub use self::tables::{Chain, Table, exists, wake};
+pub use self::tagged::delete_tagged;
 pub use super::netlink::Error;
 
 /// The number of the last commit in this network namespace.

@@ -56,6 +56,12 @@ fn every_native_rule_in_a_table_of_iptables_is_foreign() {
         "ip length 50 counter drop",
         "meta mark set 5 counter",
         "ip daddr set 10.0.0.1 counter",
+        "ip frag-off 0 counter accept",
+        "meta mark or 0x1 == 1 counter accept",
+        "ip daddr 1.2.3.4 ip daddr 169.254.169.254 counter drop",
+        "ip daddr 169.254.169.0-169.254.169.255 counter accept",
+        "ip daddr '>' 169.254.169.0 counter drop",
+        "icmp type 8-10 counter drop",
         // As iptables would make it, but for the counter that it always adds.
         "tcp dport 80 accept",
     ];

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Cgroup, Guarantee};
 use crate::ruleset::{
-    Chain, Family, IfacePattern, Listed, Match, Net, Policy, Rewrite, Rule, Ruleset, Side, Target,
-    Test, protocol,
+    Chain, Family, IfacePattern, Listed, Match, Net, Place, Policy, Rewrite, Rule, Ruleset, Side,
+    Target, Test, protocol,
 };
 
 /// Where in the kernel a native rule is asked.
@@ -160,9 +160,10 @@ pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
     let mut rulesets: BTreeMap<Family, Ruleset> = BTreeMap::new();
     for rule in rules {
         let (table, chain) = rule.hook.iptables();
-        let ruleset = rulesets
-            .entry(rule.family)
-            .or_insert_with(|| Ruleset::new(rule.family));
+        let ruleset = rulesets.entry(rule.family).or_insert_with(|| Ruleset {
+            place: Place::Seal,
+            ..Ruleset::new(rule.family)
+        });
         let table = ruleset.tables.entry(table.to_owned()).or_default();
         let chain = table
             .chains

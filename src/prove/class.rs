@@ -122,6 +122,8 @@ pub enum Moment {
     First,
     /// A later one. NAT is not asked again for these.
     Established,
+    /// Any of a connection, whichever program made it.
+    Any,
 }
 
 /// A class of packets.

@@ -6,6 +6,8 @@ use super::bdd::{Bdd, Quantifier, Set};
 use super::class::{HostView, Moment};
 use super::hook::Hook;
 use super::layout::{Field, Layout, Names, State};
+use super::stations::{Stations, stations, tracks};
+use super::turning::sends;
 use super::walk::{End, Walk};
 use crate::ruleset::{Family, Match, Net, Ruleset};
 
@@ -55,12 +57,20 @@ pub(super) struct Engine<'r> {
     pub(super) host: &'r HostView,
     /// The rulesets in force at the same time (iptables-legacy's and iptables-nft's).
     pub(super) layers: Vec<&'r Ruleset>,
+    /// What packets come to at each hook.
+    pub(super) stations: Stations<'r>,
+    /// Whether connection tracking works for certain.
+    pub(super) tracks: bool,
+    /// Whether something may send packets of its own, or turn them anywhere.
+    pub(super) sends: bool,
     pub(super) moment: Moment,
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
     pub(super) local_dst: Set,
     /// The cgroup of the processes that send the packets, where that is what they are known by.
     pub(super) cgroup: Option<String>,
+    /// The packets that are on their way to where a block says that none goes.
+    pub(super) claimed: Set,
     /// The interfaces packets may leave by.
     pub(super) out: Set,
     /// What is the same for every packet of the chain at hand.
@@ -113,11 +123,15 @@ impl<'r> Engine<'r> {
             layout,
             names,
             host,
+            stations: stations(&layers),
+            tracks: tracks(&layers),
+            sends: sends(&layers),
             layers,
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
             cgroup: None,
+            claimed: Set::ALL,
             out: Set::ALL,
             known: Known::default(),
             sample: Known::default(),

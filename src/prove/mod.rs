@@ -104,6 +104,8 @@ mod path;
 mod prover;
 mod rewrite;
 mod start;
+mod stations;
+mod turning;
 mod walk;
 
 #[cfg(test)]

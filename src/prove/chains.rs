@@ -3,7 +3,7 @@
 use super::bdd::Set;
 use super::condition::Hit;
 use super::engine::{Care, Engine, Known};
-use super::hook::{Hook, TABLES};
+use super::hook::TABLES;
 use super::walk::{End, Outcome, Step};
 use crate::ruleset::{Chain, Listed, Policy, Reach, Rule, Shown, Table, Target};
 
@@ -23,36 +23,6 @@ const DEAD: &str =
 const DEPTH: usize = 64;
 
 impl<'r> Engine<'r> {
-    /// Packets past the native base chains that stand on a hook, whose rules nobody here can read.
-    pub(super) fn past_foreign(&mut self, hook: Hook, set: Set) -> Set {
-        let family = self.layout.family;
-        let host = self.host;
-        let mut there = host
-            .foreign
-            .iter()
-            .filter(|chain| chain.hook == hook && chain.family.is_none_or(|f| f == family));
-        let Some(foreign) = there.next() else {
-            return set;
-        };
-        if set.is_empty() {
-            return set;
-        }
-        self.hook = hook;
-        self.note(
-            "nftables",
-            &foreign.name,
-            None,
-            "a native base chain",
-            || {
-                (
-                    Outcome::Unknown(foreign.name.clone()),
-                    "it may drop packets and set marks".into(),
-                )
-            },
-        );
-        self.seized(set)
-    }
-
     /// Packets through one table's chain of the hook at hand; answers those that it accepts.
     pub(super) fn table(
         &mut self,
@@ -80,11 +50,11 @@ impl<'r> Engine<'r> {
                 self.note(at.table_name, chain_name, None, why, || {
                     (
                         Outcome::Unknown(why.clone()),
-                        "one of them may drop packets".into(),
+                        "one of them may do anything".into(),
                     )
                 });
-                let seized = self.seized(set);
-                return self.visible(at, chain_name, seized);
+                let changed = self.unknown(Reach::Anywhere, set);
+                return self.visible(at, chain_name, changed);
             }
             Shown::Unreadable(why) => {
                 self.note(at.table_name, chain_name, None, why, || {
@@ -231,7 +201,7 @@ impl<'r> Engine<'r> {
     }
 
     /// Packets that NAT has decided about; no rule behind sees them.
-    fn translated(&mut self, done: Set) -> Set {
+    pub(super) fn translated(&mut self, done: Set) -> Set {
         self.translated = self.bdd.or(self.translated, done);
         Set::EMPTY
     }

@@ -9,6 +9,7 @@ use super::layout::{Field, Layout, Names, State};
 use super::stations::{Stations, stations, tracks};
 use super::turning::sends;
 use super::walk::{End, Walk};
+use crate::ruleset::native::Condition;
 use crate::ruleset::{Family, Match, Net, Ruleset};
 
 /// One visit of one match whose answer nobody can know beforehand: the numbers of hook, table, layer,
@@ -81,6 +82,8 @@ pub(super) struct Engine<'r> {
     pub(super) care: Care,
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
+    /// The same of native rules.
+    pub(super) native_conditions: HashMap<*const Condition, Set>,
     /// Whether NAT had several destinations to choose from.
     pub(super) choices: bool,
     /// Where packets ended.
@@ -123,9 +126,9 @@ impl<'r> Engine<'r> {
             layout,
             names,
             host,
-            stations: stations(&layers),
-            tracks: tracks(&layers),
-            sends: sends(&layers),
+            stations: stations(&layers, &host.native, family),
+            tracks: tracks(&layers, &host.native, family),
+            sends: sends(&layers, &host.native, family),
             layers,
             moment,
             local_src: Set::EMPTY,
@@ -138,6 +141,7 @@ impl<'r> Engine<'r> {
             care: Care::Full,
             choices: false,
             conditions: HashMap::new(),
+            native_conditions: HashMap::new(),
             ends: BTreeMap::new(),
             accepted: Set::EMPTY,
             translated: Set::EMPTY,

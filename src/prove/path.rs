@@ -39,7 +39,7 @@ impl Engine<'_> {
             (_, Follow::TurnedAtMost | Follow::TurnedLater) => self.turned_at_most(start, follow),
             (Origin::Interface(_), _) => self.prerouting(start),
             (Origin::Host | Origin::Cgroup(_), _) => {
-                let set = self.past_foreign(Hook::Output, start);
+                let set = start;
                 self.through(Hook::Output, Part::UpToNat, set)
             }
         };
@@ -109,14 +109,13 @@ impl Engine<'_> {
         match &class.from {
             Origin::Interface(_) => self.prerouting(start),
             Origin::Host | Origin::Cgroup(_) => {
-                let set = self.past_foreign(Hook::Output, start);
+                let set = start;
                 self.through(Hook::Output, Part::Whole, set)
             }
         }
     }
 
     fn prerouting(&mut self, set: Set) -> Set {
-        let set = self.past_foreign(Hook::Prerouting, set);
         self.through(Hook::Prerouting, Part::Whole, set)
     }
 
@@ -173,14 +172,12 @@ impl Engine<'_> {
     }
 
     fn input(&mut self, set: Set) -> Set {
-        let set = self.past_foreign(Hook::Input, set);
         self.through(Hook::Input, Part::Whole, set)
     }
 
     fn forward(&mut self, set: Set) -> Set {
         let free = self.forget(set, self.layout.output);
         let set = self.bdd.and(free, self.out);
-        let set = self.past_foreign(Hook::Forward, set);
         let set = self.through(Hook::Forward, Part::Whole, set);
         self.leaving(set)
     }
@@ -197,7 +194,6 @@ impl Engine<'_> {
     }
 
     fn postrouting(&mut self, set: Set, part: Part) -> Set {
-        let set = self.past_foreign(Hook::Postrouting, set);
         self.through(Hook::Postrouting, part, set)
     }
 
@@ -216,9 +212,7 @@ impl Engine<'_> {
         let set = self.forget(set, layout.input);
         let entering = self.names.fits(&mut self.bdd, layout.input, &lo);
         let set = self.bdd.and(set, entering);
-        let set = self.past_foreign(Hook::Prerouting, set);
         let set = self.through(Hook::Prerouting, Part::Again, set);
-        let set = self.past_foreign(Hook::Input, set);
         self.through(Hook::Input, Part::Again, set)
     }
 }

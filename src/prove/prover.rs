@@ -40,6 +40,7 @@ impl<'r> Prover<'r> {
     pub fn new(rulesets: &[&'r Ruleset], host: &'r HostView) -> Self {
         let mut patterns = Names::of_rulesets(rulesets);
         patterns.extend(host.interfaces.keys().cloned().map(IfacePattern::Exact));
+        patterns.extend(Names::of_native(&host.native));
         patterns.insert(IfacePattern::Exact("lo".to_owned()));
         Self {
             layers: rulesets.to_vec(),
@@ -120,18 +121,9 @@ impl<'r> Prover<'r> {
     /// The packets that NAT turns to the class's destination before they are routed.
     fn turned_by_nat(&self, question: Question<'_>) -> Verdict {
         let follow = |follow| self.answer(Question { follow, ..question });
-        let walk = match follow(Follow::TurnedAtMost) {
-            Verdict::Held => return Verdict::Held,
-            Verdict::Violated { walk } | Verdict::Undecided { walk, .. } => walk,
-        };
-        let class = question.class;
-        let foreign_nat = || self.with_engine(class, |engine| engine.foreign_nat(class));
-        match follow(Follow::Turned) {
-            Verdict::Held if foreign_nat() => {
-                let why = "a native NAT chain may turn packets here".to_owned();
-                Verdict::Undecided { why, walk }
-            }
-            exactly => exactly,
+        match follow(Follow::TurnedAtMost) {
+            Verdict::Held => Verdict::Held,
+            Verdict::Violated { .. } | Verdict::Undecided { .. } => follow(Follow::Turned),
         }
     }
 

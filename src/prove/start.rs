@@ -183,6 +183,16 @@ impl Engine<'_> {
         }
     }
 
+    /// The packets of protocols whose header begins with ports.
+    pub(super) fn with_ports(&mut self) -> Set {
+        let mut all = Set::EMPTY;
+        for number in protocol::WITH_PORTS {
+            let one = self.layout.protocol.equals(&mut self.bdd, number.into());
+            all = self.bdd.or(all, one);
+        }
+        all
+    }
+
     fn transport(&mut self, class: &PacketClass) -> Set {
         let layout = self.layout;
         let mut set = match class.protocol {
@@ -190,12 +200,7 @@ impl Engine<'_> {
             None => Set::ALL,
         };
         if class.sport.is_some() || class.dport.is_some() {
-            let with_ports = protocol::WITH_PORTS
-                .into_iter()
-                .fold(Set::EMPTY, |all, number| {
-                    let one = layout.protocol.equals(&mut self.bdd, number.into());
-                    self.bdd.or(all, one)
-                });
+            let with_ports = self.with_ports();
             set = self.bdd.and(set, with_ports);
         }
         if let Some(range) = class.sport {

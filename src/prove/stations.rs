@@ -12,7 +12,9 @@ use super::bdd::Set;
 use super::engine::{Answer, Engine};
 use super::hook::{Hook, NAT_DESTINATION, TABLES, priority};
 use super::layout::State;
-use crate::ruleset::{Match, Rule, Ruleset, Shown, Table, Target};
+use super::native::Hooked;
+use crate::ruleset::native::{At, Kind, NativeRule, NativeTable};
+use crate::ruleset::{Family, Match, Rule, Ruleset, Shown, Table, Target};
 
 /// What packets come to.
 #[derive(Clone)]
@@ -23,6 +25,8 @@ pub(super) enum Station<'r> {
         name: &'static str,
         table: &'r Table,
     },
+    /// A base chain of native nftables.
+    Native(Hooked<'r>),
     /// Connection tracking.
     Tracking,
     /// NAT: the chains of that type, whatever their own priorities are among the other chains
@@ -30,8 +34,21 @@ pub(super) enum Station<'r> {
     Nat(Rc<Vec<Placed<'r>>>),
 }
 
-/// With its priority.
-pub(super) type Placed<'r> = (i32, Station<'r>);
+/// With its place: below IP or above it, and the priority there.
+pub(super) type Placed<'r> = ((Stage, i32), Station<'r>);
+
+/// What the kernel comes to one after the other at one of IP's hooks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stage {
+    /// The hooks of a bridge, before the packet comes to IP.
+    Bridge,
+    /// An interface by which it comes in.
+    Ingress,
+    /// IP's own.
+    Ip,
+    /// An interface by which it leaves.
+    Egress,
+}
 
 /// The stations of each hook.
 pub(super) type Stations<'r> = BTreeMap<Hook, Rc<Vec<Placed<'r>>>>;
@@ -53,14 +70,36 @@ pub(super) enum Part {
 const ORDERS: usize = 3;
 
 /// The stations of every hook.
-pub(super) fn stations<'r>(layers: &[&'r Ruleset]) -> Stations<'r> {
-    Hook::ALL
-        .into_iter()
-        .map(|hook| (hook, Rc::new(at(hook, layers))))
+pub(super) fn stations<'r>(
+    layers: &[&'r Ruleset],
+    native: &'r [NativeTable],
+    family: Family,
+) -> Stations<'r> {
+    let native = hooked(native, family);
+    let at = |hook| (hook, Rc::new(at(hook, layers, &native)));
+    Hook::ALL.into_iter().map(at).collect()
+}
+
+/// The base chains that may do anything at all.
+fn hooked(native: &[NativeTable], family: Family) -> Vec<Hooked<'_>> {
+    let tables = native.iter().filter(|table| table.family == family);
+    let chains = tables.flat_map(|table| table.chains.iter().map(move |chain| (table, chain)));
+    let busy = chains.filter(|(_, (_, chain))| !chain.is_idle());
+    busy.enumerate()
+        .filter_map(|(number, (table, (name, chain)))| {
+            let base = chain.base.as_ref()?;
+            Some(Hooked {
+                table,
+                name,
+                chain,
+                base,
+                number,
+            })
+        })
         .collect()
 }
 
-fn at<'r>(hook: Hook, layers: &[&'r Ruleset]) -> Vec<Placed<'r>> {
+fn at<'r>(hook: Hook, layers: &[&'r Ruleset], native: &[Hooked<'r>]) -> Vec<Placed<'r>> {
     let (mut all, mut nat) = (Vec::new(), Vec::new());
     for (layer, ruleset) in layers.iter().enumerate() {
         for name in TABLES {
@@ -71,24 +110,54 @@ fn at<'r>(hook: Hook, layers: &[&'r Ruleset]) -> Vec<Placed<'r>> {
                 continue;
             };
             let list = if name == "nat" { &mut nat } else { &mut all };
-            list.push((priority, Station::Table { layer, name, table }));
+            list.push(((Stage::Ip, priority), Station::Table { layer, name, table }));
         }
     }
-    // nf_nat_ipv4_ops and nf_conntrack_ops.
-    nat.sort_by_key(|(priority, _)| *priority);
+    for chain in native {
+        let Some(stage) = stage(chain, hook) else {
+            continue;
+        };
+        let list = match chain.base.kind {
+            Kind::Nat => &mut nat,
+            Kind::Filter => &mut all,
+        };
+        list.push(((stage, chain.base.priority), Station::Native(*chain)));
+    }
+    nat.sort_by_key(|(place, _)| *place);
     if !nat.is_empty() {
+        // nf_nat_ipv4_ops.
         let own = if hook.before_routing() {
             NAT_DESTINATION
         } else {
             -NAT_DESTINATION
         };
-        all.push((own, Station::Nat(Rc::new(nat))));
+        all.push(((Stage::Ip, own), Station::Nat(Rc::new(nat))));
     }
     if hook.before_routing() {
-        all.push((-200, Station::Tracking));
+        // NF_IP_PRI_CONNTRACK.
+        all.push(((Stage::Ip, -200), Station::Tracking));
     }
-    all.sort_by_key(|(priority, _)| *priority);
+    all.sort_by_key(|(place, _)| *place);
     all
+}
+
+/// How packets come to a native chain at a hook, if they do.
+fn stage(chain: &Hooked<'_>, hook: Hook) -> Option<Stage> {
+    if chain.table.bridge {
+        // What leaves by a bridge goes to its containers.
+        let comes_in = matches!(chain.base.at, At::Prerouting | At::Input);
+        return (hook == Hook::Prerouting && comes_in).then_some(Stage::Bridge);
+    }
+    let (at, stage) = match chain.base.at {
+        At::Ingress => (Hook::Prerouting, Stage::Ingress),
+        At::Prerouting => (Hook::Prerouting, Stage::Ip),
+        At::Input => (Hook::Input, Stage::Ip),
+        At::Forward => (Hook::Forward, Stage::Ip),
+        At::Output => (Hook::Output, Stage::Ip),
+        At::Postrouting => (Hook::Postrouting, Stage::Ip),
+        At::Egress => (Hook::Postrouting, Stage::Egress),
+    };
+    (at == hook).then_some(stage)
 }
 
 impl<'r> Engine<'r> {
@@ -96,19 +165,33 @@ impl<'r> Engine<'r> {
     pub(super) fn through(&mut self, hook: Hook, part: Part, set: Set) -> Set {
         self.hook = hook;
         let stations = self.stations.get(&hook).cloned().unwrap_or_default();
-        let wanted = |(priority, station): &&Placed<'r>| match part {
+        let wanted = |((_, priority), station): &&Placed<'r>| match part {
             Part::Whole => true,
             Part::UpToNat => *priority <= NAT_DESTINATION,
             Part::BehindNat => *priority > NAT_DESTINATION,
             Part::Again => !matches!(station, Station::Tracking | Station::Nat(_)),
         };
         let stations: Vec<Placed<'r>> = stations.iter().filter(wanted).cloned().collect();
-        self.by_priority(&stations, set)
+        let below = stations.partition_point(|((stage, _), _)| *stage < Stage::Ip);
+        let (below, above) = stations.split_at(below);
+        if below.is_empty() || set.is_empty() {
+            return self.by_priority(above, set);
+        }
+        // With br_netfilter, packets that come in by a bridge meet IP's hooks before those of the
+        // bridge's own interface.
+        self.site = vec![hook as usize, 97];
+        let bridged = self.ask(Answer::Unknown);
+        let (first, last) = (self.bdd.less(set, bridged), self.bdd.and(set, bridged));
+        let first = self.by_priority(below, first);
+        let first = self.by_priority(above, first);
+        let last = self.by_priority(above, last);
+        let last = self.by_priority(below, last);
+        self.bdd.or(first, last)
     }
 
     fn by_priority(&mut self, stations: &[Placed<'r>], mut set: Set) -> Set {
         for group in stations.chunk_by(|(a, _), (b, _)| a == b) {
-            let priority = group.first().map_or(0, |(priority, _)| *priority);
+            let priority = group.first().map_or(0, |((_, priority), _)| *priority);
             let group: Vec<&Station<'r>> = group.iter().map(|(_, station)| station).collect();
             set = self.in_any_order(priority, &group, set);
         }
@@ -159,6 +242,7 @@ impl<'r> Engine<'r> {
         }
         match station {
             Station::Table { layer, name, table } => self.table(*layer, name, table, set),
+            Station::Native(chain) => self.hooked(*chain, set),
             Station::Tracking => self.tracking(set),
             Station::Nat(chains) => self.nat(chains, set),
         }
@@ -196,6 +280,7 @@ impl<'r> Engine<'r> {
 fn interacts(station: &Station<'_>) -> bool {
     match station {
         Station::Table { table, .. } => table.shown != Shown::Whole || rules(table).any(changes),
+        Station::Native(chain) => chain.table.rules().any(NativeRule::changes),
         Station::Tracking | Station::Nat(_) => true,
     }
 }
@@ -232,7 +317,13 @@ fn changes(rule: &Rule) -> bool {
 
 /// Whether anything in the rules makes connection tracking work, and with it reassembly: a NAT
 /// target or a match on the connection (their `checkentry` calls `nf_ct_netns_get`).
-pub(super) fn tracks(layers: &[&Ruleset]) -> bool {
+pub(super) fn tracks(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
+    let mut natively = native
+        .iter()
+        .filter(|table| table.family == family && !table.bridge);
+    if natively.any(|table| table.rules().any(|rule| rule.tracks)) {
+        return true;
+    }
     let tables = layers.iter().flat_map(|ruleset| ruleset.tables.values());
     tables.flat_map(rules).any(|rule| {
         let target = matches!(

@@ -1,12 +1,13 @@
 //! Packets that are addressed elsewhere, and leave for a claim's destination all the same.
 
 use super::bdd::Set;
-use super::class::{Destination, Origin, PacketClass};
+use super::class::{Destination, PacketClass};
 use super::engine::Engine;
-use super::hook::Hook;
+use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
 use super::path::Follow;
-use crate::ruleset::{Match, Policy, Reach, Rule, Ruleset, Shown, Side, Table, Target};
+use crate::ruleset::native::{At, Kind, NativeRule, NativeTable, Statement};
+use crate::ruleset::{Family, Match, Policy, Reach, Rule, Ruleset, Shown, Side, Table, Target};
 
 /// What could turn packets to a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,7 +19,7 @@ pub(super) struct Turning {
     pub(super) later: bool,
 }
 
-impl Engine<'_> {
+impl<'r> Engine<'r> {
     /// The packets of a class as they would be just after something turned them to its destination.
     pub(super) fn turned_at_most(&mut self, start: Set, follow: Follow) -> Set {
         let layout = self.layout;
@@ -62,17 +63,23 @@ impl Engine<'_> {
                     | Target::Unknown(_)
             )
         });
-        marks || !self.host.foreign.is_empty()
+        let set = |statement: &Statement| {
+            matches!(
+                statement,
+                Statement::Mark(_) | Statement::Connmark(_) | Statement::Effect(..)
+            )
+        };
+        marks
+            || self
+                .native_rules()
+                .any(|(_, rule)| rule.statements.iter().any(set))
     }
 
     /// What on the way could turn packets to the class's destination.
     pub(super) fn turning(&mut self, class: &PacketClass) -> Turning {
         let there = self.there(class);
         let redirected = !self.bdd.and(there, self.local_dst).is_empty();
-        let mut turning = Turning {
-            by_nat: self.foreign_nat(class),
-            ..Turning::default()
-        };
+        let mut turning = Turning::default();
         for ruleset in self.layers.clone() {
             for (name, table) in &ruleset.tables {
                 let nat = name == "nat";
@@ -98,21 +105,68 @@ impl Engine<'_> {
                 }
             }
         }
+        self.turning_natively(class, there, &mut turning);
         turning.later |= turning.by_nat;
         turning
     }
 
-    /// Whether NAT at the last hook may drop what leaves.
+    /// The same of native rules.
+    fn turning_natively(&mut self, class: &PacketClass, there: Set, turning: &mut Turning) {
+        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
+        // The answers' sources, of which the way back is turned.
+        let from = match class.dst {
+            Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.src, &net),
+            Destination::ThisHost => Set::ALL,
+        };
+        let rules: Vec<_> = self.native_rules().collect();
+        for (nat, rule) in rules {
+            for statement in &rule.statements {
+                match statement {
+                    Statement::Dnat(to) => {
+                        let fits = self.fits(to, self.layout.dst, Side::Dst);
+                        turning.by_nat |= !self.bdd.and(there, fits).is_empty();
+                    }
+                    Statement::Redirect(_) => turning.by_nat |= redirected,
+                    Statement::Effect(..) if nat => {
+                        turning.by_nat = true;
+                        turning.later = true;
+                    }
+                    Statement::Snat(_) | Statement::Masquerade(_) if !turning.later => {
+                        turning.later = self.some_meet(rule, from);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Every native rule, and whether its table does NAT.
+    fn native_rules(&self) -> impl Iterator<Item = (bool, &'r NativeRule)> + use<'r> {
+        let (family, host) = (self.layout.family, self.host);
+        let tables = host
+            .native
+            .iter()
+            .filter(move |table| table.family == family);
+        tables.flat_map(|table| {
+            let mut bases = table
+                .chains
+                .values()
+                .filter_map(|chain| chain.base.as_ref());
+            let nat = bases.any(|base| base.kind == Kind::Nat);
+            table.rules().map(move |rule| (nat, rule))
+        })
+    }
+
+    /// Whether what NAT does at the last hook matters: it may drop, or something behind it may ask for
+    /// what it changed.
     pub(super) fn nat_stops_leaving(&self) -> bool {
         let mut tables = self
             .layers
             .iter()
             .filter_map(|ruleset| ruleset.tables.get("nat"));
-        tables.any(|table| {
-            let policy = table
-                .chains
-                .get(Hook::Postrouting.chain())
-                .and_then(|chain| chain.policy);
+        let stops = tables.any(|table| {
+            let chain = table.chains.get(Hook::Postrouting.chain());
+            let policy = chain.and_then(|chain| chain.policy);
             let stops = |rule: &Rule| {
                 matches!(
                     rule.target,
@@ -120,18 +174,32 @@ impl Engine<'_> {
                 )
             };
             policy == Some(Policy::Drop) || table.shown != Shown::Whole || rules(table).any(stops)
-        })
-    }
-
-    /// Whether a native chain of others could turn packets.
-    pub(super) fn foreign_nat(&self, class: &PacketClass) -> bool {
-        let hook = match class.from {
-            Origin::Interface(_) => Hook::Prerouting,
-            Origin::Host | Origin::Cgroup(_) => Hook::Output,
-        };
-        self.host.foreign.iter().any(|chain| {
-            chain.nat && chain.hook == hook && chain.family.is_none_or(|f| f == class.family)
-        })
+        });
+        let family = self.layout.family;
+        let native = self
+            .host
+            .native
+            .iter()
+            .filter(|table| table.family == family);
+        stops
+            || native.filter(|table| !table.bridge).any(|table| {
+                let mut bases = table
+                    .chains
+                    .values()
+                    .filter_map(|chain| chain.base.as_ref());
+                bases.any(|base| match (base.at, base.kind) {
+                    (At::Postrouting, Kind::Nat) => {
+                        let ends = |rule: &NativeRule| {
+                            let effect = |s: &Statement| matches!(s, Statement::Effect(..));
+                            rule.drops() || rule.statements.iter().any(effect)
+                        };
+                        base.policy == Policy::Drop || table.rules().any(ends)
+                    }
+                    (At::Postrouting, Kind::Filter) => base.priority >= -NAT_DESTINATION,
+                    (At::Egress, _) => true,
+                    _ => false,
+                })
+            })
     }
 }
 
@@ -152,10 +220,19 @@ fn admits(rule: &Rule, class: &PacketClass) -> bool {
 }
 
 /// Whether something that is not understood may send packets of its own, or turn them anywhere.
-pub(super) fn sends(layers: &[&Ruleset]) -> bool {
+pub(super) fn sends(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
+    let mut natively = native
+        .iter()
+        .filter(|table| table.family == family)
+        .flat_map(NativeTable::rules);
+    let anywhere =
+        |statement: &Statement| matches!(statement, Statement::Effect(_, Reach::Anywhere));
+    if natively.any(|rule| rule.statements.iter().any(anywhere)) {
+        return true;
+    }
     let mut tables = layers.iter().flat_map(|ruleset| ruleset.tables.values());
     let sending = |rule: &Rule| matches!(&rule.target, Target::Unknown(text) if Reach::of(text) == Reach::Anywhere);
-    tables.any(|table| matches!(table.shown, Shown::Unreadable(_)) || rules(table).any(sending))
+    tables.any(|table| table.shown != Shown::Whole || rules(table).any(sending))
 }
 
 fn rules(table: &Table) -> impl Iterator<Item = &Rule> {

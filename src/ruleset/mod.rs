@@ -26,6 +26,7 @@ mod extension;
 mod family;
 mod matches;
 mod names;
+pub mod native;
 mod option;
 mod parse;
 mod print;
@@ -50,8 +51,7 @@ pub use matches::{
 pub use names::protocol_name;
 pub use parse::{ParseError, parse_listing, parse_save};
 pub use print::Unprintable;
-pub(crate) use target::Reach;
-pub use target::{Rewrite, Target};
+pub use target::{Reach, Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
 

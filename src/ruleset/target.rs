@@ -152,7 +152,7 @@ const SENDING: &[&str] = &["TEE", "SYNPROXY", "NFQUEUE", "QUEUE"];
 
 /// The most that a target that is not understood may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Reach {
+pub enum Reach {
     /// Decide about the packet, and change it.
     Packet,
     /// Also send packets to where this one goes.

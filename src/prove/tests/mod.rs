@@ -9,6 +9,7 @@ mod concrete;
 mod connections;
 mod deliveries;
 mod generate;
+mod native;
 mod random;
 mod shields;
 mod soup;

@@ -73,28 +73,6 @@ fn two_rulesets_in_force_together() {
 }
 
 #[test]
-fn native_chains_of_others_leave_a_block_held() {
-    let foreign = ForeignChain {
-        family: None,
-        hook: Hook::Forward,
-        name: "inet firewalld filter_FORWARD".into(),
-        nat: false,
-    };
-    let host = HostView {
-        foreign: vec![foreign],
-        ..host()
-    };
-    assert_eq!(
-        prove(&forward(BLOCK), &imds("docker0"), &host),
-        Verdict::Held
-    );
-    assert!(matches!(
-        prove(&forward(""), &imds("docker0"), &host),
-        Verdict::Undecided { .. }
-    ));
-}
-
-#[test]
 fn claims_read_as_sentences() {
     let said = |change: fn(&mut PacketClass)| {
         let mut claim = imds("docker0");

@@ -127,7 +127,7 @@ fn block(family: Family, turned: bool) -> Claim {
             protocol: None,
             sport: None,
             dport: None,
-            moment: Moment::First,
+            moment: Moment::Any,
             turned,
         },
         expect: Expect::Dropped,

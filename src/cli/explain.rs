@@ -156,7 +156,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
         let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
     }
     let (mut host, _) = host_view(found.facts.task_cgroup.as_ref());
-    host.foreign.clone_from(&layers.foreign);
+    host.native.clone_from(&layers.native);
     anyhow::ensure!(
         class.family == Family::V4 || found.facts.ipv6,
         "this host has no IPv6, so no packet goes to {}",

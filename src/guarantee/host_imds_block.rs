@@ -13,7 +13,7 @@ use super::{
     EdgeRules, Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, TaskCgroup, claim,
     imds_block, packets,
 };
-use crate::prove::{Claim, Destination, Expect, Origin, PacketClass};
+use crate::prove::{Claim, Destination, Expect, Moment, Origin, PacketClass};
 use crate::ruleset::{Match, Net, Side, Target, Test};
 
 /// The rules.
@@ -60,6 +60,7 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let claim = |family| {
         let dst = Destination::Net(Net::host(imds_block::address(family)));
         let class = PacketClass {
+            moment: Moment::Any,
             turned: true,
             ..packets(family, Origin::Cgroup(cgroup.path.clone()), dst)
         };

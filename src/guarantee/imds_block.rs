@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::{
     EdgeRules, Guarantee, NativeHook, NativeRule, NativeVerdict, Rules, Scope, claim, packets,
 };
-use crate::prove::{Claim, Destination, Expect, Ifaces, Origin, PacketClass};
+use crate::prove::{Claim, Destination, Expect, Ifaces, Moment, Origin, PacketClass};
 use crate::ruleset::{Family, IfacePattern, Match, Net, Side, Target, Test};
 
 /// The address of the instance metadata service in each family (EC2 user guide, "Instance metadata
@@ -66,6 +66,15 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     rules
 }
 
+/// Where the service can be: not behind the interfaces that carry containers. What leaves by one of
+/// those goes to a container, and what that sends on is claimed of again.
+fn beyond(scope: &Scope) -> Ifaces {
+    Ifaces {
+        pattern: IfacePattern::Prefix(String::new()),
+        except: scope.claimed().collect(),
+    }
+}
+
 /// Every protocol, both families, each container interface; also packets that somebody's DNAT turns
 /// towards the service.
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
@@ -75,6 +84,8 @@ pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
             let from = Origin::Interface(Ifaces::from(interface));
             let dst = Destination::Net(Net::host(address(family)));
             let class = PacketClass {
+                out: Some(beyond(scope)),
+                moment: Moment::Any,
                 turned: true,
                 ..packets(family, from, dst)
             };

@@ -10,8 +10,8 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use super::{Cgroup, Guarantee};
 use crate::ruleset::{
-    Chain, Family, IfacePattern, Listed, Match, Net, Policy, Rewrite, Rule, Ruleset, Side, Target,
-    Test, protocol,
+    Chain, Family, IfacePattern, Listed, Match, Net, Place, Policy, Rewrite, Rule, Ruleset, Side,
+    Target, Test, protocol,
 };
 
 /// Where in the kernel a native rule is asked.
@@ -180,9 +180,10 @@ pub fn as_rulesets(rules: &[NativeRule]) -> BTreeMap<Family, Ruleset> {
     };
     for (hook, family, listed) in rules.iter().filter_map(means) {
         let (table, chain) = hook.iptables();
-        let ruleset = rulesets
-            .entry(family)
-            .or_insert_with(|| Ruleset::new(family));
+        let ruleset = rulesets.entry(family).or_insert_with(|| Ruleset {
+            place: Place::Seal,
+            ..Ruleset::new(family)
+        });
         let table = ruleset.tables.entry(table.to_owned()).or_default();
         let chain = table
             .chains

@@ -116,7 +116,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     let view = HostView {
         interfaces,
         route_localnet: everywhere,
-        foreign: Vec::new(),
+        native: Vec::new(),
         cgroups: task_cgroup
             .and_then(TaskCgroup::known)
             .into_iter()

@@ -3,10 +3,9 @@
 use super::bdd::Set;
 use super::condition::Hit;
 use super::engine::{Care, Engine, Known};
-use super::hook::Hook;
-use super::layout::State;
+use super::hook::TABLES;
 use super::walk::{End, Outcome, Step};
-use crate::ruleset::{Chain, Listed, Policy, Rule, Shown, Table, Target};
+use crate::ruleset::{Chain, Listed, Policy, Reach, Rule, Shown, Table, Target};
 
 /// The chain at hand.
 pub(super) struct At<'r> {
@@ -24,76 +23,22 @@ const DEAD: &str =
 const DEPTH: usize = 64;
 
 impl<'r> Engine<'r> {
-    /// Packets through the tables of a hook, one after the other; answers those that come out, as
-    /// they come out.
-    pub(super) fn through(&mut self, hook: Hook, tables: &[&'static str], mut set: Set) -> Set {
-        self.hook = hook;
-        for table in tables {
-            let asked = match *table {
-                "nat" => self.first_of_connection(set),
-                _ => set,
-            };
-            let bypassing = self.bdd.less(set, asked);
-            let passed = self.table(table, asked);
-            set = self.bdd.or(bypassing, passed);
-            if *table == "raw" {
-                set = self.track(set);
-            }
-        }
-        set
-    }
-
-    /// Packets past the native base chains that stand on a hook, whose rules nobody here can read.
-    pub(super) fn past_foreign(&mut self, hook: Hook, set: Set) -> Set {
-        let family = self.layout.family;
-        let host = self.host;
-        let mut there = host
-            .foreign
-            .iter()
-            .filter(|chain| chain.hook == hook && chain.family.is_none_or(|f| f == family));
-        let Some(foreign) = there.next() else {
-            return set;
+    /// Packets through one table's chain of the hook at hand; answers those that it accepts.
+    pub(super) fn table(
+        &mut self,
+        layer: usize,
+        table_name: &'static str,
+        table: &'r Table,
+        set: Set,
+    ) -> Set {
+        self.site = vec![self.hook as usize, table_number(table_name), layer];
+        self.learn(set);
+        let at = At {
+            table_name,
+            table,
+            names: Vec::new(),
         };
-        if set.is_empty() {
-            return set;
-        }
-        self.hook = hook;
-        self.note(
-            "nftables",
-            &foreign.name,
-            None,
-            "a native base chain",
-            || {
-                (
-                    Outcome::Unknown(foreign.name.clone()),
-                    "it may drop packets and set marks".into(),
-                )
-            },
-        );
-        self.seized(set)
-    }
-
-    /// Packets through one table of the hook at hand, in every ruleset in force.
-    pub(super) fn table(&mut self, name: &'static str, set: Set) -> Set {
-        self.translated = Set::EMPTY;
-        let mut passing = set;
-        for (layer, ruleset) in self.layers.clone().into_iter().enumerate() {
-            let Some(table) = ruleset.tables.get(name).filter(|_| !passing.is_empty()) else {
-                continue;
-            };
-            self.site = vec![self.hook as usize, table_number(name), layer];
-            self.learn(passing);
-            passing = self.base(
-                &At {
-                    table_name: name,
-                    table,
-                    names: Vec::new(),
-                },
-                passing,
-            );
-        }
-        let translated = std::mem::replace(&mut self.translated, Set::EMPTY);
-        self.bdd.or(passing, translated)
+        self.base(&at, set)
     }
 
     /// Packets through a base chain; answers what it accepts.
@@ -105,17 +50,19 @@ impl<'r> Engine<'r> {
                 self.note(at.table_name, chain_name, None, why, || {
                     (
                         Outcome::Unknown(why.clone()),
-                        "one of them may drop packets".into(),
+                        "one of them may do anything".into(),
                     )
                 });
-                let seized = self.seized(set);
-                return self.visible(at, chain_name, seized);
+                let changed = self.unknown(Reach::Anywhere, set);
+                return self.visible(at, chain_name, changed);
             }
             Shown::Unreadable(why) => {
                 self.note(at.table_name, chain_name, None, why, || {
                     (Outcome::Unknown(why.clone()), "it may do anything".into())
                 });
-                return self.seized_and_changed(set);
+                let changed = self.seized_and_changed(set);
+                self.end(End::LetThrough, changed);
+                return changed;
             }
         }
         self.visible(at, chain_name, set)
@@ -248,13 +195,13 @@ impl<'r> Engine<'r> {
             | Target::Dnat(_)
             | Target::Redirect(_)
             | Target::Snat(_)
-            | Target::Masquerade(_)
-            | Target::Unknown(_) => self.anything(set),
+            | Target::Masquerade(_) => self.anything(set),
+            Target::Unknown(text) => self.unknown(Reach::of(text), set),
         }
     }
 
     /// Packets that NAT has decided about; no rule behind sees them.
-    fn translated(&mut self, done: Set) -> Set {
+    pub(super) fn translated(&mut self, done: Set) -> Set {
         self.translated = self.bdd.or(self.translated, done);
         Set::EMPTY
     }
@@ -270,7 +217,23 @@ impl<'r> Engine<'r> {
         })
     }
 
-    /// A target that may do anything: the packets may be accepted, may go on, changed or not.
+    /// A target that is not understood. Where it may send packets of its own, what becomes of those is
+    /// not known, whatever becomes of the ones that it was given.
+    pub(super) fn unknown(&mut self, reach: Reach, set: Set) -> Set {
+        let changed = self.anything(set);
+        match reach {
+            Reach::Packet => {}
+            Reach::Copies => {
+                let copies = self.seized(set);
+                let copies = self.bdd.and(copies, self.claimed);
+                self.end(End::LetThrough, copies);
+            }
+            Reach::Anywhere => self.end(End::LetThrough, changed),
+        }
+        changed
+    }
+
+    /// What may do anything to packets: accept them, let them go on, change them or not.
     fn anything(&mut self, set: Set) -> Set {
         let changed = self.seized_and_changed(set);
         self.accepted = self.bdd.or(self.accepted, changed);
@@ -278,7 +241,7 @@ impl<'r> Engine<'r> {
     }
 
     /// Packets that something not understood may have dropped, or marked.
-    fn seized(&mut self, set: Set) -> Set {
+    pub(super) fn seized(&mut self, set: Set) -> Set {
         let layout = self.layout;
         let set = self.taint(set);
         let set = self.forget(set, layout.mark);
@@ -297,13 +260,6 @@ impl<'r> Engine<'r> {
             set = self.forget(set, field);
         }
         set
-    }
-
-    /// The packets whose connection NAT has yet to decide about.
-    fn first_of_connection(&mut self, set: Set) -> Set {
-        let (new, related) = (self.state_is(State::New), self.state_is(State::Related));
-        let first = self.bdd.or(new, related);
-        self.bdd.and(set, first)
     }
 
     /// Adds to the walk, if one is written down.
@@ -381,8 +337,5 @@ impl<'r> Engine<'r> {
 }
 
 fn table_number(name: &str) -> usize {
-    ["raw", "mangle", "nat", "filter", "security"]
-        .iter()
-        .position(|t| *t == name)
-        .unwrap_or(9)
+    TABLES.iter().position(|table| *table == name).unwrap_or(9)
 }

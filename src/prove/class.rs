@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use serde::Serialize;
 
-use super::hook::Hook;
+use crate::ruleset::native::NativeTable;
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol_name};
 
 /// Interfaces: those that fit a pattern, but for some.
@@ -122,6 +122,8 @@ pub enum Moment {
     First,
     /// A later one. NAT is not asked again for these.
     Established,
+    /// Any of a connection, whichever program made it.
+    Any,
 }
 
 /// A class of packets.
@@ -202,20 +204,6 @@ pub struct Iface {
     pub route_localnet: bool,
 }
 
-/// A base chain of a native nftables table that is not plainly accepting. It may drop what it sees,
-/// and set marks; it never brings a dropped packet back.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ForeignChain {
-    /// The family it sees; `None` for both (`inet`).
-    pub family: Option<Family>,
-    /// Where it stands.
-    pub hook: Hook,
-    /// How to call it: `inet firewalld filter_INPUT`.
-    pub name: String,
-    /// Whether it is of type nat, and may turn packets to other destinations.
-    pub nat: bool,
-}
-
 /// What a proof must know of the host besides its rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HostView {
@@ -224,8 +212,8 @@ pub struct HostView {
     /// Whether `net.ipv4.conf.all.route_localnet` is on: then it is on for every interface, also
     /// for one yet to come.
     pub route_localnet: bool,
-    /// Native chains of others.
-    pub foreign: Vec<ForeignChain>,
+    /// The tables of native nftables that packets pass, but for the guard's own.
+    pub native: Vec<NativeTable>,
     /// The number that each of these cgroups has now, `None` where it is not there. Of others nothing
     /// is known.
     pub cgroups: BTreeMap<String, Option<u64>>,

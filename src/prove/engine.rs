@@ -6,7 +6,10 @@ use super::bdd::{Bdd, Quantifier, Set};
 use super::class::{HostView, Moment};
 use super::hook::Hook;
 use super::layout::{Field, Layout, Names, State};
+use super::stations::{Stations, stations, tracks};
+use super::turning::sends;
 use super::walk::{End, Walk};
+use crate::ruleset::native::Condition;
 use crate::ruleset::{Family, Match, Net, Ruleset};
 
 /// One visit of one match whose answer nobody can know beforehand: the numbers of hook, table, layer,
@@ -55,12 +58,20 @@ pub(super) struct Engine<'r> {
     pub(super) host: &'r HostView,
     /// The rulesets in force at the same time (iptables-legacy's and iptables-nft's).
     pub(super) layers: Vec<&'r Ruleset>,
+    /// What packets come to at each hook.
+    pub(super) stations: Stations<'r>,
+    /// Whether connection tracking works for certain.
+    pub(super) tracks: bool,
+    /// Whether something may send packets of its own, or turn them anywhere.
+    pub(super) sends: bool,
     pub(super) moment: Moment,
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
     pub(super) local_dst: Set,
     /// The cgroup of the processes that send the packets, where that is what they are known by.
     pub(super) cgroup: Option<String>,
+    /// The packets that are on their way to where a block says that none goes.
+    pub(super) claimed: Set,
     /// The interfaces packets may leave by.
     pub(super) out: Set,
     /// What is the same for every packet of the chain at hand.
@@ -71,6 +82,8 @@ pub(super) struct Engine<'r> {
     pub(super) care: Care,
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
+    /// The same of native rules.
+    pub(super) native_conditions: HashMap<*const Condition, Set>,
     /// Whether NAT had several destinations to choose from.
     pub(super) choices: bool,
     /// Where packets ended.
@@ -113,17 +126,22 @@ impl<'r> Engine<'r> {
             layout,
             names,
             host,
+            stations: stations(&layers, &host.native, family),
+            tracks: tracks(&layers, &host.native, family),
+            sends: sends(&layers, &host.native, family),
             layers,
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
             cgroup: None,
+            claimed: Set::ALL,
             out: Set::ALL,
             known: Known::default(),
             sample: Known::default(),
             care: Care::Full,
             choices: false,
             conditions: HashMap::new(),
+            native_conditions: HashMap::new(),
             ends: BTreeMap::new(),
             accepted: Set::EMPTY,
             translated: Set::EMPTY,

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::ruleset::Place;
+
 /// A netfilter hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "UPPERCASE")]
@@ -52,18 +54,36 @@ impl Hook {
         }
     }
 
-    /// The tables asked here, in the order of their priorities (`enum nf_ip_hook_priorities` in
-    /// include/uapi/linux/netfilter_ipv4.h; the same for IPv6). Connection tracking, at -200, comes
-    /// between raw and mangle.
-    pub fn tables(self) -> &'static [&'static str] {
-        match self {
-            Self::Prerouting => &["raw", "mangle", "nat"],
-            Self::Input => &["mangle", "filter", "security", "nat"],
-            Self::Forward => &["mangle", "filter", "security"],
-            Self::Output => &["raw", "mangle", "nat", "filter", "security"],
-            Self::Postrouting => &["mangle", "nat"],
-        }
+    /// Whether it is where connections begin: connection tracking looks at packets here, and NAT at
+    /// their destination.
+    pub(super) const fn before_routing(self) -> bool {
+        matches!(self, Self::Prerouting | Self::Output)
     }
+}
+
+/// iptables' tables.
+pub(super) const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
+/// NF_IP_PRI_NAT_DST; that of NAT_SRC is the same without its sign.
+pub(super) const NAT_DESTINATION: i32 = -100;
+
+/// The priority of a table at a hook, where it has a chain there (`enum nf_ip_hook_priorities` in
+/// include/uapi/linux/netfilter_ipv4.h; the same for IPv6).
+pub(super) fn priority(place: Place, table: &str, hook: Hook) -> Option<i32> {
+    use Hook::{Forward, Input, Output, Postrouting, Prerouting};
+    let (iptables, seal) = match (table, hook) {
+        ("raw", Prerouting | Output) => (-300, -300),
+        ("mangle", _) => (-150, 300),
+        ("nat", Prerouting | Output) => (NAT_DESTINATION, NAT_DESTINATION - 1),
+        ("nat", Postrouting | Input) => (-NAT_DESTINATION, -NAT_DESTINATION),
+        ("filter", Input | Forward | Output) => (0, -10),
+        ("security", Input | Forward | Output) => (50, 50),
+        _ => return None,
+    };
+    Some(match place {
+        Place::Iptables => iptables,
+        Place::Seal => seal,
+    })
 }
 
 impl fmt::Display for Hook {

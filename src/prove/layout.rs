@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::{Bdd, Set};
+use crate::ruleset::native::{NativeTable, Statement};
 use crate::ruleset::{Family, IFNAME_MAX, IfacePattern, Match, Net, Rule, Ruleset, bits};
 
 /// Some bits of a packet, the highest first.
@@ -35,6 +36,16 @@ impl Field {
     pub(super) fn twin(self) -> Self {
         Self {
             first: self.first + 1,
+            ..self
+        }
+    }
+
+    /// Some of its bits, as a field of their own.
+    pub(super) const fn part(self, lowest: u32, width: u32) -> Self {
+        let above = self.width.saturating_sub(lowest + width);
+        Self {
+            first: self.first + above * self.step,
+            width,
             ..self
         }
     }
@@ -272,6 +283,35 @@ impl Names {
             .flat_map(|listed| Self::of_rule(&listed.rule))
             .cloned()
             .collect()
+    }
+
+    /// The kinds that native tables tell apart.
+    pub(super) fn of_native(tables: &[NativeTable]) -> BTreeSet<IfacePattern> {
+        let mut asked = Vec::new();
+        for statement in tables
+            .iter()
+            .flat_map(NativeTable::rules)
+            .flat_map(|rule| &rule.statements)
+        {
+            match statement {
+                Statement::Test(condition) => condition.interfaces(&mut asked),
+                Statement::Map(entries) => {
+                    entries
+                        .iter()
+                        .for_each(|(condition, _)| condition.interfaces(&mut asked));
+                }
+                _ => {}
+            }
+        }
+        let bases = tables
+            .iter()
+            .flat_map(|table| table.chains.values())
+            .filter_map(|chain| chain.base.as_ref());
+        let devices = bases
+            .flat_map(|base| &base.devices)
+            .cloned()
+            .map(IfacePattern::Exact);
+        asked.into_iter().cloned().chain(devices).collect()
     }
 
     fn of_rule(rule: &Rule) -> impl Iterator<Item = &IfacePattern> {

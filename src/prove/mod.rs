@@ -100,19 +100,20 @@ mod engine;
 mod example;
 mod hook;
 mod layout;
+mod native;
 mod path;
 mod prover;
 mod rewrite;
 mod start;
+mod stations;
+mod turning;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub use claim::{Claim, Expect};
-pub use class::{
-    Addrs, Destination, ForeignChain, HostView, Iface, Ifaces, Moment, Origin, Packet, PacketClass,
-};
+pub use class::{Addrs, Destination, HostView, Iface, Ifaces, Moment, Origin, Packet, PacketClass};
 pub use hook::Hook;
 pub use prover::Prover;
 pub use walk::{End, Outcome, Step, Walk};

@@ -4,9 +4,9 @@ use super::bdd::Set;
 use super::class::{Destination, Origin, PacketClass};
 use super::engine::Engine;
 use super::hook::Hook;
-use super::layout::State;
+use super::stations::Part;
 use super::walk::{End, Outcome};
-use crate::ruleset::{Family, IfacePattern, Net, Shown, Side, Target};
+use crate::ruleset::{Family, IfacePattern, Net, Side};
 
 /// Which packets of a class to follow.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -16,6 +16,8 @@ pub(super) enum Follow {
     /// Those that anything on the way could have turned to its destination, from there on: more
     /// than there are.
     TurnedAtMost,
+    /// The same of those that belong to a connection: NAT turns them without asking any chain again.
+    TurnedLater,
     /// Those addressed anywhere that NAT does turn to its destination.
     Turned,
 }
@@ -32,16 +34,16 @@ impl Engine<'_> {
     /// elsewhere, or are dropped.
     pub(super) fn block(&mut self, class: &PacketClass, start: Set, follow: Follow) {
         let there = self.there(class);
+        self.claimed = there;
         let set = match (&class.from, follow) {
-            (_, Follow::TurnedAtMost) => self.turned_at_most(start),
+            (_, Follow::TurnedAtMost | Follow::TurnedLater) => self.turned_at_most(start, follow),
             (Origin::Interface(_), _) => self.prerouting(start),
             (Origin::Host | Origin::Cgroup(_), _) => {
-                let set = self.past_foreign(Hook::Output, start);
-                self.through(Hook::Output, &["raw", "mangle", "nat"], set)
+                let set = start;
+                self.through(Hook::Output, Part::UpToNat, set)
             }
         };
         let elsewhere = self.bdd.less(set, there);
-        self.end(End::Elsewhere, elsewhere);
         let mut set = self.bdd.and(set, there);
         if follow == Follow::Turned {
             let turned = self.layout.dnat.equals(&mut self.bdd, 1);
@@ -49,8 +51,14 @@ impl Engine<'_> {
             let either = self.bdd.or(turned, tainted);
             set = self.bdd.and(set, either);
         }
+        if self.sends {
+            // What is addressed elsewhere by now may still come to something that turns it.
+            set = self.bdd.or(set, elsewhere);
+        } else {
+            self.end(End::Elsewhere, elsewhere);
+        }
         if class.from.is_host() {
-            set = self.through(Hook::Output, &["filter", "security"], set);
+            set = self.through(Hook::Output, Part::BehindNat, set);
         }
         let (local, beyond) = self.route(class, set);
         let arrived = match class.from {
@@ -59,12 +67,14 @@ impl Engine<'_> {
         };
         let left = match class.from {
             Origin::Interface(_) => self.forward(beyond),
-            Origin::Host | Origin::Cgroup(_) => self.postrouting(beyond, &["mangle"]),
+            Origin::Host | Origin::Cgroup(_) => self.leaving(beyond),
         };
         // What a target not understood did on the way may have turned packets elsewhere again.
         for passed in [arrived, left] {
             let through = self.bdd.and(passed, there);
+            let elsewhere = self.bdd.less(passed, there);
             self.end(End::LetThrough, through);
+            self.end(End::Elsewhere, elsewhere);
         }
     }
 
@@ -89,10 +99,7 @@ impl Engine<'_> {
         let (local, beyond) = self.route(class, set);
         let (arrived, left) = match class.from {
             Origin::Interface(_) => (self.input(local), self.forward(beyond)),
-            Origin::Host | Origin::Cgroup(_) => (
-                self.by_loopback(local),
-                self.postrouting(beyond, &["mangle"]),
-            ),
+            Origin::Host | Origin::Cgroup(_) => (self.by_loopback(local), self.leaving(beyond)),
         };
         self.end(End::Delivered, arrived);
         self.end(End::LetThrough, left);
@@ -102,15 +109,14 @@ impl Engine<'_> {
         match &class.from {
             Origin::Interface(_) => self.prerouting(start),
             Origin::Host | Origin::Cgroup(_) => {
-                let set = self.past_foreign(Hook::Output, start);
-                self.through(Hook::Output, Hook::Output.tables(), set)
+                let set = start;
+                self.through(Hook::Output, Part::Whole, set)
             }
         }
     }
 
     fn prerouting(&mut self, set: Set) -> Set {
-        let set = self.past_foreign(Hook::Prerouting, set);
-        self.through(Hook::Prerouting, Hook::Prerouting.tables(), set)
+        self.through(Hook::Prerouting, Part::Whole, set)
     }
 
     /// Splits packets into those for this host and those for others. Nothing for 127.0.0.0/8 comes
@@ -166,21 +172,29 @@ impl Engine<'_> {
     }
 
     fn input(&mut self, set: Set) -> Set {
-        let set = self.past_foreign(Hook::Input, set);
-        self.through(Hook::Input, Hook::Input.tables(), set)
+        self.through(Hook::Input, Part::Whole, set)
     }
 
     fn forward(&mut self, set: Set) -> Set {
         let free = self.forget(set, self.layout.output);
         let set = self.bdd.and(free, self.out);
-        let set = self.past_foreign(Hook::Forward, set);
-        let set = self.through(Hook::Forward, Hook::Forward.tables(), set);
-        self.postrouting(set, &["mangle"])
+        let set = self.through(Hook::Forward, Part::Whole, set);
+        self.leaving(set)
     }
 
-    fn postrouting(&mut self, set: Set, tables: &[&'static str]) -> Set {
-        let set = self.past_foreign(Hook::Postrouting, set);
-        self.through(Hook::Postrouting, tables, set)
+    /// Packets that leave this host. What NAT gives them as source is no concern of any claim; what
+    /// is dropped there is.
+    fn leaving(&mut self, set: Set) -> Set {
+        let part = if self.nat_stops_leaving() {
+            Part::Whole
+        } else {
+            Part::Again
+        };
+        self.postrouting(set, part)
+    }
+
+    fn postrouting(&mut self, set: Set, part: Part) -> Set {
+        self.through(Hook::Postrouting, part, set)
     }
 
     /// A packet of this host for this host leaves by lo and comes in by lo. NAT has decided about
@@ -191,97 +205,14 @@ impl Engine<'_> {
         let set = self.move_aside(set, layout.output);
         let leaving = self.names.fits(&mut self.bdd, layout.output, &lo);
         let set = self.bdd.and(set, leaving);
-        let set = self.postrouting(set, &["mangle", "nat"]);
+        let set = self.postrouting(set, Part::Whole);
         let set = self.forget(set, layout.output);
         let nowhere = self.names.none(&mut self.bdd, layout.output);
         let set = self.bdd.and(set, nowhere);
         let set = self.forget(set, layout.input);
         let entering = self.names.fits(&mut self.bdd, layout.input, &lo);
         let set = self.bdd.and(set, entering);
-        let mut set = self.past_foreign(Hook::Prerouting, set);
-        self.hook = Hook::Prerouting;
-        for table in ["raw", "mangle"] {
-            set = self.table(table, set);
-        }
-        let set = self.past_foreign(Hook::Input, set);
-        self.through(Hook::Input, &["mangle", "filter", "security"], set)
-    }
-
-    /// The packets of a class as they would be just after some DNAT turned them to its destination.
-    fn turned_at_most(&mut self, start: Set) -> Set {
-        let layout = self.layout;
-        let set = self.track(start);
-        let new = self.state_is(State::New);
-        let mut set = self.bdd.and(set, new);
-        // Where they were addressed before may be anything: their twins stay free.
-        for flag in [layout.moved_dst, layout.moved_dport, layout.dnat] {
-            set = self.set(set, flag, 1);
-        }
-        if self.marks_on_the_way() {
-            set = self.forget(set, layout.mark);
-            set = self.forget(set, layout.connmark);
-        }
-        set
-    }
-
-    /// Whether anything before routing may set marks.
-    fn marks_on_the_way(&self) -> bool {
-        let tables = self.layers.iter().flat_map(|ruleset| &ruleset.tables);
-        let early = tables.filter(|(name, _)| *name != "filter" && *name != "security");
-        let mut targets = early
-            .flat_map(|(_, table)| table.chains.values())
-            .flat_map(|chain| &chain.rules)
-            .map(|listed| &listed.rule.target);
-        let marks = targets.any(|target| {
-            matches!(
-                target,
-                Target::Mark(_)
-                    | Target::Connmark(_)
-                    | Target::SaveMark(_)
-                    | Target::RestoreMark(_)
-                    | Target::Unknown(_)
-            )
-        });
-        marks || !self.host.foreign.is_empty()
-    }
-
-    /// Whether anything on the way could turn packets to the class's destination.
-    pub(super) fn may_turn(&mut self, class: &PacketClass) -> bool {
-        let there = self.there(class);
-        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
-        for ruleset in self.layers.clone() {
-            for (name, table) in &ruleset.tables {
-                let nat = name == "nat";
-                if nat && table.shown != Shown::Whole {
-                    return true;
-                }
-                for listed in table.chains.values().flat_map(|chain| &chain.rules) {
-                    let turns = match &listed.rule.target {
-                        Target::Dnat(to) if nat => {
-                            let fits = self.fits(to, self.layout.dst, Side::Dst);
-                            !self.bdd.and(there, fits).is_empty()
-                        }
-                        Target::Redirect(_) if nat => redirected,
-                        Target::Unknown(_) => name != "filter" && name != "security",
-                        _ => false,
-                    };
-                    if turns {
-                        return true;
-                    }
-                }
-            }
-        }
-        self.foreign_nat(class)
-    }
-
-    /// Whether a native chain of others could turn packets.
-    pub(super) fn foreign_nat(&self, class: &PacketClass) -> bool {
-        let hook = match class.from {
-            Origin::Interface(_) => Hook::Prerouting,
-            Origin::Host | Origin::Cgroup(_) => Hook::Output,
-        };
-        self.host.foreign.iter().any(|chain| {
-            chain.nat && chain.hook == hook && chain.family.is_none_or(|f| f == class.family)
-        })
+        let set = self.through(Hook::Prerouting, Part::Again, set);
+        self.through(Hook::Input, Part::Again, set)
     }
 }

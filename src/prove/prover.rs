@@ -5,12 +5,13 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::{Bdd, Set};
 use super::claim::{Claim, Expect};
-use super::class::{Destination, HostView, Origin, PacketClass};
+use super::class::{Destination, HostView, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::hook::Hook;
 use super::layout::Names;
 use super::path::Follow;
+use super::turning::Turning;
 use super::walk::{End, Outcome, Step, Walk};
 use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
 use crate::verdict::Verdict;
@@ -39,6 +40,7 @@ impl<'r> Prover<'r> {
     pub fn new(rulesets: &[&'r Ruleset], host: &'r HostView) -> Self {
         let mut patterns = Names::of_rulesets(rulesets);
         patterns.extend(host.interfaces.keys().cloned().map(IfacePattern::Exact));
+        patterns.extend(Names::of_native(&host.native));
         patterns.insert(IfacePattern::Exact("lo".to_owned()));
         Self {
             layers: rulesets.to_vec(),
@@ -63,11 +65,11 @@ impl<'r> Prover<'r> {
         if claim.expect != Expect::Dropped || !class.turned {
             return addressed;
         }
-        let may_turn = || self.with_engine(class, |engine| engine.may_turn(class));
-        if matches!(addressed, Verdict::Violated { .. }) || !may_turn() {
+        if matches!(addressed, Verdict::Violated { .. }) {
             return addressed;
         }
-        match (addressed, self.turned(question)) {
+        let turning = self.with_engine(class, |engine| engine.turning(class));
+        match (addressed, self.turned(question, turning)) {
             (_, violated @ Verdict::Violated { .. }) => violated,
             (undecided @ Verdict::Undecided { .. }, _) => undecided,
             (_, turned) => turned,
@@ -100,27 +102,28 @@ impl<'r> Prover<'r> {
         })
     }
 
-    /// The packets that NAT turns to the class's destination.
-    fn turned(&self, question: Question<'_>) -> Verdict {
-        let at_most = self.answer(Question {
-            follow: Follow::TurnedAtMost,
-            ..question
-        });
-        let walk = match at_most {
-            Verdict::Held => return Verdict::Held,
-            Verdict::Violated { walk } | Verdict::Undecided { walk, .. } => walk,
+    /// The packets that something turns to the class's destination.
+    fn turned(&self, question: Question<'_>, turning: Turning) -> Verdict {
+        let follow = |follow| self.answer(Question { follow, ..question });
+        let first = if self.with_engine(question.class, |engine| engine.sends) {
+            follow(Follow::Turned)
+        } else if turning.by_nat {
+            self.turned_by_nat(question)
+        } else {
+            Verdict::Held
         };
-        let class = question.class;
-        let foreign_nat = || self.with_engine(class, |engine| engine.foreign_nat(class));
-        match self.answer(Question {
-            follow: Follow::Turned,
-            ..question
-        }) {
-            Verdict::Held if foreign_nat() => {
-                let why = "a native NAT chain may turn packets here".to_owned();
-                Verdict::Undecided { why, walk }
-            }
-            exactly => exactly,
+        if first != Verdict::Held || !turning.later || question.class.moment != Moment::Any {
+            return first;
+        }
+        follow(Follow::TurnedLater)
+    }
+
+    /// The packets that NAT turns to the class's destination before they are routed.
+    fn turned_by_nat(&self, question: Question<'_>) -> Verdict {
+        let follow = |follow| self.answer(Question { follow, ..question });
+        match follow(Follow::TurnedAtMost) {
+            Verdict::Held => Verdict::Held,
+            Verdict::Violated { .. } | Verdict::Undecided { .. } => follow(Follow::Turned),
         }
     }
 

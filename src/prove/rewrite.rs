@@ -20,10 +20,14 @@ impl Engine<'_> {
         let seen = self.bdd.less(set, exempt);
         let seen = self.forget(seen, layout.state);
         let first = match self.moment {
-            Moment::First => State::New,
+            Moment::First | Moment::Any => State::New,
             Moment::Established => State::Established,
         };
-        let mut all = untracked;
+        let later = self.odd_is(Odd::Later);
+        let following = self.bdd.and(seen, later);
+        let seen = self.bdd.less(seen, later);
+        let following = self.following(following);
+        let mut all = self.bdd.or(untracked, following);
         let invalid = self.odd_is(Odd::Invalid);
         let left_alone = self.left_alone(seen);
         let left_alone = self.bdd.less(left_alone, invalid);
@@ -48,13 +52,32 @@ impl Engine<'_> {
         all
     }
 
+    /// Packets of a connection that was there before, or belongs to one. What NAT and rules made of it
+    /// then is not known.
+    fn following(&mut self, set: Set) -> Set {
+        let layout = self.layout;
+        let [established, related] = [State::Established, State::Related].map(|s| self.state_is(s));
+        let either = self.bdd.or(established, related);
+        let mut set = self.bdd.and(set, either);
+        if set.is_empty() {
+            return set;
+        }
+        for field in [layout.snat, layout.dnat] {
+            set = self.forget(set, field);
+        }
+        if self.marks(false) {
+            set = self.forget(set, layout.connmark);
+        }
+        set
+    }
+
     /// Packets that cannot be the first of a connection: INVALID, and not seen by NAT. ICMP that is no
     /// request (`valid_new` in nf_conntrack_proto_icmp.c and _icmpv6.c; an error is RELATED only to a
     /// connection that it quotes), and TCP whose flags begin nothing (`tcp_conntracks` and
     /// `tcp_valid_flags` in nf_conntrack_proto_tcp.c). A lone ACK is taken up, unless
     /// `nf_conntrack_tcp_loose` is 0: that is left to the packets that are INVALID anyway.
     fn unfit_to_begin(&mut self) -> Set {
-        if self.moment != Moment::First {
+        if self.moment == Moment::Established {
             return Set::EMPTY;
         }
         let layout = self.layout;
@@ -89,7 +112,7 @@ impl Engine<'_> {
     /// of itself (`noct_valid_new` in nf_conntrack_proto_icmpv6.c).
     fn left_alone(&mut self, set: Set) -> Set {
         let layout = self.layout;
-        if layout.family != Family::V6 || self.moment != Moment::First {
+        if layout.family != Family::V6 || self.moment == Moment::Established {
             return Set::EMPTY;
         }
         let kinds = [(130, 136), (143, 143)].into_iter().fold(

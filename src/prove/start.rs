@@ -4,7 +4,7 @@ use super::bdd::Set;
 use super::class::{Destination, Ifaces, Moment, Origin, PacketClass};
 use super::engine::Engine;
 use super::layout::{Field, Shape, State};
-use crate::ruleset::{Family, Listed, Match, Net, Side, Target, protocol};
+use crate::ruleset::{Family, Net, Side, protocol};
 
 /// What is out of the ordinary about a packet; 0 stands for nothing. The class of a block has such packets too, so that a
 /// block is proved for them; but none of them alone shows a block to be broken, since whether they
@@ -24,16 +24,20 @@ pub(super) enum Odd {
     Socketless = 5,
     /// Marked by the process that sent it (`SO_MARK`).
     Marked = 6,
+    /// Of a connection that was there before. A container that may write packets of its own can make
+    /// one to any address: the first packet, with that address as its source, comes back to it.
+    Later = 7,
 }
 
 impl Odd {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Invalid,
         Self::Fragment,
         Self::Headless,
         Self::Spoofed,
         Self::Socketless,
         Self::Marked,
+        Self::Later,
     ];
 
     /// What a reader of an example is told.
@@ -48,6 +52,9 @@ impl Odd {
                 Self::Spoofed => "a source address that routing may refuse",
                 Self::Socketless => "sent without a socket",
                 Self::Marked => "marked by its sender",
+                Self::Later => {
+                    "one of an established connection, which a container with CAP_NET_RAW can make itself"
+                }
             })
     }
 }
@@ -78,7 +85,8 @@ impl Engine<'_> {
         set = self.bdd.and(set, transport);
         let src = self.in_nets(Side::Src, &class.src.any_of, &class.src.except);
         set = self.bdd.and(set, src);
-        if ordinary && class.moment == Moment::First && class.protocol == Some(protocol::TCP) {
+        if ordinary && class.moment != Moment::Established && class.protocol == Some(protocol::TCP)
+        {
             // The first packet of a TCP connection is a SYN.
             let syn = layout.flags.equals(&mut self.bdd, 2);
             set = self.bdd.and(set, syn);
@@ -175,6 +183,16 @@ impl Engine<'_> {
         }
     }
 
+    /// The packets of protocols whose header begins with ports.
+    pub(super) fn with_ports(&mut self) -> Set {
+        let mut all = Set::EMPTY;
+        for number in protocol::WITH_PORTS {
+            let one = self.layout.protocol.equals(&mut self.bdd, number.into());
+            all = self.bdd.or(all, one);
+        }
+        all
+    }
+
     fn transport(&mut self, class: &PacketClass) -> Set {
         let layout = self.layout;
         let mut set = match class.protocol {
@@ -182,12 +200,7 @@ impl Engine<'_> {
             None => Set::ALL,
         };
         if class.sport.is_some() || class.dport.is_some() {
-            let with_ports = protocol::WITH_PORTS
-                .into_iter()
-                .fold(Set::EMPTY, |all, number| {
-                    let one = layout.protocol.equals(&mut self.bdd, number.into());
-                    self.bdd.or(all, one)
-                });
+            let with_ports = self.with_ports();
             set = self.bdd.and(set, with_ports);
         }
         if let Some(range) = class.sport {
@@ -254,13 +267,13 @@ impl Engine<'_> {
     /// The packets of a class that are odd in one way, before they are called so.
     fn odd(&mut self, class: &PacketClass, set: Set, plain: Set, odd: Odd) -> Set {
         let layout = self.layout;
-        let first = class.moment == Moment::First;
+        let first = class.moment != Moment::Established;
         let portless = class.sport.is_none() && class.dport.is_none();
         let outside = matches!(class.from, Origin::Interface(_));
         let shaped = |engine: &mut Self, shape: Shape| engine.set(set, layout.shape, shape as u128);
         match odd {
             Odd::Invalid if first => set,
-            Odd::Fragment if portless && !self.reassembles() => shaped(self, Shape::Fragment),
+            Odd::Fragment if portless && !self.tracks => shaped(self, Shape::Fragment),
             Odd::Headless
                 if portless && class.protocol.is_none() && layout.family == Family::V6 =>
             {
@@ -275,30 +288,9 @@ impl Engine<'_> {
                 let set = self.set(set, layout.uid, NOBODY);
                 self.set(set, layout.gid, NOBODY)
             }
+            Odd::Later if class.moment == Moment::Any => set,
             Odd::Marked if !outside => self.forget(plain, layout.mark),
             _ => Set::EMPTY,
         }
-    }
-
-    /// Whether something in the rules makes conntrack work, and with it reassembly: a NAT target or
-    /// a match on the connection (their `checkentry` calls `nf_ct_netns_get`).
-    fn reassembles(&self) -> bool {
-        let tables = self
-            .layers
-            .iter()
-            .flat_map(|ruleset| ruleset.tables.values());
-        let mut rules = tables
-            .flat_map(|t| t.chains.values())
-            .flat_map(|chain| &chain.rules);
-        rules.any(|Listed { rule, .. }| {
-            let nat = matches!(
-                rule.target,
-                Target::Dnat(_) | Target::Redirect(_) | Target::Snat(_) | Target::Masquerade(_)
-            );
-            nat || rule
-                .matches
-                .iter()
-                .any(|m| matches!(m, Match::State(_) | Match::Connmark(_)))
-        })
     }
 }

@@ -10,7 +10,7 @@ use crate::guarantee::as_rulesets;
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Error, Inventory, generation};
-use crate::prove::ForeignChain;
+use crate::ruleset::native::NativeTable;
 use crate::ruleset::{Chain, Family, Policy, Ruleset, Shown, Table};
 use crate::seal::SealReading;
 use crate::seal::edge::EdgeReading;
@@ -28,8 +28,8 @@ pub(crate) struct Layers {
     pub(super) own: BTreeMap<Family, Ruleset>,
     /// Those of the other backend, where it holds any table.
     pub(super) other: Vec<Ruleset>,
-    /// Native nftables chains of others.
-    pub(crate) foreign: Vec<ForeignChain>,
+    /// Native nftables of others.
+    pub(crate) native: Vec<NativeTable>,
     /// The native layer.
     pub(crate) seal: SealReading,
     /// The layer at the interfaces by which packets leave.
@@ -85,10 +85,18 @@ impl Layers {
         layers.sealed = as_rulesets(&layers.seal.rules);
         if let Ok(inventory) = inventory {
             layers.generation = Some(inventory.generation);
-            layers.foreign.clone_from(&inventory.chains);
             let (seal, edge) = (&layers.seal, &layers.edge);
-            let ours = |name: &String| seal.accounts_for(name) || edge.accounted.contains(name);
-            layers.foreign.retain(|chain| !ours(&chain.name));
+            let families = [Family::V4, Family::V6].into_iter();
+            layers.native = families
+                .flat_map(|family| inventory.native.decode(family))
+                .collect();
+            for table in &mut layers.native {
+                let ours = |chain: &String| {
+                    let name = format!("{} {chain}", table.name);
+                    seal.accounts_for(&name) || edge.accounted.contains(&name)
+                };
+                table.chains.retain(|chain, _| !ours(chain));
+            }
         }
         layers
     }
@@ -197,6 +205,12 @@ fn distrust(ruleset: &mut Ruleset, inventory: &Result<Inventory, Error>, unread:
     match inventory {
         Ok(inventory) => {
             let family = ruleset.family;
+            for table in ruleset.tables.values_mut() {
+                // The base chains that it does not show are read as the kernel has them.
+                if matches!(table.shown, Shown::Partly(_)) {
+                    table.shown = Shown::Whole;
+                }
+            }
             for (_, name) in inventory.dormant.iter().filter(|(of, _)| *of == family) {
                 if let Some(table) = ruleset.tables.get_mut(name) {
                     let why = format!("{family} {name} is dormant: no packet meets its rules");

@@ -30,7 +30,7 @@ impl Reading {
     pub(super) fn take(desired: &Desired, host: &Host, state: &State) -> Self {
         let layers = Layers::read(desired, host);
         let (mut view, mut unread) = facts::host_view(host.facts.task_cgroup.as_ref());
-        view.foreign.clone_from(&layers.foreign);
+        view.native.clone_from(&layers.native);
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
             ..Snapshot::default()
@@ -96,7 +96,7 @@ impl Reading {
     /// The host, as it was read without any rules.
     pub(super) fn host(&self) -> HostView {
         HostView {
-            foreign: Vec::new(),
+            native: Vec::new(),
             ..self.view.clone()
         }
     }

@@ -26,6 +26,7 @@ mod extension;
 mod family;
 mod matches;
 mod names;
+pub mod native;
 mod option;
 mod parse;
 mod print;
@@ -50,7 +51,7 @@ pub use matches::{
 pub use names::protocol_name;
 pub use parse::{ParseError, parse_listing, parse_save};
 pub use print::Unprintable;
-pub use target::{Rewrite, Target};
+pub use target::{Reach, Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};
 pub use value::{IfacePattern, Net};
 
@@ -61,6 +62,18 @@ pub struct Ruleset {
     pub family: Family,
     /// The tables by name. One that is absent is not registered in the kernel and decides nothing.
     pub tables: BTreeMap<String, Table>,
+    /// Where its tables stand.
+    pub place: Place,
+}
+
+/// Where the tables of a ruleset stand among the hooks of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// Where iptables' are.
+    #[default]
+    Iptables,
+    /// Where the seal's chains are: each just before the table whose name it has here.
+    Seal,
 }
 
 impl Ruleset {
@@ -69,6 +82,7 @@ impl Ruleset {
         Self {
             family,
             tables: BTreeMap::new(),
+            place: Place::default(),
         }
     }
 
@@ -86,7 +100,9 @@ impl Ruleset {
         let Some(Listed { rule, .. }) = rule else {
             return false;
         };
-        rule.matches.push(Match::Unknown(why.clone()));
+        // Nothing of what was printed counts: iptables-nft 1.8.9 prints `ip daddr A-B accept` as
+        // `-d B/32 -j ACCEPT`.
+        rule.matches = vec![Match::Unknown(why.clone())];
         rule.target = Target::Unknown(why);
         true
     }

@@ -115,6 +115,66 @@ const NOT_CHAINS: &[&str] = &[
     "SYNPROXY",
 ];
 
+/// Targets that are not computed, and that change at most the packet they are given, its connection or
+/// what the kernel remembers of it.
+const QUIET: &[&str] = &[
+    "CONNMARK",
+    "CONNSECMARK",
+    "CT",
+    "DNAT",
+    "ECN",
+    "HL",
+    "HMARK",
+    "IDLETIMER",
+    "LED",
+    "MARK",
+    "MASQUERADE",
+    "NETMAP",
+    "RATEEST",
+    "REDIRECT",
+    "SECMARK",
+    "SET",
+    "SNAT",
+    "TCPOPTSTRIP",
+    "TPROXY",
+    "TTL",
+    "LOG",
+    "NFLOG",
+    "TCPMSS",
+    "CHECKSUM",
+    "CLASSIFY",
+    "DSCP",
+    "TOS",
+];
+
+/// Targets that send copies of the packets they are given, or hand these to a program.
+const SENDING: &[&str] = &["TEE", "SYNPROXY", "NFQUEUE", "QUEUE"];
+
+/// The most that a target that is not understood may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Decide about the packet, and change it.
+    Packet,
+    /// Also send packets to where this one goes.
+    Copies,
+    /// Anything, to anywhere.
+    Anywhere,
+}
+
+impl Reach {
+    /// That of the target with this text.
+    pub(crate) fn of(text: &str) -> Self {
+        let name = text
+            .strip_prefix("-j ")
+            .and_then(|rest| rest.split(' ').next());
+        match name {
+            Some(name) if QUIET.contains(&name) => Self::Packet,
+            Some(name) if SENDING.contains(&name) => Self::Copies,
+            _ => Self::Anywhere,
+        }
+    }
+}
+
 /// Reads what follows `-j`: the target's name and its options; `None` if it is not understood.
 ///
 /// `rule_protocol` is what `-p` says, since ports can only be rewritten where there are ports.

@@ -26,7 +26,7 @@ fn nftables_service_flushes_the_ruleset() {
         });
         let start = || scene.lab.host.sh("nft -f /run/lab/nftables.conf");
         for what in ["start", "restart"] {
-            scene.undecided(what, |_| drop(start()), "inet filter input");
+            scene.held(what, |_| drop(start()));
             assert!(scene.is_open(OPEN) && !scene.is_open(CLOSED));
         }
         scene.held("stop", |lab| drop(lab.host.sh("nft flush ruleset")));

@@ -90,14 +90,6 @@ impl Scene {
         self.credentials(what, true);
     }
 
-    /// Something happens; afterwards everything is in place, and it cannot be decided whether
-    /// credentials arrive, because of a native chain named so. They do.
-    pub(crate) fn undecided(&self, what: &str, act: impl FnOnce(&Lab), because: &str) {
-        let found = self.step(what, act, &[("task-credentials", "undecided")]);
-        assert!(found.contains(because), "{what}: {found}");
-        self.credentials(what, true);
-    }
-
     /// Something happens. Afterwards the rules stand on top, once each, and every guarantee is held
     /// but those that are named. Returns what `check` says of these.
     pub(crate) fn step(

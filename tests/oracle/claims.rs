@@ -146,7 +146,7 @@ fn block(family: Family, bridge: usize, protocol: Option<u8>) -> Claim {
             protocol,
             sport: None,
             dport: None,
-            moment: Moment::First,
+            moment: Moment::Any,
             turned: true,
         },
         expect: Expect::Dropped,
@@ -167,6 +167,7 @@ fn delivery(bridge: Option<usize>) -> Claim {
         packets: PacketClass {
             from,
             out: bridge.is_none().then(|| iface("ens5")),
+            moment: Moment::First,
             src: Addrs::from(Net::host(src)),
             dst: Destination::Net(Net::host(CREDENTIALS)),
             protocol: Some(protocol::TCP),

@@ -9,14 +9,19 @@
 
 use netlink_packet_core::DecodeError;
 
-use super::message::{expressions, number};
+use super::message::{expressions, number, value};
 use crate::ruleset::Family;
 
 /// What in a rule, given its expressions, iptables-nft would not have made; `None` where its listing
 /// can be trusted.
+///
+/// iptables asks for each thing once, and always in one way: a load, perhaps a mask, a comparison.
+/// It prints other sequences of the same expressions as something that they are not.
 pub(super) fn why_foreign(list: &[u8], family: Family) -> Result<Option<String>, DecodeError> {
     let mut counter = false;
-    let mut base = None;
+    let mut loaded: Option<Loaded> = None;
+    let mut masked = false;
+    let mut asked = Vec::new();
     for expression in expressions(list) {
         let (name, data) = expression?;
         let known = match name {
@@ -24,17 +29,26 @@ pub(super) fn why_foreign(list: &[u8], family: Family) -> Result<Option<String>,
                 counter = true;
                 true
             }
-            b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat" | b"bitwise"
-            | b"immediate" => true,
-            b"meta" => known_meta(data),
-            b"cmp" => known_comparison(data),
-            b"payload" => {
-                let field = Field::of(data);
-                base = field.base;
-                field.known(family)
+            b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat"
+            | b"immediate" => loaded.is_none(),
+            b"meta" | b"payload" => {
+                let before = loaded.take();
+                loaded = Loaded::of(name, data, family).filter(|new| !asked.contains(new));
+                asked.extend(loaded);
+                masked = false;
+                before.is_none() && loaded.is_some()
             }
+            b"bitwise" => {
+                masked = true;
+                loaded.is_some() && masks(data)
+            }
+            b"cmp" => match loaded.take() {
+                // Of the fragment's place without its flags, as `-f` does.
+                Some(FRAGMENT) if family == Family::V4 && !masked => false,
+                loaded => loaded.is_some() && known_comparison(data),
+            },
             // iptables has ranges of ports only; ranges of addresses are a match of their own.
-            b"range" => base == Some(TRANSPORT),
+            b"range" => matches!(loaded.take(), Some(Loaded::Payload(TRANSPORT, 0 | 2))),
             _ => false,
         };
         if !known {
@@ -43,6 +57,43 @@ pub(super) fn why_foreign(list: &[u8], family: Family) -> Result<Option<String>,
         }
     }
     Ok((!counter).then(|| "a native nftables rule (it has no counter)".to_owned()))
+}
+
+/// What a rule asks for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Loaded {
+    /// A key of the meta expression.
+    Meta(u32),
+    /// A place of the packet: which header, and where in it.
+    Payload(u32, u32),
+}
+
+/// IPv4's flags and offset of a fragment.
+const FRAGMENT: Loaded = Loaded::Payload(NETWORK, 6);
+
+impl Loaded {
+    fn of(name: &[u8], data: &[u8], family: Family) -> Option<Self> {
+        if name == b"meta" {
+            return number(data, 2).filter(|_| known_meta(data)).map(Self::Meta);
+        }
+        let field = Field::of(data);
+        let known = field.known(family);
+        field
+            .base
+            .zip(field.offset)
+            .filter(|_| known)
+            .map(|(base, at)| Self::Payload(base, at))
+    }
+}
+
+/// Leaves out bits, and sets none.
+fn masks(data: &[u8]) -> bool {
+    // NFTA_BITWISE_XOR, NFTA_BITWISE_OP (NFT_BITWISE_MASK_XOR, also where it is not given),
+    // NFTA_DATA_VALUE.
+    let xor = value(data, 5)
+        .and_then(|xor| value(xor, 1))
+        .unwrap_or_default();
+    number(data, 6).unwrap_or(0) == 0 && xor.iter().all(|byte| *byte == 0)
 }
 
 /// Loads the protocol, an interface's name or the mark into a register, and sets nothing.

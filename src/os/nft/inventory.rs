@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::chains::{BaseHook, ChainName};
+use super::chains::ChainName;
 use super::foreign::why_foreign;
 use super::message::{Attributes, Proto, Verb, rule, string, text, value};
-use super::rules::first_of;
+use super::native;
 use super::socket::Socket;
 use super::tables::{chains, dormant};
 use crate::os::netlink::Error;
-use crate::prove::{ForeignChain, Hook};
+use crate::prove::Hook;
 use crate::ruleset::Family;
+use crate::ruleset::native::Tables;
 
 /// A rule in one of iptables' own tables that iptables did not make, so that its listing of it
 /// cannot be trusted: iptables-nft 1.8.9 prints `ip saddr @set drop` as `-j DROP`, without a sign.
@@ -41,9 +42,8 @@ pub struct Inventory {
     pub dormant: BTreeSet<(Family, String)>,
     /// Rules in them that iptables cannot list truthfully.
     pub rules: Vec<ForeignRule>,
-    /// Base chains that are not iptables', where packets for the host or through it pass. One that
-    /// holds no rule and accepts by policy changes nothing and is left out.
-    pub chains: Vec<ForeignChain>,
+    /// The tables that have base chains which are not iptables'.
+    pub native: Tables,
 }
 
 impl Inventory {
@@ -63,20 +63,21 @@ impl Inventory {
             let Some(base) = &chain.base else {
                 continue;
             };
-            let hook = hook(name.proto, base);
-            if let Some(family) = of_iptables(&name, hook) {
+            if let Some(family) = of_iptables(&name, hook(&name, base.number)) {
                 inventory.tables.insert((family, name.table));
-            } else if let Some(hook) = hook
-                && (!chain.accepts || !first_of(socket, &name)?.rules.is_empty())
-            {
-                inventory.chains.push(ForeignChain {
-                    family: name.proto.family(),
-                    hook,
-                    name: format!("{} {} {}", name.proto.name(), name.table, name.chain),
-                    nat: base.kind == "nat",
-                });
             }
         }
+        inventory.native = native::read(socket, |family, table, chain, base| {
+            let name = ChainName {
+                proto: match Proto::of(family) {
+                    Some(proto) => proto,
+                    None => return true,
+                },
+                table: table.to_owned(),
+                chain: chain.to_owned(),
+            };
+            of_iptables(&name, hook(&name, base.hook)).is_none()
+        })?;
         for family in [Family::V4, Family::V6] {
             let tables = dormant(socket, family)?.into_iter();
             inventory
@@ -99,15 +100,10 @@ fn of_iptables(name: &ChainName, hook: Option<Hook>) -> Option<Family> {
     name.proto.family().filter(|_| listed)
 }
 
-/// Where the chain is hooked in; `None` for a hook that no claim's packets pass. What comes before
-/// everything else, at an interface, is counted as PREROUTING.
-fn hook(proto: Proto, base: &BaseHook) -> Option<Hook> {
-    /// `NF_INET_INGRESS` (linux/netfilter.h).
-    const INGRESS: u32 = 5;
-    match (proto, base.number) {
-        (Proto::Netdev, _) | (_, INGRESS) => Some(Hook::Prerouting),
-        (_, number) => Hook::ALL.into_iter().find(|hook| hook.number() == number),
-    }
+/// Where a chain of IP is hooked in.
+fn hook(name: &ChainName, number: u32) -> Option<Hook> {
+    name.proto.family()?;
+    Hook::ALL.into_iter().find(|hook| hook.number() == number)
 }
 
 fn foreign_rules(

@@ -81,6 +81,8 @@ pub(super) enum Verb {
     NewRule = 6,
     GetRule = 7,
     DelRule = 8,
+    GetSet = 10,
+    GetSetElements = 13,
     NewGen = 15,
     GetGen = 16,
 }

@@ -8,6 +8,7 @@ mod expressions;
 mod foreign;
 mod inventory;
 mod message;
+mod native;
 mod rules;
 mod socket;
 mod tables;

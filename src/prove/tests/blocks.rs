@@ -68,7 +68,6 @@ fn a_match_that_cuts_the_class_leaves_a_hole() {
     for harmless in [
         "-d 8.8.8.8/32 -j ACCEPT",
         "-i eth0 -j ACCEPT",
-        "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
         "-m mark --mark 0x1 -j ACCEPT",
         "-m connmark ! --mark 0x0 -j ACCEPT",
         "-m addrtype --dst-type LOCAL -j ACCEPT",
@@ -89,14 +88,14 @@ fn drops_add_up() {
 -A FORWARD -i docker0 -p tcp -m tcp --dport 1024:65535 -j DROP
 -A FORWARD -i docker0 ! -p tcp -m conntrack --ctstate NEW -j DROP
 -A FORWARD -i docker0 -m conntrack --ctstate INVALID -j DROP";
-    held(&forward(parts), &imds("docker0"));
+    held(&forward(parts), &first("docker0"));
     let (most, _) = parts.rsplit_once('\n').unwrap();
     // A reply that nobody asked for is INVALID, and passes.
-    let walk = violated(&forward(most), &imds("docker0"));
+    let walk = violated(&forward(most), &first("docker0"));
     assert_eq!(walk.example.unwrap().protocol, 1);
     let why = undecided(
         &forward(&format!("{most}\n-A FORWARD -p icmp -j DROP")),
-        &imds("docker0"),
+        &first("docker0"),
     );
     assert_eq!(
         why,
@@ -270,7 +269,7 @@ fn packets_that_a_dnat_turns_to_imds_must_be_dropped_too() {
     };
     let (toward, away) = (turn("169.254.169.254"), turn("10.0.0.9"));
     let chain = ":PREROUTING ACCEPT [0:0]";
-    let claim = imds("docker0");
+    let claim = first("docker0");
     held(&tables(&[early]), &claim);
     held(&tables(&[early, ("nat", chain, &away)]), &claim);
     let walk = violated(&tables(&[early, ("nat", chain, &toward)]), &claim);
@@ -298,25 +297,25 @@ fn packets_that_a_dnat_turns_to_imds_must_be_dropped_too() {
 }
 
 #[test]
-fn packets_that_a_dnat_turns_away_do_not_leave_for_imds() {
+fn packets_that_a_dnat_turns_away_do_not_leave_for_first() {
     let proxy = "-A PREROUTING -d 169.254.169.254/32 -i docker0 -j DNAT --to-destination 10.0.0.5";
     let chain = ":PREROUTING ACCEPT [0:0]";
     // What conntrack finds invalid (a reply without a request, a FIN out of nowhere) is not
     // translated, so something must still drop it.
-    violated(&tables(&[("nat", chain, proxy)]), &imds("docker0"));
+    violated(&tables(&[("nat", chain, proxy)]), &first("docker0"));
     let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP";
     let filter = ("filter", ":FORWARD ACCEPT [0:0]", invalid);
-    held(&tables(&[("nat", chain, proxy), filter]), &imds("docker0"));
+    held(&tables(&[("nat", chain, proxy), filter]), &first("docker0"));
     let untracked = ("raw", chain, "-A PREROUTING -p udp -j NOTRACK");
     violated(
         &tables(&[("nat", chain, proxy), filter, untracked]),
-        &imds("docker0"),
+        &first("docker0"),
     );
 }
 
 #[test]
 fn what_the_host_itself_sends() {
-    let mut claim = imds("docker0");
+    let mut claim = first("docker0");
     claim.packets.from = Origin::Host;
     let output = |rules| tables(&[("filter", ":OUTPUT ACCEPT [0:0]", rules)]);
     held(&output("-A OUTPUT -d 169.254.169.254/32 -j DROP"), &claim);

@@ -221,24 +221,6 @@ fn what_is_not_known_leaves_a_delivery_undecided() {
     let why = undecided(&input("ACCEPT", set), &claim);
     assert!(why.contains("--match-set bad src"), "{why}");
     violated(&input("DROP", set), &claim);
-    let foreign = ForeignChain {
-        family: Some(Family::V4),
-        hook: Hook::Input,
-        name: "ip mine input".into(),
-        nat: false,
-    };
-    let host = HostView {
-        foreign: vec![foreign],
-        ..host()
-    };
-    let verdict = prove(&input("ACCEPT", ""), &claim, &host);
-    let Verdict::Undecided { why, .. } = verdict else {
-        panic!("{}", sanitize(&verdict))
-    };
-    assert_eq!(
-        why,
-        "nftables ip mine input: it may drop packets and set marks"
-    );
     let hidden = format!(
         "# Table `filter' contains incompatible base-chains, use 'nft' tool to list them.\n{}",
         text(&[

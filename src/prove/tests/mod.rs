@@ -6,8 +6,10 @@ use crate::ruleset::{Family, IfacePattern, Net, PortRange, parse_save};
 mod blocks;
 mod cgroups;
 mod concrete;
+mod connections;
 mod deliveries;
 mod generate;
+mod native;
 mod random;
 mod shields;
 mod soup;
@@ -72,11 +74,18 @@ fn imds(from: &str) -> Claim {
             protocol: None,
             sport: None,
             dport: None,
-            moment: Moment::First,
+            moment: Moment::Any,
             turned: true,
         },
         expect: Expect::Dropped,
     }
+}
+
+/// The same of first packets alone.
+fn first(from: &str) -> Claim {
+    let mut claim = imds(from);
+    claim.packets.moment = Moment::First;
+    claim
 }
 
 /// The credentials endpoint, from an interface or from the host.
@@ -85,6 +94,7 @@ fn credentials(from: Origin) -> Claim {
         guarantee: "task-credentials".into(),
         packets: PacketClass {
             from,
+            moment: Moment::First,
             dst: Destination::Net(net("169.254.170.2")),
             protocol: Some(6),
             dport: port(80),

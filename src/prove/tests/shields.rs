@@ -6,7 +6,7 @@ use super::*;
 fn shields_of_this_host() {
     let shield = "-A INPUT ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP";
     let input = |rules| tables(&[("filter", ":INPUT ACCEPT [0:0]", rules)]);
-    let mut loopback = imds("eth0");
+    let mut loopback = first("eth0");
     loopback.packets.dst = Destination::Net(net("127.0.0.0/8"));
     loopback.packets.src.except = vec![net("127.0.0.0/8")];
     loopback.packets.turned = false;
@@ -20,7 +20,7 @@ fn shields_of_this_host() {
 
     let rules = "-A INPUT -i docker0 -p tcp -m tcp --dport 51678 -j ACCEPT
                  -A INPUT ! -i lo -p tcp -m tcp --dport 51678 -j DROP";
-    let mut introspection = imds("docker0");
+    let mut introspection = first("docker0");
     introspection.packets.dst = Destination::ThisHost;
     introspection.packets.protocol = Some(6);
     introspection.packets.dport = port(51678);
@@ -73,28 +73,6 @@ fn two_rulesets_in_force_together() {
 }
 
 #[test]
-fn native_chains_of_others_leave_a_block_held() {
-    let foreign = ForeignChain {
-        family: None,
-        hook: Hook::Forward,
-        name: "inet firewalld filter_FORWARD".into(),
-        nat: false,
-    };
-    let host = HostView {
-        foreign: vec![foreign],
-        ..host()
-    };
-    assert_eq!(
-        prove(&forward(BLOCK), &imds("docker0"), &host),
-        Verdict::Held
-    );
-    assert!(matches!(
-        prove(&forward(""), &imds("docker0"), &host),
-        Verdict::Undecided { .. }
-    ));
-}
-
-#[test]
 fn claims_read_as_sentences() {
     let said = |change: fn(&mut PacketClass)| {
         let mut claim = imds("docker0");
@@ -126,7 +104,7 @@ fn claims_read_as_sentences() {
 #[test]
 fn neighbour_discovery_is_untracked_and_not_new() {
     let text = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m conntrack --ctstate INVALID,NEW -j DROP\nCOMMIT\n";
-    let mut claim = imds("docker0");
+    let mut claim = first("docker0");
     claim.packets.family = Family::V6;
     claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
     let ruleset = parse_save(Family::V6, text).unwrap();
@@ -153,10 +131,10 @@ fn what_nat_may_choose_is_nobodys_example() {
         let rule = range(to);
         tables(&[("nat", ":PREROUTING ACCEPT [0:0]", &rule), invalid])
     };
-    let why = undecided(&nat("169.254.169.250-169.254.169.254"), &imds("docker0"));
+    let why = undecided(&nat("169.254.169.250-169.254.169.254"), &first("docker0"));
     assert!(why.contains("NAT"), "{why}");
-    violated(&nat("169.254.169.254"), &imds("docker0"));
-    held(&nat("169.254.169.1-169.254.169.9"), &imds("docker0"));
+    violated(&nat("169.254.169.254"), &first("docker0"));
+    held(&nat("169.254.169.1-169.254.169.9"), &first("docker0"));
 }
 
 #[test]

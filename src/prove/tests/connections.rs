@@ -1,0 +1,190 @@
+//! Packets of connections that were there before, and packets that rules make themselves.
+
+use super::*;
+use crate::ruleset::Place;
+
+const CHAIN: &str = ":PREROUTING ACCEPT [0:0]";
+/// A block before everything else.
+const EARLY: (&str, &str, &str) = (
+    "raw",
+    CHAIN,
+    "-A PREROUTING -d 169.254.169.254/32 -i docker+ -j DROP",
+);
+
+/// FORWARD, with the block at its end.
+fn above(rules: &str) -> Ruleset {
+    forward(&format!("{rules}\n{BLOCK}"))
+}
+
+#[test]
+fn a_block_holds_for_connections_that_a_container_made_itself() {
+    let claim = imds("docker0");
+    for hole in [
+        "-A FORWARD -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
+        "-A FORWARD -m state --state ESTABLISHED -j ACCEPT",
+        "-A FORWARD -m conntrack --ctstate RELATED -j ACCEPT",
+        "-A FORWARD -m conntrack ! --ctstate NEW,INVALID,UNTRACKED -j ACCEPT",
+        "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
+        "-A FORWARD -m connmark --mark 0x1 -j ACCEPT
+         -A FORWARD -p udp -j CONNMARK --set-xmark 0x1/0xffffffff",
+    ] {
+        let why = undecided(&above(hole), &claim);
+        assert!(why.contains("established connection"), "{hole}: {why}");
+        held(&forward(&format!("{BLOCK}{hole}")), &claim);
+        held(&above(hole), &first("docker0"));
+    }
+    let states =
+        "-A FORWARD -d 169.254.169.254/32 -m conntrack --ctstate NEW,INVALID,UNTRACKED -j DROP";
+    undecided(&forward(states), &claim);
+    // What no rule ever marks has no mark.
+    held(
+        &above("-A FORWARD -m connmark --mark 0x1 -j ACCEPT"),
+        &claim,
+    );
+}
+
+#[test]
+fn nat_is_undone_behind_an_early_drop() {
+    let claim = imds("docker0");
+    for source in [
+        "-j MASQUERADE",
+        "-o docker0 -j SNAT --to-source 172.17.0.1",
+        "-j NETMAP --to 10.9.0.0/16",
+        "-s 169.254.0.0/16 -j MASQUERADE",
+        "! -s 10.0.0.0/8 -j MASQUERADE",
+    ] {
+        let nat = (
+            "nat",
+            ":POSTROUTING ACCEPT [0:0]",
+            format!("-A POSTROUTING {source}"),
+        );
+        let nat = (nat.0, nat.1, nat.2.as_str());
+        let why = undecided(&tables(&[EARLY, nat]), &claim);
+        let netmap = source.contains("NETMAP");
+        assert!(
+            netmap || why.contains("established connection"),
+            "{source}: {why}"
+        );
+        held(
+            &tables(&[EARLY, nat, ("filter", ":FORWARD ACCEPT [0:0]", BLOCK)]),
+            &claim,
+        );
+    }
+    // Docker's own is never asked for a packet that comes from there.
+    for source in [
+        "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
+        "! -s 169.254.0.0/16 -j MASQUERADE",
+    ] {
+        let rule = format!("-A POSTROUTING {source}");
+        held(
+            &tables(&[EARLY, ("nat", ":POSTROUTING ACCEPT [0:0]", &rule)]),
+            &claim,
+        );
+    }
+}
+
+#[test]
+fn what_sends_packets_of_its_own_breaks_a_block_below_it() {
+    let claim = imds("docker0");
+    for target in [
+        "TEE --gateway 10.0.0.1",
+        "SYNPROXY --sack-perm --timestamp --wscale 7 --mss 1460",
+        "NFQUEUE --queue-num 5",
+        "WHATEVER --it-is",
+    ] {
+        let rule = format!("-A PREROUTING -i docker+ -j {target}");
+        for table in ["raw", "mangle"] {
+            let early = (table, CHAIN, rule.as_str());
+            let block = ("filter", ":FORWARD ACCEPT [0:0]", BLOCK);
+            undecided(&tables(&[early, block]), &claim);
+        }
+        let below = forward(&format!("{BLOCK}-A FORWARD -j {target}"));
+        if target.starts_with("WHATEVER") {
+            // It may turn packets to there that are addressed elsewhere.
+            undecided(&below, &claim);
+        } else {
+            held(&below, &claim);
+        }
+    }
+    for quiet in ["SET --add-set seen src", "CT --zone 5", "TTL --ttl-set 5"] {
+        let early = format!("-A PREROUTING -i docker+ -j {quiet}");
+        let block = ("filter", ":FORWARD ACCEPT [0:0]", BLOCK);
+        held(&tables(&[("mangle", CHAIN, &early), block]), &claim);
+    }
+}
+
+#[test]
+fn of_two_tables_at_the_same_place_either_may_come_first() {
+    let claim = imds("docker0");
+    let marked = "-A FORWARD -d 169.254.169.254/32 -m mark --mark 0x1 -j DROP";
+    let mark = "-A FORWARD -j MARK --set-xmark 0x1/0xffffffff";
+    let [marks, drops] = [mark, marked].map(forward);
+    let proved = |layers: &[&Ruleset]| Prover::new(layers, &host()).prove(&claim);
+    for layers in [[&marks, &drops], [&drops, &marks]] {
+        let verdict = proved(&layers);
+        assert!(
+            matches!(verdict, Verdict::Undecided { .. }),
+            "{}",
+            sanitize(&verdict)
+        );
+    }
+    assert_eq!(proved(&[&marks, &drops, &forward(BLOCK)]), Verdict::Held);
+
+    // The same of the seal and the table raw.
+    let seal = Ruleset {
+        place: Place::Seal,
+        ..tables(&[EARLY])
+    };
+    let harmless = tables(&[("raw", CHAIN, "-A PREROUTING -p udp -j NOTRACK")]);
+    assert_eq!(proved(&[&seal, &harmless]), Verdict::Held);
+    let tee = tables(&[("raw", CHAIN, "-A PREROUTING -j TEE --gateway 10.0.0.1")]);
+    let verdict = proved(&[&seal, &tee]);
+    assert!(
+        matches!(verdict, Verdict::Undecided { .. }),
+        "{}",
+        sanitize(&verdict)
+    );
+    // The seal's other chain stands before the table filter.
+    let seal = Ruleset {
+        place: Place::Seal,
+        ..forward(BLOCK)
+    };
+    let queue = forward("-A FORWARD -d 169.254.169.254/32 -j NFQUEUE --queue-num 1");
+    assert_eq!(proved(&[&queue, &seal]), Verdict::Held);
+}
+
+#[test]
+fn nat_sees_nothing_where_nothing_tracks_connections() {
+    let nat = (
+        "nat",
+        CHAIN,
+        "-A PREROUTING -i docker0 -j MARK --set-xmark 0x1/0xffffffff",
+    );
+    let filter = (
+        "filter",
+        ":FORWARD ACCEPT [0:0]",
+        "-A FORWARD -d 169.254.169.254/32 -m mark ! --mark 0x1 -j DROP",
+    );
+    undecided(&tables(&[nat, filter]), &imds("docker0"));
+    let dropping = ("nat", ":POSTROUTING DROP [0:0]", "");
+    let mut udp = first("docker0");
+    udp.packets.protocol = Some(17);
+    undecided(&tables(&[dropping]), &udp);
+    let tracked = (
+        "filter",
+        ":FORWARD ACCEPT [0:0]",
+        "-A FORWARD -m conntrack --ctstate INVALID -j DROP",
+    );
+    held(&tables(&[dropping, tracked]), &first("docker0"));
+}
+
+#[test]
+fn of_a_rule_that_is_not_what_was_printed_nothing_counts() {
+    // `ip daddr 169.254.169.0-169.254.169.255 accept`, as iptables-nft 1.8.9 prints it.
+    let printed = above("-A FORWARD -d 169.254.169.255/32 -j ACCEPT");
+    held(&printed, &imds("docker0"));
+    let mut distrusted = printed;
+    assert!(distrusted.distrust("filter", "FORWARD", 0, "a native `range`".into()));
+    let why = undecided(&distrusted, &imds("docker0"));
+    assert!(why.contains("a native `range`"), "{why}");
+}

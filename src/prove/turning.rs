@@ -1,0 +1,243 @@
+//! Packets that are addressed elsewhere, and leave for a claim's destination all the same.
+
+use super::bdd::Set;
+use super::class::{Destination, PacketClass};
+use super::engine::Engine;
+use super::hook::{Hook, NAT_DESTINATION};
+use super::layout::State;
+use super::path::Follow;
+use crate::ruleset::native::{At, Kind, NativeRule, NativeTable, Statement};
+use crate::ruleset::{Family, Match, Policy, Reach, Rule, Ruleset, Shown, Side, Table, Target};
+
+/// What could turn packets to a destination.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Turning {
+    /// NAT, before they are routed.
+    pub(super) by_nat: bool,
+    /// NAT of a connection that was there before: its destination, or its source undone on the way
+    /// back.
+    pub(super) later: bool,
+}
+
+impl<'r> Engine<'r> {
+    /// The packets of a class as they would be just after something turned them to its destination.
+    pub(super) fn turned_at_most(&mut self, start: Set, follow: Follow) -> Set {
+        let layout = self.layout;
+        let set = self.track(start);
+        let new = self.state_is(State::New);
+        let mut set = if follow == Follow::TurnedLater {
+            let tracked = self.tracked();
+            let set = self.bdd.and(set, tracked);
+            let set = self.bdd.less(set, new);
+            let set = self.forget(set, layout.dnat);
+            self.forget(set, layout.snat)
+        } else {
+            let set = self.bdd.and(set, new);
+            self.set(set, layout.dnat, 1)
+        };
+        // Where they were addressed before may be anything: their twins stay free.
+        for flag in [layout.moved_dst, layout.moved_dport] {
+            set = self.set(set, flag, 1);
+        }
+        if self.marks(true) {
+            set = self.forget(set, layout.mark);
+            set = self.forget(set, layout.connmark);
+        }
+        set
+    }
+
+    /// Whether anything may set marks: anywhere, or before routing.
+    pub(super) fn marks(&self, early: bool) -> bool {
+        let late = |name: &str| name == "filter" || name == "security";
+        let tables = self.layers.iter().flat_map(|ruleset| &ruleset.tables);
+        let mut rules = tables
+            .filter(|(name, _)| !early || !late(name))
+            .flat_map(|(_, table)| rules(table));
+        let marks = rules.any(|rule| {
+            matches!(
+                rule.target,
+                Target::Mark(_)
+                    | Target::Connmark(_)
+                    | Target::SaveMark(_)
+                    | Target::RestoreMark(_)
+                    | Target::Unknown(_)
+            )
+        });
+        let set = |statement: &Statement| {
+            matches!(
+                statement,
+                Statement::Mark(_) | Statement::Connmark(_) | Statement::Effect(..)
+            )
+        };
+        marks
+            || self
+                .native_rules()
+                .any(|(_, rule)| rule.statements.iter().any(set))
+    }
+
+    /// What on the way could turn packets to the class's destination.
+    pub(super) fn turning(&mut self, class: &PacketClass) -> Turning {
+        let there = self.there(class);
+        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
+        let mut turning = Turning::default();
+        for ruleset in self.layers.clone() {
+            for (name, table) in &ruleset.tables {
+                let nat = name == "nat";
+                let unreadable = matches!(table.shown, Shown::Unreadable(_));
+                turning.later |= unreadable && nat;
+                turning.by_nat |= nat && table.shown != Shown::Whole;
+                for rule in rules(table) {
+                    match &rule.target {
+                        Target::Dnat(to) if nat => {
+                            let fits = self.fits(to, self.layout.dst, Side::Dst);
+                            turning.by_nat |= !self.bdd.and(there, fits).is_empty();
+                        }
+                        Target::Redirect(_) if nat => turning.by_nat |= redirected,
+                        Target::Snat(_) | Target::Masquerade(_) if nat => {
+                            turning.later |= admits(rule, class);
+                        }
+                        Target::Unknown(_) => {
+                            turning.by_nat |= name != "filter" && name != "security";
+                            turning.later |= nat && admits(rule, class);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.turning_natively(class, there, &mut turning);
+        turning.later |= turning.by_nat;
+        turning
+    }
+
+    /// The same of native rules.
+    fn turning_natively(&mut self, class: &PacketClass, there: Set, turning: &mut Turning) {
+        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
+        // The answers' sources, of which the way back is turned.
+        let from = match class.dst {
+            Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.src, &net),
+            Destination::ThisHost => Set::ALL,
+        };
+        let rules: Vec<_> = self.native_rules().collect();
+        for (nat, rule) in rules {
+            for statement in &rule.statements {
+                match statement {
+                    Statement::Dnat(to) => {
+                        let fits = self.fits(to, self.layout.dst, Side::Dst);
+                        turning.by_nat |= !self.bdd.and(there, fits).is_empty();
+                    }
+                    Statement::Redirect(_) => turning.by_nat |= redirected,
+                    Statement::Effect(..) if nat => {
+                        turning.by_nat = true;
+                        turning.later = true;
+                    }
+                    Statement::Snat(_) | Statement::Masquerade(_) if !turning.later => {
+                        turning.later = self.some_meet(rule, from);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Every native rule, and whether its table does NAT.
+    fn native_rules(&self) -> impl Iterator<Item = (bool, &'r NativeRule)> + use<'r> {
+        let (family, host) = (self.layout.family, self.host);
+        let tables = host
+            .native
+            .iter()
+            .filter(move |table| table.family == family);
+        tables.flat_map(|table| {
+            let mut bases = table
+                .chains
+                .values()
+                .filter_map(|chain| chain.base.as_ref());
+            let nat = bases.any(|base| base.kind == Kind::Nat);
+            table.rules().map(move |rule| (nat, rule))
+        })
+    }
+
+    /// Whether what NAT does at the last hook matters: it may drop, or something behind it may ask for
+    /// what it changed.
+    pub(super) fn nat_stops_leaving(&self) -> bool {
+        let mut tables = self
+            .layers
+            .iter()
+            .filter_map(|ruleset| ruleset.tables.get("nat"));
+        let stops = tables.any(|table| {
+            let chain = table.chains.get(Hook::Postrouting.chain());
+            let policy = chain.and_then(|chain| chain.policy);
+            let stops = |rule: &Rule| {
+                matches!(
+                    rule.target,
+                    Target::Drop | Target::Reject | Target::Unknown(_)
+                )
+            };
+            policy == Some(Policy::Drop) || table.shown != Shown::Whole || rules(table).any(stops)
+        });
+        let family = self.layout.family;
+        let native = self
+            .host
+            .native
+            .iter()
+            .filter(|table| table.family == family);
+        stops
+            || native.filter(|table| !table.bridge).any(|table| {
+                let mut bases = table
+                    .chains
+                    .values()
+                    .filter_map(|chain| chain.base.as_ref());
+                bases.any(|base| match (base.at, base.kind) {
+                    (At::Postrouting, Kind::Nat) => {
+                        let ends = |rule: &NativeRule| {
+                            let effect = |s: &Statement| matches!(s, Statement::Effect(..));
+                            rule.drops() || rule.statements.iter().any(effect)
+                        };
+                        base.policy == Policy::Drop || table.rules().any(ends)
+                    }
+                    (At::Postrouting, Kind::Filter) => base.priority >= -NAT_DESTINATION,
+                    (At::Egress, _) => true,
+                    _ => false,
+                })
+            })
+    }
+}
+
+/// Whether a rule that gives packets another source may do so with one that comes from the class's
+/// destination: undone on the way back, that turns packets there.
+fn admits(rule: &Rule, class: &PacketClass) -> bool {
+    let Destination::Net(to) = class.dst else {
+        return true;
+    };
+    rule.matches.iter().all(|m| match m {
+        Match::Addr(Side::Src, test) => {
+            let overlaps = test.value.contains(to.addr()) || to.contains(test.value.addr());
+            let within = test.value.contains(to.addr()) && test.value.prefix() <= to.prefix();
+            if test.negated { !within } else { overlaps }
+        }
+        _ => true,
+    })
+}
+
+/// Whether something that is not understood may send packets of its own, or turn them anywhere.
+pub(super) fn sends(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
+    let mut natively = native
+        .iter()
+        .filter(|table| table.family == family)
+        .flat_map(NativeTable::rules);
+    let anywhere =
+        |statement: &Statement| matches!(statement, Statement::Effect(_, Reach::Anywhere));
+    if natively.any(|rule| rule.statements.iter().any(anywhere)) {
+        return true;
+    }
+    let mut tables = layers.iter().flat_map(|ruleset| ruleset.tables.values());
+    let sending = |rule: &Rule| matches!(&rule.target, Target::Unknown(text) if Reach::of(text) == Reach::Anywhere);
+    tables.any(|table| table.shown != Shown::Whole || rules(table).any(sending))
+}
+
+fn rules(table: &Table) -> impl Iterator<Item = &Rule> {
+    let chains = table.chains.values();
+    chains
+        .flat_map(|chain| &chain.rules)
+        .map(|listed| &listed.rule)
+}

@@ -1,0 +1,455 @@
+//! Rules as nft prints them, nearly: what a person needs to find one.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::super::Family;
+use super::super::matches::{PortRange, Side};
+use super::super::names::protocol_name;
+use super::super::target::Rewrite;
+use super::Key;
+use super::expression::{Set, Verdict};
+use super::registers::{Byte, Registers, Source};
+
+/// How many elements of a set are shown.
+const SHOWN: usize = 4;
+
+/// The text of a rule under construction.
+#[derive(Debug)]
+pub(super) struct Show<'a> {
+    family: Family,
+    interfaces: &'a BTreeMap<u32, String>,
+    words: Vec<String>,
+    /// The protocol that was asked for last: `tcp dport` says both at once.
+    protocol: Option<String>,
+}
+
+impl<'a> Show<'a> {
+    pub(super) const fn new(family: Family, interfaces: &'a BTreeMap<u32, String>) -> Self {
+        Self {
+            family,
+            interfaces,
+            words: Vec::new(),
+            protocol: None,
+        }
+    }
+
+    pub(super) fn word(&mut self, word: &str) {
+        if let Some(protocol) = self.protocol.take() {
+            self.words.push(format!("meta l4proto {protocol}"));
+        }
+        if !word.is_empty() {
+            self.words.push(word.to_owned());
+        }
+    }
+
+    pub(super) fn verdict(&mut self, verdict: &Verdict) {
+        self.word(&verdict_text(verdict));
+    }
+
+    pub(super) fn compare(
+        &mut self,
+        registers: &Registers,
+        bytes: &[Byte],
+        operator: u32,
+        wanted: &[u8],
+    ) {
+        if bytes.iter().all(|byte| byte.known().is_some()) {
+            // What holds for every packet of the family.
+            return;
+        }
+        let masks: Vec<u8> = bytes.iter().map(|byte| byte.mask).collect();
+        let flags = matches!(
+            bytes.first().map(|byte| byte.source),
+            Some(Source::State | Source::Status | Source::Number(Key::TcpFlags))
+        );
+        if flags && operator == 1 && wanted.iter().all(|byte| *byte == 0) {
+            // Any of the flags that are looked at.
+            let value = self.value(bytes, &masks);
+            self.say(registers, bytes, &value);
+            return;
+        }
+        let sign = match operator {
+            0 => "",
+            1 => "!= ",
+            2 => "< ",
+            3 => "<= ",
+            4 => "> ",
+            _ => ">= ",
+        };
+        let value = self.value(bytes, wanted);
+        if operator == 0 && matches!(bytes, [byte] if byte.source == Source::Number(Key::Protocol))
+        {
+            self.word("");
+            self.protocol = Some(value);
+            return;
+        }
+        self.say(registers, bytes, &format!("{sign}{value}"));
+    }
+
+    pub(super) fn range(
+        &mut self,
+        registers: &Registers,
+        bytes: &[Byte],
+        (low, high): (&[u8], &[u8]),
+        negated: bool,
+    ) {
+        let sign = if negated { "!= " } else { "" };
+        let range = format!(
+            "{sign}{}-{}",
+            self.value(bytes, low),
+            self.value(bytes, high)
+        );
+        self.say(registers, bytes, &range);
+    }
+
+    pub(super) fn lookup(
+        &mut self,
+        registers: &Registers,
+        bytes: &[Byte],
+        (name, set): (&str, Option<&Set>),
+        (negated, verdicts): (bool, bool),
+    ) {
+        let sign = if negated { "!= " } else { "" };
+        let map = if verdicts { "vmap " } else { "" };
+        let anonymous = name.starts_with("__set") || name.starts_with("__map");
+        let listed = match set.filter(|_| anonymous) {
+            Some(set) => self.elements(bytes, set),
+            None => format!("@{name}"),
+        };
+        self.say(registers, bytes, &format!("{sign}{map}{listed}"));
+    }
+
+    fn elements(&self, bytes: &[Byte], set: &Set) -> String {
+        let listed = set.elements.iter().filter(|element| !element.ends);
+        let mut texts: Vec<String> = listed
+            .clone()
+            .take(SHOWN)
+            .map(|element| {
+                let key = if element.otherwise {
+                    "*".to_owned()
+                } else {
+                    self.value(bytes, &element.key)
+                };
+                match &element.data {
+                    Some(super::Data::Verdict(verdict)) => {
+                        format!("{key} : {}", verdict_text(verdict))
+                    }
+                    _ => key,
+                }
+            })
+            .collect();
+        if listed.count() > SHOWN {
+            texts.push("…".to_owned());
+        }
+        format!("{{ {} }}", texts.join(", "))
+    }
+
+    /// What is compared, and with what.
+    fn say(&mut self, registers: &Registers, bytes: &[Byte], value: &str) {
+        let sources: Vec<Source> = runs(bytes).map(|(_, source)| source).collect();
+        let ports = sources.iter().any(|source| of_transport(*source));
+        let protocol = self.protocol.take_if(|_| ports);
+        let names: Vec<String> = sources
+            .iter()
+            .map(|source| self.name(registers, *source, protocol.as_deref()))
+            .collect();
+        self.word(&format!("{} {value}", names.join(" . ")));
+    }
+
+    fn name(&self, registers: &Registers, source: Source, protocol: Option<&str>) -> String {
+        let ip = if self.family == Family::V4 {
+            "ip"
+        } else {
+            "ip6"
+        };
+        let side = |side| if side == Side::Src { "s" } else { "d" };
+        match source {
+            Source::Number(Key::Addr(of)) => format!("{ip} {}addr", side(of)),
+            Source::Number(Key::Port(of) | Key::AnyPort(of)) => {
+                format!("{} {}port", protocol.unwrap_or("th"), side(of))
+            }
+            Source::Number(Key::IcmpType | Key::IcmpCode) => {
+                let icmp = if self.family == Family::V4 {
+                    "icmp"
+                } else {
+                    "icmpv6"
+                };
+                let what = if source == Source::Number(Key::IcmpType) {
+                    "type"
+                } else {
+                    "code"
+                };
+                format!("{icmp} {what}")
+            }
+            other => registers.text(other),
+        }
+    }
+
+    /// Bytes as what they stand for.
+    fn value(&self, bytes: &[Byte], wanted: &[u8]) -> String {
+        let mut texts = Vec::new();
+        for (range, source) in runs(bytes) {
+            let (bytes, wanted) = (
+                bytes.get(range.clone()).unwrap_or_default(),
+                wanted.get(range).unwrap_or_default(),
+            );
+            texts.push(self.one(source, bytes, wanted));
+        }
+        if texts.is_empty() {
+            hex(wanted)
+        } else {
+            texts.join(" . ")
+        }
+    }
+
+    fn one(&self, source: Source, bytes: &[Byte], wanted: &[u8]) -> String {
+        // In the order of significance, whatever the machine's is.
+        let mut ordered: Vec<(usize, u8, u8)> = bytes
+            .iter()
+            .zip(wanted)
+            .map(|(byte, value)| (byte.at, *value, byte.mask))
+            .collect();
+        ordered.sort_unstable();
+        let number = ordered
+            .iter()
+            .fold(0_u64, |n, (_, value, _)| n << 8 | u64::from(*value));
+        match source {
+            Source::Number(Key::Addr(_)) => self.address(&ordered),
+            Source::Number(Key::Protocol) => u8::try_from(number)
+                .map_or_else(|_| number.to_string(), |n| protocol_name(n).into_owned()),
+            Source::Number(Key::Mark | Key::Connmark) => format!("{number:#x}"),
+            Source::Number(_) => number.to_string(),
+            Source::State => states(number),
+            Source::Status if number == 0x20 => "dnat".to_owned(),
+            Source::Status if number == 0x10 => "snat".to_owned(),
+            Source::Status => format!("{number:#x}"),
+            Source::Index(_) => {
+                let name = u32::try_from(number)
+                    .ok()
+                    .and_then(|number| self.interfaces.get(&number));
+                name.map_or_else(|| number.to_string(), |name| format!("\"{name}\""))
+            }
+            Source::AddressType(_) if number == 2 => "local".to_owned(),
+            Source::Name(_) => {
+                let text: String = wanted
+                    .iter()
+                    .take_while(|byte| **byte != 0)
+                    .map(|byte| char::from(*byte))
+                    .collect();
+                format!("\"{text}{}\"", if wanted.len() < 16 { "*" } else { "" })
+            }
+            _ => hex(wanted),
+        }
+    }
+
+    fn address(&self, bytes: &[(usize, u8, u8)]) -> String {
+        let mask: u32 = bytes.iter().map(|(_, _, mask)| mask.count_ones()).sum();
+        let mut values: Vec<u8> = bytes.iter().map(|(_, value, _)| *value).collect();
+        let width = if self.family == Family::V4 { 4 } else { 16 };
+        values.resize(width, 0);
+        let address = match self.family {
+            Family::V4 => <[u8; 4]>::try_from(values).map(|v| Ipv4Addr::from(v).to_string()),
+            Family::V6 => <[u8; 16]>::try_from(values).map(|v| Ipv6Addr::from(v).to_string()),
+        };
+        let address = address.unwrap_or_default();
+        if mask as usize == width * 8 {
+            address
+        } else {
+            format!("{address}/{mask}")
+        }
+    }
+
+    pub(super) fn finish(mut self, comment: Option<&str>) -> String {
+        self.word("");
+        let mut text = self.words.join(" ");
+        if let Some(comment) = comment {
+            let _ = write!(text, " comment \"{comment}\"");
+        }
+        text
+    }
+}
+
+fn of_transport(source: Source) -> bool {
+    matches!(
+        source,
+        Source::Number(
+            Key::Port(_) | Key::AnyPort(_) | Key::TcpFlags | Key::IcmpType | Key::IcmpCode
+        )
+    )
+}
+
+/// The bytes of each source, but for what fills registers up.
+fn runs(bytes: &[Byte]) -> impl Iterator<Item = (std::ops::Range<usize>, Source)> {
+    let mut from = 0;
+    let runs = bytes.chunk_by(|a, b| a.source == b.source).map(move |run| {
+        let range = from..from + run.len();
+        from = range.end;
+        (range, run[0].source)
+    });
+    runs.filter(|(_, source)| *source != Source::Constant)
+}
+
+fn verdict_text(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::Accept => "accept".to_owned(),
+        Verdict::Drop => "drop".to_owned(),
+        Verdict::Continue => "continue".to_owned(),
+        Verdict::Return => "return".to_owned(),
+        Verdict::Jump(chain) => format!("jump {chain}"),
+        Verdict::Goto(chain) => format!("goto {chain}"),
+    }
+}
+
+fn states(number: u64) -> String {
+    let names = [
+        (1, "invalid"),
+        (2, "established"),
+        (4, "related"),
+        (8, "new"),
+        (64, "untracked"),
+    ];
+    let named: Vec<&str> = names
+        .iter()
+        .filter(|(bit, _)| number & bit != 0)
+        .map(|(_, name)| *name)
+        .collect();
+    if named.is_empty() {
+        number.to_string()
+    } else {
+        named.join(",")
+    }
+}
+
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+/// What a source is called, where that does not depend on the family.
+pub(super) const fn source(source: Source) -> &'static str {
+    match source {
+        Source::Constant => "a constant",
+        Source::Number(key) => match key {
+            Key::Addr(Side::Src) => "saddr",
+            Key::Addr(Side::Dst) => "daddr",
+            Key::Port(Side::Src) | Key::AnyPort(Side::Src) => "th sport",
+            Key::Port(Side::Dst) | Key::AnyPort(Side::Dst) => "th dport",
+            Key::Protocol => "meta l4proto",
+            Key::TcpFlags => "tcp flags",
+            Key::IcmpType => "icmp type",
+            Key::IcmpCode => "icmp code",
+            Key::Mark => "meta mark",
+            Key::Connmark => "ct mark",
+            Key::Uid => "meta skuid",
+            Key::Gid => "meta skgid",
+        },
+        Source::State => "ct state",
+        Source::Status => "ct status",
+        Source::AddressType(Side::Src) => "fib saddr type",
+        Source::AddressType(Side::Dst) => "fib daddr type",
+        Source::Fragment => "ip frag-off",
+        Source::Name(Side::Src) => "iifname",
+        Source::Name(Side::Dst) => "oifname",
+        Source::Index(Side::Src) => "iif",
+        Source::Index(Side::Dst) => "oif",
+        Source::Unknown(_) => "",
+    }
+}
+
+/// A key of meta.
+pub(super) fn meta(key: u32) -> String {
+    let names = [
+        "length",
+        "protocol",
+        "priority",
+        "mark",
+        "iif",
+        "oif",
+        "iifname",
+        "oifname",
+        "iiftype",
+        "oiftype",
+        "skuid",
+        "skgid",
+        "nftrace",
+        "rtclassid",
+        "secmark",
+        "nfproto",
+        "l4proto",
+        "bri_iifname",
+        "bri_oifname",
+        "pkttype",
+        "cpu",
+        "iifgroup",
+        "oifgroup",
+        "cgroup",
+    ];
+    let name = names.get(key as usize);
+    name.map_or_else(|| format!("meta key {key}"), |name| format!("meta {name}"))
+}
+
+/// A key of ct.
+pub(super) fn ct(key: u32) -> String {
+    let names = [
+        "state",
+        "direction",
+        "status",
+        "mark",
+        "secmark",
+        "expiration",
+        "helper",
+        "l3proto",
+        "saddr",
+        "daddr",
+        "protocol",
+        "proto-src",
+        "proto-dst",
+        "label",
+        "packets",
+        "bytes",
+        "avgpkt",
+        "zone",
+        "event",
+    ];
+    let name = names.get(key as usize);
+    name.map_or_else(|| format!("ct key {key}"), |name| format!("ct {name}"))
+}
+
+/// Bytes of a header.
+pub(super) fn payload(base: u32, offset: u32, length: usize) -> String {
+    let base = match base {
+        0 => "ll",
+        1 => "nh",
+        2 => "th",
+        _ => "ih",
+    };
+    format!("@{base},{},{}", offset * 8, length * 8)
+}
+
+pub(super) fn ports(ports: Option<PortRange>) -> String {
+    match ports {
+        Some(PortRange { low, high }) if low == high => format!(" to :{low}"),
+        Some(PortRange { low, high }) => format!(" to :{low}-{high}"),
+        None => String::new(),
+    }
+}
+
+/// Where NAT turns packets.
+pub(super) fn rewrite(to: Option<&Rewrite>) -> String {
+    let Some(to) = to else {
+        return "an address of a map".to_owned();
+    };
+    let addrs = match to.addrs {
+        Some((low, high)) if low == high => low.to_string(),
+        Some((low, high)) => format!("{low}-{high}"),
+        None => String::new(),
+    };
+    match to.ports {
+        Some(PortRange { low, high }) if low == high => format!("{addrs}:{low}"),
+        Some(PortRange { low, high }) => format!("{addrs}:{low}-{high}"),
+        None => addrs,
+    }
+}

@@ -1,0 +1,213 @@
+//! Hosts with rules of native nftables: what is proved of them, and what real packets do.
+//!
+//! `tests/fixtures/native/NAME.nft` is a ruleset in the form that its program makes, with the verdicts
+//! that its first lines expect:
+//!
+//! ```text
+//! # what: Docker 29 with firewall-backend nftables
+//! # rules: ecs-init block        (what iptables holds beside it)
+//! # expect: task-credentials docker0 held
+//! ```
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "test support, as in #[test] functions"
+)]
+
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "fixtures/file.rs"]
+mod file;
+#[allow(dead_code, reason = "each test uses a part of the lab")]
+mod lab;
+
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use ecs_netguard::os::facts::host_view;
+use ecs_netguard::os::nft::Inventory;
+use ecs_netguard::prove::{HostView, Prover};
+use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
+use ecs_netguard::verdict::Verdict;
+use file::Expected;
+use lab::Lab;
+use lab::imds::IMDS;
+use lab::namespace::Namespace;
+use lab::probe::proto;
+use lab::tamper::Backend;
+use lab::wait::eventually;
+
+/// One file.
+struct Native {
+    name: String,
+    text: String,
+    rules: Vec<String>,
+    expect: Vec<Expected>,
+}
+
+fn fixtures() -> Vec<Native> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/native");
+    let mut files: Vec<_> = fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    files.sort();
+    files.iter().map(|file| read(file)).collect()
+}
+
+fn read(file: &Path) -> Native {
+    let text = fs::read_to_string(file).unwrap();
+    let name = file.file_name().unwrap().to_string_lossy().into_owned();
+    let lines = |key: &str| {
+        let key = format!("# {key}: ");
+        let values = text
+            .lines()
+            .filter_map(|line| line.strip_prefix(&key).map(str::to_owned));
+        values.collect::<Vec<String>>()
+    };
+    let expect = lines("expect").into_iter().map(|line| {
+        let [guarantee, from, verdict] = line.split(' ').collect::<Vec<_>>()[..] else {
+            panic!("{name}: {line}");
+        };
+        Expected {
+            guarantee: guarantee.to_owned(),
+            from: from.to_owned(),
+            verdict: verdict.to_owned(),
+        }
+    });
+    let expect: Vec<Expected> = expect.collect();
+    let rules = lines("rules")
+        .iter()
+        .flat_map(|line| line.split(' '))
+        .map(str::to_owned)
+        .collect();
+    assert!(
+        !expect.is_empty() && lines("what").len() == 1,
+        "{name}: first lines"
+    );
+    Native {
+        name,
+        rules,
+        expect,
+        text,
+    }
+}
+
+/// A host with a ruleset, on which packets go where the rules let them.
+fn scene(native: &Native) -> Lab {
+    let lab = Lab::new();
+    lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
+    for from in lab.containers() {
+        eventually(Duration::from_secs(5), "containers reach IMDS", || {
+            from.icmp_echo(IMDS).unwrap()
+        });
+    }
+    let tamper = lab.tamper(Backend::Nft);
+    for rules in &native.rules {
+        match rules.as_str() {
+            "ecs-init" => tamper.ecs_init_pre_start(),
+            "block" => {
+                for bridge in ["docker+", "br-+", "ecs-bridge"] {
+                    tamper.iptables(&format!(
+                        "-I FORWARD -d 169.254.169.254/32 -i {bridge} -j DROP"
+                    ));
+                }
+            }
+            other => panic!("{}: no rules {other}", native.name),
+        }
+    }
+    lab.write("native.nft", &native.text);
+    lab.host.sh("nft -f /run/lab/native.nft");
+    lab
+}
+
+/// What is known of the host.
+fn known(lab: &Lab) -> (Ruleset, HostView) {
+    let (mut view, problems) = lab.host.run(|| host_view(None));
+    assert_eq!(problems, [] as [String; 0]);
+    let inventory = lab.host.run(Inventory::take).unwrap();
+    view.native = inventory.native.decode(Family::V4);
+    let saved = lab.tamper(Backend::Nft).save();
+    (parse_save(Family::V4, saved).unwrap(), view)
+}
+
+fn verdict(ruleset: &Ruleset, view: &HostView, expected: &Expected) -> (&'static str, String) {
+    match Prover::new(&[ruleset], view).prove(&expected.claim(Family::V4)) {
+        Verdict::Held => ("held", String::new()),
+        Verdict::Violated { walk } => ("violated", walk.to_string()),
+        Verdict::Undecided { why, walk } => ("undecided", format!("{why}\n{walk}")),
+    }
+}
+
+fn namespace<'a>(lab: &'a Lab, from: &str) -> &'a Namespace {
+    match from {
+        "docker0" => &lab.docker,
+        "br-+" => &lab.user,
+        "ecs-bridge" => &lab.awsvpc,
+        "host" => &lab.host,
+        other => panic!("nothing is on {other}"),
+    }
+}
+
+/// Whether anything that a container tries arrives at IMDS.
+fn reaches_imds(lab: &Lab, from: &Namespace) -> bool {
+    lab.counter().reset();
+    from.set_patience(Duration::from_millis(20));
+    for port in [80, 443] {
+        from.tcp_connects(SocketAddr::new(IMDS, port));
+    }
+    from.udp_send(SocketAddr::new(IMDS, 53)).unwrap();
+    from.icmp_echo(IMDS).unwrap();
+    for number in [proto::SCTP, proto::GRE, proto::EXPERIMENT] {
+        from.raw_proto(IMDS, number).unwrap();
+    }
+    for elsewhere in ["10.0.0.10:8888", "8.8.8.8:80"] {
+        from.tcp_connects(elsewhere.parse().unwrap());
+    }
+    from.set_patience(Duration::from_millis(300));
+    lab.counter().arrived().total() > 0
+}
+
+#[test]
+fn packets_fare_as_is_proved_of_native_rules() {
+    let mut wrong = String::new();
+    for native in fixtures() {
+        let lab = scene(&native);
+        let (ruleset, view) = known(&lab);
+        // First what lets nothing through: of what is let through, an answer may still be under way.
+        let mut expect: Vec<&Expected> = native.expect.iter().collect();
+        expect.sort_by_key(|expected| expected.verdict.as_str());
+        for expected in expect {
+            let Expected {
+                guarantee,
+                from,
+                verdict: wanted,
+            } = expected;
+            let (found, how) = verdict(&ruleset, &view, expected);
+            if found != wanted {
+                let _ = writeln!(
+                    wrong,
+                    "{}: {guarantee} {from}: {wanted} expected, {found} found\n{how}",
+                    native.name
+                );
+            }
+            let sender = namespace(&lab, from);
+            let holds = match guarantee.as_str() {
+                "imds-block" => !reaches_imds(&lab, sender),
+                _ => sender.task_credentials().is_ok(),
+            };
+            if wanted != "undecided" && holds != (wanted == "held") {
+                let _ = writeln!(
+                    wrong,
+                    "{}: {guarantee} {from} is {wanted}, and packets say otherwise",
+                    native.name
+                );
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}

@@ -132,7 +132,6 @@ mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
-    use std::time::{Duration, Instant};
 
     fn reason(path: &Path) -> String {
         match FileText::read(path) {
@@ -165,11 +164,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let fifo = dir.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        let start = Instant::now();
+        // One that were waited for would keep this test for ever.
         assert!(reason(&fifo).contains("FIFO"));
         assert!(reason(dir.path()).contains("directory"));
         assert!(reason(Path::new("/dev/zero")).contains("device"));
-        assert!(start.elapsed() < Duration::from_secs(1));
     }
 
     #[test]

@@ -53,6 +53,7 @@ fn a_lock_that_is_used_without_end_is_waited_for_two_seconds() {
     assert_eq!(life.now - began, LOCK_BURST);
     // The use at the very moment of its beginning may not have been read.
     life.after(ms(1), Event::Ended(ENDED));
+    assert!(life.schedule.settles().is_some());
     life.pass();
     life.after(ms(1), Event::Ended(ENDED));
     // The count starts over.

@@ -117,6 +117,14 @@ fn real_answers_are_as_the_schema_says() {
         (&block["place"], &block["in_place"]),
         (&"filter FORWARD".into(), &true.into())
     );
+    let edge = rules["rules"].as_array().unwrap().iter();
+    let edge: Vec<&Value> = edge.filter(|rule| rule["layer"] == "edge").collect();
+    assert_eq!(edge.len(), 2, "{rules}");
+    assert_eq!(edge[0]["in_place"], true, "{rules}");
+    assert_eq!(
+        edge[0]["place"],
+        "nftables netdev ecs_netguard, egress of ens5"
+    );
     for event in events(&lab, "") {
         schema.check("events-line", &event);
     }

@@ -123,6 +123,15 @@ impl EdgeRules {
         }
     }
 
+    /// Whose rules they are.
+    #[must_use]
+    pub fn guarantee(&self) -> Guarantee {
+        match self.routed[..] {
+            [] => Guarantee::HostImdsBlock,
+            _ => Guarantee::ImdsBlock,
+        }
+    }
+
     /// Whether it stops nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -2,10 +2,11 @@
 
 use super::host::Host;
 use crate::desired::Desired;
-use crate::guarantee::Guarantee;
-use crate::report::EdgeReport;
-use crate::seal::SealState;
+use crate::guarantee::{EdgeRules, Guarantee, imds_block};
+use crate::report::{EdgeReport, Layer, RuleReport};
+use crate::ruleset::Family;
 use crate::seal::edge::{EdgeReading, Problem};
+use crate::seal::{SealState, TABLE};
 use crate::tasks::{Power, way_out};
 use crate::verdict::{Proof, Verdict};
 
@@ -52,6 +53,28 @@ impl EdgeLook {
             },
             interfaces: self.interfaces.clone(),
         })
+    }
+
+    /// What it should hold at each interface.
+    pub(super) fn rules(&self, wanted: &EdgeRules) -> Vec<RuleReport> {
+        let at = |interface: &String, family: &Family| {
+            let but = match wanted.routed.contains(family) {
+                true => "not sent by the host's IP stack for a socket of the host",
+                false => "without a route",
+            };
+            RuleReport {
+                guarantee: wanted.guarantee(),
+                layer: Layer::Edge,
+                family: *family,
+                place: format!("nftables netdev {TABLE}, egress of {interface}"),
+                rule: format!("to {} and {but}: drop", imds_block::address(*family)),
+                in_place: Some(self.holds()),
+            }
+        };
+        let interfaces = self.interfaces.iter();
+        let rules =
+            interfaces.flat_map(|name| wanted.raw.iter().map(move |family| at(name, family)));
+        rules.collect()
     }
 
     /// Whether it drops packets at every interface.

@@ -104,7 +104,10 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         changes: changes.done,
         failures: changes.failures,
         warnings: warnings.collect(),
-        rules: rules(desired, &left, seal.state, reading.unread.is_empty()),
+        rules: rules(desired, &left, seal.state, reading.unread.is_empty())
+            .into_iter()
+            .chain(edge.rules(&desired.rules.edge))
+            .collect(),
         verification: Verification {
             count: 1,
             last: Some(now),

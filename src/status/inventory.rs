@@ -34,6 +34,8 @@ struct Entry {
     problem: String,
     host_state: String,
     seal: String,
+    edge: String,
+    privileged_containers: String,
     version: String,
     kernel: String,
     config_traps: String,
@@ -55,6 +57,7 @@ impl Document {
 
 fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
     let seal = report.seal.as_ref().map(|seal| seal.state.name());
+    let edge = report.edge.as_ref().map(|edge| edge.state.name());
     Entry {
         guarantee: of.name.name().to_owned(),
         standing: of.standing.name().to_owned(),
@@ -66,6 +69,8 @@ fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
         problem: cut(&of.problems.join("; ")),
         host_state: report.state.name().to_owned(),
         seal: seal.unwrap_or_default().to_owned(),
+        edge: edge.unwrap_or_default().to_owned(),
+        privileged_containers: report.privileged.len().to_string(),
         version: report.version.clone(),
         kernel: cut(report.kernel.as_deref().unwrap_or_default()),
         config_traps: report.traps.len().to_string(),

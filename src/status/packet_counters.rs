@@ -90,11 +90,7 @@ fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sum
         packets,
     });
     if !rules.edge.is_empty() {
-        let block = match rules.edge.routed[..] {
-            [] => Guarantee::HostImdsBlock,
-            _ => Guarantee::ImdsBlock,
-        };
-        let counts = native.entry(block).or_default();
+        let counts = native.entry(rules.edge.guarantee()).or_default();
         counts.extend(at_the_edge);
     }
     Ok((visible, native))

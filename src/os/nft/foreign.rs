@@ -30,13 +30,13 @@ pub(super) fn why_foreign(list: &[u8], family: Family) -> Result<Option<String>,
                 true
             }
             b"match" | b"target" | b"limit" | b"log" | b"masq" | b"redir" | b"nat"
-            | b"immediate" => loaded.is_none(),
+            | b"immediate" => unused(loaded.take()),
             b"meta" | b"payload" => {
                 let before = loaded.take();
                 loaded = Loaded::of(name, data, family).filter(|new| !asked.contains(new));
                 asked.extend(loaded);
                 masked = false;
-                before.is_none() && loaded.is_some()
+                unused(before) && loaded.is_some()
             }
             b"bitwise" => {
                 masked = true;
@@ -66,6 +66,13 @@ enum Loaded {
     Meta(u32),
     /// A place of the packet: which header, and where in it.
     Payload(u32, u32),
+    /// Both ports, which iptables compares at once where it is given one of each.
+    Ports,
+}
+
+/// Whether iptables loads this without a comparison: the name of an interface, for `-i +`.
+fn unused(loaded: Option<Loaded>) -> bool {
+    matches!(loaded, None | Some(Loaded::Meta(IIFNAME | OIFNAME)))
 }
 
 /// IPv4's flags and offset of a fragment.
@@ -78,6 +85,9 @@ impl Loaded {
         }
         let field = Field::of(data);
         let known = field.known(family);
+        if (field.base, field.length) == (Some(TRANSPORT), Some(4)) {
+            return known.then_some(Self::Ports);
+        }
         field
             .base
             .zip(field.offset)
@@ -96,12 +106,16 @@ fn masks(data: &[u8]) -> bool {
     number(data, 6).unwrap_or(0) == 0 && xor.iter().all(|byte| *byte == 0)
 }
 
+/// `NFT_META_IIFNAME`, `NFT_META_OIFNAME`.
+const IIFNAME: u32 = 6;
+const OIFNAME: u32 = 7;
+
 /// Loads the protocol, an interface's name or the mark into a register, and sets nothing.
 fn known_meta(data: &[u8]) -> bool {
     const DREG: u16 = 1;
     const KEY: u16 = 2;
-    // NFT_META_MARK, _IIFNAME, _OIFNAME, _L4PROTO.
-    const KEYS: [u32; 4] = [3, 6, 7, 16];
+    // NFT_META_MARK, NFT_META_L4PROTO.
+    const KEYS: [u32; 4] = [3, IIFNAME, OIFNAME, 16];
     number(data, DREG).is_some() && number(data, KEY).is_some_and(|key| KEYS.contains(&key))
 }
 
@@ -140,7 +154,10 @@ impl Field {
             return false;
         };
         let place = (base, offset, length);
-        let transport = matches!(place, (TRANSPORT, 0 | 2, 2) | (TRANSPORT, 13, 1));
+        let transport = matches!(
+            place,
+            (TRANSPORT, 0 | 2, 2) | (TRANSPORT, 0, 4) | (TRANSPORT, 13, 1)
+        );
         let network = match family {
             Family::V4 => {
                 matches!(

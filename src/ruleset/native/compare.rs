@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::matches::{CtStates, Side};
 use super::super::value::IfacePattern;
+use super::names::text;
 use super::registers::{Byte, Registers, Source};
 use super::{Condition, Key};
 
@@ -167,7 +168,7 @@ impl Context<'_> {
             .iter()
             .find(|byte| matches!(byte.source, Source::Unknown(_)));
         let source = unknown.or(bytes.first()).map(|byte| byte.source);
-        Condition::Unknown(source.map_or_else(String::new, |source| self.registers.text(source)))
+        Condition::Unknown(source.map_or_else(String::new, |source| text(self.registers, source)))
     }
 
     /// The lowest bit and the width of a number in its field of whole bytes.

@@ -5,9 +5,12 @@
 //! ([`NativeTable`]): conditions and what is done, as the prover walks them. `decode` makes the second of
 //! the first. What it does not understand to its last attribute is kept as unknown, with its text.
 
+mod change;
 mod compare;
 mod decode;
 mod expression;
+mod names;
+mod reader;
 mod registers;
 mod sets;
 mod show;

@@ -211,3 +211,55 @@ fn packets_fare_as_is_proved_of_native_rules() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// Exit code and text of a command of the program.
+fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let output = lab.netguard(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+/// A host that runs the guard, with the rules of a fixture.
+fn guarded(fixture: &str, config: &str) -> Lab {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/native")
+        .join(fixture);
+    let mut native = read(&file);
+    native.rules.clear();
+    let lab = scene(&native);
+    lab.write(
+        "ecs.config",
+        "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n",
+    );
+    lab.write("config.toml", config);
+    lab
+}
+
+#[test]
+fn on_a_host_of_docker_29_everything_is_decided() {
+    let lab = guarded("docker29.nft", "");
+    let (code, text) = netguard(&lab, &["apply"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("UNDECIDED"), "{text}");
+    let (code, text) = netguard(&lab, &["check"]);
+    assert_eq!(code, 0, "{text}");
+    for from in lab.containers() {
+        assert!(from.task_credentials().is_ok());
+        assert!(!reaches_imds(&lab, from));
+    }
+}
+
+#[test]
+fn the_native_chain_that_drops_credentials_is_named() {
+    let lab = guarded("cis.nft", "[credentials]\nopen_input = \"never\"\n");
+    let (code, text) = netguard(&lab, &["apply"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("inet filter input"), "{text}");
+    assert!(text.contains("policy drop"), "{text}");
+    assert!(!text.contains("UNDECIDED"), "{text}");
+    assert!(lab.docker.task_credentials().is_err());
+    assert!(lab.host.task_credentials().is_ok());
+}

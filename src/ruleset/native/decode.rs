@@ -57,7 +57,10 @@ impl Tables {
         for expression in &rule.expressions {
             reader.take(expression);
         }
-        reader.finish(rule.comment.as_deref())
+        NativeRule {
+            handle: rule.handle,
+            ..reader.finish(rule.comment.clone())
+        }
     }
 }
 

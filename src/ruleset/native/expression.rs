@@ -64,6 +64,8 @@ pub struct RawRule {
     pub expressions: Vec<Expression>,
     /// Its comment.
     pub comment: Option<String>,
+    /// The kernel's number for it.
+    pub handle: u64,
 }
 
 /// A place among the registers, in bytes: the kernel has 16 of 4 bytes.

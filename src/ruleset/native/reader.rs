@@ -45,11 +45,13 @@ impl<'a> Reader<'a> {
         }
     }
 
-    pub(super) fn finish(self, comment: Option<&str>) -> NativeRule {
+    pub(super) fn finish(self, comment: Option<String>) -> NativeRule {
         NativeRule {
             statements: self.statements,
-            text: self.show.finish(comment),
+            text: self.show.finish(comment.as_deref()),
             tracks: self.tracks,
+            comment,
+            handle: 0,
         }
     }
 

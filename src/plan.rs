@@ -11,6 +11,7 @@
 //! way out the reverse, so that `route_localnet=1` never stands without its shield.
 
 mod diff;
+mod opening;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -19,7 +20,9 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub use self::diff::{Difference, diff};
+pub use self::opening::{Opening, openings};
 use crate::guarantee::{Guarantee, Rules, WantedRule, object, route_object};
+use crate::ruleset::native::ChainPlace;
 use crate::ruleset::{Chain, Family, Listed, Policy, Rewrite, Ruleset, Shown, Target};
 
 /// What was read of one sysctl: its value, `None` where the interface is not there.
@@ -53,6 +56,8 @@ pub struct Snapshot {
     pub previous: BTreeMap<String, String>,
     /// The addresses to which the guard's own routes by the loopback interface lead.
     pub routes: BTreeSet<Ipv4Addr>,
+    /// The guard's own rules in native chains of others.
+    pub openings: Vec<Opening>,
 }
 
 /// A difference between what should be there and what is.
@@ -131,6 +136,13 @@ pub enum Step {
         /// Whether it is removed.
         undo: bool,
     },
+    /// Put the guard's own rule on top of a native chain of others, once, or remove it.
+    Opening {
+        /// The chain.
+        place: ChainPlace,
+        /// Whether it is removed.
+        undo: bool,
+    },
 }
 
 impl Step {
@@ -139,7 +151,7 @@ impl Step {
     pub const fn family(&self) -> Family {
         match self {
             Self::Restore { family, .. } => *family,
-            Self::RouteLocalnet { .. } | Self::Route { .. } => Family::V4,
+            Self::RouteLocalnet { .. } | Self::Route { .. } | Self::Opening { .. } => Family::V4,
         }
     }
 
@@ -150,6 +162,7 @@ impl Step {
             Self::Restore { table, .. } => table,
             Self::RouteLocalnet { .. } => "route_localnet",
             Self::Route { .. } => "route",
+            Self::Opening { .. } => "nftables",
         }
     }
 }
@@ -165,6 +178,10 @@ impl fmt::Display for Step {
             }
             Self::Route { to, undo: false } => write!(f, "add {}", route_object(*to)),
             Self::Route { to, undo: true } => write!(f, "remove {}", route_object(*to)),
+            Self::Opening { place, undo: false } => write!(f, "open nftables {place}"),
+            Self::Opening { place, undo: true } => {
+                write!(f, "remove the rule from nftables {place}")
+            }
         }
     }
 }
@@ -217,6 +234,9 @@ pub fn plan(wanted: &Rules, actual: &Snapshot, paused: &[ChainId]) -> Plan {
     let (set, undo) = sysctls(wanted, actual, &mut drifts);
     let mut steps = in_order(wanted, restores, set, undo);
     steps.extend(routes(wanted, actual, &mut drifts));
+    let (opened, found) = opening::steps(&wanted.openings, &actual.openings);
+    drifts.extend(found);
+    steps.extend(opened);
     Plan { drifts, steps }
 }
 

@@ -211,3 +211,136 @@ fn packets_fare_as_is_proved_of_native_rules() {
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
+
+/// Exit code and text of a command of the program.
+fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {
+    let output = lab.netguard(args).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (
+        output.status.code().unwrap(),
+        String::from_utf8(text).unwrap(),
+    )
+}
+
+/// A host that runs the guard, with the rules of a fixture.
+fn guarded(fixture: &str, config: &str) -> Lab {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/fixtures/native")
+        .join(fixture);
+    let mut native = read(&file);
+    native.rules.clear();
+    let lab = scene(&native);
+    lab.write(
+        "ecs.config",
+        "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n",
+    );
+    lab.write("config.toml", config);
+    lab
+}
+
+#[test]
+fn on_a_host_of_docker_29_everything_is_decided() {
+    let lab = guarded("docker29.nft", "");
+    let (code, text) = netguard(&lab, &["apply"]);
+    assert_eq!(code, 0, "{text}");
+    assert!(!text.contains("UNDECIDED"), "{text}");
+    let (code, text) = netguard(&lab, &["check"]);
+    assert_eq!(code, 0, "{text}");
+    for from in lab.containers() {
+        assert!(from.task_credentials().is_ok());
+        assert!(!reaches_imds(&lab, from));
+    }
+}
+
+#[test]
+fn the_native_chain_that_drops_credentials_is_named() {
+    let lab = guarded("cis.nft", "[credentials]\nopen_input = \"never\"\n");
+    let (code, text) = netguard(&lab, &["apply"]);
+    assert_eq!(code, 1, "{text}");
+    assert!(text.contains("inet filter input"), "{text}");
+    assert!(text.contains("policy drop"), "{text}");
+    assert!(!text.contains("UNDECIDED"), "{text}");
+    assert!(lab.docker.task_credentials().is_err());
+    assert!(lab.host.task_credentials().is_ok());
+}
+
+/// How often the guard's own rule stands in the host's native input chain, and whether it is the first.
+fn opened(lab: &Lab) -> (usize, bool) {
+    let listed = lab.host.sh("nft list chain inet filter input");
+    let tagged = |line: &&str| line.contains("comment \"ecs-netguard: task-credentials\"");
+    let mut rules = listed
+        .lines()
+        .skip_while(|line| !line.contains("policy drop"))
+        .skip(1);
+    let count = listed.lines().filter(tagged).count();
+    (count, rules.next().is_some_and(|line| tagged(&line)))
+}
+
+#[test]
+fn a_hardened_native_chain_is_opened_by_one_narrow_rule() {
+    let lab = guarded("cis.nft", "");
+    for _ in 0..2 {
+        let (code, text) = netguard(&lab, &["apply"]);
+        assert_eq!(code, 0, "{text}");
+        assert_eq!(opened(&lab), (1, true));
+        for from in lab.containers() {
+            assert!(from.task_credentials().is_ok());
+            assert!(!reaches_imds(&lab, from));
+        }
+        assert!(!lab.neighbour.tcp_connects(SocketAddr::new(lab::HOST, 8500)));
+        // No rule of iptables would have helped.
+        let save = lab.tamper(Backend::Nft).save();
+        assert!(
+            !save.contains("-A INPUT -d 127.0.0.1/32 -p tcp -m tcp --dport 51679"),
+            "{save}"
+        );
+        let (code, text) = netguard(&lab, &["check"]);
+        assert_eq!(code, 0, "{text}");
+    }
+    let restored = |what: &str, act: &str| {
+        lab.host.sh(act);
+        assert!(lab.docker.task_credentials().is_err(), "{what}");
+        let (code, text) = netguard(&lab, &["check"]);
+        assert_eq!(code, 1, "{what}: {text}");
+        assert!(text.contains("inet filter input"), "{what}: {text}");
+        let (code, text) = netguard(&lab, &["apply"]);
+        assert_eq!(code, 0, "{what}: {text}");
+        assert_eq!(opened(&lab), (1, true), "{what}");
+        assert!(lab.docker.task_credentials().is_ok(), "{what}");
+    };
+    restored(
+        "another rule on top",
+        "nft insert rule inet filter input tcp dport 51679 drop",
+    );
+    lab.host.sh("nft delete rule inet filter input handle $(nft -a list chain inet filter input | sed -n 's/.*dport 51679 drop # handle //p')");
+    restored(
+        "the table loaded anew",
+        "nft delete table inet filter; nft -f /run/lab/native.nft",
+    );
+    // No longer needed, no longer there.
+    lab.host
+        .sh("nft insert rule inet filter input ip daddr 127.0.0.1 accept");
+    let (code, text) = netguard(&lab, &["apply"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(opened(&lab).0, 0);
+    lab.host
+        .sh("nft delete table inet filter; nft -f /run/lab/native.nft");
+    netguard(&lab, &["apply"]);
+    assert_eq!(opened(&lab), (1, true));
+    let (code, text) = netguard(&lab, &["release"]);
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(opened(&lab).0, 0, "release takes it out: {text}");
+}
+
+#[test]
+fn a_daemon_keeps_a_hardened_native_chain_open() {
+    let lab = guarded("cis.nft", "");
+    let _daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
+    let open = || opened(&lab) == (1, true);
+    eventually(Duration::from_secs(20), "the chain is opened", open);
+    assert!(lab.docker.task_credentials().is_ok());
+    lab.host
+        .sh("nft delete table inet filter; nft -f /run/lab/native.nft");
+    eventually(Duration::from_secs(20), "the chain is opened again", open);
+    assert!(lab.docker.task_credentials().is_ok());
+}

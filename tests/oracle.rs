@@ -20,6 +20,7 @@ mod oracle {
     pub(crate) mod claims;
     pub(crate) mod judge;
     pub(crate) mod matches;
+    pub(crate) mod native;
     pub(crate) mod packets;
     pub(crate) mod random;
     pub(crate) mod reduce;

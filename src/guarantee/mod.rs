@@ -66,6 +66,7 @@ impl Rules {
                 sysctls,
                 routes,
                 native,
+                openings,
                 edge,
                 unprintable,
             } = guarantee.rules(scope);
@@ -73,6 +74,7 @@ impl Rules {
             all.sysctls.extend(sysctls);
             all.routes.extend(routes);
             all.native.extend(native);
+            all.openings.extend(openings);
             all.edge.extend(edge);
             all.unprintable.extend(unprintable);
         }

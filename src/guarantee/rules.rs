@@ -1,9 +1,11 @@
 //! What a guarantee puts into the kernel.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use super::name::{Guarantee, TAG_PREFIX};
 use super::native::{EdgePass, NativeRule};
+use crate::ruleset::native::ChainPlace;
 use crate::ruleset::{Family, Listed, Match, Rule, Target, Unprintable};
 
 /// An iptables rule that belongs at the top of its chain.
@@ -87,6 +89,8 @@ pub struct Rules {
     pub routes: Vec<WantedRoute>,
     /// What the seal holds.
     pub native: Vec<NativeRule>,
+    /// The native chains of others that are opened for what the agent is sent.
+    pub openings: BTreeSet<ChainPlace>,
     /// What the edge stops.
     pub edge: EdgeRules,
     /// What cannot be written as an iptables rule, so that it is not among them.

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::config::settings::RouteLocalnet;
 use crate::prove::{Addrs, Claim, Destination, Expect, Ifaces, Origin, PacketClass};
+use crate::ruleset::native::{Condition, Key, Presence, Statement, Verdict};
 use crate::ruleset::{
     CtStates, Family, IfacePattern, Match, Net, Rewrite, Side, Target, Test, protocol,
 };
@@ -27,6 +28,7 @@ const ENDPOINT_PORT: u16 = 80;
 const AGENT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the ECS agent serves credentials and task metadata.
 const AGENT_PORT: u16 = 51679;
+pub(crate) const AGENT_ENDPOINT: (Ipv4Addr, u16) = (Ipv4Addr::LOCALHOST, AGENT_PORT);
 
 pub(super) fn rules(scope: &Scope) -> Rules {
     let mut rules = Rules::default();
@@ -164,4 +166,37 @@ pub(crate) fn open_input() -> Rules {
         Target::Accept,
     );
     rules
+}
+
+/// The same for a chain of native nftables that would drop them, as the prover reads it.
+#[must_use]
+pub fn native_opening() -> Vec<Statement> {
+    let equals = |key, width: u32, value: u128| {
+        let mask = u128::MAX >> (128 - width);
+        Statement::Test(Condition::Bits { key, mask, value })
+    };
+    let has = |presence| Statement::Test(Condition::Has(presence));
+    vec![
+        equals(
+            Key::Addr(Side::Dst),
+            32,
+            u128::from(Ipv4Addr::LOCALHOST.to_bits()),
+        ),
+        has(Presence::Protocol),
+        equals(Key::Protocol, 8, protocol::TCP.into()),
+        has(Presence::Header),
+        equals(Key::Port(Side::Dst), 16, AGENT_PORT.into()),
+        has(Presence::Connection),
+        Statement::Test(Condition::State(CtStates::DNAT)),
+        Statement::Verdict(Verdict::Accept),
+    ]
+}
+
+/// It, as nft prints it.
+#[must_use]
+pub fn native_opening_text() -> String {
+    format!(
+        "ip daddr {} tcp dport {AGENT_PORT} ct status dnat accept",
+        Ipv4Addr::LOCALHOST
+    )
 }

@@ -101,6 +101,8 @@ mod example;
 mod hook;
 mod layout;
 mod native;
+mod native_condition;
+mod order;
 mod path;
 mod prover;
 mod rewrite;

@@ -4,23 +4,9 @@ use super::bdd::Set;
 use super::class::{Destination, Origin, PacketClass};
 use super::engine::Engine;
 use super::hook::Hook;
-use super::stations::Part;
+use super::order::{Follow, Part};
 use super::walk::{End, Outcome};
 use crate::ruleset::{Family, IfacePattern, Net, Side};
-
-/// Which packets of a class to follow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Follow {
-    /// Those addressed to its destination.
-    Addressed,
-    /// Those that anything on the way could have turned to its destination, from there on: more
-    /// than there are.
-    TurnedAtMost,
-    /// The same of those that belong to a connection: NAT turns them without asking any chain again.
-    TurnedLater,
-    /// Those addressed anywhere that NAT does turn to its destination.
-    Turned,
-}
 
 impl Engine<'_> {
     /// Where this host's own names for things matter before the first packet sets out.

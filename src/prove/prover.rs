@@ -10,7 +10,7 @@ use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::hook::Hook;
 use super::layout::Names;
-use super::path::Follow;
+use super::order::Follow;
 use super::turning::Turning;
 use super::walk::{End, Outcome, Step, Walk};
 use crate::ruleset::{IfacePattern, Net, Ruleset, bits};

@@ -5,9 +5,9 @@ use super::class::{Destination, PacketClass};
 use super::engine::Engine;
 use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
-use super::path::Follow;
-use crate::ruleset::native::{At, Kind, NativeRule, NativeTable, Statement};
-use crate::ruleset::{Family, Match, Policy, Reach, Rule, Ruleset, Shown, Side, Table, Target};
+use super::order::{Follow, rules};
+use crate::ruleset::native::{At, Kind, NativeRule, Statement};
+use crate::ruleset::{Match, Policy, Rule, Shown, Side, Target};
 
 /// What could turn packets to a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -217,27 +217,4 @@ fn admits(rule: &Rule, class: &PacketClass) -> bool {
         }
         _ => true,
     })
-}
-
-/// Whether something that is not understood may send packets of its own, or turn them anywhere.
-pub(super) fn sends(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
-    let mut natively = native
-        .iter()
-        .filter(|table| table.family == family)
-        .flat_map(NativeTable::rules);
-    let anywhere =
-        |statement: &Statement| matches!(statement, Statement::Effect(_, Reach::Anywhere));
-    if natively.any(|rule| rule.statements.iter().any(anywhere)) {
-        return true;
-    }
-    let mut tables = layers.iter().flat_map(|ruleset| ruleset.tables.values());
-    let sending = |rule: &Rule| matches!(&rule.target, Target::Unknown(text) if Reach::of(text) == Reach::Anywhere);
-    tables.any(|table| table.shown != Shown::Whole || rules(table).any(sending))
-}
-
-fn rules(table: &Table) -> impl Iterator<Item = &Rule> {
-    let chains = table.chains.values();
-    chains
-        .flat_map(|chain| &chain.rules)
-        .map(|listed| &listed.rule)
 }

@@ -2,8 +2,10 @@
 
 use super::hands::Hands;
 use super::host::Host;
+use super::proof::Opened;
 use super::reading::Reading;
 use crate::desired::Desired;
+use crate::os::nft::open_native;
 use crate::os::routes::Routes;
 use crate::os::{iptables, sysctl};
 use crate::plan::{Drift, Step};
@@ -28,12 +30,12 @@ impl Changes {
         &mut self,
         desired: &Desired,
         host: &Host,
-        open_input: bool,
+        opened: &Opened,
         reading: &Reading,
         memory: &mut Store,
         hands: &Hands<'_>,
     ) -> Option<Reading> {
-        let mut plan = reading.plan(desired, open_input, hands.paused);
+        let mut plan = reading.plan(desired, opened, hands.paused);
         if !plan.steps.is_empty() {
             (hands.before_change)();
         }
@@ -59,7 +61,7 @@ impl Changes {
                 }
             }
             let now = Reading::take(desired, host, &memory.state);
-            plan = now.plan(desired, open_input, hands.paused);
+            plan = now.plan(desired, opened, hands.paused);
             after = Some(now);
             if hopeless {
                 break;
@@ -113,6 +115,7 @@ impl Changes {
                     true => routes.remove_by_loopback(*to),
                 })
                 .map_err(Refusal::hopeless),
+            Step::Opening { place, undo } => open_native(place, !undo).map_err(Refusal::hopeless),
         }
     }
 }

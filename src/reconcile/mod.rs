@@ -23,6 +23,7 @@ pub use self::host::{Host, nothing, resolve};
 pub(crate) use self::layers::Layers;
 pub use self::pass::Pass;
 use self::pass::{Conclusion, conclude, held};
+use self::proof::Opened;
 pub(crate) use self::proof::prove;
 use self::reading::Reading;
 pub(crate) use self::seal::HOST_TASKS;
@@ -60,8 +61,12 @@ pub fn apply(
         changes.done.push("rebuild the edge".to_owned());
     }
     let first = Reading::take(desired, host, &memory.state);
-    let open = first.input_is_open() && desired.may_open_input;
-    let mut last = changes.bring_about(desired, host, open, &first, memory, hands);
+    let open = if desired.may_open_input {
+        first.opened()
+    } else {
+        Opened::default()
+    };
+    let mut last = changes.bring_about(desired, host, &open, &first, memory, hands);
     let repaired = started.elapsed();
     let mut proofs = last.as_ref().unwrap_or(&first).prove(desired, host);
     let held_before = match last {
@@ -70,9 +75,9 @@ pub fn apply(
         Some(_) => BTreeSet::new(),
     };
     let now = last.as_ref().unwrap_or(&first);
-    let open_input = now.needs_open_input(desired, &proofs);
-    if open_input != open
-        && let Some(after) = changes.bring_about(desired, host, open_input, now, memory, hands)
+    let opened = now.to_be_opened(desired, &proofs);
+    if opened != open
+        && let Some(after) = changes.bring_about(desired, host, &opened, now, memory, hands)
     {
         proofs = after.prove(desired, host);
         last = Some(after);
@@ -85,7 +90,7 @@ pub fn apply(
         posture,
         reading,
         proofs,
-        open_input,
+        opened,
         held_before: Some(held_before),
         changes,
         seal_problem: sealed.err(),
@@ -101,9 +106,9 @@ pub fn check(desired: &Desired, host: &Host, posture: &Posture, state: &State) -
     let started = Instant::now();
     let reading = Reading::take(desired, host, state);
     let proofs = reading.prove(desired, host);
-    let open_input = reading.needs_open_input(desired, &proofs);
+    let opened = reading.to_be_opened(desired, &proofs);
     let changes = Changes {
-        drifts: reading.plan(desired, open_input, &[]).drifts,
+        drifts: reading.plan(desired, &opened, &[]).drifts,
         ..Changes::default()
     };
     conclude(Conclusion {
@@ -112,7 +117,7 @@ pub fn check(desired: &Desired, host: &Host, posture: &Posture, state: &State) -
         posture,
         reading,
         proofs,
-        open_input,
+        opened,
         held_before: None,
         changes,
         seal_problem: None,

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::changes::Changes;
 use super::host::Host;
+use super::proof::Opened;
 use super::reading::Reading;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, NativeRule, WantedRule, route_object};
@@ -35,7 +36,7 @@ pub struct Pass {
     pub generation: Option<u32>,
     /// The host, as it was read last.
     pub host: HostView,
-    /// Whether the ACCEPT in INPUT is needed, and wanted with the rest.
+    /// Whether the ACCEPT in INPUT of iptables is needed, and wanted with the rest.
     pub open_input: bool,
     /// Whether the seal and the edge are all that they can be.
     native_is_right: bool,
@@ -57,7 +58,7 @@ pub(super) struct Conclusion<'a> {
     pub(super) posture: &'a Posture,
     pub(super) reading: Reading,
     pub(super) proofs: Vec<Proof>,
-    pub(super) open_input: bool,
+    pub(super) opened: Opened,
     /// The guarantees that held when it began; `None` where nothing was changed.
     pub(super) held_before: Option<BTreeSet<Guarantee>>,
     pub(super) changes: Changes,
@@ -77,7 +78,7 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     } = of;
     let sealed = |guarantee| reading.sealed(desired, guarantee);
     let guarantees = GuaranteeReport::all(of.posture, &of.proofs, sealed);
-    let left = reading.plan(desired, of.open_input, &[]).drifts;
+    let left = reading.plan(desired, &of.opened, &[]).drifts;
     let seal = reading.seal(desired, of.seal_problem);
     let edge = reading.edge(desired, of.edge_problem);
     let warnings = (reading.unread.iter().cloned())
@@ -122,7 +123,7 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         left,
         generation: reading.generation(),
         host: reading.host(),
-        open_input: of.open_input,
+        open_input: of.opened.iptables,
         native_is_right: seal.is_settled() && edge.is_settled(),
         unread: reading.unread,
         report,

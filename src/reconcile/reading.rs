@@ -4,13 +4,13 @@ use super::Host;
 use super::dead::dead;
 use super::edge::{self, EdgeLook};
 use super::layers::Layers;
-use super::proof::{open_input_is_needed, prove};
+use super::proof::{Opened, prove, to_be_opened};
 use super::seal::SealLook;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
 use crate::os::routes::Routes;
 use crate::os::{facts, sysctl};
-use crate::plan::{ChainId, Plan, Snapshot, plan, stands};
+use crate::plan::{ChainId, Plan, Snapshot, openings, plan, stands};
 use crate::prove::HostView;
 use crate::ruleset::Family;
 use crate::seal::edge::Problem;
@@ -38,6 +38,11 @@ impl Reading {
         if desired.sysctls {
             snapshot.previous.clone_from(&state.route_localnet);
         }
+        let ipv4 = layers
+            .native
+            .iter()
+            .filter(|table| table.family == Family::V4);
+        snapshot.openings = openings(ipv4);
         let wanted = desired.rules.sysctls.iter().map(|wish| &wish.interface);
         for interface in wanted.chain(snapshot.previous.keys()) {
             match sysctl::route_localnet(interface) {
@@ -59,10 +64,11 @@ impl Reading {
         }
     }
 
-    /// What is missing, with or without the ACCEPT in INPUT, but for the `paused` chains.
-    pub(super) fn plan(&self, desired: &Desired, open_input: bool, paused: &[ChainId]) -> Plan {
+    /// What is missing, with what is to be opened, but for the `paused` chains.
+    pub(super) fn plan(&self, desired: &Desired, opened: &Opened, paused: &[ChainId]) -> Plan {
         let mut wanted = desired.rules.clone();
-        if open_input {
+        wanted.openings.clone_from(&opened.native);
+        if opened.iptables {
             wanted
                 .iptables
                 .extend(task_credentials::open_input().iptables);
@@ -113,25 +119,30 @@ impl Reading {
         self.layers.generation
     }
 
-    /// Whether the ACCEPT in INPUT stands there now.
-    pub(super) fn input_is_open(&self) -> bool {
-        let opened = task_credentials::open_input();
-        opened
-            .iptables
-            .iter()
-            .all(|rule| stands(rule, &self.snapshot))
+    /// What stands open now.
+    pub(super) fn opened(&self) -> Opened {
+        let rules = task_credentials::open_input();
+        let mut rules = rules.iptables.iter();
+        let native = self.snapshot.openings.iter();
+        Opened {
+            iptables: rules.all(|rule| stands(rule, &self.snapshot)),
+            native: native.map(|opening| opening.place.clone()).collect(),
+        }
     }
 
-    /// Whether it has to stand there. What is proved already spares most hosts the question.
-    pub(super) fn needs_open_input(&self, desired: &Desired, proofs: &[Proof]) -> bool {
+    /// What has to be open. What is proved already spares most hosts the question.
+    pub(super) fn to_be_opened(&self, desired: &Desired, proofs: &[Proof]) -> Opened {
         let credentials = |proof: &&Proof| proof.guarantee == Guarantee::TaskCredentials;
         let held = proofs
             .iter()
             .filter(credentials)
             .all(|proof| proof.verdict == Verdict::Held);
-        desired.may_open_input
-            && (!held || self.input_is_open())
-            && open_input_is_needed(desired, &self.layers.of(Family::V4), &self.view)
+        let asked = desired.may_open_input && (!held || self.opened() != Opened::default());
+        if asked {
+            to_be_opened(desired, &self.layers.of(Family::V4), &self.view)
+        } else {
+            Opened::default()
+        }
     }
 
     /// Writes down what stood in a sysctl, before it is changed. Returns what the operator should

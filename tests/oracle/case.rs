@@ -3,12 +3,13 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
-use ecs_netguard::prove::{Claim, Prover};
+use ecs_netguard::prove::{Claim, HostView, Prover};
 use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
 use ecs_netguard::verdict::Verdict;
 
 use super::claims::{Localnet, host_view};
 use super::judge::{Judged, Patience, family_name, judge};
+use super::native::native;
 use super::random::Random;
 use super::reduce::reduce;
 use super::rules::ruleset;
@@ -47,7 +48,11 @@ impl Case {
             family,
             localnet,
             dark,
-            text: ruleset(random, family, dark),
+            text: {
+                let text = ruleset(random, family, dark);
+                let native = random.percent(50).then(|| native(random, family));
+                text + &native.unwrap_or_default()
+            },
             origin: format!("seed {seed}, ruleset {number}"),
         }
     }
@@ -98,6 +103,7 @@ impl Case {
             )
         });
         let parsed = self.parse(&saved);
+        let host = self.host(wire);
         tally.rulesets += 1;
         let mut loaded = true;
         for claim in claims {
@@ -106,7 +112,7 @@ impl Case {
                     .expect("it was loaded before");
                 loaded = true;
             }
-            let verdict = Prover::new(&[&parsed], &host_view(self.localnet)).prove(claim);
+            let verdict = Prover::new(&[&parsed], &host).prove(claim);
             let judged = judge(wire, random, claim, &verdict, &saved, PATIENCE);
             tally.count(self.dark, claim, &verdict, &judged);
             if let Judged::Contradicted(how) = judged {
@@ -116,6 +122,13 @@ impl Case {
                     .push(self.report(wire, claim, &how, &small));
                 loaded = false;
             }
+        }
+    }
+
+    fn host(&self, wire: &Wire) -> HostView {
+        HostView {
+            native: wire.native(self.family),
+            ..host_view(self.localnet)
         }
     }
 
@@ -129,7 +142,7 @@ impl Case {
             return false;
         };
         let parsed = self.parse(&saved);
-        let verdict = Prover::new(&[&parsed], &host_view(self.localnet)).prove(claim);
+        let verdict = Prover::new(&[&parsed], &self.host(wire)).prove(claim);
         let judged = judge(wire, &mut Random::new(1), claim, &verdict, &saved, SHORT);
         matches!(judged, Judged::Contradicted(_))
     }
@@ -140,7 +153,7 @@ impl Case {
         let _ = writeln!(out, "claim: {claim} (turned: {})", claim.packets.turned);
         if let Ok(saved) = wire.load(self.family, small) {
             let parsed = self.parse(&saved);
-            let verdict = Prover::new(&[&parsed], &host_view(self.localnet)).prove(claim);
+            let verdict = Prover::new(&[&parsed], &self.host(wire)).prove(claim);
             let judged = judge(wire, &mut Random::new(1), claim, &verdict, &saved, SHORT);
             let _ = match &verdict {
                 Verdict::Held => writeln!(out, "verdict: held"),

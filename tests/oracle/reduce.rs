@@ -19,7 +19,9 @@ pub(crate) fn reduce(ruleset: &str, mut persists: impl FnMut(&str) -> bool) -> S
             let mut index = 0;
             fewer.retain(|line| {
                 index += 1;
-                !(at < index && index <= end && line.starts_with("-A "))
+                !(at < index
+                    && index <= end
+                    && (line.starts_with("-A ") || line.starts_with("nft> add rule")))
             });
             if fewer.len() < lines.len() && persists(&join(&fewer)) {
                 lines = fewer;

@@ -6,10 +6,13 @@ use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
+use ecs_netguard::os::nft::Inventory;
 use ecs_netguard::ruleset::Family;
+use ecs_netguard::ruleset::native::NativeTable;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+use super::native::{MARKER, TABLES};
 use super::packets::{Shot, bytes, number_in};
 use crate::lab::Lab;
 use crate::lab::namespace::Namespace;
@@ -99,7 +102,13 @@ impl Wire {
             Family::V6 => (self.backend.restore6(), self.backend.save6()),
         };
         let run = |program: &str, input: &str| {
-            let output = self.lab.host.command(program).stdin(input).output();
+            let command = self.lab.host.command(program);
+            let command = if program == "nft" {
+                command.args(["-f", "-"])
+            } else {
+                command
+            };
+            let output = command.stdin(input).output();
             let output = output.map_err(|e| e.to_string())?;
             if output.status.success() {
                 Ok(String::from_utf8_lossy(&output.stdout).into_owned())
@@ -110,8 +119,47 @@ impl Wire {
                 ))
             }
         };
-        run(&restore, text)?;
+        let (native, iptables): (Vec<&str>, Vec<&str>) =
+            text.lines().partition(|line| line.starts_with(MARKER));
+        // What was there goes first, and what is native comes before or after iptables' tables.
+        let mut script = String::new();
+        for table in TABLES {
+            script += &format!("add table {table}\ndelete table {table}\n");
+        }
+        run("nft", &script).map(drop)?;
+        run(&restore, &(iptables.join("\n") + "\n"))?;
+        let native = native.iter().filter_map(|line| line.strip_prefix(MARKER));
+        let mut native: Vec<&str> = native.collect();
+        // Some rules make no sense to nft, which names their lines.
+        while !native.is_empty() {
+            let Err(refused) = run("nft", &(native.join("\n") + "\n")) else {
+                break;
+            };
+            let lines: Vec<usize> = refused
+                .split("/dev/stdin:")
+                .skip(1)
+                .filter_map(|rest| rest.split(':').next()?.parse().ok())
+                .collect();
+            let before = native.len();
+            let mut number = 0;
+            native.retain(|line| {
+                number += 1;
+                !(lines.contains(&number) && line.starts_with("add rule"))
+            });
+            if native.len() == before {
+                return Err(refused);
+            }
+        }
         run(&save, "")
+    }
+
+    /// The native tables that the host holds, as packets of a family meet them.
+    pub(crate) fn native(&self, family: Family) -> Vec<NativeTable> {
+        let inventory = self.lab.host.run(Inventory::take);
+        inventory
+            .expect("nf_tables can be read")
+            .native
+            .decode(family)
     }
 
     /// Sends a packet; answers its number, or why it cannot be sent.

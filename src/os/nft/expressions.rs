@@ -3,6 +3,8 @@
 //! The few expressions that the seal needs, written by hand: meta, payload, socket, cmp, immediate,
 //! counter, nat and redir, with the numbers of linux/netfilter/nf_tables.h.
 
+use std::net::Ipv4Addr;
+
 use netlink_packet_core::DecodeError;
 
 use super::message::{Attributes, each, expressions, number as number_in, value};
@@ -180,6 +182,23 @@ impl RawRule {
     }
 }
 
+impl RawRule {
+    /// Accepts TCP to a port of an address, where a rule of this host turned it there (IPS_DST_NAT in
+    /// the connection's status); with a comment.
+    #[must_use]
+    pub fn accepting_translated(address: Ipv4Addr, port: u16, comment: &str) -> Self {
+        const DST_NAT: u32 = 0x20;
+        // NFPROTO_IPV4, and the destination's place in the header.
+        let mut list = Expressions::default().meta(NFPROTO).equals(&[2]);
+        list = list.payload(NETWORK, 16, 4).equals(&address.octets());
+        list = list.meta(L4PROTO).equals(&[protocol::TCP]);
+        list = list.payload(TRANSPORT, 2, 2).equals(&port.to_be_bytes());
+        list = list.ct_status().masked(DST_NAT).differs(&[0; 4]);
+        let list = Expressions(list.0.counter(0)).verdict(ACCEPT, None);
+        Self::made_of(list.0).with_comment(comment)
+    }
+}
+
 /// `NF_DROP`, `NF_ACCEPT` (linux/netfilter.h), `NFT_GOTO`.
 const DROP: u32 = 0;
 const ACCEPT: u32 = 1;
@@ -231,6 +250,30 @@ impl Expressions {
     fn equals(self, bytes: &[u8]) -> Self {
         // NFT_CMP_EQ.
         self.compare(0, bytes)
+    }
+
+    fn differs(self, bytes: &[u8]) -> Self {
+        // NFT_CMP_NEQ.
+        self.compare(1, bytes)
+    }
+
+    fn ct_status(self) -> Self {
+        // NFTA_CT_DREG, _KEY; NFT_CT_STATUS.
+        let data = Attributes::default().number(1, FIRST).number(2, 2);
+        self.with("ct", &data)
+    }
+
+    /// A number's bits that are in the mask.
+    fn masked(self, mask: u32) -> Self {
+        let bytes = |value: u32| Attributes::default().put(1, &value.to_ne_bytes());
+        // NFTA_BITWISE_SREG, _DREG, _LEN, _MASK, _XOR.
+        let data = Attributes::default()
+            .number(1, FIRST)
+            .number(2, FIRST)
+            .number(3, 4)
+            .nest(4, &bytes(mask))
+            .nest(5, &bytes(0));
+        self.with("bitwise", &data)
     }
 
     /// True of every number; without a comparison nft does not show the rule's condition.

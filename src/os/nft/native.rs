@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use netlink_packet_core::DecodeError;
 
-use super::message::{Attributes, Verb, each, number, rule, string, table, text, value};
+use super::message::{Attributes, Verb, each, long, number, rule, string, table, text, value};
 use super::socket::Socket;
 use crate::os::netlink::{self, Error};
 use crate::ruleset::native::{Data, Element, RawBase, RawChain, RawRule, RawTable, Set, Tables};
@@ -168,6 +168,7 @@ fn rules(socket: &mut Socket, table: &mut RawTable) -> Result<(), Error> {
             chain.rules.push(RawRule {
                 expressions,
                 comment,
+                handle: long(attributes, rule::HANDLE).unwrap_or_default(),
             });
         }
         Ok(())

@@ -95,16 +95,20 @@ impl RawRule {
             }
         }
         let comment = comment.filter(|_| self.userdata.is_none())?;
-        // NFTNL_UDATA_RULE_COMMENT is type 0 (libnftnl/udata.h); the length counts the NUL.
-        let mut userdata = vec![0, u8::try_from(comment.len() + 1).ok()?];
-        userdata.extend(comment);
-        userdata.push(0);
+        let userdata = commenting(comment)?;
         Some(Self {
             handle: 0,
             content: content(&list.0, Some(&userdata)).ok()?,
             expressions: list.0,
             userdata: Some(userdata),
         })
+    }
+
+    /// The same rule with a comment of the kernel's own kind.
+    #[must_use]
+    pub(super) fn with_comment(mut self, comment: &str) -> Self {
+        self.userdata = commenting(comment.as_bytes());
+        self
     }
 
     /// Whether its bytes hold this text somewhere: a comment. iptables 1.8 keeps it in an xt match,
@@ -114,6 +118,15 @@ impl RawRule {
         let within = |bytes: &[u8]| bytes.windows(text.len()).any(|w| w == text.as_bytes());
         within(&self.expressions) || self.userdata.as_deref().is_some_and(within)
     }
+}
+
+/// User data with a comment: NFTNL_UDATA_RULE_COMMENT is type 0 (libnftnl/udata.h); the length counts
+/// the NUL.
+fn commenting(comment: &[u8]) -> Option<Vec<u8>> {
+    let mut userdata = vec![0, u8::try_from(comment.len() + 1).ok()?];
+    userdata.extend(comment);
+    userdata.push(0);
+    Some(userdata)
 }
 
 /// Everything that a rule says, without what changes by itself.
@@ -149,16 +162,22 @@ pub fn first_of(socket: &mut Socket, chain: &ChainName) -> Result<Held, Error> {
     Ok(Held { rules, complete })
 }
 
-/// The packets that those rules of a chain of iptables-nft have met that mention `tag`, in their
-/// order; `None` for one without a counter. Nothing where there is no such chain.
-pub fn packets_of(chain: &ChainName, tag: &str) -> Result<Vec<Option<u64>>, Error> {
+/// Reads every rule of a chain. One that does not exist holds none.
+pub(super) fn all_of(socket: &mut Socket, chain: &ChainName) -> Result<Vec<RawRule>, Error> {
     let (get, mut rules) = (place(chain), Vec::new());
-    let asked = Socket::open()?.dump(Verb::GetRule, chain.proto as u8, &get.0, |message| {
+    let asked = socket.dump(Verb::GetRule, chain.proto as u8, &get.0, |message| {
         take(&mut rules, chain, message.attributes())
     });
     if !absent(&asked) {
         asked?;
     }
+    Ok(rules)
+}
+
+/// The packets that those rules of a chain of iptables-nft have met that mention `tag`, in their
+/// order; `None` for one without a counter. Nothing where there is no such chain.
+pub fn packets_of(chain: &ChainName, tag: &str) -> Result<Vec<Option<u64>>, Error> {
+    let rules = all_of(&mut Socket::open()?, chain)?;
     let tagged = rules.iter().filter(|rule| rule.mentions(tag));
     Ok(tagged.map(|rule| packets(&rule.expressions)).collect())
 }

@@ -16,6 +16,7 @@ fn table(name: &str, base: Base, rules: Vec<Vec<Statement>>) -> NativeTable {
             .iter()
             .any(|s| matches!(s, Statement::Dnat(_) | Statement::Masquerade(_))),
         statements,
+        ..NativeRule::default()
     });
     let chain = NativeChain {
         base: Some(base),

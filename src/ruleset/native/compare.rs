@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::matches::{CtStates, Side};
 use super::super::value::IfacePattern;
+use super::names::text;
 use super::registers::{Byte, Registers, Source};
 use super::{Condition, Key};
 
@@ -167,7 +168,7 @@ impl Context<'_> {
             .iter()
             .find(|byte| matches!(byte.source, Source::Unknown(_)));
         let source = unknown.or(bytes.first()).map(|byte| byte.source);
-        Condition::Unknown(source.map_or_else(String::new, |source| self.registers.text(source)))
+        Condition::Unknown(source.map_or_else(String::new, |source| text(self.registers, source)))
     }
 
     /// The lowest bit and the width of a number in its field of whole bytes.
@@ -273,31 +274,33 @@ impl Context<'_> {
         if looked_at & !(snat | dnat) != 0 {
             return None;
         }
-        let (source, destination) = (
-            Condition::State(by_source),
-            Condition::State(by_destination),
-        );
         let mut met = Vec::new();
-        for (with_source, with_destination) in
-            [(false, false), (true, false), (false, true), (true, true)]
-        {
-            let value =
-                if with_source { snat } else { 0 } | if with_destination { dnat } else { 0 };
-            if Self::met_by(bytes, with, value)? {
-                let is = |condition: &Condition, met: bool| {
-                    if met {
-                        condition.clone()
-                    } else {
-                        condition.clone().negated()
-                    }
-                };
-                met.push(Condition::all(vec![
-                    is(&source, with_source),
-                    is(&destination, with_destination),
-                ]));
+        // Bits that are not looked at make no difference.
+        let of = |flag: u32| {
+            if looked_at & flag == 0 {
+                &[0][..]
+            } else {
+                &[0, 1][..]
+            }
+        };
+        let is = |state, flag: u32, set: u32| match (looked_at & flag, set) {
+            (0, _) => Condition::Always(true),
+            (_, 0) => Condition::State(state).negated(),
+            _ => Condition::State(state),
+        };
+        let mut all = 0;
+        for with_source in of(snat) {
+            for with_destination in of(dnat) {
+                all += 1;
+                if Self::met_by(bytes, with, snat * with_source | dnat * with_destination)? {
+                    met.push(Condition::all(vec![
+                        is(by_source, snat, *with_source),
+                        is(by_destination, dnat, *with_destination),
+                    ]));
+                }
             }
         }
-        Some(if met.len() == 4 {
+        Some(if met.len() == all {
             Condition::Always(true)
         } else {
             Condition::any(met)

@@ -4,6 +4,13 @@ use std::collections::BTreeMap;
 
 use super::super::target::Reach;
 
+/// `NFPROTO_…` of linux/netfilter.h.
+pub(super) const INET: u8 = 1;
+pub(super) const IPV4: u8 = 2;
+pub(super) const NETDEV: u8 = 5;
+pub(super) const BRIDGE: u8 = 7;
+pub(super) const IPV6: u8 = 10;
+
 /// Everything of nf_tables that packets pass in a network namespace, but for what iptables lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tables {
@@ -57,6 +64,8 @@ pub struct RawRule {
     pub expressions: Vec<Expression>,
     /// Its comment.
     pub comment: Option<String>,
+    /// The kernel's number for it.
+    pub handle: u64,
 }
 
 /// A place among the registers, in bytes: the kernel has 16 of 4 bytes.

@@ -5,14 +5,18 @@
 //! ([`NativeTable`]): conditions and what is done, as the prover walks them. `decode` makes the second of
 //! the first. What it does not understand to its last attribute is kept as unknown, with its text.
 
+mod change;
 mod compare;
 mod decode;
 mod expression;
+mod names;
+mod reader;
 mod registers;
 mod sets;
 mod show;
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 pub use expression::{
     Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Register, Set, Tables, Verdict,
@@ -88,8 +92,23 @@ pub struct NativeChain {
     pub rules: Vec<NativeRule>,
 }
 
+/// Where a chain is.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ChainPlace {
+    /// The table with its family: `inet filter`.
+    pub table: String,
+    /// The chain.
+    pub chain: String,
+}
+
+impl fmt::Display for ChainPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.table, self.chain)
+    }
+}
+
 /// A rule.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NativeRule {
     /// What it asks and does, in order.
     pub statements: Vec<Statement>,
@@ -97,6 +116,10 @@ pub struct NativeRule {
     pub text: String,
     /// Whether it makes connection tracking work.
     pub tracks: bool,
+    /// Its comment.
+    pub comment: Option<String>,
+    /// The kernel's number for it within its table.
+    pub handle: u64,
 }
 
 /// A part of a rule. Packets that do not meet a condition leave the rule there.

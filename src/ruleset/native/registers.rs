@@ -119,12 +119,9 @@ impl Registers {
             .collect()
     }
 
-    /// What a source is called.
-    pub(super) fn text(&self, source: Source) -> String {
-        match source {
-            Source::Unknown(number) => self.texts.get(number).cloned().unwrap_or_default(),
-            other => super::show::source(other).to_owned(),
-        }
+    /// The text of what is not known.
+    pub(super) fn unknown_text(&self, number: usize) -> String {
+        self.texts.get(number).cloned().unwrap_or_default()
     }
 }
 

@@ -5,11 +5,11 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::Family;
-use super::super::matches::{PortRange, Side};
+use super::super::matches::Side;
 use super::super::names::protocol_name;
-use super::super::target::Rewrite;
 use super::Key;
 use super::expression::{Set, Verdict};
+use super::names::{hex, text};
 use super::registers::{Byte, Registers, Source};
 
 /// How many elements of a set are shown.
@@ -183,7 +183,7 @@ impl<'a> Show<'a> {
                 };
                 format!("{icmp} {what}")
             }
-            other => registers.text(other),
+            other => text(registers, other),
         }
     }
 
@@ -319,137 +319,5 @@ fn states(number: u64) -> String {
         number.to_string()
     } else {
         named.join(",")
-    }
-}
-
-pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
-}
-
-/// What a source is called, where that does not depend on the family.
-pub(super) const fn source(source: Source) -> &'static str {
-    match source {
-        Source::Constant => "a constant",
-        Source::Number(key) => match key {
-            Key::Addr(Side::Src) => "saddr",
-            Key::Addr(Side::Dst) => "daddr",
-            Key::Port(Side::Src) | Key::AnyPort(Side::Src) => "th sport",
-            Key::Port(Side::Dst) | Key::AnyPort(Side::Dst) => "th dport",
-            Key::Protocol => "meta l4proto",
-            Key::TcpFlags => "tcp flags",
-            Key::IcmpType => "icmp type",
-            Key::IcmpCode => "icmp code",
-            Key::Mark => "meta mark",
-            Key::Connmark => "ct mark",
-            Key::Uid => "meta skuid",
-            Key::Gid => "meta skgid",
-        },
-        Source::State => "ct state",
-        Source::Status => "ct status",
-        Source::AddressType(Side::Src) => "fib saddr type",
-        Source::AddressType(Side::Dst) => "fib daddr type",
-        Source::Fragment => "ip frag-off",
-        Source::Name(Side::Src) => "iifname",
-        Source::Name(Side::Dst) => "oifname",
-        Source::Index(Side::Src) => "iif",
-        Source::Index(Side::Dst) => "oif",
-        Source::Unknown(_) => "",
-    }
-}
-
-/// A key of meta.
-pub(super) fn meta(key: u32) -> String {
-    let names = [
-        "length",
-        "protocol",
-        "priority",
-        "mark",
-        "iif",
-        "oif",
-        "iifname",
-        "oifname",
-        "iiftype",
-        "oiftype",
-        "skuid",
-        "skgid",
-        "nftrace",
-        "rtclassid",
-        "secmark",
-        "nfproto",
-        "l4proto",
-        "bri_iifname",
-        "bri_oifname",
-        "pkttype",
-        "cpu",
-        "iifgroup",
-        "oifgroup",
-        "cgroup",
-    ];
-    let name = names.get(key as usize);
-    name.map_or_else(|| format!("meta key {key}"), |name| format!("meta {name}"))
-}
-
-/// A key of ct.
-pub(super) fn ct(key: u32) -> String {
-    let names = [
-        "state",
-        "direction",
-        "status",
-        "mark",
-        "secmark",
-        "expiration",
-        "helper",
-        "l3proto",
-        "saddr",
-        "daddr",
-        "protocol",
-        "proto-src",
-        "proto-dst",
-        "label",
-        "packets",
-        "bytes",
-        "avgpkt",
-        "zone",
-        "event",
-    ];
-    let name = names.get(key as usize);
-    name.map_or_else(|| format!("ct key {key}"), |name| format!("ct {name}"))
-}
-
-/// Bytes of a header.
-pub(super) fn payload(base: u32, offset: u32, length: usize) -> String {
-    let base = match base {
-        0 => "ll",
-        1 => "nh",
-        2 => "th",
-        _ => "ih",
-    };
-    format!("@{base},{},{}", offset * 8, length * 8)
-}
-
-pub(super) fn ports(ports: Option<PortRange>) -> String {
-    match ports {
-        Some(PortRange { low, high }) if low == high => format!(" to :{low}"),
-        Some(PortRange { low, high }) => format!(" to :{low}-{high}"),
-        None => String::new(),
-    }
-}
-
-/// Where NAT turns packets.
-pub(super) fn rewrite(to: Option<&Rewrite>) -> String {
-    let Some(to) = to else {
-        return "an address of a map".to_owned();
-    };
-    let addrs = match to.addrs {
-        Some((low, high)) if low == high => low.to_string(),
-        Some((low, high)) => format!("{low}-{high}"),
-        None => String::new(),
-    };
-    match to.ports {
-        Some(PortRange { low, high }) if low == high => format!("{addrs}:{low}"),
-        Some(PortRange { low, high }) => format!("{addrs}:{low}-{high}"),
-        None => addrs,
     }
 }

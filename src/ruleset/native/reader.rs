@@ -1,0 +1,412 @@
+//! One rule, expression by expression: what it loads and compares.
+
+use std::collections::BTreeMap;
+
+use super::super::matches::{Side, protocol};
+use super::super::{Family, Reach};
+use super::compare::{Context, With};
+use super::expression::{IPV4, IPV6, Register};
+use super::names::{self, hex};
+use super::registers::{Byte, Registers, Source, ct, meta};
+use super::sets::elements;
+use super::show::Show;
+use super::{Condition, Data, Expression, Key, NativeRule, Presence, Set, Statement, Verdict};
+/// One rule as it is read.
+pub(super) struct Reader<'a> {
+    pub(super) family: Family,
+    bridge: bool,
+    sets: &'a BTreeMap<String, Set>,
+    interfaces: &'a BTreeMap<u32, String>,
+    pub(super) registers: Registers,
+    pub(super) statements: Vec<Statement>,
+    pub(super) show: Show<'a>,
+    /// The protocols of which packets come here, once it was asked.
+    protocols: Option<Vec<u8>>,
+    pub(super) tracks: bool,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(
+        family: Family,
+        bridge: bool,
+        sets: &'a BTreeMap<String, Set>,
+        interfaces: &'a BTreeMap<u32, String>,
+    ) -> Self {
+        Self {
+            family,
+            bridge,
+            sets,
+            interfaces,
+            registers: Registers::default(),
+            statements: Vec::new(),
+            show: Show::new(family, interfaces),
+            protocols: None,
+            tracks: false,
+        }
+    }
+
+    pub(super) fn finish(self, comment: Option<String>) -> NativeRule {
+        NativeRule {
+            statements: self.statements,
+            text: self.show.finish(comment.as_deref()),
+            tracks: self.tracks,
+            comment,
+            handle: 0,
+        }
+    }
+
+    fn test(&mut self, condition: Condition) {
+        if condition != Condition::Always(true) {
+            self.statements.push(Statement::Test(condition));
+        }
+    }
+
+    fn context(&self) -> Context<'_> {
+        Context {
+            registers: &self.registers,
+            interfaces: self.interfaces,
+            address: match self.family {
+                Family::V4 => 32,
+                Family::V6 => 128,
+            },
+        }
+    }
+
+    pub(super) fn read(&self, from: Register, length: usize) -> Vec<Byte> {
+        self.registers.read(from, length).unwrap_or_default()
+    }
+
+    pub(super) fn take(&mut self, expression: &Expression) {
+        match expression {
+            Expression::Meta { key, into } => self.meta(*key, *into),
+            Expression::Payload {
+                base,
+                offset,
+                length,
+                into,
+            } => self.payload(*base, *offset, *length, *into),
+            Expression::Ct { key, into } => self.ct(*key, *into),
+            Expression::AddressType { source, into } => {
+                let side = if *source { Side::Src } else { Side::Dst };
+                self.registers
+                    .load(*into, Source::AddressType(side), 4, true);
+            }
+            Expression::Unknown { text, into, length } => {
+                self.test(Condition::Unknown(format!("{text} exists")));
+                self.registers.unknown(*into, text, *length);
+            }
+            Expression::Load { into, bytes } => {
+                let bytes: Vec<Byte> = bytes.iter().map(|byte| Byte::constant(*byte)).collect();
+                self.registers.write(*into, &bytes);
+            }
+            Expression::Bitwise {
+                from,
+                into,
+                mask,
+                xor,
+            } => self.bitwise(*from, *into, mask, xor),
+            Expression::Swap {
+                from,
+                into,
+                length,
+                size,
+            } => self.swap(*from, *into, *length, *size),
+            Expression::Compare {
+                from,
+                operator,
+                bytes,
+            } => self.compare(*from, *operator, bytes),
+            Expression::Range {
+                from,
+                negated,
+                low,
+                high,
+            } => {
+                let read = self.read(*from, low.len());
+                let condition = self.context().condition(&read, With::Within(low, high));
+                self.show
+                    .range(&self.registers, &read, (low, high), *negated);
+                self.test(if *negated {
+                    condition.negated()
+                } else {
+                    condition
+                });
+            }
+            Expression::Lookup {
+                set,
+                from,
+                negated,
+                verdict,
+                into,
+            } => {
+                self.lookup(set, *from, (*negated, *verdict, *into));
+            }
+            Expression::Verdict(verdict) => {
+                self.show.verdict(verdict);
+                self.statements.push(Statement::Verdict(verdict.clone()));
+            }
+            Expression::Reject => {
+                self.show.word("reject");
+                self.statements.push(Statement::Verdict(Verdict::Drop));
+            }
+            Expression::Passive(text) => self.show.word(text),
+            Expression::Either(text) => {
+                self.show.word(text);
+                self.test(Condition::Either(text.clone()));
+            }
+            Expression::Condition(text) => {
+                self.show.word(text);
+                self.test(Condition::Unknown(text.clone()));
+            }
+            Expression::Effect(text, reach) => self.effect(text, *reach),
+            Expression::SetMeta { .. }
+            | Expression::SetPayload { .. }
+            | Expression::SetCt { .. }
+            | Expression::Nat { .. }
+            | Expression::Masquerade(_)
+            | Expression::Redirect(_)
+            | Expression::Notrack => self.change(expression),
+        }
+    }
+
+    pub(super) fn effect(&mut self, text: &str, reach: Reach) {
+        self.show.word(text);
+        self.statements
+            .push(Statement::Effect(text.to_owned(), reach));
+    }
+
+    fn meta(&mut self, key: u32, into: Register) {
+        // NFT_META_PROTOCOL, _NFPROTO, _PKTTYPE. What was sent to another machine is not forwarded
+        // (ip_forward()), and what the kernel delivers was sent to this one: PACKET_HOST, 0.
+        let ethertype: [u8; 2] = match self.family {
+            Family::V4 => [8, 0],
+            Family::V6 => [0x86, 0xdd],
+        };
+        let nfproto = if self.family == Family::V4 {
+            IPV4
+        } else {
+            IPV6
+        };
+        let constant: Option<&[u8]> = match key {
+            1 => Some(&ethertype),
+            15 if !self.bridge => Some(std::slice::from_ref(&nfproto)),
+            19 if !self.bridge => Some(&[0]),
+            _ => None,
+        };
+        if let Some(bytes) = constant {
+            let bytes: Vec<Byte> = bytes.iter().map(|byte| Byte::constant(*byte)).collect();
+            self.registers.write(into, &bytes);
+            return;
+        }
+        // In a bridge the interfaces are its ports.
+        let port = self.bridge && matches!(key, 4..=7);
+        match meta(key).filter(|_| !port) {
+            Some((source, length, native, presence)) => {
+                self.test(presence.map_or(Condition::Always(true), Condition::Has));
+                self.registers.load(into, source, length, native);
+            }
+            None => {
+                let text = names::meta(key);
+                self.test(Condition::Unknown(format!("{text} exists")));
+                self.registers.unknown(into, &text, 16);
+            }
+        }
+    }
+
+    fn ct(&mut self, key: u32, into: Register) {
+        self.tracks = true;
+        // A bridge has connection tracking of its own.
+        match ct(key).filter(|_| !self.bridge) {
+            Some((source, length, native, presence)) => {
+                self.test(presence.map_or(Condition::Always(true), Condition::Has));
+                self.registers.load(into, source, length, native);
+            }
+            None => {
+                let text = names::ct(key);
+                self.test(Condition::Has(Presence::Connection));
+                self.test(Condition::Unknown(format!("{text} exists")));
+                self.registers.unknown(into, &text, 16);
+            }
+        }
+    }
+
+    /// Byte by byte: what lies at that place of the packet.
+    fn payload(&mut self, base: u32, offset: u32, length: usize, into: Register) {
+        const NETWORK: u32 = 1;
+        const TRANSPORT: u32 = 2;
+        let place = offset as usize;
+        if base == TRANSPORT {
+            self.test(Condition::Has(Presence::Header));
+        }
+        let bytes: Option<Vec<Byte>> = (place..place + length)
+            .map(|at| {
+                let (source, at) = match base {
+                    NETWORK => self.network(at)?,
+                    TRANSPORT => self.transport(at)?,
+                    _ => return None,
+                };
+                Some(Byte {
+                    source,
+                    at,
+                    mask: 0xff,
+                    xor: 0,
+                })
+            })
+            .collect();
+        match bytes {
+            Some(bytes) => self.registers.write(into, &bytes),
+            None => {
+                let text = names::payload(base, offset, length);
+                let header = if self.family == Family::V4 { 20 } else { 40 };
+                if base != NETWORK || place + length > header {
+                    self.test(Condition::Unknown(format!("{text} exists")));
+                }
+                self.registers.unknown(into, &text, length);
+            }
+        }
+    }
+
+    fn network(&self, at: usize) -> Option<(Source, usize)> {
+        let (src, dst) = (Key::Addr(Side::Src), Key::Addr(Side::Dst));
+        Some(match (self.family, at) {
+            (Family::V4, 6 | 7) => (Source::Fragment, at - 6),
+            (Family::V4, 9) => (Source::Number(Key::Protocol), 0),
+            (Family::V4, 12..16) => (Source::Number(src), at - 12),
+            (Family::V4, 16..20) => (Source::Number(dst), at - 16),
+            (Family::V6, 8..24) => (Source::Number(src), at - 8),
+            (Family::V6, 24..40) => (Source::Number(dst), at - 24),
+            // IPv6's next header need not be the protocol.
+            _ => return None,
+        })
+    }
+
+    /// What lies there depends on the protocol, which most rules ask for before.
+    fn transport(&self, at: usize) -> Option<(Source, usize)> {
+        let icmp = match self.family {
+            Family::V4 => protocol::ICMP,
+            Family::V6 => protocol::ICMPV6,
+        };
+        let side = if at < 2 { Side::Src } else { Side::Dst };
+        let with_ports = |protocol: &u8| protocol::WITH_PORTS.contains(protocol);
+        let (key, at) = match (self.protocols.as_deref(), at) {
+            (Some([one]), 0) if *one == icmp => (Key::IcmpType, 0),
+            (Some([one]), 1) if *one == icmp => (Key::IcmpCode, 0),
+            (Some([protocol::TCP]), 13) => (Key::TcpFlags, 0),
+            (Some(all), 0..4) if all.iter().all(with_ports) => (Key::Port(side), at % 2),
+            (_, 0..4) => (Key::AnyPort(side), at % 2),
+            _ => return None,
+        };
+        Some((Source::Number(key), at))
+    }
+
+    fn bitwise(&mut self, from: Register, into: Register, mask: &[u8], xor: &[u8]) {
+        let bytes = self.read(from, mask.len());
+        let changed: Vec<Byte> = bytes
+            .into_iter()
+            .zip(mask.iter().zip(xor))
+            .map(|(byte, (mask, xor))| Byte {
+                mask: byte.mask & mask,
+                xor: (byte.xor & mask) ^ xor,
+                ..byte
+            })
+            .collect();
+        self.registers.write(into, &changed);
+    }
+
+    fn swap(&mut self, from: Register, into: Register, length: usize, size: usize) {
+        let mut bytes = self.read(from, length);
+        if cfg!(target_endian = "little") && size > 0 {
+            bytes.chunks_mut(size).for_each(<[Byte]>::reverse);
+        }
+        self.registers.write(into, &bytes);
+    }
+
+    fn compare(&mut self, from: Register, operator: u32, wanted: &[u8]) {
+        let bytes = self.read(from, wanted.len());
+        if let (0, [byte], [number]) = (operator, bytes.as_slice(), wanted)
+            && is_protocol(byte)
+        {
+            self.protocols = Some(vec![*number]);
+        }
+        self.show.compare(&self.registers, &bytes, operator, wanted);
+        let context = self.context();
+        let (least, most) = (vec![0; wanted.len()], vec![0xff; wanted.len()]);
+        let upto = |high: &[u8]| context.condition(&bytes, With::Within(&least, high));
+        let condition = match operator {
+            0 => context.condition(&bytes, With::Equal(wanted)),
+            1 => context.condition(&bytes, With::Equal(wanted)).negated(),
+            2 => context
+                .condition(&bytes, With::Within(wanted, &most))
+                .negated(),
+            3 => upto(wanted),
+            4 => upto(wanted).negated(),
+            5 => context.condition(&bytes, With::Within(wanted, &most)),
+            _ => Condition::Unknown(format!("a comparison of {}", hex(wanted))),
+        };
+        self.test(condition);
+    }
+
+    fn lookup(&mut self, name: &str, from: Register, how: (bool, bool, Option<(Register, usize)>)) {
+        let (negated, verdict, into) = how;
+        let set = self.sets.get(name);
+        let length = set.map_or(0, |set| {
+            set.fields
+                .iter()
+                .map(|length| length.next_multiple_of(4))
+                .sum::<usize>()
+        });
+        let length = match set {
+            Some(set) if set.fields.len() < 2 => set.fields.first().copied().unwrap_or_default(),
+            _ => length,
+        };
+        let bytes = self.read(from, length);
+        self.show
+            .lookup(&self.registers, &bytes, (name, set), (negated, verdict));
+        let known = set.filter(|set| set.unclear.is_none() && !bytes.is_empty());
+        let Some(set) = known else {
+            let why = set.and_then(|set| set.unclear.clone());
+            let text = why.unwrap_or_else(|| format!("the set {name}"));
+            if verdict {
+                self.statements
+                    .push(Statement::Effect(text.clone(), Reach::Anywhere));
+            } else {
+                self.test(Condition::Unknown(text.clone()));
+            }
+            if let Some((into, length)) = into {
+                self.registers.unknown(into, &text, length);
+            }
+            return;
+        };
+        if let ([byte], false, false) = (bytes.as_slice(), negated, verdict)
+            && is_protocol(byte)
+            && !set.intervals
+            && !set.elements.iter().any(|element| element.otherwise)
+        {
+            let numbers = set
+                .elements
+                .iter()
+                .filter_map(|element| element.key.first().copied());
+            self.protocols = Some(numbers.collect());
+        }
+        let found = elements(&self.context(), &bytes, set);
+        if verdict {
+            let verdict = |(condition, data): (Condition, Option<&Data>)| match data {
+                Some(Data::Verdict(verdict)) => (condition, verdict.clone()),
+                _ => (condition, Verdict::Continue),
+            };
+            self.statements
+                .push(Statement::Map(found.into_iter().map(verdict).collect()));
+            return;
+        }
+        let any = Condition::any(found.into_iter().map(|(condition, _)| condition).collect());
+        self.test(if negated { any.negated() } else { any });
+        if let Some((into, length)) = into {
+            self.registers
+                .unknown(into, &format!("the map {name}"), length);
+        }
+    }
+}
+
+fn is_protocol(byte: &Byte) -> bool {
+    byte.source == Source::Number(Key::Protocol) && byte.mask == 0xff && byte.xor == 0
+}

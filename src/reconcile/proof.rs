@@ -48,7 +48,7 @@ pub(crate) fn prove<'r>(
 /// the one ACCEPT mends it.
 ///
 /// The question is put to the rulesets as they will be, not as they are: so the answer is the same
-/// before the rules are in, with the ACCEPT in place, and after somebody took it away.
+/// before the rules are in, with the ACCEPT in place, and after another program removed it.
 pub(super) fn open_input_is_needed(desired: &Desired, ipv4: &[&Ruleset], host: &HostView) -> bool {
     let claims: Vec<_> = desired
         .claims_of(Family::V4)

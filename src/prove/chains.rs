@@ -17,7 +17,7 @@ pub(super) struct At<'r> {
 
 /// What is to be said of a rule for a cgroup that is no more.
 const DEAD: &str =
-    "dead: its cgroup was deleted, or made again since; this rule matches nobody any more";
+    "dead: its cgroup was deleted, or made again since; this rule matches no process";
 
 /// How deep chains may call each other: far more than nf_tables' 16, and a bound for ourselves.
 const DEPTH: usize = 64;
@@ -58,7 +58,7 @@ impl<'r> Engine<'r> {
             }
             Shown::Unreadable(why) => {
                 self.note(at.table_name, chain_name, None, why, || {
-                    (Outcome::Unknown(why.clone()), "it may do anything".into())
+                    (Outcome::Unknown(why.clone()), why.clone())
                 });
                 let changed = self.seized_and_changed(set);
                 self.end(End::LetThrough, changed);

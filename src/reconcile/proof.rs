@@ -60,7 +60,7 @@ pub(super) struct Opened {
 /// in place: as little as mends it.
 ///
 /// The question is put to the rules as they will be, not as they are: so the answer is the same before
-/// the rules are in, with the ACCEPT in place, and after another program took it away.
+/// the rules are in, with the ACCEPT in place, and after another program removed it.
 pub(super) fn to_be_opened(desired: &Desired, ipv4: &[&Ruleset], host: &HostView) -> Opened {
     let claims: Vec<_> = desired
         .claims_of(Family::V4)

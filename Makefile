@@ -35,7 +35,7 @@ lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
 
-load: build ## Crowd the status socket while somebody flushes the rules; REQUESTS=10000 FLUSHES=10
+load: build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
 	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),10)
 
 man: setup ## Write man pages and completions to target/man and target/completions

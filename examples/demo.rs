@@ -119,7 +119,7 @@ fn main() {
     screen.curl(&awsvpc.ns, ROLE);
     drop(awsvpc);
 
-    screen.chapter("Somebody tries to take the seal away");
+    screen.chapter("A process tries to remove the seal");
     let delete = "nft delete table inet ecs_netguard";
     screen.text(&format!(
         "host$ {delete}\n{}",
@@ -131,15 +131,15 @@ fn main() {
     tamper.flush("filter", None);
     screen.text(&format!("{} tagged rules are left", tagged(&tamper)));
     screen.curl(&lab.docker, ROLE);
-    screen.text("The next start takes the table over and puts the rest back:");
+    screen.text("The next start takes the table over and repairs the rest:");
     daemon = lab.start_daemon(ecs_config);
     daemon.wait_for_log("the rules are kept with", PATIENCE);
     screen.text(&format!("{} tagged rules", tagged(&tamper)));
 
-    screen.chapter("A task on the host's own network is told apart by its cgroup");
+    screen.chapter("A task on the host's own network is distinguished by its cgroup");
     host_task(&screen, &lab, &daemon);
 
-    screen.chapter("Somebody edits ecs.config: the rules follow");
+    screen.chapter("ecs.config is edited: the rules follow");
     lab.write(
         "ecs.config",
         "ECS_AWSVPC_BLOCK_IMDS=false\nECS_ENABLE_TASK_IAM_ROLE=true\n",
@@ -213,7 +213,7 @@ fn host_task(screen: &Screen, lab: &Lab, daemon: &Daemon) {
     eventually(PATIENCE, "it is turned off", told);
 }
 
-/// Something that takes the rules away.
+/// Something that removes the rules.
 struct Attack {
     title: &'static str,
     /// For the table.
@@ -237,13 +237,13 @@ const ATTACKS: [Attack; 4] = [
         asks: Asks::ForTheRole,
     },
     Attack {
-        title: "Somebody runs iptables -F FORWARD",
+        title: "A script runs iptables -F FORWARD",
         name: "iptables -F FORWARD",
         strike: |tamper| tamper.flush("filter", Some("FORWARD")),
         asks: Asks::ForTheRole,
     },
     Attack {
-        title: "Somebody runs nft flush ruleset",
+        title: "A script runs nft flush ruleset",
         name: "nft flush ruleset",
         strike: |tamper| tamper.flush_ruleset(),
         asks: Asks::ForTheRole,
@@ -287,13 +287,15 @@ fn survive(
     };
     let seen = daemon.log().len();
     (attack.strike)(tamper);
-    eventually(PATIENCE, "it is put right", || {
+    eventually(PATIENCE, "it is repaired", || {
         daemon.log()[seen..].contains("repaired in")
     });
     // A while longer, so that what comes after is counted too.
     sleep(Duration::from_millis(500));
     tally.stop.store(true, Ordering::Relaxed);
-    container.join().expect("the container ends when told");
+    container
+        .join()
+        .expect("the container ends when it is asked to");
     let log = daemon.log()[seen..].to_owned();
     screen.text(&log);
     let repair = log

@@ -1,5 +1,5 @@
 //! How the status socket bears a crowd: many requests from many clients, a thousand more that say
-//! nothing, and somebody who flushes the rules meanwhile. A real daemon in a private lab; prints
+//! nothing, while a program flushes the rules. A real daemon in a private lab; prints
 //! figures.
 //!
 //! `make load`, or `load [REQUESTS] [FLUSHES]`.
@@ -55,7 +55,7 @@ fn main() {
     });
     drop(silent);
     times.print();
-    attack.print("flushes put right", flushes);
+    attack.print("flushes repaired", flushes);
     println!(
         "memory at its most        {:>8} KiB",
         memory(&daemon, "VmHWM")
@@ -89,7 +89,7 @@ impl Times {
     }
 }
 
-/// Flushes, and how long from the start of iptables until each was told as put right. More than ten in ten seconds are told
+/// Flushes, and how long from the start of iptables until each was reported as repaired. More than ten in ten seconds are reported
 /// summed up, and these times then say nothing.
 struct Attack(Vec<Duration>);
 
@@ -152,7 +152,7 @@ fn attack(lab: &Lab, daemon: &Daemon, flushes: u64) -> Attack {
         let seen = daemon.log().len();
         let started = Instant::now();
         tamper.flush("filter", Some("FORWARD"));
-        eventually(PATIENCE, "the flush is put right", || {
+        eventually(PATIENCE, "the flush is repaired", || {
             daemon.log()[seen..].contains("repaired")
         });
         started.elapsed()

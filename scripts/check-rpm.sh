@@ -53,7 +53,7 @@ scriptlets() {
         'systemctl --quiet disable ecs-netguard.service ecs-netguard-strict.service || :'
     has %postun "$work/postun" 'systemctl daemon-reload || :' 'journalctl --update-catalog || :'
     [ -z "$(rpm -qp --qf '%{PRETRANS}%{PREIN}%{POSTTRANS}' "$package" | sed 's/(none)//g')" ] ||
-        complain "has scriptlets that nobody looked at"
+        complain "has scriptlets that were not reviewed"
 }
 
 requires() {

@@ -2,12 +2,12 @@
 # Builds the packages by packaging/rpm/ecs-netguard.spec, from the files that git tracks, into
 # target/rpm (or --out), and prints their paths. Byte-identical from the same commit.
 #
-#   --arch ARCH        x86_64 or aarch64; this machine's own unless told
+#   --arch ARCH        x86_64 or aarch64; this machine's own by default
 #   --version VERSION  the package's version, and
 #   --release RELEASE  its release, for tests of upgrades; the binary keeps its own version
 #   --prebuilt BINARY  package this binary instead of building one: seconds
 #   --out DIR          where the packages go
-#   --work DIR         where they are built; a temporary directory unless told, removed afterwards
+#   --work DIR         where they are built; a temporary directory by default, removed afterwards
 #   --sign KEY         sign the packages with this key of gpg's (GNUPGHOME)
 set -eu
 
@@ -58,7 +58,7 @@ work=$(realpath "$work")
 SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
-# archive FILE DIRECTORY NAME…: as many bytes, and the same, for whoever makes it, and wherever.
+# archive FILE DIRECTORY NAME…: as many bytes, and the same, whichever machine makes it.
 archive() {
     file=$1 directory=$2
     shift 2
@@ -73,7 +73,7 @@ git ls-files >"$work/tracked"
 transform="s|^|ecs-netguard-$version/|"
 archive "$work/SOURCES/ecs-netguard-$version.tar.gz" . --no-recursion --files-from "$work/tracked"
 
-# What is told here stands in the spec of the source package: `rpmbuild --rebuild` needs to be told nothing.
+# What is given here stands in the spec of the source package: `rpmbuild --rebuild` needs no arguments.
 {
     echo "%global package_version $version"
     echo "%global package_release $release"

@@ -15,7 +15,7 @@ pub struct Facts {
     pub ipv6: bool,
     /// Every bridge interface, with its IPv4 networks.
     pub bridges: BTreeMap<String, Vec<Net>>,
-    /// The default Docker bridge's name, `None` where Docker was told to have none.
+    /// The default Docker bridge's name, `None` where Docker is configured to have none.
     pub default_bridge: Option<String>,
     /// The interfaces on which the kernel routes 127.0.0.0/8 (`route_localnet`); `all` alone where that is on.
     pub route_localnet: Vec<String>,

@@ -52,7 +52,7 @@ pub struct Snapshot {
     pub rulesets: BTreeMap<Family, Ruleset>,
     /// `route_localnet` by interface: those wanted, and those that the guard once changed.
     pub route_localnet: BTreeMap<String, SysctlValue>,
-    /// What to put back into the sysctls that the guard changed, by interface.
+    /// What to restore into the sysctls that the guard changed, by interface.
     pub previous: BTreeMap<String, String>,
     /// The addresses to which the guard's own routes by the loopback interface lead.
     pub routes: BTreeSet<Ipv4Addr>,
@@ -396,7 +396,7 @@ fn shield_is_sure(wanted: &Rules, actual: &Snapshot) -> bool {
     of_ipv4.into_iter().all(|rule| shown(rule.table))
 }
 
-/// Whether somebody else's NAT rule (ecs-init's own, an admin's) sends packets to loopback: taking
+/// Whether another program's NAT rule (ecs-init's own, an admin's) sends packets to loopback: taking
 /// `route_localnet` back would cut it off.
 fn others_need_route_localnet(actual: &Snapshot) -> bool {
     let nat = actual

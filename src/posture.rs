@@ -56,7 +56,7 @@ impl Posture {
         Self { decisions }
     }
 
-    /// Every guarantee but those that somebody has to ask for in config.toml, whatever the inputs say:
+    /// Every guarantee but those that have to be asked for in config.toml, whatever the inputs say:
     /// for judging rules of a host whose inputs are not here.
     #[must_use]
     pub fn everything(reason: &str) -> Self {
@@ -134,7 +134,7 @@ impl Posture {
         }
     }
 
-    /// Requires the shield where the kernel routes 127.0.0.0/8 from other interfaces, whoever had it do so.
+    /// Requires the shield where the kernel routes 127.0.0.0/8 from other interfaces, whichever program made it so.
     pub fn observe(&mut self, ecs: &EcsConfig, route_localnet: &[String]) {
         let [first, ..] = route_localnet else {
             return;
@@ -268,7 +268,7 @@ fn loopback_shield(settings: &Settings, ecs: &EcsConfig) -> (bool, String) {
     }
 }
 
-/// Why `host-imds-block` is not required where nobody asked for it.
+/// Why `host-imds-block` is not required where it is not asked for.
 const HOST_TASKS_OFF: &str = "host_tasks = false under [imds] in config.toml";
 
 /// Asked for by itself: tasks on the host's network may need the metadata service, whatever is said of

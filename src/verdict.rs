@@ -182,30 +182,28 @@ impl Proof {
         }
     }
 
-    /// What keeps the claim from being held: the cause, to tell equal ones by, and one line with
-    /// the claim, the packet, and the rule that decided.
+    /// What keeps the claim from being held: the cause, to tell equal ones by, and one line that says
+    /// what that means, with the packet and the rule that decided.
     pub(crate) fn problem(&self) -> Option<(String, String)> {
-        let claim = &self.claim;
+        let (claim, broken) = (&self.claim, self.guarantee.broken());
         match &self.verdict {
             Verdict::Held => None,
-            Verdict::Violated { walk } => {
-                let (cause, what) = match &walk.example {
-                    Some(packet) => {
-                        let cause = decision(walk);
-                        let what = format!("{packet} is {cause}");
-                        (cause, what)
-                    }
-                    // What was seen elsewhere than in rules says itself what it is.
-                    None => {
-                        let seen = walk.decisive().map(|step| step.text.clone());
-                        let seen = seen.unwrap_or_else(|| decision(walk));
-                        (seen.clone(), seen)
-                    }
-                };
-                Some((cause, format!("not true that {claim}: {what}")))
-            }
+            Verdict::Violated { walk } => Some(match &walk.example {
+                Some(packet) => {
+                    let cause = decision(walk);
+                    let line = format!("{broken}: {packet} is {cause}");
+                    (cause, line)
+                }
+                // What was seen elsewhere than in rules says itself what it is.
+                None => {
+                    let seen = walk.decisive().map(|step| step.text.clone());
+                    let seen = seen.unwrap_or_else(|| decision(walk));
+                    let line = format!("{broken} (not held: {claim}): {seen}");
+                    (seen, line)
+                }
+            }),
             Verdict::Undecided { why, .. } => {
-                Some((why.clone(), format!("cannot decide whether {claim}: {why}")))
+                Some((why.clone(), format!("cannot prove that {claim}: {why}")))
             }
         }
     }
@@ -242,7 +240,7 @@ fn decision(walk: &Walk) -> String {
         .map(|number| format!(" rule {number}"))
         .unwrap_or_default();
     format!(
-        "{ends} by {} {}{number}, `{}`",
+        "{ends} by {} {}{number} (`{}`)",
         step.table, step.chain, step.text
     )
 }
@@ -342,9 +340,9 @@ mod tests {
             undecided("a set"),
         ];
         insta::assert_snapshot!(problems(&proofs).join("\n"), @r"
-        not true that a is dropped: -j ACCEPT (and 1 more such claim)
-        not true that c is dropped: -j RETURN
-        cannot decide whether all is dropped: a set (and 2 more such claims)
+        Containers can reach the instance metadata service (not held: a is dropped): -j ACCEPT (and 1 more such claim)
+        Containers can reach the instance metadata service (not held: c is dropped): -j RETURN
+        cannot prove that all is dropped: a set (and 2 more such claims)
         ");
         let held = Proof {
             verdict: Verdict::Held,
@@ -363,7 +361,7 @@ mod tests {
         for (walk, expected) in [
             (
                 walk("-j ACCEPT"),
-                "let through by filter FORWARD rule 5, `-j ACCEPT`",
+                "accepted by filter FORWARD rule 5 (`-j ACCEPT`)",
             ),
             (empty, "dropped, or sent somewhere else"),
         ] {
@@ -377,7 +375,9 @@ mod tests {
         };
         assert_eq!(
             problems(&[proof]),
-            ["not true that a is dropped: let through"]
+            [
+                "Containers can reach the instance metadata service (not held: a is dropped): accepted"
+            ]
         );
     }
 }

@@ -109,7 +109,7 @@ fn small_disk(lab: &Lab) {
 }
 
 #[test]
-fn where_nothing_can_be_remembered_the_rules_are_kept_all_the_same() {
+fn where_nothing_can_be_remembered_the_rules_are_still_kept() {
     let cases = [
         (
             "a full disk",

@@ -238,7 +238,7 @@ fn ip6tables_that_fails_leaves_ipv4_kept_and_says_so() {
 }
 
 #[test]
-fn an_ordinary_user_is_told_to_use_sudo() {
+fn an_ordinary_user_is_advised_to_use_sudo() {
     let lab = Lab::new();
     for command in ["run", "apply", "check", "release"] {
         let line = format!(

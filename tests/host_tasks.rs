@@ -197,7 +197,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
         slice.make();
         assert_eq!(visible(&lab, Backend::Nft).len(), 2, "it looks alive");
         let answer = slice.run(&lab.host, &asks(IMDS));
-        assert!(answer.is_some(), "{more}: and matches nobody");
+        assert!(answer.is_some(), "{more}: and matches no process");
         let (code, text) = check(&lab);
         assert_eq!(code, 1, "{more}: {text}");
         for words in ["dead rule: the cgroup", "host-imds-block       VIOLATED"] {
@@ -359,7 +359,7 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
         let turn: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         turn["tasks"].as_array().cloned().unwrap_or_default()
     };
-    assert_eq!(tasks(), Vec::<serde_json::Value>::new(), "nobody runs");
+    assert_eq!(tasks(), Vec::<serde_json::Value>::new(), "no task runs");
     let elsewhere = slice.sleeper(&lab.host, "unshare -n");
     assert_eq!(
         tasks(),
@@ -384,7 +384,7 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tasks"][0]["id"], "0f");
     assert_eq!(status["tasks"][0]["mode"], "host");
-    // Nobody tells the daemon of a task that ends; who asks is told what runs then.
+    // No event reports a task that ends; an answer lists what runs then.
     drop((here, raw));
     eventually(SOON, "it is listed no more", || {
         let status = lab.netguard(["status", "--json"]).run();

@@ -196,7 +196,7 @@ fn odd_but_whole_requests_are_answered() {
 }
 
 #[test]
-fn who_says_nothing_is_closed() {
+fn a_silent_client_is_closed() {
     let (lab, _daemon) = running();
     let silent = lab.connect().unwrap();
     let mut slow = lab.connect().unwrap();
@@ -206,7 +206,7 @@ fn who_says_nothing_is_closed() {
 }
 
 #[test]
-fn a_thousand_silent_clients_keep_nobody_out_and_nothing_waits_for_them() {
+fn a_thousand_silent_clients_keep_no_other_out_and_nothing_waits_for_them() {
     let (lab, daemon) = running();
     // As many as may be open here; the rest waits in the kernel's queue for its turn to be closed.
     let silent: Vec<UnixStream> = (0..1000).map_while(|_| lab.connect().ok()).collect();
@@ -214,7 +214,7 @@ fn a_thousand_silent_clients_keep_nobody_out_and_nothing_waits_for_them() {
     assert_eq!(lab.get("/healthz").status, 200);
     let seen = daemon.log().len();
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "the flush is repaired all the same", || {
+    eventually(TIME, "the flush is repaired anyway", || {
         daemon.log()[seen..].contains("repaired")
     });
     assert_eq!(lab.get("/healthz").status, 200);
@@ -277,7 +277,7 @@ fn followers_are_few_and_their_places_are_free_again_when_they_go() {
 }
 
 #[test]
-fn who_does_not_read_is_closed() {
+fn a_client_that_does_not_read_is_closed() {
     let lab = Lab::new();
     // More than a socket's buffers take.
     let long = "x".repeat(1000);

@@ -90,7 +90,7 @@ fn an_ecs_config_that_cannot_be_read_keeps_what_it_said() {
 }
 
 #[test]
-fn an_ecs_config_that_is_taken_away_keeps_what_it_said() {
+fn an_ecs_config_that_is_removed_keeps_what_it_said() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
@@ -156,5 +156,5 @@ fn hangup_reads_everything_again() {
     daemon.wait_for_log("the rules are kept with", TIME);
     lab.tamper(Backend::Nft).flush("filter", None);
     daemon.hangup();
-    eventually(TIME, "put back", || blocked(&lab));
+    eventually(TIME, "restored", || blocked(&lab));
 }

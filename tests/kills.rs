@@ -1,4 +1,4 @@
-//! The daemon is killed (SIGKILL) at random instants: while it starts, while it puts something right,
+//! The daemon is killed (SIGKILL) at random instants: while it starts, while it repairs something,
 //! while it follows a changed file and writes its state. Whatever the instant, containers stay
 //! blocked meanwhile, the state can be read, and the next start has everything whole and once.
 //!
@@ -103,7 +103,7 @@ impl Host {
         }
     }
 
-    /// The seal is owned by somebody: no other process can delete it.
+    /// The seal is owned by a socket: no other process can delete it.
     fn is_owned(&self, round: u64) {
         let refused = self.lab.host.try_run("nft delete table inet ecs_netguard");
         let error = refused.unwrap_err();
@@ -183,6 +183,6 @@ fn killed_with_the_seals_socket_kept_by_systemd() {
 }
 
 #[test]
-fn killed_with_nobody_to_keep_the_seals_socket() {
+fn killed_without_systemd_to_keep_the_seals_socket() {
     Host::new(false).run(kills());
 }

@@ -74,7 +74,7 @@ fn name(backend: Backend) -> &'static str {
 }
 
 #[test]
-fn what_is_taken_away_is_put_back_and_reported() {
+fn what_is_removed_is_restored_and_reported() {
     for backend in Backend::ALL {
         let lab = Lab::new();
         let settings = format!("[iptables]\nbackend = \"{}\"\n", name(backend));
@@ -141,7 +141,7 @@ fn displaced_and_doubled_rules_are_drift() {
     assert_eq!(
         forward.last(),
         Some(&"-A FORWARD -j ACCEPT"),
-        "somebody else's rule stays: {after}"
+        "another program's rule stays: {after}"
     );
 }
 
@@ -183,7 +183,7 @@ fn sigterm_leaves_the_rules_and_release_takes_them_out() {
     }
 }
 
-/// The rules of a save: chains that exist because somebody looked are no change.
+/// The rules of a save: chains that exist because a program listed them are no change.
 fn rules(save: &str) -> Vec<String> {
     save.lines()
         .filter(|line| line.starts_with("-A"))
@@ -272,7 +272,7 @@ fn the_agent_reaches_the_service_at_all_times() {
     };
     reaches("before");
     let mut daemon = lab.start_daemon(BLOCK);
-    // Also while the first rules are put in place.
+    // Also while the first rules are installed.
     while !daemon.log().contains("the rules are kept with") {
         reaches("at the start");
     }

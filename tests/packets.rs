@@ -96,7 +96,7 @@ fn task_credentials_are_reached_from_containers_and_from_the_host() {
         let lab = Lab::new();
         assert!(
             lab.docker.task_credentials().is_err(),
-            "without the rules nobody answers"
+            "without the rules there is no answer"
         );
         apply(&lab, backend, "ECS_ENABLE_TASK_IAM_ROLE=true\n");
         for from in [&lab.docker, &lab.user, &lab.awsvpc, &lab.host] {
@@ -125,7 +125,7 @@ fn route_localnet_on_bridges_alone_serves_containers_and_not_the_uplink() {
 }
 
 #[test]
-fn the_shield_stands_as_long_as_route_localnet_is_on_whoever_set_it() {
+fn the_shield_stands_as_long_as_route_localnet_is_on() {
     let secret = SocketAddr::new(ip("127.0.0.1"), 8500);
     let lab = Lab::new();
     let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
@@ -228,7 +228,7 @@ fn a_default_bridge_of_another_name_is_covered() {
 }
 
 #[test]
-fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
+fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_configured() {
     let lab = Lab::new();
     lab.host.sh("ip link set docker0 down && ip link set docker0 name apps0 && ip link set apps0 up && ip route replace 172.17.0.0/16 dev apps0");
     // With the edge it is covered whatever its name is.
@@ -245,7 +245,7 @@ fn a_bridge_that_no_pattern_fits_is_named_and_covered_when_told() {
     );
     assert!(
         reaches_imds(&lab.docker),
-        "nobody said that it is a container bridge"
+        "it is not configured as a container bridge"
     );
     lab.write(
         "config.toml",

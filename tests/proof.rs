@@ -85,7 +85,7 @@ fn after_a_docker_restart_presence_says_yes_and_the_proof_says_no() {
 }
 
 #[test]
-fn somebodys_dnat_towards_imds_is_blocked_and_proved() {
+fn another_programs_dnat_towards_imds_is_blocked_and_proved() {
     let lab = lab("");
     netguard(&lab, &["apply"]);
     lab.tamper(Backend::Nft)
@@ -168,7 +168,7 @@ fn a_native_rule_that_iptables_prints_wrongly_is_not_trusted() {
     let kept = lab.host.sh("nft list chain ip filter FORWARD");
     assert!(
         kept.contains("@nobody"),
-        "somebody else's rule stays whole: {kept}"
+        "another program's rule stays whole: {kept}"
     );
 }
 
@@ -221,7 +221,7 @@ fn what_the_visible_rules_lack_the_seal_makes_up_for() {
         serde_json::json!({ "visible": "violated", "sealed": "held" })
     );
     assert_eq!(report["drifts"][0]["kind"], "displaced");
-    // No daemon owns the table: anybody could take it away, and then it no longer counts.
+    // No daemon owns the table: anybody could remove it, and then it no longer counts.
     assert_eq!(report["seal"]["state"], "unowned");
     lab.host.sh("nft flush ruleset");
     assert_eq!(standing(&lab, "imds-block"), "violated");
@@ -312,7 +312,7 @@ fn explain_shows_the_way_and_the_end() {
     let (_, text) = explain(
         "--iif docker0 --oif ens5 --dst 169.254.169.254 --src 172.17.0.2 --proto tcp --dport 80",
     );
-    assert!(text.ends_with("= let through\n"), "{text}");
+    assert!(text.ends_with("= accepted\n"), "{text}");
     let (code, text) = explain("--iif docker0 --dst 169.254.169.254 --src ::1");
     assert_eq!(code, 2, "{text}");
 }

@@ -125,7 +125,7 @@ fn the_units_capabilities_are_enough() {
 }
 
 #[test]
-fn who_changed_a_rule_is_told_without_the_right_to_trace_it() {
+fn the_program_that_changed_a_rule_is_named_without_the_right_to_trace_it() {
     let lab = Lab::new();
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
     let daemon = start_with_the_units_rights(&lab);

@@ -1,4 +1,4 @@
-//! What the daemon does when somebody changes what it keeps: noticed, put right, and told.
+//! What the daemon does when another program changes what it keeps: noticed, repaired and reported.
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
@@ -46,7 +46,7 @@ fn back(lab: &Lab, backend: Backend, before: &[String], what: &str) {
 }
 
 #[test]
-fn a_tampering_is_told_with_program_pid_what_and_how_long() {
+fn a_tampering_is_reported_with_program_pid_what_and_how_long() {
     let (lab, daemon) = guarded("");
     lab.host
         .sh("sh -c 'iptables-nft -F FORWARD; true' # a shell that goes on");
@@ -66,7 +66,7 @@ fn a_tampering_is_told_with_program_pid_what_and_how_long() {
 }
 
 #[test]
-fn whatever_is_taken_away_comes_back_as_it_was() {
+fn whatever_is_removed_comes_back_as_it_was() {
     let (lab, _daemon) = guarded(UNSEALED);
     let tamper = lab.tamper(Backend::Nft);
     let (before, before6) = (rules(&tamper.save()), rules(&tamper.save6()));
@@ -124,7 +124,7 @@ fn a_rule_on_top_does_not_stay_on_top() {
 }
 
 #[test]
-fn a_sysctl_is_put_back_however_it_is_changed() {
+fn a_sysctl_is_restored_however_it_is_changed() {
     let (lab, daemon) = guarded("");
     for _ in 0..3 {
         let seen = daemon.log().len();
@@ -132,7 +132,7 @@ fn a_sysctl_is_put_back_however_it_is_changed() {
         eventually(SOON, "route_localnet is back", || {
             lab.host.sysctl(ROUTE_LOCALNET) == "1"
         });
-        eventually(SOON, "it is told", || {
+        eventually(SOON, "it is reported", || {
             daemon.log()[seen..].contains("route_localnet=1` missing, repaired")
         });
     }

@@ -80,7 +80,7 @@ impl Schema {
 fn real_answers_are_as_the_schema_says() {
     let (lab, _daemon) = running("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLL=true\n");
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "drift is told", || {
+    eventually(TIME, "drift is reported", || {
         events(&lab, "")
             .iter()
             .any(|event| event["kind"] == "drift")
@@ -205,7 +205,7 @@ fn events_are_asked_for_by_number_and_outlive_the_daemon() {
 }
 
 #[test]
-fn who_follows_hears_of_every_event() {
+fn a_follower_hears_of_every_event() {
     let (lab, _daemon) = running("ECS_AWSVPC_BLOCK_IMDS=true\n");
     let mut stream = lab.connect().unwrap();
     stream
@@ -328,9 +328,9 @@ fn a_required_claim_that_is_not_held_is_exit_code_1() {
     let health = lab.get("/healthz");
     assert_eq!(health.status, 503);
     assert!(
-        health
-            .body
-            .starts_with("not-protected: task-credentials: not true that"),
+        health.body.starts_with(
+            "not-protected: task-credentials: Requests for task credentials do not arrive"
+        ),
         "{health:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! Somebody takes the rules away as fast as a shell can while a container keeps asking for the
+//! A program removes the rules as fast as a shell can while a container keeps asking for the
 //! instance's credentials: how often it gets them.
 
 use std::net::SocketAddr;
@@ -64,7 +64,9 @@ fn attack(figure: &mut Figure, defence: Defence, duration: Duration) {
     sleep(duration);
     tally.stop.store(true, Ordering::Relaxed);
     for requester in requesters {
-        requester.join().expect("a requester ends when told");
+        requester
+            .join()
+            .expect("a requester ends when it is asked to");
     }
     drop(attacker);
     let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed) as f64;

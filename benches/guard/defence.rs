@@ -18,7 +18,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What the daemon says once it has proved the block.
 pub(crate) const PROVED: &str = "imds-block is held";
 
-/// Who puts back what was taken away.
+/// Who puts back what was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Defence {
     /// A script that looks every second.
@@ -59,7 +59,7 @@ impl Defence {
     }
 }
 
-/// Whether somebody in the host is in a multicast group of netfilter's (netlink(7): protocol 12).
+/// Whether a socket in the host is in a multicast group of netfilter's (netlink(7): protocol 12).
 fn listens(lab: &Lab) -> bool {
     let sockets = lab.host.sh("cat /proc/net/netlink");
     sockets.lines().skip(1).any(|line| {

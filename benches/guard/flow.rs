@@ -20,7 +20,7 @@ const TO: SocketAddr = SocketAddr::new(IMDS, 9);
 /// arrives between two readings must find room.
 const ROOM: usize = 64 << 20;
 
-/// Longer than the slowest defence takes. Whoever is not done then is not counted on.
+/// Longer than the slowest defence takes. A defence that is not done then is not counted on.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What got through.

@@ -3,7 +3,7 @@
 use crate::lab::Lab;
 use crate::lab::tamper::Backend;
 
-/// Rules that look at sources nobody has.
+/// Rules that look at sources that no host has.
 pub(crate) fn lines(chain: &str, rules: usize) -> String {
     let rule = |n| {
         format!(

@@ -1,4 +1,4 @@
-//! Foreign commits as fast as the kernel takes them, the last of which takes the rules away: is it
+//! Foreign commits as fast as the kernel takes them, the last of which removes the rules: is it
 //! seen?
 
 use std::os::fd::AsRawFd as _;

@@ -1,5 +1,5 @@
 //! Tasks with a network interface of their own: a pass over many namespaces, and how quickly what is
-//! taken away in one is back.
+//! removed in one is back.
 
 use std::time::{Duration, Instant};
 

@@ -47,7 +47,7 @@ const LOOKS: [(&str, Look); 4] = [
     }),
 ];
 
-/// What the sentinel does when somebody else committed: every one of its chains is read and compared.
+/// What the sentinel does when another program committed: every one of its chains is read and compared.
 fn sentinel() -> Vec<Duration> {
     let settings = Settings::default();
     let posture = Posture::everything("measured");

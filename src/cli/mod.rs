@@ -155,7 +155,7 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
 }
 
 fn dispatch(common: &Common, command: Command, inherited: &mut Inherited) -> anyhow::Result<Exit> {
-    // The daemon has to protect the host whatever it was told, and reports it.
+    // The daemon has to protect the host whatever its options are, and reports it.
     if !matches!(command, Command::Run(_)) {
         common.missing()?;
     }

@@ -67,7 +67,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let (forgotten, unforgotten) = if arguments.image {
         forget(common)
     } else {
-        (Vec::new(), store.save())
+        let error = store.write().err();
+        let line = error.map(|error| format!("the state could not be updated: {error}"));
+        (Vec::new(), line)
     };
     let released = Released {
         removed: passes

@@ -1,5 +1,5 @@
 //! `ecs-netguard keep-tasks`: the process that goes into tasks' namespaces. The daemon starts it;
-//! nobody else has a use for it.
+//! it has no other use.
 
 use anyhow::Context as _;
 

@@ -16,7 +16,7 @@ pub(crate) fn unquote(text: &str) -> Option<&str> {
         .find_map(|q| text.strip_prefix(q)?.strip_suffix(q))
 }
 
-/// The part before an inline comment, if the text has one. `true#x` has none: nobody's shell takes that for a
+/// The part before an inline comment, if the text has one. `true#x` has none: no shell takes that for a
 /// comment.
 pub(crate) fn before_comment(text: &str) -> Option<&str> {
     let at = text
@@ -28,7 +28,7 @@ pub(crate) fn before_comment(text: &str) -> Option<&str> {
 
 /// What a person most likely meant by a value that Go cannot parse.
 ///
-/// Only plain negatives mean "off". Everything else, gibberish too, means "on": somebody tried to switch
+/// Only plain negatives mean "off". Everything else, gibberish too, means "on": the writer tried to switch
 /// something, and a guard that guesses "off" would fail open.
 pub(crate) fn likely(text: &str) -> bool {
     let mut text = text.trim();
@@ -39,7 +39,7 @@ pub(crate) fn likely(text: &str) -> bool {
     while let Some(inner) = unquote(text) {
         text = inner.trim();
         if text.is_empty() {
-            // "" is how a template writes a variable that nobody filled in.
+            // "" is how a template writes a variable that was not filled in.
             return false;
         }
     }

@@ -72,7 +72,7 @@ impl Parsed<'_> {
         }
     }
 
-    /// From the files that the unit names, whoever reads them else.
+    /// From the files that the unit names, whatever else reads them.
     fn ecs_init_setting(&self, variable: &'static Variable) -> Setting {
         let found = self.init_env(variable.name);
         let wish = found.map_or(Wish::Unset, |(_, a)| wish(&a.value));

@@ -175,7 +175,7 @@ const SAMPLES: &[Sample] = &[
     etc("enabled", b"ECS_AWSVPC_BLOCK_IMDS=enabled\n", MISREAD, &[NotABoolean]),
     etc("1.0", b"ECS_AWSVPC_BLOCK_IMDS=1.0\n", MISREAD, &[NotABoolean]),
     etc("gibberish", b"ECS_AWSVPC_BLOCK_IMDS=%!x\n", MISREAD, &[NotABoolean]),
-    etc("a template nobody filled in", b"ECS_AWSVPC_BLOCK_IMDS=${BLOCK_IMDS}\n", MISREAD, &[NotABoolean]),
+    etc("a template that was not filled in", b"ECS_AWSVPC_BLOCK_IMDS=${BLOCK_IMDS}\n", MISREAD, &[NotABoolean]),
     etc("a full-width letter", "ECS_AWSVPC_BLOCK_IMDS=ｔrue\n".as_bytes(), MISREAD, &[NotABoolean]),
     etc("a closing semicolon", b"ECS_AWSVPC_BLOCK_IMDS=true;\n", MISREAD, &[NotABoolean]),
     etc("two equals", b"ECS_AWSVPC_BLOCK_IMDS==true\n", MISREAD, &[NotABoolean]),

@@ -50,11 +50,11 @@ pub struct Settings {
     pub tasks: Tasks,
     /// The safety net.
     pub verify: Verify,
-    /// What is told, and where.
+    /// What is logged, and where.
     pub log: Log,
     /// Figures for Prometheus.
     pub metrics: Metrics,
-    /// What a fleet's own tools are told.
+    /// Files for a fleet's own tools.
     pub fleet: Fleet,
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::sanitize::lossy_path;
 
-/// Where a value came from, so that every decision can be followed back to a line somebody wrote, or to the
+/// Where a value came from, so that every decision can be followed back to a line a program wrote, or to the
 /// program whose default it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", rename_all = "kebab-case")]
@@ -20,9 +20,9 @@ pub enum Source {
         /// The line, counted from 1.
         line: usize,
     },
-    /// Nobody wrote it; ecs-init decides (it passes defaults of its own to the agent, ecs-init/docker/docker.go).
+    /// Not written; ecs-init decides (it passes defaults of its own to the agent, ecs-init/docker/docker.go).
     EcsInitDefault,
-    /// Nobody wrote it; the agent decides (agent/config/config_unix.go).
+    /// Not written; the agent decides (agent/config/config_unix.go).
     AgentDefault,
     /// What was written does not count: ecs-init overrides it because of another variable.
     Forced {

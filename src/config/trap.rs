@@ -11,7 +11,7 @@ use super::sanitize::{lossy_path, sanitize};
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum TrapKind {
-    /// A boolean in quotes, which the agent does not take off.
+    /// A quoted boolean: the agent does not strip quotes.
     QuotedBoolean,
     /// A value that is none of Go's boolean spellings.
     NotABoolean,

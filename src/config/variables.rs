@@ -6,7 +6,7 @@ pub(crate) enum Reader {
     /// The agent, into a value that knows "not set" (`parseBooleanDefault…Config`, agent/config/parse.go): trimmed,
     /// `ParseBool`; empty or unparsable is "not set", and then the JSON file counts, and then the agent's default.
     Agent,
-    /// The agent, into a plain Go `bool` (`utils.ParseBool`). Its "false" cannot be told from "not set", so that
+    /// The agent, into a plain Go `bool` (`utils.ParseBool`). Its "false" cannot be distinguished from "not set", so that
     /// `true` in the JSON file wins over `false` in ecs.config (agent/config/config.go, `Merge`).
     AgentPlain,
     /// ecs-init, from the environment systemd gave it (ecs-init/exec/iptables/iptables.go): `ParseBool`, not
@@ -23,7 +23,7 @@ pub(crate) struct Variable {
     /// What ecs-init puts into the agent's environment where the files say nothing (ecs-init/docker/docker.go,
     /// `getContainerConfig`, and docker_config.go).
     pub(crate) init_default: Option<bool>,
-    /// What applies where nobody says anything (agent/config/config_unix.go, `DefaultConfig`).
+    /// What applies where nothing is set (agent/config/config_unix.go, `DefaultConfig`).
     pub(crate) default: bool,
     pub(crate) reader: Reader,
 }

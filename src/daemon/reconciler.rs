@@ -42,7 +42,7 @@ pub(super) struct Reconciler {
     /// Whether systemd keeps a copy of its socket.
     stored: bool,
     sentinel: Sentinel,
-    /// What the sentinel was told to keep.
+    /// The orders that the sentinel has.
     ordered: Option<Wish>,
     last_wanted: Option<Rules>,
     /// The cgroup of the tasks as the last pass found it.
@@ -66,7 +66,7 @@ enum Light {
 }
 
 impl Light {
-    /// What a pass says of it that looked at rules nobody else had touched.
+    /// What a pass says of it that looked at rules that no other program had changed.
     fn learn(self, pass: &Pass) -> Self {
         match self {
             Self::Tried if pass.report.drifts.is_empty() => Self::Recognised,
@@ -405,8 +405,8 @@ impl Reconciler {
         reconcile::apply(desired, host, posture, &mut self.store, hands)
     }
 
-    /// Tells the sentinel what to keep, where that is new or it was told to hold. False where
-    /// somebody changed the rules before they could be read back.
+    /// Tells the sentinel what to keep, where that is new or it is on hold. False where
+    /// another program changed the rules before they could be read back.
     fn order(&mut self, desired: &Desired, host: &Host, pass: &Pass) -> bool {
         let wish = Wish {
             wanted: desired.rules.clone(),

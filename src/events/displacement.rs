@@ -29,7 +29,7 @@ pub struct Displacement {
     pub repaired: Result<Duration, String>,
     /// Whether the seal kept packets out all the while; `None` where that is not known.
     pub sealed: Option<bool>,
-    /// Whether the guarantee was proved to hold all the same, so that this is no alarm.
+    /// Whether the guarantee was proved to hold meanwhile, so that this is no alarm.
     pub held: bool,
     /// The chains that are now left alone for a while.
     pub paused: Vec<(ChainId, Pause)>,
@@ -78,7 +78,7 @@ impl Displacement {
             Err(why) => (Kind::NotRepaired, format!("NOT repaired: {why}")),
         };
         let meanwhile = match (self.held, self.sealed) {
-            (true, _) => "; the guarantee held all the same",
+            (true, _) => "; the guarantee held meanwhile",
             (_, Some(true)) => "; the seal held meanwhile",
             _ => "",
         };
@@ -217,7 +217,7 @@ mod tests {
         insta::assert_snapshot!(messages(&of), @"not-repaired: imds-block: `IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP` missing, NOT repaired: another table owns the name");
         of.repaired = Ok(Duration::from_millis(4));
         of.held = true;
-        insta::assert_snapshot!(messages(&of), @"drift: imds-block: `IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP` missing, repaired in 4.0 ms; the guarantee held all the same");
+        insta::assert_snapshot!(messages(&of), @"drift: imds-block: `IPv4 filter FORWARD: -d 169.254.169.254/32 -i docker+ -j DROP` missing, repaired in 4.0 ms; the guarantee held meanwhile");
         assert_eq!(of.events()[0].repair, None, "it is no alarm");
         assert!(of.events()[0].held);
     }
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn sorts_are_told_apart_by_program_and_by_what_was_done() {
+    fn sorts_differ_by_program_and_by_what_was_done() {
         let of = displacement();
         let mut other = of.clone();
         other.drifts[0].object = "another rule".to_owned();

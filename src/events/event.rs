@@ -1,4 +1,4 @@
-//! What happened, as it is told to the journal, to the status socket and to programs: values only.
+//! What happened, as it goes to the journal, to the status socket and to programs: values only.
 
 use std::time::{Duration, SystemTime};
 
@@ -28,10 +28,10 @@ pub struct Event {
     /// The rules, sysctls or files concerned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub objects: Vec<String>,
-    /// Who did it; absent where that cannot be known.
+    /// The program that did it; absent where that cannot be known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<By>,
-    /// How long it took from noticing a change until it was put right.
+    /// How long it took from noticing a change until it was repaired.
     #[serde(
         default,
         rename = "repair_seconds",
@@ -42,7 +42,7 @@ pub struct Event {
     /// Whether the seal kept packets out all the while; absent where that is not what it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sealed: Option<bool>,
-    /// Whether the guarantee was proved to hold all the same, so that this is no alarm.
+    /// Whether the guarantee was proved to hold meanwhile, so that this is no alarm.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub held: bool,
 }
@@ -92,7 +92,7 @@ impl Event {
         self
     }
 
-    /// The sentence with who it was, where that is known: what the journal and `events` show.
+    /// The sentence with the program, where that is known: what the journal and `events` show.
     #[must_use]
     pub fn sentence(&self) -> String {
         match &self.by {
@@ -184,9 +184,9 @@ impl Kind {
 /// The program that made a change.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct By {
-    /// Its process id, as the kernel told it.
+    /// Its process id, as the kernel reports it.
     pub pid: u32,
-    /// Its name (`comm`, at most 15 bytes), as the kernel told it.
+    /// Its name (`comm`, at most 15 bytes), as the kernel reports it.
     pub comm: String,
     /// Its executable; absent where that needs a privilege that the daemon does not have, or where it
     /// was gone before it could be asked, like all that follows.
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn who_it_was_in_words() {
+    fn a_program_in_words() {
         let mut by = By {
             pid: 4711,
             comm: "ipt\nables".into(),

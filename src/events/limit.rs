@@ -28,7 +28,7 @@ pub(super) struct HeldBack {
     pub(super) slowest: Duration,
 }
 
-/// Counts events by sort; those that are too many to be told apart have the sort `None`.
+/// Counts events by sort; those that are too many to be distinguished have the sort `None`.
 #[derive(Debug)]
 pub(super) struct Limit<S> {
     streams: BTreeMap<Option<S>, Stream>,

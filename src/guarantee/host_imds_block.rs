@@ -6,7 +6,7 @@
 //!
 //! The kernel knows a cgroup by a number that is never given again. A rule asks for the number that
 //! its path had when the rule was made: once the cgroup is deleted, and made again under the same
-//! name, the rule matches nobody and looks as before. So the tag of the visible rule notes the number,
+//! name, the rule matches no process and looks as before. So the tag of the visible rule notes the number,
 //! and a rule with another one is not the rule that is wanted.
 
 use super::{
@@ -52,7 +52,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
     rules
 }
 
-/// Every protocol, both families; also packets that somebody's DNAT turns towards the service.
+/// Every protocol, both families; also packets that another program's DNAT turns towards the service.
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let Some(TaskCgroup::Present(cgroup)) = &scope.host_tasks else {
         return Vec::new();

@@ -75,7 +75,7 @@ fn beyond(scope: &Scope) -> Ifaces {
     }
 }
 
-/// Every protocol, both families, each container interface; also packets that somebody's DNAT turns
+/// Every protocol, both families, each container interface; also packets that another program's DNAT turns
 /// towards the service.
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let mut claims = Vec::new();

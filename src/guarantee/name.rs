@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::ruleset::{Rule, cgroup_noted};
 
-/// What every tag starts with. The tag is the ownership: rules without it are somebody else's.
+/// What every tag starts with. The tag is the ownership: rules without it are another program's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
 
 /// One promise about the host's network.
@@ -64,6 +64,25 @@ impl Guarantee {
         Self::ALL
             .into_iter()
             .find(|guarantee| guarantee.name() == name)
+    }
+
+    /// What it means for the host that the guarantee does not hold.
+    #[must_use]
+    pub const fn broken(self) -> &'static str {
+        match self {
+            Self::ImdsBlock => "Containers can reach the instance metadata service",
+            Self::HostImdsBlock => {
+                "Tasks on the host's network can reach the instance metadata service"
+            }
+            Self::AwsvpcImdsBlock => {
+                "A task in awsvpc mode can reach the instance metadata service"
+            }
+            Self::TaskCredentials => "Requests for task credentials do not arrive at the ECS agent",
+            Self::LoopbackShield => "The network can reach 127.0.0.0/8 of this host",
+            Self::IntrospectionShield => {
+                "The network or containers can reach the ECS agent's introspection port"
+            }
+        }
     }
 
     /// The guarantee whose tag the rule bears.

@@ -1,7 +1,7 @@
 //! What a guarantee puts into the seal: native nftables rules.
 //!
 //! A drop there is final whatever iptables' chains say. Of every block there are two: at prerouting
-//! −300, before anything else, and at forward −10, which sees the address that somebody's DNAT put
+//! −300, before anything else, and at forward −10, which sees the address that another program's DNAT put
 //! in; packets of the host's own processes meet the like of them at output. Credentials are redirected at −101, before iptables' own NAT chains at −100.
 
 use std::collections::BTreeMap;

@@ -16,7 +16,7 @@ pub struct Scope {
     pub interfaces: Vec<IfacePattern>,
     /// The families to cover; IPv6 only where the kernel has it.
     pub families: Vec<Family>,
-    /// The default Docker bridge's name, `None` where Docker was told to have none.
+    /// The default Docker bridge's name, `None` where Docker is configured to have none.
     pub default_bridge: Option<String>,
     /// The bridges that exist now and match `interfaces`, each with its IPv4 networks.
     pub bridges: BTreeMap<String, Vec<Net>>,
@@ -26,7 +26,7 @@ pub struct Scope {
     pub ipv6_only: bool,
     /// The interfaces from which packets to the service are let through, and what tells them at the edge.
     pub allowed: Option<(Vec<IfacePattern>, EdgePass)>,
-    /// The cgroup of the tasks, where those on the host's network are to be told apart.
+    /// The cgroup of the tasks, where those on the host's network are to be distinguished.
     pub host_tasks: Option<TaskCgroup>,
 }
 

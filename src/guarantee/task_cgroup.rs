@@ -1,4 +1,4 @@
-//! The cgroup by which tasks on the host's own network are told apart.
+//! The cgroup by which tasks on the host's own network are distinguished.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ pub enum TaskCgroup {
         /// Where it will be.
         path: String,
     },
-    /// Tasks cannot be told apart by it on this host.
+    /// Tasks cannot be distinguished by it on this host.
     Useless {
         /// The one that was asked for.
         path: String,

@@ -265,7 +265,7 @@ fn a_scope_covers_what_a_pattern_fits() {
 }
 
 #[test]
-fn a_name_that_iptables_cannot_be_given_is_an_interface_all_the_same() {
+fn a_name_that_iptables_cannot_be_given_is_still_an_interface() {
     let exact = |name: &str| IfacePattern::Exact(name.to_owned());
     assert_eq!(
         interface("docker+"),

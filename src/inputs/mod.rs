@@ -61,7 +61,7 @@ pub struct Inputs {
     path: PathBuf,
     /// Whether there is an ecs.config.
     present: bool,
-    /// Whether ecs.config could not be read and never has been: nobody knows what it wishes.
+    /// Whether ecs.config could not be read and never has been: what it asks for is not known.
     unknown_wish: bool,
     /// What could not be read and what was done instead.
     pub warnings: Vec<String>,
@@ -146,13 +146,13 @@ impl Inputs {
         })
     }
 
-    /// Whether everything that is there could be read. Without that, nobody knows what is wished, and
+    /// Whether everything that is there could be read. Without that, what is asked for is not known, and
     /// a command must neither take rules out nor call them not required.
     pub fn require_readable(&self) -> anyhow::Result<()> {
         match self.ecs.unreadable.first() {
             None => Ok(()),
             Some(input) => anyhow::bail!(
-                "{} {}; mend or remove the file: what it wishes is not known, so nothing was done",
+                "{} {}; nothing was done, because what it asks for is not known; fix or remove the file",
                 input.path.display(),
                 input.reason
             ),
@@ -222,7 +222,7 @@ impl Inputs {
         } else {
             return inputs;
         };
-        // A file that is taken away has not said that it changed its mind.
+        // A file that is removed has not said that it changed its mind.
         if !present {
             let path = inputs.path.display();
             let warning = format!("{path} is gone; {instead} until it is there again");

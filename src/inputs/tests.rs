@@ -82,7 +82,7 @@ fn a_wish_that_never_was_known_is_not_remembered() {
     assert_eq!(inputs.asked(), None);
     fs::remove_file(&paths.ecs.config).unwrap();
     let inputs = Inputs::read_or_keep(&paths, Some(&inputs), None);
-    assert!(blocks(&inputs), "taken away, it is no better known");
+    assert!(blocks(&inputs), "removed, it is no better known");
     fs::write(&paths.ecs.config, "ECS_CLUSTER=x\n").unwrap();
     let inputs = Inputs::read_or_keep(&paths, Some(&inputs), None);
     assert!(!blocks(&inputs));
@@ -124,7 +124,7 @@ fn an_unset_wish_blocks_until_cloud_init_is_done() {
         .clone();
     assert!(reason.contains("cloud-init"), "{reason}");
     assert!(blocks(&read("", None, None)), "not written yet");
-    assert!(blocks(&read("", None, Some(&remembered))), "taken away");
+    assert!(blocks(&read("", None, Some(&remembered))), "removed");
     assert!(!blocks(&read(
         "",
         Some("ECS_AWSVPC_BLOCK_IMDS=false\n"),

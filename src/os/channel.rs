@@ -9,7 +9,7 @@ use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longer than any message: what a task can be told of is bounded.
+/// Longer than any message: what is sent about a task is bounded.
 const LONGEST: usize = 64 * 1024;
 
 /// One end.

@@ -2,7 +2,7 @@
 //! calls that it needs and no others (seccomp(2)).
 //!
 //! A call that is not on the list fails with EPERM instead of ending the process: were one forgotten,
-//! something would be told as trouble, and not the whole daemon start over and over.
+//! something would be reported as trouble, and not the whole daemon start over and over.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -36,7 +36,7 @@ type Run = (String, SystemTime);
 /// What dockerd answered, which does not change as long as it runs.
 static ANSWERED: Mutex<Option<(Run, Option<String>)>> = Mutex::new(None);
 
-/// The name of the default bridge; `None` where Docker was told to have none. `problems` gets what could not be read,
+/// The name of the default bridge; `None` where Docker is configured to have none. `problems` gets what could not be read,
 /// ready for a person.
 pub fn default_bridge(problems: &mut Vec<String>) -> Option<String> {
     let Some(run) = running() else {

@@ -29,7 +29,7 @@ pub(super) fn within<T: Send + 'static>(
     std::thread::Builder::new()
         .name("tool".into())
         .spawn(move || {
-            // The receiver is gone only after the limit; then nobody wants the result.
+            // The receiver is gone only after the limit; the result is then not needed.
             let _unwanted = sender.send(work());
         })?;
     match receiver.recv_timeout(limit) {
@@ -68,7 +68,7 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R
 fn kill_children(program: &Path) {
     let me = sysinfo::Pid::from_u32(std::process::id());
     let what = ProcessRefreshKind::nothing().with_cmd(UpdateKind::Always);
-    // Without /proc the thread stays behind with its child; the caller has been told already.
+    // Without /proc the thread stays behind with its child; the caller has its error already.
     let Ok(mut system) = System::new() else {
         return;
     };
@@ -128,7 +128,7 @@ mod tests {
     fn side_by_side_answers_in_order() {
         let barrier = std::sync::Barrier::new(3);
         let doubled = side_by_side(&[1, 2, 3], |n| {
-            // Nobody gets past here unless all are at it.
+            // No thread gets past here unless all are at it.
             barrier.wait();
             n * 2
         });

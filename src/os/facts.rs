@@ -62,7 +62,7 @@ fn edge_pass() -> EdgePass {
     *PASS.get_or_init(|| set().unwrap_or_else(random))
 }
 
-/// The cgroup that the settings name; nobody asks where they do not want to know.
+/// The cgroup that the settings name; it is read only where they ask for it.
 fn task_cgroup(settings: &Settings) -> Option<TaskCgroup> {
     let path = &settings.imds.host_tasks_cgroup;
     settings.imds.host_tasks.then(|| cgroup::tasks(path))

@@ -3,7 +3,7 @@
 
 use std::os::fd::{FromRawFd as _, OwnedFd};
 
-/// Descriptors by name. What nobody takes out is closed when this is dropped.
+/// Descriptors by name. What is not taken out is closed when this is dropped.
 #[derive(Debug, Default)]
 pub struct Inherited {
     fds: Vec<(String, OwnedFd)>,
@@ -33,7 +33,7 @@ impl Inherited {
                     .zip(names)
                     .map(|(fd, name)| {
                         // SAFETY: systemd opened it for this process alone, nothing else has been
-                        // told of it, the variables that named it are gone, and the look at its
+                        // notified of it, the variables that named it are gone, and the look at its
                         // flags while they were read found it open.
                         (name.to_owned(), unsafe { OwnedFd::from_raw_fd(fd) })
                     })

@@ -1,4 +1,4 @@
-//! Noticing that somebody wrote to a file, opened and closed it, or put one into a directory, without a
+//! Noticing that a program wrote to a file, opened and closed it, or put one into a directory, without a
 //! runtime: inotify.
 
 use std::io;

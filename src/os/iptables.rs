@@ -53,7 +53,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The lock was held by somebody else for too long, or the kernel was out of resources (exit
+    /// The lock was held by another program for too long, or the kernel was out of resources (exit
     /// code 4).
     #[error(
         "{command}: {message} (exit code 4: another program holds the lock, which \
@@ -193,7 +193,7 @@ impl Tool {
     fn list_nft(&self, table: &str) -> Result<Table, Error> {
         let arguments = format!("-w {LOCK_WAIT_SECONDS} -S");
         let command = format!("{} -t {table} {arguments}", self.path);
-        // The wait is given by hand: the crate would add one without a limit. It is also told the
+        // The wait is given by hand: the crate would add one without a limit. It also gets the
         // whole path, which its own constructor would look up in PATH.
         let tool = IPTables {
             cmd: self.path,

@@ -31,7 +31,7 @@ const LOOPBACK: u32 = 8;
 pub struct Link {
     /// Its number, which stays with it over a change of its name.
     pub index: u32,
-    /// Its name; not UTF-8 only if somebody went to lengths, and then with replacement characters.
+    /// Its name; not UTF-8 only if it was made so on purpose, and then with replacement characters.
     pub name: String,
     /// Its name as the kernel has it.
     pub raw_name: Vec<u8>,
@@ -203,7 +203,7 @@ fn link(message: &Message<'_>) -> Option<Link> {
     (!link.name.is_empty()).then_some(link)
 }
 
-/// Text for people: not UTF-8 only if somebody went to lengths.
+/// Text for people: not UTF-8 only if it was made so on purpose.
 fn words(value: &[u8]) -> String {
     String::from_utf8_lossy(text(value)).into_owned()
 }

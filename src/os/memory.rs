@@ -34,7 +34,7 @@ pub fn give_back() {
     unsafe {
         libc::malloc_trim(0)
     };
-    // Without /proc nothing is given back, which harms nobody.
+    // Without /proc nothing is given back, which does no harm.
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     for (start, length) in maps.lines().filter_map(of_file) {
         // SAFETY: the mapping is private, from a file, and was never writable, so that its pages

@@ -85,7 +85,7 @@ impl Socket {
     }
 
     /// Goes on with a socket that was opened before. What was asked on it by then and not read is
-    /// read to its end: whoever asked may have been killed in the middle.
+    /// read to its end: the process that asked may have been killed in the middle.
     pub(super) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
         let patience = TimeVal::new(PATIENCE_SECONDS, 0);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
@@ -131,7 +131,7 @@ impl Socket {
     }
 
     /// Reads a whole list, such as that of `what`, all interfaces: what `read` makes of each of its
-    /// messages. Begins anew where the list changed meanwhile, and gives up where it does so again and
+    /// messages. Starts over where the list changed meanwhile, and gives up where it does so again and
     /// again.
     pub(super) fn list<T>(
         &mut self,

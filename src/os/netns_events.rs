@@ -23,7 +23,7 @@ pub enum Event {
     Host,
     /// Interfaces, routes or rules changed in this namespace.
     Network(i32),
-    /// Somebody committed to nf_tables in this namespace.
+    /// Another program committed to nf_tables in this namespace.
     Commit(i32, Commit),
     /// Some events were lost.
     Lost,

@@ -104,7 +104,7 @@ impl Peers {
         let of = (RTM_NEWNSID, NLM_F_ACK);
         let asked = self.0.ask(of, &[0; RTGENMSG], &attributes.0, &mut |_| {});
         match asked {
-            // Somebody gave it one meanwhile.
+            // Another process gave it one meanwhile.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             other => other?,
         }

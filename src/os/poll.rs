@@ -47,7 +47,7 @@ impl Waiter {
 pub struct Waker(Arc<EventFd>);
 
 impl Waker {
-    /// One that nobody has used yet.
+    /// An unused one.
     pub fn new() -> io::Result<Self> {
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
         Ok(Self(Arc::new(EventFd::from_flags(flags)?)))

@@ -1,4 +1,4 @@
-//! Who made a change: what the process table says of a process while it is there.
+//! The program that made a change: what the process table says of a process while it is there.
 
 use std::fs;
 
@@ -7,7 +7,7 @@ use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, Updat
 use crate::config::sanitize;
 use crate::events::By;
 
-/// Programs that only run others, by the names that the kernel has of them: whoever is called at
+/// Programs that only run others, by the names that the kernel has of them: the person who is paged at
 /// night wants to know who ran *these*.
 const SHELLS: [&str; 31] = [
     "ash",

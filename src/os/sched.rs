@@ -51,7 +51,7 @@ pub enum Scheduling {
 }
 
 /// Makes the calling thread a realtime thread whose children are normal ones (reset-on-fork), after
-/// it has put the brake on the process. To be called again after a [`demote`], it puts both back.
+/// it has put the brake on the process. To be called again after a [`demote`], it restores both.
 #[must_use]
 pub fn realtime() -> Scheduling {
     let refused = |what: &str, error: io::Error| Scheduling::Normal {

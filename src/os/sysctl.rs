@@ -75,7 +75,7 @@ pub fn set_route_localnet(interface: &str, value: &str) -> Result<(), Error> {
 }
 
 /// `route_localnet` of one interface, kept open: quick to ask, and of the network namespace in which
-/// it was opened whoever asks.
+/// it was opened, for every caller.
 #[derive(Debug)]
 pub struct RouteLocalnet {
     /// `all`, or an interface.

@@ -64,7 +64,7 @@ pub async fn get(socket: &Path, target: &str, limit: usize) -> Result<Bytes, Fai
     collect(open(socket, target).await?, limit).await
 }
 
-/// The same, on a thread of its own and within a time limit: for whoever can do nothing else meanwhile.
+/// The same, on a thread of its own and within a time limit: for a caller that has nothing else to do meanwhile.
 pub fn get_now(
     socket: &Path,
     target: &str,

@@ -157,7 +157,7 @@ fn a_doubled_rule_is_taken_out_as_often_as_it_is_there() {
 }
 
 #[test]
-fn a_tagged_rule_that_nobody_wants_is_stray_wherever_it_is() {
+fn a_tagged_rule_that_is_not_wanted_is_stray_wherever_it_is() {
     let filter = "-A INPUT -i eth0 -m comment --comment \"ecs-netguard: imds-block\" -j DROP\n";
     let plan = plan(&Rules::default(), &host(filter, "", "0"));
     assert_eq!(kinds(&plan), [DriftKind::Stray]);
@@ -305,7 +305,7 @@ fn on_the_way_out_everything_goes_in_reverse() {
 
 #[test]
 fn a_rule_belongs_to_its_family_table_and_chain() {
-    // IPv4's rules in IPv6's FORWARD, and those of FORWARD in INPUT, are in nobody's place.
+    // IPv4's rules in IPv6's FORWARD, and those of FORWARD in INPUT, are not misplaced.
     let block = wanted(&BLOCK).iptables;
     let elsewhere = |chain: &str| format!("-A {chain} {}\n", block[0].listed.text);
     let plan = plan(&wanted(&BLOCK), &host(&elsewhere("INPUT"), "", "0"));
@@ -388,7 +388,7 @@ fn applied_is_what_the_steps_lead_to() {
         ]
     );
     ruleset.tables.remove("filter");
-    // A table that nobody has used yet.
+    // An unused table.
     let made = applied(&block, &ruleset);
     let chain = &made.tables["filter"].chains["FORWARD"];
     assert_eq!((chain.policy, chain.rules.len()), (Some(Policy::Accept), 2));

@@ -143,7 +143,7 @@ fn the_loopback_shield_comes_with_route_localnet_and_can_be_skipped() {
 }
 
 #[test]
-fn the_shield_is_required_wherever_route_localnet_is_on_whoever_set_it() {
+fn the_shield_is_required_wherever_route_localnet_is_on() {
     let off = "ECS_ENABLE_TASK_IAM_ROLE=false\nECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST=false\n";
     let required = |text: &str, on: &[&str]| {
         let inputs = ecs(text, false);
@@ -239,7 +239,7 @@ fn tasks_on_the_hosts_network_are_asked_for_by_themselves() {
 }
 
 #[test]
-fn without_cgroups_for_tasks_they_cannot_be_told_apart() {
+fn without_cgroups_for_tasks_they_cannot_be_distinguished() {
     let impossible = |posture: &Posture| {
         let mut decisions = posture.decisions().iter();
         let block = decisions.find(|d| d.guarantee == Guarantee::HostImdsBlock);

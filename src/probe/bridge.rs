@@ -154,7 +154,7 @@ pub(super) fn probe(
     let mut outside = container.outside.take();
     let mut post = container.post(host)?;
     post.try_all(asked, &mut tried);
-    // What the host has learnt of the address would be in the way of whoever gets it next. It may have
+    // What the host has learnt of the address would be in the way of the next station that gets it. It may have
     // learnt nothing.
     for source in &tried.sources {
         if let Some(outside) = &mut outside {

@@ -53,7 +53,7 @@ pub(super) fn probe(program: &Path, asked: &Asked) -> anyhow::Result<Tried> {
     let held = child.stdin.take();
     let output = child.wait_with_output();
     drop(held);
-    // Nothing is left here unless somebody killed the child.
+    // Nothing is left here unless the child was killed.
     let left = directory.join(name(number));
     remove(&left).with_context(|| format!("remove {}", left.display()))?;
     let output = output?;

@@ -16,7 +16,7 @@ use crate::state::PROBE;
 /// The version of its form.
 const SCHEMA: u32 = 1;
 
-/// The largest that is read: whoever writes there is root, and a mistake all the same.
+/// The largest that is read: the writer is root, but mistakes happen.
 const LARGEST: u64 = 256 * 1024;
 
 /// What a probe came to.

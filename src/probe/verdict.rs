@@ -77,7 +77,7 @@ impl Verdict {
             })
         };
         let guarantees: Vec<Compared> = SPOKEN_OF.iter().filter_map(compared).collect();
-        // The shields are none of a probe's business, and count all the same.
+        // The shields are none of a probe's business, but count.
         let others = check.values().copied();
         let mut verdict = worst(guarantees.iter().map(Compared::standing).chain(others));
         if let Some(Standing::Undecided) = control.standing

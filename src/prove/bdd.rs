@@ -6,7 +6,7 @@
 //! set again: branches do not multiply as they would with lists of ranges.
 //!
 //! The work is bounded: past [`Bdd::LIMIT`] nodes every answer is worthless and [`Bdd::overflown`]
-//! says so. Whoever asks must look at it before believing a set.
+//! says so. The caller must look at it before believing a set.
 
 use std::collections::HashMap;
 
@@ -344,7 +344,7 @@ impl Bdd {
 }
 
 /// A quick hash of a few numbers: multiply and rotate, as rustc's own tables do. They are handles
-/// that this module counts up itself, so nobody can choose them to collide.
+/// that this module counts up itself, so they cannot be chosen to collide.
 fn hash(first: u32, second: Set, third: Set) -> usize {
     let mix = |hash: u64, n: u32| {
         (hash.rotate_left(5) ^ u64::from(n)).wrapping_mul(0x517c_c1b7_2722_0a95)

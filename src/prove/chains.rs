@@ -17,7 +17,7 @@ pub(super) struct At<'r> {
 
 /// What is to be said of a rule for a cgroup that is no more.
 const DEAD: &str =
-    "dead: its cgroup was deleted, or made again since; this rule matches nobody any more";
+    "dead: its cgroup was deleted, or made again since; this rule matches no process";
 
 /// How deep chains may call each other: far more than nf_tables' 16, and a bound for ourselves.
 const DEPTH: usize = 64;

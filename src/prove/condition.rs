@@ -96,7 +96,7 @@ impl<'r> Engine<'r> {
             let missed = matches.find(|m| recording && self.none_meet(m, set));
             return nothing(missed, false);
         }
-        // Only now: a question nobody comes to is not asked.
+        // Only now: a question to which no packet comes is not asked.
         for m in &rule.matches {
             let answered = match m {
                 Match::Unknown(_) => self.ask(Answer::Unknown),

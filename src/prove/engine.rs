@@ -11,7 +11,7 @@ use super::walk::{End, Walk};
 use crate::ruleset::native::Condition;
 use crate::ruleset::{Family, Match, Net, Ruleset};
 
-/// One visit of one match whose answer nobody can know beforehand: the numbers of hook, table, layer,
+/// One visit of one match whose answer cannot be known beforehand: the numbers of hook, table, layer,
 /// of the rules on the way there, and of the question. A packet that comes to a rule twice may get
 /// two answers, so the way is part of it.
 pub(super) type Site = Vec<usize>;

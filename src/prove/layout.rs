@@ -1,7 +1,7 @@
 //! Which bit of a diagram stands for what.
 //!
 //! Fields that NAT rewrites have a twin, bit by bit beside them, that keeps the value the packet was
-//! sent with; so a counterexample can always be told as its sender would write it. The marks of
+//! sent with; so a counterexample can always be shown as its sender would write it. The marks of
 //! packet and connection stand beside each other for a similar reason: one is copied to the other.
 
 use std::collections::BTreeSet;
@@ -125,7 +125,7 @@ pub(super) struct Layout {
     pub(super) gid: Field,
     pub(super) mark: Field,
     pub(super) connmark: Field,
-    /// The first of the bits that stand for answers nobody can know beforehand.
+    /// The first of the bits that stand for answers that cannot be known beforehand.
     pub(super) answers: u32,
 }
 

@@ -40,7 +40,7 @@
 //! | mark, connmark | exact: packets from outside begin with mark 0, connections too; MARK and CONNMARK are computed |
 //! | `addrtype --src-type/--dst-type LOCAL` | exact, from the addresses in [`HostView`] and the loopback's |
 //! | owner `--uid-owner`, `--gid-owner` | exact over all users: some process of each exists |
-//! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches nobody. Else unknown |
+//! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches no process. Else unknown |
 //! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
 //! | recent `--set` | applies always |
 //! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |

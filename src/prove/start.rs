@@ -40,7 +40,7 @@ impl Odd {
         Self::Later,
     ];
 
-    /// What a reader of an example is told.
+    /// What a reader of an example sees.
     pub(super) fn describe(number: u128) -> Option<&'static str> {
         Self::ALL
             .into_iter()

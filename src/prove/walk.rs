@@ -87,7 +87,7 @@ impl fmt::Display for End {
         f.write_str(match self {
             Self::Dropped => "dropped",
             Self::Martian => "refused by routing: 127.0.0.0/8 without route_localnet",
-            Self::LetThrough => "let through",
+            Self::LetThrough => "accepted",
             Self::Delivered => "delivered",
             Self::Misdelivered => "delivered to another address or port of this host",
             Self::Elsewhere => "sent somewhere else",

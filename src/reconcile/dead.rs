@@ -1,4 +1,4 @@
-//! Rules that look alive and match nobody. Pure.
+//! Rules that look alive and match no process. Pure.
 
 use crate::guarantee::Guarantee;
 use crate::ruleset::{Listed, Ruleset};
@@ -19,7 +19,7 @@ pub(super) fn dead<'r>(
                     if rule.cgroup_noted().is_some_and(|noted| now != Some(noted)) {
                         lines.push(format!(
                             "dead rule: the cgroup {path} was deleted, or made again since, and this rule \
-                             matches nobody any more: {} {table} {chain}: {text}",
+                             matches no process: {} {table} {chain}: {text}",
                             ruleset.family
                         ));
                     }

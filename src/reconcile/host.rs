@@ -91,7 +91,7 @@ impl Host {
 
     /// Leaves rules for a cgroup out of iptables-legacy where the seal holds their like.
     ///
-    /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup anew:
+    /// iptables-legacy replaces a table whole, and the kernel then looks up every rule's cgroup again:
     /// once that is gone every change of the table, Docker's included, fails (EINVAL) before the rule is
     /// out.
     fn spare_legacy(&self, desired: &mut Desired) {

@@ -15,7 +15,7 @@ use crate::ruleset::{Chain, Family, Policy, Ruleset, Shown, Table};
 use crate::seal::SealReading;
 use crate::seal::edge::EdgeReading;
 
-/// How often the rules are read again because somebody changed them meanwhile.
+/// How often the rules are read again because another program changed them meanwhile.
 const ATTEMPTS: usize = 3;
 
 /// iptables' tables (iptables(8), TABLES).

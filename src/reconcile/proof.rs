@@ -57,10 +57,10 @@ pub(super) struct Opened {
 }
 
 /// What has to be opened because it would drop what goes to the agent although every other wanted rule is
-/// in place: as little as mends it.
+/// in place: as little as is enough.
 ///
 /// The question is put to the rules as they will be, not as they are: so the answer is the same before
-/// the rules are in, with the ACCEPT in place, and after another program took it away.
+/// the rules are in, with the ACCEPT in place, and after another program removed it.
 pub(super) fn to_be_opened(desired: &Desired, ipv4: &[&Ruleset], host: &HostView) -> Opened {
     let claims: Vec<_> = desired
         .claims_of(Family::V4)

@@ -159,7 +159,7 @@ impl Reading {
         memory.save()
     }
 
-    /// A value that has been put back, by the guard or by somebody else, is not the guard's to put
+    /// A value that has been restored, by the guard or by another program, is not the guard's to put
     /// back any more.
     pub(super) fn forget_undone(&self, desired: &Desired, memory: &mut Store) -> Option<String> {
         if !desired.sysctls {

@@ -12,10 +12,10 @@
 //!   was not declared or a table without `COMMIT` (a truncated file) has a line and a column.
 //!
 //! What the text itself does not say, the model cannot know. All of the following were seen with
-//! iptables 1.8.9, and all need root to be put in place:
+//! iptables 1.8.9, and all need root to be installed:
 //!
 //! * iptables-nft leaves out native nft statements in its own tables: `ip saddr @s accept` prints as
-//!   `-j ACCEPT`. Whoever can see the kernel tells the model with [`Ruleset::distrust`].
+//!   `-j ACCEPT`. A reader of the kernel tells the model with [`Ruleset::distrust`].
 //! * iptables-legacy prints two conditions that are never met as none: `! -i +` as nothing and
 //!   `-p tcp ! --dport 0:65535` as `-p tcp -m tcp`.
 //! * An interface name with blanks, which no interface can have, prints without quotes: `-i "d+ -p 6"`

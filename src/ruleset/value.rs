@@ -143,7 +143,7 @@ impl Net {
     /// Reads `10.0.0.0/8`, `10.0.0.0/255.0.0.0`, a bare address, or the IPv6 likes of them.
     ///
     /// `None` for a mask with holes (legal, but no range of addresses) and for IPv4 bits beyond the
-    /// mask: iptables clears these when it takes a rule, so whoever left them there meant a rule
+    /// mask: iptables clears these when it takes a rule, so their writer meant a rule
     /// that the kernel never matches. For IPv6 the kernel ignores them.
     pub fn parse(family: Family, text: &str) -> Option<Self> {
         let (addr, mask) = match text.split_once('/') {

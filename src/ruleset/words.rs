@@ -5,7 +5,7 @@ use std::borrow::Cow;
 /// One word of a line.
 #[derive(Clone, Debug)]
 pub(super) struct Word<'a> {
-    /// What it says, quotes and escapes taken off.
+    /// What it says, quotes and escapes removed.
     pub(super) text: Cow<'a, str>,
     /// Where it begins in the line, in bytes, the opening quote included.
     pub(super) start: usize,

@@ -3,7 +3,7 @@
 //! The kernel lets only the socket that owns a table change it; everybody else gets EPERM, and
 //! `nft flush ruleset` skips it. What becomes of it when that socket closes depends on the kernel:
 //! with the `persist` flag (since 6.9) it remains and anybody may delete it; before that it vanishes,
-//! so that a second table, owned by nobody, holds the same drops; without the `owner` flag (before
+//! so that a second table, without an owner, holds the same drops; without the `owner` flag (before
 //! 5.12) the only table is such a one. Flags are tried and read back, never assumed.
 
 mod abilities;
@@ -40,7 +40,7 @@ const ATTEMPTS: usize = 50;
 pub enum Lacking {
     /// Before 6.9: an owned table goes with its socket.
     Persist,
-    /// Before 5.12: nobody can own a table.
+    /// Before 5.12: no socket can own a table.
     Owner,
 }
 

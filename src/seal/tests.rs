@@ -248,13 +248,13 @@ fn what_is_done_to_a_table() {
             Ok(Change::Replace),
         ),
         (
-            "nobody's, but it can be owned",
+            "un-owned, but it can be owned",
             own(0, 0),
             both,
             Ok(Change::Replace),
         ),
-        ("nobody's, bare", bare(0, 0), both, Ok(Change::Replace)),
-        ("nobody's", own(0, 0), 0, Ok(Change::Nothing)),
+        ("un-owned, bare", bare(0, 0), both, Ok(Change::Replace)),
+        ("un-owned", own(0, 0), 0, Ok(Change::Nothing)),
         (
             "an orphan that another may adopt",
             own(both, 0),

@@ -1,4 +1,4 @@
-//! When to hold back: two programs that undo each other's work for ever help nobody.
+//! When to hold back: two programs that undo each other's work for ever help no one.
 //!
 //! A fight is one chain undone by one program more than [`LIMIT`] times within [`WINDOW`]. Then the
 //! visible layer of that chain is left alone for a while, and longer each time the fight goes on; the
@@ -74,7 +74,7 @@ struct Paused {
 }
 
 impl<K: Ord + Clone> Backoff<K> {
-    /// Takes note that the chain was put right after the program `by` had changed it; programs
+    /// Takes note that the chain was repaired after the program `by` had changed it; programs
     /// whose names are not known count as one. The pause that is to begin now, if any.
     pub fn repaired(&mut self, key: &K, by: Option<&str>, now: Instant) -> Option<Pause> {
         if !self.chains.contains_key(key) {

@@ -1,11 +1,11 @@
-//! One chain: compared with what should stand in it, and put right.
+//! One chain: compared with what should stand in it, and repaired.
 
 use super::orders::Guarded;
 use crate::guarantee::TAG_PREFIX;
 use crate::os::nft::{Batch, CommitError, Error, Held, Socket, exists, first_of};
 use crate::plan::{Drift, DriftKind};
 
-/// How often a repair is tried again because somebody committed in between.
+/// How often a repair is tried again because another program committed in between.
 const ATTEMPTS: usize = 100;
 
 /// What a look at a chain came to.
@@ -17,7 +17,7 @@ pub enum Found {
     Repaired(Vec<Drift>),
     /// It is not, and was left so.
     Left,
-    /// It is not, and could not be put right.
+    /// It is not, and could not be repaired.
     Failed(Vec<Drift>, String),
 }
 
@@ -46,7 +46,7 @@ impl Hand {
         self.writer.port()
     }
 
-    /// Looks at a chain and, if it may, puts it right.
+    /// Looks at a chain and, if it may, repairs it.
     pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> Result<Found, Error> {
         let mut first = Vec::new();
         for _ in 0..ATTEMPTS {
@@ -59,7 +59,7 @@ impl Hand {
                 return Ok(if first.is_empty() {
                     Found::Right
                 } else {
-                    // Somebody else was quicker.
+                    // Another program was quicker.
                     Found::Repaired(first)
                 });
             }
@@ -75,7 +75,7 @@ impl Hand {
             let batch = chain.repair(&held, gone);
             match batch.commit(&mut self.writer, Some(self.generation)) {
                 Ok(()) => {
-                    // If somebody commits at the same time the next batch is refused, and this
+                    // If another program commits at the same time the next batch is refused, and this
                     // number asked for.
                     self.generation = self.generation.wrapping_add(1).max(1);
                     return Ok(Found::Repaired(first));
@@ -84,7 +84,7 @@ impl Hand {
                 Err(error) => return Ok(Found::Failed(first, error.to_string())),
             }
         }
-        let why = "somebody changed nf_tables during every attempt".to_owned();
+        let why = "another program changed nf_tables during every attempt".to_owned();
         Ok(Found::Failed(first, why))
     }
 }

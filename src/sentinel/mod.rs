@@ -1,12 +1,12 @@
 //! The sentinel: a thread of its own that waits for a change and puts right what it displaced,
 //! before it matters.
 //!
-//! No runtime, no process is started for nf_tables, next to nothing is allocated, and nobody is
+//! No runtime, no process is started for nf_tables, next to nothing is allocated, and no other thread is
 //! waited for: the slow side may be stalled or dead. The thread sleeps until the kernel tells of a
 //! commit to nf_tables, a write to a sysctl, a change of an interface, or a use of
 //! iptables-legacy's lock. Then it looks at its own chains only, compares what stands there with
 //! what should, byte by byte, and sends one batch that the kernel refuses if anybody committed in
-//! between. What should stand there it was told by the slow side ([`orders`]), which installed it by
+//! between. What should stand there comes from the slow side ([`orders`]), which installed it by
 //! iptables, proved it, and read it back; nothing is decided here.
 
 pub mod backoff;
@@ -39,7 +39,7 @@ pub struct Sentinel {
 }
 
 impl Sentinel {
-    /// Starts it in the calling thread's network namespace. It keeps nothing until it is told to, and
+    /// Starts it in the calling thread's network namespace. It keeps nothing before its first orders, and
     /// of the edge what a pass has brought about.
     /// `tell` must not wait for anything.
     pub fn start(tell: impl Fn(Report) + Send + 'static, edge: SharedEdge) -> io::Result<Self> {
@@ -106,7 +106,7 @@ impl Drop for Sentinel {
     fn drop(&mut self) {
         self.order(Order::Leave);
         if let Some(thread) = self.thread.take() {
-            // A panic in it has been told on standard error.
+            // A panic in it is on standard error.
             let _panicked = thread.join();
         }
     }

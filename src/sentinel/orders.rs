@@ -19,7 +19,7 @@ pub enum Order {
     /// Leave the visible layer alone until then, or until there are new orders: the slow side is
     /// about to change it. Tables of the seal that anybody may change are guarded all the while.
     Hold(Instant),
-    /// Leave those alone too, until their chains are given anew: the slow side is about to change
+    /// Leave those alone too, until there are new orders for their chains: the slow side is about to change
     /// them.
     HoldNative(Instant),
     /// These are the chains of the seal that anybody may change. What holds for the rest stays.
@@ -58,7 +58,7 @@ pub struct Guarded {
     pub sealed: bool,
 }
 
-/// A rule that can be put back as it was.
+/// A rule that can be restored as it was.
 #[derive(Debug, Clone)]
 pub struct Replay {
     /// Whose rule it is.
@@ -137,7 +137,7 @@ impl Orders {
         }
     }
 
-    /// Replaces the visible rules by equal ones that are quicker to put back
+    /// Replaces the visible rules by equal ones that are quicker to restore
     /// ([`RawRule::lightened`]), chain by chain where all of them can be. Whether anything was
     /// replaced; [`Error::Stale`] where nf_tables changed since `generation`.
     pub fn lighten(&mut self, generation: u32) -> Result<bool, Error> {

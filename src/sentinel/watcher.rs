@@ -378,7 +378,7 @@ impl Watcher {
                     &open.interface,
                     "1",
                 )],
-                // The kernel does not tell who writes to a sysctl.
+                // The kernel does not report which program writes to a sysctl.
                 by: None,
                 repaired: match kept {
                     Ok(_) => Ok(noticed.elapsed()),
@@ -412,7 +412,7 @@ impl Watcher {
     }
 }
 
-/// What one commit displaced in several chains is one displacement, put right when the last of them
+/// What one commit displaced in several chains is one displacement, repaired when the last of them
 /// was.
 fn gather(displaced: &mut Vec<Displacement>, next: Displacement) {
     let same = displaced.iter_mut().find(|known| {
@@ -433,7 +433,7 @@ fn is_bridge(link: &Link) -> bool {
 }
 
 /// Who is to be named: the last, if all that were heard together have one name. Of several programs
-/// nobody can tell which it was.
+/// which it was is not known.
 fn author(commits: &[Commit]) -> Option<&Commit> {
     let last = commits.last()?;
     commits

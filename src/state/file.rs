@@ -21,7 +21,7 @@ pub(super) const CURRENT: &str = "state.json";
 pub(super) const PREVIOUS: &str = "state.json.previous";
 /// Where one that cannot be used is kept for a person to look at.
 pub(super) const ASIDE: &str = "state.json.aside";
-/// The next one, while it is written. Whoever writes holds the guard's lock, so one name is enough,
+/// The next one, while it is written. The writer holds the guard's lock, so one name is enough,
 /// and a killed writer leaves no more than one file.
 pub(super) const NEW: &str = "state.json.new";
 /// The previous one, while it is put in its place.

@@ -100,21 +100,20 @@ impl Store {
         if self.is_saved() {
             return None;
         }
-        match file::write(&self.dir, &self.state) {
-            Ok(()) => {
-                self.written = Some(self.state.clone());
-                None
-            }
-            Err(error) => {
-                self.written = None;
-                Some(format!(
-                    "{error}; the rules are kept all the same, but after a restart the guard will \
-                     not know what was asked for while ecs.config was readable, and `release` not \
-                     what a sysctl was before: make {} writable, with room for a few kilobytes",
-                    self.dir.display()
-                ))
-            }
-        }
+        let error = self.write().err()?;
+        Some(format!(
+            "{error}; the rules stay in place, but after a restart the daemon will not know what \
+             ecs.config asked for while it was readable, and `release` not what a sysctl was before: \
+             make {} writable, with room for a few kilobytes",
+            self.dir.display()
+        ))
+    }
+
+    /// Writes the state to the disk.
+    pub fn write(&mut self) -> Result<(), file::Error> {
+        let result = file::write(&self.dir, &self.state);
+        self.written = result.is_ok().then(|| self.state.clone());
+        result
     }
 }
 

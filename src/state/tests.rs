@@ -196,7 +196,7 @@ fn what_cannot_be_written_is_said_the_same_way_each_time_and_tried_again() {
     fs::remove_file(dir.path().join("in")).unwrap();
     assert_eq!(store.save(), None);
     fs::remove_dir_all(&below).unwrap();
-    assert!(!store.is_saved(), "somebody took it away");
+    assert!(!store.is_saved(), "another program removed it");
     assert_eq!(store.save(), None);
     assert_eq!(Store::open(&below).0.state, sample("0"));
 }

@@ -17,7 +17,7 @@ const MAX_ANSWER: usize = 16 * 1024 * 1024;
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nobody answers on the socket.
+    /// No process answers on the socket.
     #[error(
         "no daemon answers on {}: {why}; see `systemctl status ecs-netguard`, and \
          `ecs-netguard check`, which proves the rules without a daemon", .path.display()

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_read_makes_room_where_all_have_asked() {
+    async fn a_client_that_does_not_read_makes_room_where_all_have_asked() {
         let now = Instant::now();
         let (mut connections, phases) = full(now);
         for phase in &phases {

@@ -1,7 +1,7 @@
 //! The last events on disk, so that a restart of the daemon or of the host forgets none.
 //!
 //! One JSON document a line in `STATE_DIR/events.jsonl`. A line is appended without waiting for the
-//! disk: the history is told, never trusted, and must not slow anything. A line that cannot be read
+//! disk: the history is shown, never trusted, and must not slow anything. A line that cannot be read
 //! is left out. The first line names the machine: an image that was baked from a running host does
 //! not take its history along.
 
@@ -20,7 +20,7 @@ use crate::state::{HISTORY, machine_id};
 /// How many events are kept, in memory and on disk.
 pub const RING: usize = 1000;
 
-/// When the file has grown to this it is written anew with the last [`RING`] events.
+/// When the file has grown to this it is written again with the last [`RING`] events.
 const MAX_BYTES: u64 = 1024 * 1024;
 
 /// A line of the file.
@@ -75,7 +75,7 @@ impl History {
             .unwrap_or_default())
     }
 
-    /// Adds an event; `all` are the events to keep where the file has to be written anew.
+    /// Adds an event; `all` are the events to keep where the file has to be written again.
     pub fn add(&mut self, event: &Event, all: impl FnOnce() -> Vec<Arc<Event>>) {
         let result = if self.bytes >= MAX_BYTES {
             self.rewrite(&all())
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_has_grown_is_written_anew() {
+    fn a_file_that_has_grown_is_rewritten() {
         let dir = tempfile::tempdir().unwrap();
         let (mut history, _) = History::open(dir.path());
         let long = |seq| Event {

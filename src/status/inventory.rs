@@ -1,4 +1,4 @@
-//! What the SSM agent is told: a custom inventory document, `Custom:EcsNetguard`. Pure.
+//! What the SSM agent reads: a custom inventory document, `Custom:EcsNetguard`. Pure.
 //!
 //! The limits are the agent's and PutInventory's (agent/plugins/inventory/gatherers/custom in
 //! aws/amazon-ssm-agent; the API reference's InventoryItem): a schema version `N.N`, at most 50

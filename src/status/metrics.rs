@@ -1,7 +1,7 @@
-//! Figures for Prometheus, counted where things happen and written down when somebody asks.
+//! Figures for Prometheus, counted where things happen and written down when they are asked for.
 //!
 //! Every set of labels is bounded: guarantees, states and kinds are the program's own; of command
-//! names, which anybody can choose, only the first [`MAX_COMMANDS`] are told apart.
+//! names, which anybody can choose, only the first [`MAX_COMMANDS`] are distinguished.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -26,7 +26,7 @@ use crate::verdict::{Overall, Standing};
 /// What `/metrics` answers with.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// How many names of commands are told apart; the rest is `other`.
+/// How many names of commands are distinguished; the rest is `other`.
 pub const MAX_COMMANDS: usize = 20;
 
 /// Repairs take from tens of microseconds to the seconds of a safety net; in seconds.

@@ -26,14 +26,17 @@ use self::server::Server;
 use crate::events::{Event, Kind};
 
 /// Starts everything that tells what is on the hub, within the runtime: the status socket
-/// (`inherited` is systemd's, where it made one) and the files for other programs. That nobody can
+/// (`inherited` is systemd's, where it made one) and the files for other programs. That clients cannot
 /// ask is no reason not to keep the rules: what fails here is said, and the daemon goes on.
 pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, hub: &Arc<Hub>) {
     match Server::new(runtime_dir, inherited, Arc::clone(hub)) {
         Ok(server) => drop(tokio::spawn(server.run())),
         Err(error) => {
             let path = runtime_dir.join(server::SOCKET);
-            let message = format!("status socket {}: {error}; nobody can ask", path.display());
+            let message = format!(
+                "status socket {}: {error}; `status` and `events` do not work",
+                path.display()
+            );
             hub.record(Event::new(Kind::Warning, message));
         }
     }

@@ -1,6 +1,6 @@
 //! How many packets the guard's rules stopped, from the counters of its rules.
 //!
-//! A chain that is put right is built anew, and its counters begin at nought: what they had counted
+//! A chain that is repaired is rebuilt, and its counters begin at nought: what they had counted
 //! is kept here. What they count between the last look and that moment is lost, so that the sum is
 //! never too high.
 
@@ -138,7 +138,7 @@ impl Tally {
     }
 
     /// Adds what the counters of a chain's tagged rules have grown by. Where some of the rules are
-    /// gone again nobody knows whose counter is whose; the next look will.
+    /// gone again which counter is whose is not known; the next look will.
     fn add(&mut self, rules: &[&WantedRule], counts: &[Option<u64>]) {
         if counts.len() < rules.len() {
             return;
@@ -214,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn counters_that_begin_anew_go_on_here() {
+    fn counters_that_restart_go_on_here() {
         let (docker, accept) = (wanted("docker+", Target::Drop), wanted("a", Target::Accept));
         let rules = [&accept, &docker];
         let mut tally = Tally::default();

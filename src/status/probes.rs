@@ -19,7 +19,7 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// The probes whose outcome is left in this directory. `told` is the time of the last that was told
+    /// The probes whose outcome is left in this directory. `told` is the time of the last that was reported
     /// of by an event.
     pub(super) fn of(state_dir: &Path, told: Option<SystemTime>) -> Self {
         Self {
@@ -45,7 +45,7 @@ impl Probes {
                 let path = self.state_dir.join(PROBE);
                 let message = format!(
                     "cannot read the outcome of the last probe, {}: {error}; `ecs-netguard probe --record` \
-                     writes it anew",
+                     writes it again",
                     path.display()
                 );
                 let event = (!self.unreadable).then(|| Event::new(Kind::Warning, message));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn each_outcome_is_told_once_also_over_restarts() {
+    fn each_outcome_is_reported_once_also_over_restarts() {
         let dir = tempfile::tempdir().unwrap();
         let mut probes = Probes::of(dir.path(), None);
         assert_eq!(probes.look(), (None, None));
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_cannot_be_read_is_told_once() {
+    fn a_file_that_cannot_be_read_is_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("probe.json"), "{").unwrap();
         let mut probes = Probes::of(dir.path(), None);

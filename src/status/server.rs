@@ -90,7 +90,7 @@ impl Server {
         })
     }
 
-    /// Serves whoever comes, until it is dropped.
+    /// Serves every client, until it is dropped.
     pub async fn run(self) {
         let mut connections = Connections::default();
         let followers = Arc::new(Semaphore::new(MAX_FOLLOWERS));
@@ -124,14 +124,14 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Some(path) = &self.path {
-            // Whoever asks then is told that there is no daemon, which is so.
+            // A client then finds no daemon, which is true.
             let _gone_already = std::fs::remove_file(path);
         }
     }
 }
 
 /// Binds beside the final place and renames: so the socket of a daemon that crashed is replaced,
-/// and nobody connects before the mode is right. The lock in the same directory keeps two daemons
+/// and no client connects before the mode is right. The lock in the same directory keeps two daemons
 /// from doing this.
 fn bind(path: &Path) -> io::Result<StdListener> {
     let new = path.with_extension("sock.new");

@@ -47,7 +47,7 @@ struct Space {
     /// Its processes, each with its capabilities.
     processes: BTreeMap<u32, u64>,
     id: Option<String>,
-    /// Whether it was made right once: what is missing afterwards somebody took away.
+    /// Whether it was made right once: what is missing afterwards was removed.
     kept: bool,
     task: Task,
 }
@@ -66,7 +66,7 @@ pub struct News {
     pub changed: Vec<Task>,
     /// The namespaces of tasks that are gone.
     pub gone: Vec<u64>,
-    /// What was put back.
+    /// What was restored.
     pub repairs: Vec<Repair>,
     /// What was taken out because nothing is wanted any more.
     pub released: Vec<String>,
@@ -76,14 +76,14 @@ pub struct News {
     pub unsure: BTreeSet<String>,
 }
 
-/// Something that was put back in a task's namespace.
+/// Something that was restored in a task's namespace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repair {
     /// The inode of the namespace.
     pub netns: u64,
     /// What.
     pub objects: Vec<String>,
-    /// How long the look took that put it back.
+    /// How long the look took that restore it.
     pub took: Duration,
 }
 
@@ -348,7 +348,7 @@ impl Space {
     }
 }
 
-/// A task into whose namespace nobody has looked.
+/// A task into whose namespace the guard has not looked yet.
 fn unseen(inode: u64) -> Task {
     Task {
         id: String::new(),
@@ -398,7 +398,7 @@ fn has_own_interface() -> io::Result<bool> {
     Ok(others.any(|link| own(link.kind.as_deref())))
 }
 
-/// Whether it was there and is gone: a process that ended, a handle that was taken away.
+/// Whether it was there and is gone: a process that ended, a handle that was removed.
 fn vanished(error: &io::Error) -> bool {
     use nix::errno::Errno;
     matches!(

@@ -35,9 +35,9 @@ pub enum Evidence {
     /// there, and it has an interface of its own.
     Cgroup,
     /// Docker's labels say that it is that of an ECS task's pause container, and the rest as with the
-    /// cgroup. Nobody but Docker's users, which are root, gives a container its labels.
+    /// cgroup. Only Docker's users, which are root, gives a container its labels.
     Label,
-    /// Its handle bears a task's name, and the rest as with the cgroup. Nobody but root makes handles.
+    /// Its handle bears a task's name, and the rest as with the cgroup. Only root makes handles.
     Handle,
 }
 
@@ -158,7 +158,11 @@ mod tests {
         clues.host = true;
         (clues.ecs_port, clues.remembered) = (true, true);
         assert_eq!(weigh(&clues), None, "the host, whatever else is true");
-        assert_eq!(with(|c| c.own_interface = true), None, "somebody's VLAN");
+        assert_eq!(
+            with(|c| c.own_interface = true),
+            None,
+            "another program's VLAN"
+        );
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Answer {
 }
 
 /// Asks for whatever is unsure, tells the process that goes into tasks' namespaces, and `tell`s what
-/// the daemon's loop has to know. Ends when nobody says any more what is unsure.
+/// the daemon's loop has to know. Ends when it is no longer said what is unsure.
 pub(super) async fn serve(
     mut unsure: watch::Receiver<BTreeSet<String>>,
     channel: Arc<Channel>,
@@ -76,7 +76,7 @@ pub(super) async fn serve(
             BTreeSet::new()
         };
         if !answer.labels.is_empty() {
-            // Where nobody listens any more, the daemon's loop is told.
+            // Where no receiver is left, the daemon's loop is notified.
             let _ended = channel.send(&Said::Labelled(answer.labels));
         }
     }

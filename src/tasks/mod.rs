@@ -2,7 +2,7 @@
 //! service within their own network namespaces.
 //!
 //! That needs more power than all the rest of the daemon, so a child process does it ([`worker`]),
-//! which can do nothing else and is told so little that there is nothing to tell it wrong
+//! which can do nothing else and receives so little that it has nothing to pass on it wrong
 //! ([`protocol`]); the daemon gives that power up ([`worker_client`]).
 
 pub mod discovery;

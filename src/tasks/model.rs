@@ -1,4 +1,4 @@
-//! What is known of a task, as a value that is told, shown and judged. Pure.
+//! What is known of a task, as a value that is reported, shown and judged. Pure.
 
 use std::fmt;
 
@@ -32,11 +32,11 @@ impl Mode {
     }
 }
 
-/// What a task can do to get to the metadata service all the same.
+/// What a task can do to reach the metadata service despite the block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Power {
-    /// CAP_NET_ADMIN: it can delete what blocks it; that is put back.
+    /// CAP_NET_ADMIN: it can delete what blocks it; that is restored.
     NetAdmin,
     /// CAP_SYS_ADMIN, as privileged containers have it: it can leave its namespaces.
     SysAdmin,
@@ -219,7 +219,7 @@ mod tests {
         };
         let problems: Vec<_> = tasks.proofs().iter().filter_map(Proof::problem).collect();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].1.starts_with("cannot decide"), "{problems:?}");
+        assert!(problems[0].1.starts_with("cannot prove"), "{problems:?}");
     }
 
     #[test]

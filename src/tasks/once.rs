@@ -1,4 +1,4 @@
-//! One pass over all tasks by whoever runs as root by hand: `check`, `apply`, `release`.
+//! One pass over all tasks by a command that root runs by hand: `check`, `apply`, `release`.
 
 use std::thread;
 

@@ -14,7 +14,7 @@ use super::task_netns::Wish;
 pub enum Said {
     /// What it wants.
     Order(Order),
-    /// What Docker's labels say of those that were told as unsure.
+    /// What Docker's labels say of those that were reported as unsure.
     Labelled(Labels),
 }
 
@@ -28,7 +28,7 @@ pub struct Order {
     pub wish: Wish,
 }
 
-/// What the daemon is told.
+/// What is reported to the daemon.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Told {
@@ -54,9 +54,9 @@ pub enum Told {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Happened {
-    /// Something was put back.
+    /// Something was restored.
     Repaired(Repaired),
-    /// The task with this namespace undoes again and again what is put back.
+    /// The task with this namespace undoes again and again what is restored.
     Fight(u64),
     /// This was taken out of a task's namespace.
     Released(String),
@@ -64,7 +64,7 @@ pub enum Happened {
     Trouble(String),
 }
 
-/// What was put back.
+/// What was restored.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Repaired {
     /// The inode of the namespace.
@@ -73,8 +73,8 @@ pub struct Repaired {
     pub objects: Vec<String>,
     /// From hearing of it until it was back, in microseconds.
     pub micros: u64,
-    /// The process that took it away, where the kernel tells: its number and name.
+    /// The process that removed it, where the kernel tells: its number and name.
     pub by: Option<(u32, String)>,
-    /// How many more repairs of this namespace there were since the last one that was told.
+    /// How many more repairs of this namespace there were since the last one that was reported.
     pub more: u64,
 }

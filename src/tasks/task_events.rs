@@ -45,7 +45,7 @@ impl Happened {
                 Kind::Fight,
                 format!(
                     "{ABOUT}: task {task} undoes the block in its own network namespace again and \
-                     again; it is put back each time, with a short rest after it: stop the task, or \
+                     again; it is restored each time, with a short rest after it: stop the task, or \
                      take CAP_NET_ADMIN from its task definition"
                 ),
             ),
@@ -61,7 +61,7 @@ impl Happened {
 fn repaired(task: &str, repaired: Repaired, who: fn(u32, &str) -> By) -> Event {
     let more = match repaired.more {
         0 => String::new(),
-        more => format!("; {more} more repairs there since the last that was told"),
+        more => format!("; {more} more repairs there since the last report"),
     };
     if repaired.objects.is_empty() {
         return Event::new(Kind::Drift, format!("{ABOUT}: task {task}{more}"));
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(
             event.message,
             "awsvpc-imds-block: blackhole 169.254.169.254 missing in the network namespace of task netns \
-             4026532000, repaired in 184 µs; 2 more repairs there since the last that was told"
+             4026532000, repaired in 184 µs; 2 more repairs there since the last report"
         );
         assert_eq!(event.repair, Some(Duration::from_micros(184)));
         assert_eq!(event.kind, Kind::Drift);

@@ -1,5 +1,5 @@
 //! One look into a task's network namespace: what stands there against the metadata service, what
-//! was put back, and what that comes to.
+//! was restored, and what that comes to.
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;

@@ -29,7 +29,7 @@ use crate::os::watch::existing;
 /// makes a dozen within milliseconds.
 const GATHER: Duration = Duration::from_millis(2);
 
-/// A handle is mounted a moment after its file was made, and the mount is not told.
+/// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
 
 /// How much longer than a look for new namespaces the rest after it is, so that such looks take at
@@ -103,7 +103,7 @@ struct Worker<'a> {
     /// The namespaces to be looked into: since when, and who changed something there.
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
     repairs: Repairs,
-    /// The sandboxes that the last look told of as unsure.
+    /// The sandboxes that the last look reported as unsure.
     unsure: BTreeSet<String>,
 }
 

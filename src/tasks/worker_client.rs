@@ -136,7 +136,7 @@ impl WorkerClient {
         if self.order.wish == Wish::Nothing {
             return None;
         }
-        // Where nobody listens any more, the daemon's loop is told.
+        // Where no receiver is left, the daemon's loop is notified.
         let _ended = self.ask(self.order.wish);
         Some(self.known.now())
     }
@@ -153,7 +153,7 @@ impl Known {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes note of what was told; what the loop has to know of it.
+    /// Takes note of what was reported; what the loop has to know of it.
     fn learn(&self, told: Told) -> Option<Report> {
         let mut state = self.lock();
         let changed = match told {

@@ -2,7 +2,7 @@
 //!
 //! It works on tokens, so that a path inside a macro counts like any other, and it follows `use`, aliases,
 //! globs and re-exports to the file that defines the name. `mod x;` and a re-export of a module's own child are
-//! declarations and no imports. Code under `#[cfg(test)]` is left out. Methods are not followed: whoever calls
+//! declarations and no imports. Code under `#[cfg(test)]` is left out. Methods are not followed: the caller
 //! one has its type from somewhere, and that is an import already.
 
 use std::collections::{BTreeMap, BTreeSet};

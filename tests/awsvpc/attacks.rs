@@ -133,7 +133,7 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
 }
 
 #[test]
-fn a_task_that_undoes_it_in_a_loop_is_named_once_and_kept_all_the_same() {
+fn a_task_that_undoes_it_in_a_loop_is_named_once_and_still_kept() {
     use ecs_netguard::os::nft::Socket;
     use ecs_netguard::seal::task;
     let lab = Lab::new();

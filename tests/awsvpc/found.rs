@@ -104,7 +104,7 @@ fn a_task_that_cuts_its_cable_is_not_forgotten() {
     wait_until_held(&lab, &task);
 }
 
-/// As the plugins do it: with NLM_F_EXCL, and with success reported all the same where that fails, before the task has
+/// As the plugins do it: with NLM_F_EXCL, and with success reported even where that fails, before the task has
 /// its default route (aws/amazon-vpc-cni-plugins, plugins/vpc-eni).
 #[test]
 fn the_agents_blackhole_finds_its_place_free_although_the_guards_stands_already() {
@@ -211,7 +211,7 @@ fn of_200_tasks_none_is_missed_and_none_kept_alive() {
         }
     });
     println!("200 tasks in {:?}", began.elapsed());
-    // A namespace that somebody keeps alive keeps its end of the cable, and so the host's.
+    // A namespace that a process keeps alive keeps its end of the cable, and so the host's.
     eventually(LONG, "all their cables are gone", || {
         !lab.host.sh("ip -br link").contains("vethe")
     });

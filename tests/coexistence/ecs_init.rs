@@ -8,7 +8,7 @@ use crate::lab::Lab;
 use crate::lab::tamper::Backend;
 
 /// A tool that tries the lock without waiting and fails where another process holds it, as iptables-legacy 1.8.11 does
-/// without `-w`, which ecs-init does not give (older ones wait all the same). The program inside takes another lock.
+/// without `-w`, which ecs-init does not give (older ones wait anyway). The program inside takes another lock.
 const IMPATIENT: &str = "#!/bin/sh
 exec flock -n -E 4 /run/xtables.lock env XTABLES_LOCKFILE=/run/xtables.lock.inside PROGRAM \"$@\"
 ";

@@ -38,7 +38,7 @@ impl Found {
     pub(crate) fn are(&self, other_than_held: &[(&str, &str)]) -> Result<(), String> {
         let expected = |guarantee: &str| {
             let named = other_than_held.iter().find(|(name, _)| *name == guarantee);
-            // The one guarantee that nobody asks for here.
+            // The one guarantee that is not asked for here.
             let usual = match guarantee {
                 "host-imds-block" => "not-required",
                 _ => "held",

@@ -20,7 +20,7 @@ use crate::lab::{HOST, Lab};
 const TIME: Duration = Duration::from_secs(30);
 const WISH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 
-/// A port that the other programs are told to open to the network.
+/// A port that the other programs are configured to open to the network.
 pub(crate) const OPEN: u16 = 8080;
 /// One that they are not.
 pub(crate) const CLOSED: u16 = 8081;
@@ -124,7 +124,7 @@ impl Scene {
             assert!(stolen.is_err(), "{what}: {}", container.name());
         }
         let (asked, arrived) = (asking.asked() - asked, self.arrived() - arrived);
-        assert!(asked > 0, "{what}: nobody asked");
+        assert!(asked > 0, "{what}: no request was made");
         if self.sealed {
             assert_eq!(arrived, 0, "{}, {what}", self.name());
         }

@@ -30,7 +30,7 @@ pub struct TaskSlice {
 }
 
 impl TaskSlice {
-    /// A name that nobody else has; the slice is not there yet.
+    /// A name that no other has; the slice is not there yet.
     pub fn named() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -150,7 +150,7 @@ pub fn asks(imds: IpAddr) -> String {
     )
 }
 
-/// A script that sends one UDP packet; that it is dropped it cannot tell, or is told by an error.
+/// A script that sends one UDP packet; that it is dropped it cannot tell, or by an error.
 pub fn sends(to: IpAddr) -> String {
     let to = shell(SocketAddr::new(to, 9));
     format!("echo lab > /dev/udp/{to} || true")

@@ -1,7 +1,7 @@
 //! What arrived at the metadata service's addresses, to the packet.
 //!
 //! Counted by nftables in the namespace beyond the host, before anything there looks at a packet:
-//! exact at any rate, and indifferent to whether somebody listens or answers.
+//! exact at any rate, and indifferent to whether a program listens or answers.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

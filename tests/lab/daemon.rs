@@ -156,7 +156,7 @@ impl Daemon {
         exit
     }
 
-    /// Sends a signal, unless it has ended: its number may by then be somebody else's.
+    /// Sends a signal, unless it has ended: its number may by then be another program's.
     #[track_caller]
     pub fn signal(&mut self, signal: Signal) {
         if self.try_exit().is_none() {

@@ -27,7 +27,7 @@ const PIDFILE: &str = "/run/docker.pid";
 /// What its containers are made of.
 pub const IMAGE: &str = "lab-busybox";
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Cgroups are named after the process that runs the lab: whoever finds one can tell whether it is
+/// Cgroups are named after the process that runs the lab: so that one can be traced whether it is
 /// still in use.
 const CGROUP_PREFIX: &str = "ecs-netguard-lab-";
 
@@ -198,7 +198,7 @@ impl Docker<'_> {
             return;
         };
         // The first process of its PID namespace: the kernel ends all others with it. `unshare` is
-        // left to reap it; killed first, it would leave a zombie to whoever adopts it.
+        // left to reap it; killed first, it would leave a zombie to its new parent.
         if let Some(dockerd) = child_of(process.pid()) {
             let _ = kill(dockerd, Signal::SIGKILL);
             within(Duration::from_secs(5), || !process.is_running());
@@ -287,7 +287,7 @@ impl Docker<'_> {
     }
 
     /// A command in dockerd's own PID and mount namespaces: for programs that look up what
-    /// `docker inspect` told them in /proc, as if they ran on the same host. They end with it.
+    /// `docker inspect` reports them in /proc, as if they ran on the same host. They end with it.
     #[track_caller]
     pub fn beside(&self, program: &str) -> NsCommand<'_> {
         let process = self.process.as_ref().expect("dockerd runs");

@@ -43,7 +43,7 @@ impl Lab {
     #[track_caller]
     pub fn docker_api(&self) -> DockerApi {
         let path = self.host.root().join("run/docker.sock");
-        let listener = UnixListener::bind(&path).expect("nobody else has Docker's socket");
+        let listener = UnixListener::bind(&path).expect("no other program has Docker's socket");
         let (stop, stopped) = UnixStream::pair().expect("a pair of sockets");
         let state = Arc::default();
         let thread = {
@@ -51,7 +51,7 @@ impl Lab {
             thread::spawn(move || {
                 while wait_readable(&listener, &stopped, None) {
                     if let Ok((stream, _)) = listener.accept() {
-                        // Whoever hangs up does not want to know.
+                        // A client that hung up needs no answer.
                         let _ = answer(stream, &state);
                     }
                 }

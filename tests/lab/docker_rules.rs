@@ -6,7 +6,7 @@ use super::topology::USER_BRIDGE;
 
 impl Tamper<'_> {
     /// What Docker 25 (and 20 to 27) does to IPv4 rules when its daemon starts: it empties its own
-    /// chains, adds what is missing for the networks it knew, and makes the default bridge anew,
+    /// chains, adds what is missing for the networks it knew, and makes the default bridge again,
     /// every rule of which it *inserts*. A DROP that stood first in FORWARD is seventh afterwards.
     #[track_caller]
     pub fn docker25_restart(&self) {

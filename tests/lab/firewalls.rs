@@ -48,7 +48,7 @@ fn get() -> Result<PathBuf, String> {
 }
 
 impl Lab {
-    /// Lays the programs over the host's directories; nobody else sees them.
+    /// Lays the programs over the host's directories; no other process sees them.
     #[track_caller]
     pub fn install_firewalls(&self) {
         let dir = get().unwrap_or_else(|error| panic!("{error}"));

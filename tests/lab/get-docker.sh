@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches a Docker daemon and a static busybox for the lab, without installing anything.
 #
-#   get-docker.sh [DIR]      (target/lab-docker, unless told)
+#   get-docker.sh [DIR]      (default: target/lab-docker)
 #
 # Where DIR already has them, nothing is done. Elsewhere than on Debian and its kin the lab takes
 # dockerd, docker and a static busybox from PATH, and this script says what is missing.

@@ -2,7 +2,7 @@
 # Fetches the programs that manage firewalls, and what they need and this machine lacks, for the lab,
 # without installing anything. The lab lays the directory over /usr, /etc and /var of its host alone.
 #
-#   get-firewalls.sh [DIR]      (target/lab-firewalls, unless told)
+#   get-firewalls.sh [DIR]      (default: target/lab-firewalls)
 #
 # Where DIR already has them, nothing is done. Elsewhere than on Debian and its kin it says so: the
 # tests are of Debian's packages.

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Fetches Prometheus, promtool and node_exporter for the tests, without installing anything.
 #
-#   get-prometheus.sh [DIR]      (target/lab-prometheus, unless told)
+#   get-prometheus.sh [DIR]      (default: target/lab-prometheus)
 #
 # Where DIR already has them, nothing is done. Elsewhere than on Debian and its kin the tests take
 # them from PATH, and this script says what is missing.

@@ -12,13 +12,13 @@ use super::namespace::Namespace;
 pub const IMDS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254));
 /// The same on IPv6.
 pub const IMDS6: IpAddr = IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254));
-/// Where a task asks for its own credentials: nobody has this address, the host redirects it.
+/// Where a task asks for its own credentials: no interface has this address, the host redirects it.
 pub const CREDENTIALS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2));
 /// The agent's credentials port, on the loopback address alone.
 pub const CREDENTIALS_PORT: u16 = 51679;
 /// The agent's introspection port, on every address.
 pub const INTROSPECTION_PORT: u16 = 51678;
-/// A service of the host's own that trusts whoever reaches it, as Consul's agent does.
+/// A service of the host's own that trusts every client that reaches it, as Consul's agent does.
 pub const SECRET_PORT: u16 = 8500;
 /// What the secret service says.
 pub const SECRET: &str = "loopback only\n";

@@ -1,7 +1,7 @@
 //! Network namespaces without names and without helper processes.
 //!
 //! A [`Namespace`] is a thread. The thread alone has moved into a network namespace of its own (and
-//! a mount namespace, so that what it mounts is seen by nobody else), and does what it is sent.
+//! a mount namespace, so that what it mounts is seen by no other process), and does what it is sent.
 //! Nothing refers to the namespace but this thread and what was started from it: when the process
 //! ends, by whatever means, the kernel takes everything back. A named namespace (`ip netns add`)
 //! would outlive a killed test.
@@ -178,7 +178,7 @@ impl Namespace {
         self.run(move || fs::write(file, value))
     }
 
-    /// How long a probe waits for an answer before it calls the way blocked. 300 ms unless told:
+    /// How long a probe waits for an answer before it calls the way blocked. 300 ms by default:
     /// an answer in the lab takes far less, and every blocked probe costs this much.
     pub fn set_patience(&self, patience: Duration) {
         self.patience.store(
@@ -305,7 +305,7 @@ impl NsCommand<'_> {
         self
     }
 
-    /// What the command reads from standard input; nothing unless told.
+    /// What the command reads from standard input; nothing by default.
     pub fn stdin(mut self, text: impl Into<Vec<u8>>) -> Self {
         self.stdin = Some(text.into());
         self

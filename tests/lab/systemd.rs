@@ -70,7 +70,7 @@ impl FdStore {
         }
     }
 
-    /// The command, told where to report to and given copies of all that is kept, as systemd does:
+    /// The command with the place to report to and given copies of all that is kept, as systemd does:
     /// descriptors from 3 on, and `LISTEN_PID`, `LISTEN_FDS`, `LISTEN_FDNAMES`.
     #[track_caller]
     pub fn give<'a>(&self, lab: &Lab, command: NsCommand<'a>) -> NsCommand<'a> {

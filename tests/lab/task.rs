@@ -35,7 +35,7 @@ pub struct Plan {
     pub blackholes: bool,
     /// Whether its process is in a cgroup of the task's.
     pub cgroup: bool,
-    /// What runs the process: capabilities are taken away here.
+    /// What runs the process: capabilities are removed here.
     pub setpriv: Vec<String>,
 }
 

@@ -148,7 +148,7 @@ impl World<'_> {
     }
 }
 
-/// No waiting for addresses that nobody else can have, and none that no test asked for.
+/// No waiting for addresses that no other can have, and none that no test asked for.
 fn settle_ipv6(ns: &Namespace) -> io::Result<()> {
     for (key, value) in [
         ("accept_dad", "0"),

@@ -59,7 +59,7 @@ impl Traces {
                 .filter(|l| self.namespaces.iter().any(|n| l.contains(n)))
                 .map(str::to_owned),
         );
-        // A zombie of a test that was killed waits for whoever adopted it; it does nothing more.
+        // A zombie of a test that was killed waits for its new parent; it does nothing more.
         let runs = |pid: &&u32| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
             stat.rsplit_once(") ")

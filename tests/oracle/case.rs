@@ -25,7 +25,7 @@ const SHORT: Patience = Patience(Duration::from_millis(100));
 pub(crate) struct Case {
     pub(crate) family: Family,
     pub(crate) localnet: Localnet,
-    /// With matches that nobody can understand.
+    /// With matches that are not understood.
     pub(crate) dark: bool,
     pub(crate) text: String,
     origin: String,

@@ -13,7 +13,7 @@ pub(crate) struct Place {
     pub(crate) hook: &'static str,
     /// In nat: whether the chain is for the packets' destinations (or for their sources).
     pub(crate) before: bool,
-    /// Whether matches and targets may be used that nobody can understand.
+    /// Whether matches and targets may be used that are not understood.
     pub(crate) dark: bool,
 }
 
@@ -118,7 +118,7 @@ pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'st
         match kind {
             0 if receives => {
                 // iptables-legacy-save prints `! -i +` as nothing (see `ruleset`), and ports
-                // that are not 0:65535 too: such a text nobody can read.
+                // that are not 0:65535 too: such a text cannot be read.
                 let name = random.pick(&IN);
                 let not = if name == "+" { "" } else { random.not() };
                 out += &format!("{not}-i {name} ");

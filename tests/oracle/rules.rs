@@ -16,7 +16,7 @@ const TABLES: [(&str, &[&str]); 4] = [
     ("filter", &["INPUT", "FORWARD", "OUTPUT"]),
 ];
 
-/// A ruleset. `dark`: with matches and targets that nobody understands.
+/// A ruleset. `dark`: with matches and targets that are not understood.
 pub(crate) fn ruleset(random: &mut Random, family: Family, dark: bool) -> String {
     let mut out = String::new();
     // Some tables are left empty, so that a verdict does not hang on raw's DROPs alone.

@@ -53,7 +53,7 @@ fn a_full_network_is_said_and_undecided() {
         failure.contains("no free address was found in its network 10.77.0.1/29"),
         "{failure}"
     );
-    // IPv6 has room, and is probed all the same.
+    // IPv6 has room, and is probed anyway.
     assert_eq!(probed.seen("bridge", "br-77", packets), ["stopped by seal"]);
     drop(crowd);
 }

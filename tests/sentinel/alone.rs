@@ -43,7 +43,7 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
 }
 
 #[test]
-fn it_repairs_though_nobody_listens() {
+fn it_repairs_though_no_receiver_listens() {
     let lab = Lab::new();
     let _sentinel = sentinel(&lab, |_| {});
     let before = rules(&lab.tamper(Backend::Nft).save());
@@ -78,7 +78,7 @@ fn of_thousands_of_commits_the_last_is_seen() {
 }
 
 #[test]
-fn it_leaves_alone_what_it_was_told_to_hold() {
+fn it_leaves_alone_what_is_on_hold() {
     let lab = Lab::new();
     let sentinel = sentinel(&lab, |_| {});
     let before = rules(&lab.tamper(Backend::Nft).save());
@@ -92,7 +92,7 @@ fn it_leaves_alone_what_it_was_told_to_hold() {
     lab.host
         .sh("iptables-nft -D FORWARD -s 192.0.2.1/32 -j ACCEPT");
     sentinel.resume();
-    back(&lab, Backend::Nft, &before, "told to go on");
+    back(&lab, Backend::Nft, &before, "resumed");
 }
 
 /// As on kernels before 5.12, where the seal's only table is one that any root process can change.

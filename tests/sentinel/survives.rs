@@ -85,7 +85,7 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
     assert_eq!(lab.host.sh("nft list tables inet"), "");
 }
 
-/// As on kernels before 6.9 and before 5.12, where a table of nobody's is what stays, or all there
+/// As on kernels before 6.9 and before 5.12, where an un-owned table is what stays, or all there
 /// is.
 #[test]
 fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
@@ -108,13 +108,13 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
         }
         let seen = daemon.log().len();
         lab.host.sh("nft flush ruleset");
-        // The owned table is not flushed; one of nobody's is, with the rest.
+        // The owned table is not flushed; an un-owned one is, with the rest.
         let held = "the seal held meanwhile";
         let expected = match lacking {
             "persist" => held,
             _ => "missing, repaired",
         };
-        eventually(SOON, "the flush is told", || {
+        eventually(SOON, "the flush is reported", || {
             drops() == 16 && daemon.log()[seen..].contains(expected)
         });
         lab.write(

@@ -19,7 +19,7 @@ fail() {
     exit 1
 }
 
-# One builder at a time; whoever waited finds it done.
+# One builder at a time; one that waited finds it done.
 exec 9>"$out.lock"
 flock 9
 done_with() {

@@ -16,7 +16,7 @@ dir=$out/$suite-$hash
 mkdir -p "$dir"
 dir=$(cd "$dir" && pwd)
 
-# One builder at a time; whoever waited finds it done.
+# One builder at a time; one that waited finds it done.
 exec 9>"$dir/lock"
 flock 9
 # By this name the harness finds it.

@@ -19,7 +19,7 @@ ip -n up -6 addr add fd00:10::1/64 dev host0 nodad
 ip -n up link set host0 up
 ip -n up addr add 169.254.169.254/32 dev lo
 ip -n up -6 addr add fd00:ec2::254/128 dev lo nodad
-# Where nobody masquerades, answers find their way too.
+# Without masquerading, answers find their way too.
 ip -n up route add 172.16.0.0/12 via 10.0.0.10
 ip -n up -6 route add fd00:d0c::/32 via fd00:10::10
 
@@ -30,7 +30,7 @@ ip netns exec up nft -f - <<'END'
 table inet arrived {
     counter containers { }
     counter host { }
-    # For whoever has to find out what came through.
+    # For the person who has to find out what came through.
     set senders {
         type inet_proto . ether_addr
         flags dynamic

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What people run on their hosts: look once a second, put back what is gone.
+# What people run on their hosts: look once a second, restore what is gone.
 iptables=${1:-iptables}
 rule='FORWARD -i docker+ -d 169.254.169.254/32 -j DROP'
 

@@ -15,7 +15,7 @@ own=$(cat /etc/machine-id)
 [ ${#own} = 32 ] || fault "no machine-id: '$own'"
 [ "$own" != "$builder" ] || fault "the machine-id is the build machine's"
 
-# While the machine boots, Docker changes rules under the eyes of whoever proves something.
+# While the machine boots, Docker changes rules while a proof is made.
 timeout 300 systemctl is-system-running --wait >/dev/null || true
 # Type=notify, so this waits for the first proof of this boot.
 systemctl start ecs-netguard.service || fault "ecs-netguard.service does not start"

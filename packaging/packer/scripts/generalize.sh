@@ -9,7 +9,7 @@ if systemctl is-active --quiet ecs.service; then
 fi
 rm -rf /var/lib/ecs/data/* /var/log/ecs/*
 
-# Empty, not absent: absent would be a first boot to systemd, which then applies presets anew.
+# Empty, not absent: absent would be a first boot to systemd, which then applies presets again.
 : >/etc/machine-id
 rm -f /var/lib/dbus/machine-id /var/lib/systemd/random-seed
 
@@ -22,6 +22,6 @@ if command -v cloud-init >/dev/null; then
 fi
 dnf clean all
 rm -rf /var/cache/dnf /var/lib/dnf/history*
-# Made anew at the next start of sshd. From here on this machine takes no new connection.
+# Made again at the next start of sshd. From here on this machine takes no new connection.
 rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub
 sync

@@ -27,7 +27,8 @@ fn sample() -> Report {
     imds.layers.visible = Standing::Violated;
     imds.layers.sealed = Some(Standing::Held);
     imds.problems = vec![
-        "not true that TCP from docker0 is dropped: it is let through by filter FORWARD rule 1"
+        "Containers can reach the instance metadata service: tcp 172.17.0.2:40000 > 169.254.169.254:80 from \
+         docker0 is accepted by filter FORWARD rule 1 (`-j ACCEPT`)"
             .into(),
     ];
     imds.stopped = vec![PacketCount {

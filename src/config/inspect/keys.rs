@@ -51,7 +51,7 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
 
     if key.starts_with(COMMENT) {
         let name = key.trim_start_matches(COMMENT).trim();
-        // An example above the real line misleads nobody.
+        // An example above the real line is no trap.
         if !unset.contains(&name) {
             return None;
         }
@@ -82,7 +82,7 @@ fn key(a: &Assignment, unset: &[&str]) -> Option<Found> {
             unquoted(&value)
         ),
         TrapKind::ExportPrefix => format!(
-            "the ECS software knows no export: this sets a variable named \"export {name}\", and {name} is not \
+            "the ECS software does not support `export`: this sets a variable named \"export {name}\", and {name} is not \
              set; write {name}={value}"
         ),
         TrapKind::BlankBeforeEquals => format!(

@@ -49,7 +49,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
         Reader::Agent | Reader::AgentPlain => "the ECS agent",
         Reader::EcsInit => "ecs-init",
     };
-    let outcome = format!("{reader} takes it as not set ({})", v.default);
+    let outcome = format!("{reader} treats it as unset ({})", v.default);
     // A blank at an end, which systemd's quotes preserve, would be overlooked.
     let shown_text = match text.trim() == text {
         true => sanitize(text),
@@ -67,7 +67,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
         return Some((
             TrapKind::QuotedBoolean,
             format!(
-                "{name} is {shown_text}, in quotes, which {reader} does not take off: it takes the variable as not set \
+                "{name} is {shown_text}, quoted: {reader} does not strip quotes and treats the variable as unset \
                  ({}); write {name}={inner}",
                 v.default
             ),
@@ -88,7 +88,7 @@ fn value(v: &Variable, written: &str, ecs_init: bool) -> Option<(TrapKind, Strin
     Some((
         TrapKind::NotABoolean,
         format!(
-            "{name} is {shown_text}, which is no boolean; {outcome}; write {name}=true or {name}=false"
+            "{name} is {shown_text}, not a boolean; {outcome}; write {name}=true or {name}=false"
         ),
     ))
 }

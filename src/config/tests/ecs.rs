@@ -204,7 +204,7 @@ proptest! {
     }
 
     #[test]
-    fn lines_in_any_order_say_who_decided(
+    fn lines_in_any_order_name_the_line_that_decided(
         lines in proptest::collection::vec(
             "(export |#|)(ECS_AWSVPC_BLOCK_IMDS|ECS_SKIP_LOCALHOST_TRAFFIC_FILTER|ECS_CLUSTER)( |)=( |\"|)(true|false|0|yes|)(\"|\\\\|\r|)",
             0..8)

@@ -135,7 +135,7 @@ fn what_could_not_be_installed_is_not_said_to_be() {
 }
 
 #[test]
-fn drift_is_an_alarm_unless_the_guarantee_held_all_the_same() {
+fn drift_is_an_alarm_unless_the_guarantee_held_meanwhile() {
     let report = report();
     let said = pass(
         &mut reporter(),
@@ -145,7 +145,7 @@ fn drift_is_an_alarm_unless_the_guarantee_held_all_the_same() {
         (false, false),
     );
     insta::assert_snapshot!(said, @r"
-    drift [imds-block] imds-block: 2 rules missing, repaired in 4.0 ms; the guarantee held all the same
+    drift [imds-block] imds-block: 2 rules missing, repaired in 4.0 ms; the guarantee held meanwhile
     drift [task-credentials] task-credentials: `c` no longer wanted, repaired in 4.0 ms
     ");
 }

@@ -1,4 +1,4 @@
-//! Who committed to nf_tables: the kernel tells it at the end of every commit.
+//! Commits to nf_tables and the programs that made them: the kernel tells it at the end of every commit.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};

@@ -168,7 +168,7 @@ impl RawRule {
         Self::made_of(list.verdict(ACCEPT, None).0)
     }
 
-    /// Goes on in another chain with what has a route, which is told in the same way by the realm.
+    /// Goes on in another chain with what has a route, which the realm shows in the same way.
     #[must_use]
     pub fn routed_to(chain: &str) -> Self {
         let list = Expressions::default().meta(RTCLASSID).at_least_zero();

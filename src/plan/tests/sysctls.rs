@@ -26,7 +26,7 @@ fn the_sysctl_stays_while_a_foreign_nat_rule_needs_it() {
 }
 
 #[test]
-fn a_sysctl_that_somebody_put_back_is_left() {
+fn a_sysctl_that_another_program_restored_is_left() {
     let mut snapshot = host("", "", "0");
     snapshot.previous.insert("all".into(), "0".into());
     assert_eq!(plan(&Rules::default(), &snapshot), Plan::default());

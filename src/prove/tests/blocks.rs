@@ -42,7 +42,7 @@ fn dockers_accept_above_it_breaks_it() {
         "\
 tcp 172.17.0.2:40000 > 169.254.169.254:80 in docker0 out eth0
   FORWARD filter FORWARD 1: -i docker0 ! -o docker0 -j ACCEPT: matches
-  = let through"
+  = accepted"
     );
 }
 
@@ -90,7 +90,7 @@ fn drops_add_up() {
 -A FORWARD -i docker0 -m conntrack --ctstate INVALID -j DROP";
     held(&forward(parts), &first("docker0"));
     let (most, _) = parts.rsplit_once('\n').unwrap();
-    // A reply that nobody asked for is INVALID, and passes.
+    // A reply without a request is INVALID, and passes.
     let walk = violated(&forward(most), &first("docker0"));
     assert_eq!(walk.example.unwrap().protocol, 1);
     let why = undecided(
@@ -281,7 +281,7 @@ fn packets_that_a_dnat_turns_to_imds_must_be_dropped_too() {
         ]),
         &claim,
     );
-    // A rule nobody comes to turns nothing.
+    // A rule to which no packet comes turns nothing.
     let dead = format!("-A PREROUTING -j RETURN\n{toward}");
     held(&tables(&[early, ("nat", chain, &dead)]), &claim);
     // Only packets that are addressed to it, where the claim says so.

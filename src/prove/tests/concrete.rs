@@ -84,7 +84,7 @@ pub(super) enum Fate {
     Here(Ipv4Addr, u16),
 }
 
-/// The question that has to be answered before a fate can be told: where, and whether it is of the
+/// The question that has to be answered before a fate is known: where, and whether it is of the
 /// kind whose both answers come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Open(pub(super) String, pub(super) bool);

@@ -120,7 +120,7 @@ fn neighbour_discovery_is_untracked_and_not_new() {
 }
 
 #[test]
-fn what_nat_may_choose_is_nobodys_example() {
+fn what_nat_may_choose_is_no_example() {
     let range = |to| format!("-A PREROUTING -i docker0 -j DNAT --to-destination {to}");
     let invalid = (
         "filter",

@@ -117,7 +117,7 @@ impl Found {
     }
 
     /// The tables that another program has altered: what the owned table holds its twin should hold
-    /// too. Nobody else can change an owned table.
+    /// too. No other process can change an owned table.
     pub(super) fn altered(&self, rules: &EdgeRules, flags: u32) -> Option<&'static str> {
         let own = self.own.as_ref().filter(|_| vanishes(flags))?;
         let shared = chains(TWIN, rules, &[]);

@@ -26,7 +26,7 @@ fn events_are_numbered_and_asked_for_by_number() {
 }
 
 #[test]
-fn who_asks_too_late_is_told_what_is_missing() {
+fn a_late_client_learns_how_many_events_it_missed() {
     let hub = Hub::new();
     push(&hub, RING + 10);
     let events = hub.events(3, usize::MAX);
@@ -44,7 +44,7 @@ fn numbers_go_on_after_a_restart() {
 }
 
 #[test]
-fn who_follows_is_woken() {
+fn a_follower_is_woken() {
     let hub = Hub::new();
     let mut last = hub.follow_events();
     push(&hub, 2);

@@ -20,7 +20,7 @@ const EARLY: &str = "0000000000000000000000000000ea51";
 const LATE: &str = "000000000000000000000000000001a7";
 
 fn run(host: &mut Host<'_>) -> Result<Report> {
-    // The agent was started before somebody asked for the block.
+    // The agent was started before the block was asked for.
     host.sh("/usr/lib/ecs-test/awsvpc-task.sh 0000000000000000000000000000ea51 21")?;
     host.wait_for(
         "without the guard the task is answered",

@@ -32,7 +32,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     let table = host.seal()?;
 
     let killed = kill(host)?;
-    // Dead or already back: nobody else may touch it.
+    // Dead or already back: no other process may touch it.
     cannot_be_deleted(host)?;
     flush(host)?;
     host.none_arrived("while the daemon was dead")?;

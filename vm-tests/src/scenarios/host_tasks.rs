@@ -22,7 +22,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.sh(&format!(
         "docker run --rm --network host --cgroup-parent ecstasks-before.slice probe timeout 20 wget -q -O - {IMDS}"
     ))
-    .context("a task that nobody keeps away is answered")?;
+    .context("a task that is not kept away is answered")?;
     host.sh("sed -i 's/^#host_tasks = .*/host_tasks = true/' /etc/ecs-netguard/config.toml")?;
     host.wait_for("the guard is asked for it", HELD)?;
     // The cgroup of all tasks goes with the last and comes with the next, under the same name.

@@ -60,7 +60,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     );
     // Its own ecs.config asks for nothing, and what another asked for does not count.
     host.wait_for(
-        "only what this machine was told counts",
+        "only this machine's own configuration counts",
         "ecs-netguard status --json | jq -e '.guarantees[] | select(.name == \"imds-block\") | .required == false'",
     )?;
     host.sh("echo ECS_AWSVPC_BLOCK_IMDS=true >>/etc/ecs/ecs.config")?;

@@ -14,7 +14,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
-/// Sends 10 MB in 10 s to whoever connects.
+/// Sends 10 MB in 10 s to every client.
 const DOWNLOAD: &str = "
 import socket, time
 server = socket.create_server((\"10.0.0.1\", 8081))

@@ -21,7 +21,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.restart_docker()?;
     host.wait_tasks()?;
 
-    // Credentials cannot be delivered, and the guard may not mend it.
+    // Credentials cannot be delivered, and the guard may not repair it.
     host.sh(
         "sed -i 's/^#open_input = .*/open_input = \"never\"/' /etc/ecs-netguard/config.toml && \
          systemctl reload ecs-netguard && iptables -P INPUT DROP",

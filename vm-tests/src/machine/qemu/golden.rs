@@ -21,7 +21,7 @@ pub(super) const NAME: &str = "golden";
 /// How long a boot may take on a busy machine.
 pub(super) const BOOT: Duration = Duration::from_secs(300);
 
-/// A snapshot that is made: nobody needs the disk where that fails.
+/// A snapshot that is made: the disk is not needed where that fails.
 const CACHE: &str = "unsafe";
 
 /// Returns the disk with the snapshot of a machine that has these steps behind it; makes what is not

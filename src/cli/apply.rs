@@ -52,6 +52,14 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         report.changes.splice(0..0, earlier.changes);
     }
     store.state.asked = inputs.asked();
+    // Its owner, this process, is about to end.
+    let unowned = "intact; without a daemon any root process can change it";
+    if let Some(seal) = report.seal.as_mut().filter(|seal| seal.state.is_owned()) {
+        seal.explanation = unowned.to_owned();
+    }
+    if let Some(edge) = report.edge.as_mut().filter(|edge| edge.state.is_owned()) {
+        edge.explanation = unowned.to_owned();
+    }
     report
         .warnings
         .extend(warning.into_iter().chain(store.save()));

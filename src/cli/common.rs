@@ -177,7 +177,7 @@ pub(super) fn asking<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow
 pub(super) fn need_net_admin(command: &str) -> anyhow::Result<()> {
     anyhow::ensure!(
         crate::os::privilege::has_net_admin(),
-        "`{command}` needs root (CAP_NET_ADMIN) to read and change iptables rules: run it with sudo"
+        "`{command}` needs root (CAP_NET_ADMIN): run it with sudo"
     );
     Ok(())
 }

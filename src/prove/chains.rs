@@ -58,7 +58,7 @@ impl<'r> Engine<'r> {
             }
             Shown::Unreadable(why) => {
                 self.note(at.table_name, chain_name, None, why, || {
-                    (Outcome::Unknown(why.clone()), "it may do anything".into())
+                    (Outcome::Unknown(why.clone()), why.clone())
                 });
                 let changed = self.seized_and_changed(set);
                 self.end(End::LetThrough, changed);

@@ -1,6 +1,7 @@
 //! The daemon's one loop: it waits for signals, events, the running pass and the schedule's deadline,
 //! and does what the schedule says. Passes run on a thread of their own; nothing here waits for one.
 
+mod light;
 mod options;
 mod outcome;
 mod reconciler;

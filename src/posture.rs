@@ -1,6 +1,6 @@
 //! From inputs to posture: which guarantees are required on this host, and why.
 //!
-//! A wish to block that cannot be read is a block; a wish to open that cannot be read opens nothing.
+//! A setting that asks for the block and cannot be read counts as a block; a wish to open that cannot be read opens nothing.
 
 use serde::{Deserialize, Serialize};
 

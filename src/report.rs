@@ -2,7 +2,7 @@
 //! the screen share. A pass over the host or over saved rulesets builds it once; the daemon adds what
 //! only it knows. Pure.
 //!
-//! `docs/api.md` explains every field to those who write programs, `docs/status.schema.json` says the
+//! `docs/api.md` explains every field to writers of programs, `docs/status.schema.json` says the
 //! same to machines, and a test holds real answers against it. Fields are added; none changes its
 //! meaning without a new [`SCHEMA`].
 

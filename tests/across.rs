@@ -70,7 +70,7 @@ fn what_ecs_config_asked_for_stays_across_restarts() {
     lab.netguard(["release"]).run();
     fs::remove_file(lab.dir().join("ecs.config")).unwrap();
     lab.netguard(["apply"]).run();
-    assert!(!blocked(&lab), "who has left asks for nothing any more");
+    assert!(!blocked(&lab), "after a release nothing is required");
 }
 
 #[test]

@@ -198,7 +198,7 @@ fn a_privileged_container_is_named_and_the_agents_own_is_not() {
         &router[..12]
     );
     assert!(text.contains(&line), "{text}");
-    // Who does not accept that has it undecided.
+    // An operator that does not accept that has it undecided.
     lab.write(
         "config.toml",
         format!("{often}[tasks]\nprivileged = \"undecided\"\n"),

@@ -256,7 +256,7 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
         .collect()
 }
 
-/// Who in the lab stands for an interface.
+/// What in the lab stands for an interface.
 fn namespace<'a>(lab: &'a Lab, interface: &str) -> Option<&'a Namespace> {
     Some(match interface {
         "docker0" => &lab.docker,

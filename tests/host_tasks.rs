@@ -217,7 +217,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
         let walk = String::from_utf8_lossy(&walk.stdout).into_owned();
         assert!(walk.contains("no       -d 169.254.169.254/32"), "{walk}");
         assert!(walk.contains("(dead: its cgroup was deleted"), "{walk}");
-        // A daemon that starts mends it.
+        // A daemon that starts repairs it.
         let _daemon = lab.start_daemon("");
         eventually(SOON, "the rules are for the new slice", || {
             up_to_date(&lab, &slice, Backend::Nft)

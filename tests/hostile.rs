@@ -308,5 +308,8 @@ fn a_client_that_does_not_read_is_closed() {
         assert!(fds[0].revents().unwrap().contains(PollFlags::POLLHUP));
     }
     let all = lab.get("/v1/events").body;
-    assert!(all.lines().count() > 900, "who reads gets all of it");
+    assert!(
+        all.lines().count() > 900,
+        "a client that reads gets all of it"
+    );
 }

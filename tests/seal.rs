@@ -1,4 +1,4 @@
-//! The seal on a real kernel: what it holds, who may change it, and what stays of it.
+//! The seal on a real kernel: what it holds, what may change it, and what stays of it.
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 

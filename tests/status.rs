@@ -350,7 +350,7 @@ fn events_that_are_followed_end_with_the_daemon_and_a_watch_reconnects() {
         let mut watch = Daemon::start(with_paths(watch.arg(binary()), &lab));
         let screens = || std::fs::read_to_string(lab.dir().join("screens")).unwrap();
         let follow = scope.spawn(|| lab.netguard(["events", "--follow"]).output().unwrap());
-        // Who asks is written down, which is how this knows that both have asked.
+        // Every request is logged, which is how this knows that both have asked.
         let log = daemon.wait_for_log("GET /v1/status from process", TIME);
         assert!(log.contains("of user 0: 200"), "{log}");
         daemon.wait_for_log("GET /v1/events?follow from process", TIME);

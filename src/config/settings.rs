@@ -196,7 +196,7 @@ pub struct Edge {
     pub enabled: bool,
     /// What a task means that can write raw frames where no edge stands.
     pub raw_frames: RawFrames,
-    /// The interfaces, as patterns of iptables, from which forwarded packets may reach the service all the same.
+    /// The interfaces, as patterns of iptables, from which forwarded packets may still reach the service.
     pub allow: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! The variables that decide what this program does, and how the ECS software reads each.
 
-/// Who reads a variable, and how. The difference decides what quotes, blanks and an empty value mean.
+/// Which program reads a variable, and how. The difference decides what quotes, blanks and an empty value mean.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Reader {
     /// The agent, into a value that knows "not set" (`parseBooleanDefault…Config`, agent/config/parse.go): trimmed,

@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 
+use super::light::Light;
 use super::options::{EDGE, Options, SEAL};
 use super::outcome::{News, Outcome};
 use crate::desired::Desired;
@@ -52,28 +53,6 @@ pub(super) struct Reconciler {
     light: Light,
     /// What the last pass found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
-}
-
-/// Whether this iptables recognises rules whose comment is the kernel's own kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Light {
-    Untried,
-    /// They were put in; the next pass sees what iptables makes of them.
-    Tried,
-    Recognised,
-    /// It does not; the rules stay as iptables made them.
-    NotRecognised,
-}
-
-impl Light {
-    /// What a pass says of it that looked at rules that no other program had changed.
-    fn learn(self, pass: &Pass) -> Self {
-        match self {
-            Self::Tried if pass.report.drifts.is_empty() => Self::Recognised,
-            Self::Tried => Self::NotRecognised,
-            other => other,
-        }
-    }
 }
 
 /// What the sentinel's orders were made from: other tools keep other rules.

@@ -163,7 +163,7 @@ impl fmt::Display for NativeRule {
             NativeVerdict::Drop => write!(f, " drop"),
             NativeVerdict::Dnat(address, port) => write!(f, " dnat ip to {address}:{port}"),
             NativeVerdict::Redirect(port) => write!(f, " redirect to :{port}"),
-            // What they are is nobody's business.
+            // What they are does not matter.
             NativeVerdict::Mark(_) => write!(f, " meta mark set … meta priority set …"),
         }
     }

@@ -104,7 +104,7 @@ pub struct EdgeRules {
     pub routed: Vec<Family>,
     /// Raw frames.
     pub raw: Vec<Family>,
-    /// What routed packets bear that pass all the same.
+    /// What routed packets bear that still pass.
     pub pass: Option<EdgePass>,
 }
 

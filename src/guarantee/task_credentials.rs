@@ -108,7 +108,7 @@ const CONTAINER_NETWORKS: [(Ipv4Addr, u8); 4] = [
 /// own networks are claimed: what a ban or an anti-spoofing rule does to strangers breaks no promise.
 ///
 /// With `route_localnet` on the bridges alone nothing is claimed of bridges yet to come: they get
-/// theirs at the turn that sees them.
+/// theirs at the pass that sees them.
 pub(super) fn claims(scope: &Scope) -> Vec<Claim> {
     let containers: Vec<IfacePattern> = match scope.route_localnet {
         RouteLocalnet::All => scope.claimed().collect(),

@@ -56,7 +56,7 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R
         let begun: Vec<_> = items.iter().map(begin).collect();
         let end = |(item, thread): (&T, io::Result<ScopedJoinHandle<'_, R>>)| match thread {
             Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            // No thread is to be had: one after the other, then.
+            // No thread can be made: one after the other, then.
             Err(_) => work(item),
         };
         begun.into_iter().map(end).collect()

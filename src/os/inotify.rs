@@ -19,7 +19,7 @@ impl Watches {
         Ok(Self(Inotify::init(flags)?))
     }
 
-    /// Watches a file for writes. Watching it again is harmless, and mends a watch that went silent.
+    /// Watches a file for writes. Watching it again is harmless, and revives a watch that went silent.
     pub fn written(&self, path: &Path) -> io::Result<()> {
         self.add(path, AddWatchFlags::IN_MODIFY)
     }

@@ -1,4 +1,4 @@
-//! The memory of the process, which sits on every host: what a turn needed is given back.
+//! The memory of the process, which sits on every host: what a pass needed is given back.
 //!
 //! A proof takes some megabytes for some milliseconds, and its code is not used again until
 //! something changes.
@@ -25,7 +25,7 @@ pub fn spare() {
     }
 }
 
-/// Gives back what a turn does not leave in use: free pages of the heap, and the pages of code and
+/// Gives back what a pass does not leave in use: free pages of the heap, and the pages of code and
 /// constants. Those stay in the page cache, and what is used again is mapped again, 16 pages at a
 /// time (`fault_around_bytes`, mm/memory.c).
 pub fn give_back() {

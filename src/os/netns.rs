@@ -67,7 +67,7 @@ impl Netns {
         Ok(result)
     }
 
-    /// The inode of the user namespace that owns it: only who has a capability there has it here.
+    /// The inode of the user namespace that owns it: only a process with a capability there has it here.
     pub fn owner(&self) -> io::Result<u64> {
         // SAFETY: the request takes no argument, and answers with a new descriptor or an error
         // (ioctl_ns(2)).

@@ -8,7 +8,7 @@ use crate::config::sanitize;
 use crate::events::By;
 
 /// Programs that only run others, by the names that the kernel has of them: the person who is paged at
-/// night wants to know who ran *these*.
+/// night wants to know which program ran *these*.
 const SHELLS: [&str; 31] = [
     "ash",
     "bash",

@@ -1,4 +1,4 @@
-//! The process table by network namespaces: who is where, in which cgroup, with which capabilities.
+//! The process table by network namespaces: which process is where, in which cgroup, with which capabilities.
 
 use std::collections::BTreeMap;
 use std::fs;

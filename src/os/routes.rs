@@ -15,7 +15,7 @@ use nix::sys::socket::SockProtocol;
 use super::attributes::{Attributes, each, number, value};
 use super::{netlink, netns};
 
-/// Who made a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
+/// The origin of a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
 /// rtnetlink.h nor iproute2's rt_protos gives to anybody. It is the guard's ownership.
 pub const PROTOCOL: u8 = 169;
 

@@ -241,7 +241,7 @@ pub fn arp_probe(from: [u8; 6], address: Ipv4Addr) -> Vec<u8> {
     arp(from, Ipv4Addr::UNSPECIFIED, address)
 }
 
-/// Says whose an address is now: an ARP announcement (RFC 5227, 1.1). Who knew another Ethernet address for
+/// Says whose an address is now: an ARP announcement (RFC 5227, 1.1). A station that knew another Ethernet address for
 /// it, because another probe had it a moment ago, learns this one.
 #[must_use]
 pub fn arp_announcement(from: [u8; 6], address: Ipv4Addr) -> Vec<u8> {

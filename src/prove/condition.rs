@@ -261,7 +261,7 @@ impl<'r> Engine<'r> {
             }
             Match::Uid(test) => self.ids(layout.uid, test),
             Match::Gid(test) => self.ids(layout.gid, test),
-            // Not a set of packets: who sent them is the same for all of a class.
+            // Not a set of packets: the sender is the same for all of a class.
             Match::Cgroup(_) | Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => {
                 Set::ALL
             }

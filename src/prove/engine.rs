@@ -29,7 +29,7 @@ pub(super) enum Care {
     Full,
 }
 
-/// Who gives an answer that cannot be known.
+/// The source of an answer that cannot be known.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Answer {
     /// The moment, the rate, chance: both answers do come.
@@ -94,7 +94,7 @@ pub(super) struct Engine<'r> {
     pub(super) visits: usize,
     /// Hook, table and layer, then the rules on the way.
     pub(super) site: Site,
-    /// Every open question, in the order of its bit, and who answers.
+    /// Every open question, in the order of its bit, and what answers.
     pub(super) questions: Vec<(Site, Answer)>,
     /// The answers to give when a single packet is walked.
     pub(super) answers: Option<HashMap<Site, bool>>,

@@ -1,4 +1,4 @@
-//! Packets that are addressed elsewhere, and leave for a claim's destination all the same.
+//! Packets that are addressed elsewhere, and still leave for a claim's destination.
 
 use super::bdd::Set;
 use super::class::{Destination, PacketClass};

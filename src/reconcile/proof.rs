@@ -57,7 +57,7 @@ pub(super) struct Opened {
 }
 
 /// What has to be opened because it would drop what goes to the agent although every other wanted rule is
-/// in place: as little as mends it.
+/// in place: as little as is enough.
 ///
 /// The question is put to the rules as they will be, not as they are: so the answer is the same before
 /// the rules are in, with the ACCEPT in place, and after another program removed it.

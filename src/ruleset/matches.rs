@@ -148,7 +148,7 @@ pub enum Chance {
     /// `statistic`, `time`).
     Both,
     /// It may apply; to some packets it certainly does not (`recent --rcheck`: the list begins
-    /// empty, and who would fill it is not known).
+    /// empty, and what would fill it is not known).
     SurelyMisses,
     /// It may fail to apply; to some packets it certainly applies (`recent ! --rcheck`).
     SurelyApplies,

@@ -1,4 +1,4 @@
-//! The sentinel: a thread of its own that waits for a change and puts right what it displaced,
+//! The sentinel: a thread of its own that waits for a change and restores what it displaced,
 //! before it matters.
 //!
 //! No runtime, no process is started for nf_tables, next to nothing is allocated, and no other thread is

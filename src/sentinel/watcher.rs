@@ -432,7 +432,7 @@ fn is_bridge(link: &Link) -> bool {
     link.kind.as_deref() == Some("bridge")
 }
 
-/// Who is to be named: the last, if all that were heard together have one name. Of several programs
+/// Which program is to be named: the last, if all that were heard together have one name. Of several programs
 /// which it was is not known.
 fn author(commits: &[Commit]) -> Option<&Commit> {
     let last = commits.last()?;

@@ -41,9 +41,9 @@ pub struct Hub {
     probes: Mutex<Option<Probes>>,
     /// The files for other programs that could not be written, and why.
     unwritten: Mutex<Vec<String>>,
-    /// The number of the last event, for those who wait for the next.
+    /// The number of the last event, for readers that wait for the next.
     last: watch::Sender<u64>,
-    /// How many passes were published, for those who wait for the next.
+    /// How many passes were published, for readers that wait for the next.
     passes: watch::Sender<u64>,
     metrics: Metrics,
 }
@@ -247,7 +247,7 @@ impl Hub {
         journal::say(&self.push(event.sanitize()));
     }
 
-    /// Takes what happened, gives it its number, and wakes those who follow.
+    /// Takes what happened, gives it its number, and wakes its followers.
     pub fn push(&self, event: Event) -> Arc<Event> {
         let mut inner = self.lock();
         inner.last += 1;

@@ -1,6 +1,6 @@
 //! The status socket: HTTP/1.1 over a Unix socket, for reading only.
 //!
-//! It runs on the daemon's own single-threaded runtime, beside the guard's loop; turns run on a
+//! It runs on the daemon's own single-threaded runtime, beside the guard's loop; passes run on a
 //! thread of their own. So a client can cost the daemon time here and nothing there, and here every
 //! cost is bounded: connections ([`MAX_CONNECTIONS`]), one request each, its size, the time to send
 //! it, the time to read the answer, followers ([`MAX_FOLLOWERS`]).

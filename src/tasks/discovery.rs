@@ -145,7 +145,7 @@ impl Survey {
         Ok(news)
     }
 
-    /// Looks into one task's namespace, and puts right what is wrong there.
+    /// Looks into one task's namespace, and repairs what is wrong there.
     pub fn tend(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
         let Some(space) = self.tasks.get_mut(&inode) else {
             return Ok(());
@@ -210,7 +210,7 @@ impl Survey {
         for (inode, processes) in by_process {
             places.entry(inode).or_default().processes = processes;
         }
-        // Who cannot be seen even with it has more rights than root here: no task has.
+        // A process that cannot be seen even with it has more rights than root here: no task has.
         if hidden > 0 && !privilege::has_sys_ptrace() {
             news.troubles.push(format!(
                 "the network namespaces of {hidden} processes cannot be seen without CAP_SYS_PTRACE"

@@ -54,7 +54,7 @@ pub(super) async fn serve(
     channel: Arc<Channel>,
     tell: impl Fn(Report),
 ) {
-    // Labels never change: who was asked about once needs not be again.
+    // Labels never change: a container that was asked about once needs not be again.
     let mut known = BTreeSet::new();
     let mut told = None;
     while unsure.changed().await.is_ok() {

@@ -100,7 +100,7 @@ struct Worker<'a> {
     search: Option<Instant>,
     /// Not before then.
     rest: Instant,
-    /// The namespaces to be looked into: since when, and who changed something there.
+    /// The namespaces to be looked into: since when, and which program changed something there.
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
     repairs: Repairs,
     /// The sandboxes that the last look reported as unsure.

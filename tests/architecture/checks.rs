@@ -66,7 +66,7 @@ pub(crate) fn circles(files: &Files) -> Vec<Circle> {
     circles
 }
 
-/// A circle for a person: who takes what from whom.
+/// A circle for a person: which file imports what from which.
 pub(crate) fn describe(circle: &Circle) -> String {
     let mut lines = vec![format!(
         "{} files import each other in a circle:",

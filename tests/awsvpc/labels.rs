@@ -88,6 +88,10 @@ fn without_a_proper_answer_nothing_is_touched_and_one_line_says_so() {
         let last = verified();
         eventually(LONG, "everything is verified again", || verified() != last);
     }
-    assert_eq!(docker.asked().len(), asked, "who is known is not asked for");
+    assert_eq!(
+        docker.asked().len(),
+        asked,
+        "a known container is not asked for"
+    );
     task.stop(&lab.host);
 }

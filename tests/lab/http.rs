@@ -165,7 +165,7 @@ fn read_head(stream: &mut impl io::BufRead) -> io::Result<(String, BTreeMap<Stri
     Err(io::ErrorKind::UnexpectedEof.into())
 }
 
-/// What a server says to a request, given who asks.
+/// What a server says to a request of a client.
 pub type Handler = dyn Fn(&Request, SocketAddr) -> Response + Send + Sync;
 
 /// An HTTP server on threads inside a namespace; it ends, with all its threads, when dropped.

@@ -1,4 +1,4 @@
-//! Who is connected with whom.
+//! What is connected with what.
 //!
 //! ```text
 //!   docker ── docker0 ─────────┐
@@ -9,7 +9,7 @@
 //!
 //! The metadata service lies behind a router, as far as the host can tell, and that router knows
 //! the way back to the containers: no address is translated unless a test (or Docker) sets that
-//! up, so that the counter sees who really sent a packet.
+//! up, so that the counter sees the real sender of a packet.
 
 use std::io;
 

@@ -18,7 +18,7 @@ use crate::lab::Lab;
 use crate::lab::namespace::Namespace;
 use crate::lab::tamper::Backend;
 
-/// Who sends.
+/// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Sender {
     /// The container on the bridge of this index in [`BRIDGES`].
@@ -319,7 +319,7 @@ fn sending(lab: &Lab, sender: Sender, v4: bool) -> UdpSocket {
             SockType::Raw,
             SockProtocol::Raw,
         ),
-        // `-m owner` sees who opened the socket: the file system ids of that moment.
+        // `-m owner` sees the user that opened the socket: the file system ids of that moment.
         Sender::Host(uid, gid) => {
             lab.host.run(move || {
                 setfsgid(Gid::from_raw(gid));

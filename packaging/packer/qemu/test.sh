@@ -140,7 +140,7 @@ said 'forgot  */var/lib/ecs-netguard/state.json'
 builder=$(builder_of baked)
 say "baked on machine $builder"
 
-# Before a first start can have put anything right.
+# Before a first start can have repaired anything.
 for path in /var/lib/ecs-netguard /var/log/journal; do
     left=$(names baked/root.ext4 $path)
     [ -z "$left" ] || fail "$path of the image has $left"

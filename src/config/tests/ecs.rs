@@ -127,7 +127,7 @@ fn the_report_is_json() {
     insta::assert_snapshot!(serde_json::to_string_pretty(&part).unwrap());
 }
 
-/// A file cannot write to the terminal of the person who reads about it, or fill the journal.
+/// A file cannot write to the terminal of its reader, or fill the journal.
 #[test]
 fn foreign_text_is_tame() {
     let long = "x".repeat(100_000);

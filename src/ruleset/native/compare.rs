@@ -292,7 +292,11 @@ impl Context<'_> {
         for with_source in of(snat) {
             for with_destination in of(dnat) {
                 all += 1;
-                if Self::met_by(bytes, with, snat * with_source | dnat * with_destination)? {
+                if Self::met_by(
+                    bytes,
+                    with,
+                    (snat * with_source) | (dnat * with_destination),
+                )? {
                     met.push(Condition::all(vec![
                         is(by_source, snat, *with_source),
                         is(by_destination, dnat, *with_destination),

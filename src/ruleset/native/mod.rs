@@ -49,7 +49,7 @@ pub enum At {
 /// The type of a base chain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// `filter`, and `route`, which only looks up the route anew.
+    /// `filter`, and `route`, which only looks up the route again.
     Filter,
     /// `nat`: asked for the first packet of a connection.
     Nat,

@@ -55,7 +55,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
 }
 
 /// After a cut Docker may fail to start a container with a published port, since it takes the port back before
-/// it clears away what is left of that container (moby/libnetwork#1790, #2448): its next start mends that.
+/// it clears away what is left of that container (moby/libnetwork#1790, #2448): its next start repairs that.
 fn containers_run(host: &Host<'_>) -> Result<()> {
     host.wait_for("Docker runs", "systemctl is-active -q docker")?;
     let any_down = "docker inspect -f '{{.State.Running}}' $(docker ps -aq) | grep -q false";

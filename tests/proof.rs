@@ -173,7 +173,7 @@ fn a_native_rule_that_iptables_prints_wrongly_is_not_trusted() {
 }
 
 #[test]
-fn native_tables_of_others_leave_a_block_proved_and_a_delivery_open() {
+fn a_native_chain_that_drops_credentials_is_named_and_leaves_a_block_proved() {
     let lab = lab("");
     netguard(&lab, &["apply"]);
     lab.host.sh("nft add table inet other
@@ -186,7 +186,7 @@ fn native_tables_of_others_leave_a_block_proved_and_a_delivery_open() {
     lab.host
         .sh("nft add rule inet other input tcp dport 51679 drop");
     assert!(lab.docker.task_credentials().is_err());
-    assert_eq!(standing(&lab, "task-credentials"), "undecided");
+    assert_eq!(standing(&lab, "task-credentials"), "violated");
     assert_eq!(standing(&lab, "imds-block"), "held");
     let (_, text) = netguard(&lab, &["check"]);
     assert!(text.contains("inet other input"), "{text}");

@@ -7,9 +7,10 @@ use clap::Args;
 use super::common::{Common, Exit, need_net_admin};
 use super::saved::{self, Files};
 use super::screen;
-use crate::desired::{self, Desired};
+use crate::config::settings::Mode;
+use crate::desired::{self, Desired, Undecidable};
 use crate::facts::Facts;
-use crate::guarantee::Guarantee;
+use crate::guarantee::{Guarantee, Scope};
 use crate::inputs::Inputs;
 use crate::os::facts;
 use crate::posture::Posture;
@@ -92,7 +93,15 @@ fn judge(
         "saved rulesets say nothing of the network namespaces of tasks",
     );
     let mut scope = desired::scope(&inputs.settings, &facts);
-    scope.families.retain(|family| has(*family));
+    let covered = match inputs.settings.imds.ipv6 {
+        Mode::Never => vec![Family::V4],
+        Mode::Auto | Mode::Always => vec![Family::V4, Family::V6],
+    };
+    scope.families = covered
+        .iter()
+        .copied()
+        .filter(|family| has(*family))
+        .collect();
     // A bridge that is named is meant, whether a pattern fits it or not.
     scope.bridges = arguments
         .iface
@@ -100,12 +109,28 @@ fn judge(
         .map(|name| (name.clone(), Vec::new()))
         .collect();
     let desired = Desired::of(&inputs.settings, &posture, &scope);
+    // What was not given was not judged, and is not held for it.
+    let missing = Scope {
+        families: covered.into_iter().filter(|family| !has(*family)).collect(),
+        ..scope
+    };
+    let unjudged = Desired::of(&inputs.settings, &posture, &missing).claims;
+    let unjudged = unjudged
+        .iter()
+        .filter(|(_, claim)| missing.families.contains(&claim.packets.family));
     let of = |family| {
         let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
         (of_family.collect(), Vec::new())
     };
     let mut proofs = reconcile::prove(&desired.claims, of, &saved::host(&arguments.iface));
     proofs.extend(desired.undecidable.iter().map(Proof::from));
+    proofs.extend(unjudged.map(|(guarantee, claim)| {
+        Proof::from(&Undecidable {
+            guarantee: *guarantee,
+            claim: claim.to_string(),
+            why: saved::not_given(claim.packets.family).to_owned(),
+        })
+    }));
     let guarantees = GuaranteeReport::all(&posture, &proofs, |_| None);
     let mut report = Report::new(SystemTime::now(), guarantees);
     inputs.describe(&mut report);

@@ -69,6 +69,19 @@ pub(super) fn host(interfaces: &[String]) -> HostView {
     }
 }
 
+/// Why nothing is known of a family of which no file was given.
+pub(super) const fn not_given(family: Family) -> &'static str {
+    match family {
+        Family::V4 => {
+            "IPv4 was not judged, since no --ruleset FILE was given: it takes the output of iptables-save"
+        }
+        Family::V6 => {
+            "IPv6 was not judged, since no --ruleset6 FILE was given: it takes the output of \
+             ip6tables-save. Set [imds] ipv6 = \"never\" where the host has no IPv6"
+        }
+    }
+}
+
 /// Rules for a cgroup are of the one that was there when they were made.
 pub(super) fn tasks(settings: &Settings) -> TaskCgroup {
     TaskCgroup::Useless {

@@ -113,7 +113,19 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             Vec::new()
         }
     };
+    let local = Routes::open().and_then(|mut routes| routes.local());
+    let mut local = local.unwrap_or_else(|error| {
+        problems.push(format!("list the routes of type local: {error}"));
+        Vec::new()
+    });
+    let addrs: Vec<Net> = interfaces
+        .values()
+        .flat_map(|interface| interface.addrs.iter().copied().map(Net::host))
+        .collect();
+    local.retain(|net| !addrs.contains(net));
     let view = HostView {
+        source_routed: sysctl::source_routed(interfaces.keys()),
+        local,
         interfaces,
         route_localnet: everywhere,
         native: Vec::new(),

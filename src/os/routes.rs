@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd as _;
 
 use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_REPLACE};
@@ -14,6 +14,7 @@ use nix::sys::socket::SockProtocol;
 
 use super::attributes::{Attributes, each, number, value};
 use super::{netlink, netns};
+use crate::ruleset::Net;
 
 /// The origin of a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
 /// rtnetlink.h nor iproute2's rt_protos gives to anybody. It is the guard's ownership.
@@ -187,6 +188,27 @@ impl Routes {
             .list(what, &header, |message| ipv4_route(message.payload))
     }
 
+    /// The networks that are this host's own: routes of type local, of every table and both families.
+    pub fn local(&mut self) -> io::Result<Vec<Net>> {
+        let mut found = Vec::new();
+        for family in [libc::AF_INET, libc::AF_INET6] {
+            let mut header = [0; RTMSG];
+            header[0] = family as u8;
+            let what = ("the local routes", RTM_GETROUTE);
+            let listed = self
+                .0
+                .list(what, &header, |message| local_route(message.payload));
+            match listed {
+                Ok(nets) => found.extend(nets),
+                Err(error) => match error.raw_os_error().map(Errno::from_raw) {
+                    Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => {}
+                    _ => return Err(error),
+                },
+            }
+        }
+        Ok(found)
+    }
+
     /// The priority of the first routing rule that looks into a table.
     pub fn rule_to(&mut self, family_of: IpAddr, table: u32) -> io::Result<Option<u32>> {
         let mut header = [0; RTMSG];
@@ -231,6 +253,27 @@ fn ipv4_route(payload: &[u8]) -> Option<Ipv4Route> {
         to: to.map(Ipv4Addr::from),
         interface: value(attributes, RTA_OIF).and_then(number).unwrap_or(0),
     })
+}
+
+/// The network of a route of type local (RTN_LOCAL).
+fn local_route(payload: &[u8]) -> Option<Net> {
+    const RTN_LOCAL: u8 = 2;
+    let (header, attributes) = payload.split_at_checked(RTMSG)?;
+    let &[family, length, _, _, _, _, _, kind, ..] = header else {
+        return None;
+    };
+    let to = value(attributes, RTA_DST);
+    let to = match i32::from(family) {
+        libc::AF_INET => IpAddr::V4(
+            to.and_then(|b| <[u8; 4]>::try_from(b).ok())
+                .map_or(Ipv4Addr::UNSPECIFIED, Ipv4Addr::from),
+        ),
+        _ => IpAddr::V6(
+            to.and_then(|b| <[u8; 16]>::try_from(b).ok())
+                .map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from),
+        ),
+    };
+    Net::new(to, length).filter(|_| kind == RTN_LOCAL)
 }
 
 /// The guard's own route to an address by the loopback interface.

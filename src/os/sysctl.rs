@@ -1,9 +1,11 @@
-//! `net.ipv4.conf.*.route_localnet`.
+//! `net.ipv4.conf.*.route_localnet`, and sysctls that let packets carry their own route.
 
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::PathBuf;
+
+use crate::ruleset::Family;
 
 /// What went wrong with a sysctl.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +65,36 @@ pub fn routes_localnet() -> Vec<String> {
         .collect();
     on.sort();
     on
+}
+
+/// Which of these interfaces accept packets that carry their own route, with the sysctl that says so.
+/// Each counts only where `all` says the same.
+pub fn source_routed<'a>(
+    interfaces: impl Iterator<Item = &'a String>,
+) -> Vec<(Family, String, String)> {
+    const SYSCTLS: [(Family, &str, &str); 3] = [
+        (Family::V4, "ipv4", "accept_source_route"),
+        (Family::V6, "ipv6", "seg6_enabled"),
+        (Family::V6, "ipv6", "rpl_seg_enabled"),
+    ];
+    let is_on = |version: &str, name: &str, interface: &str| {
+        let path = format!("/proc/sys/net/{version}/conf/{interface}/{name}");
+        // What is not there is not supported.
+        let value = std::fs::read_to_string(path).unwrap_or_default();
+        value.trim().parse::<i32>().is_ok_and(|value| value > 0)
+    };
+    let everywhere = |(_, version, name): &&(Family, &str, &str)| is_on(version, name, "all");
+    let on: Vec<_> = SYSCTLS.iter().filter(everywhere).collect();
+    let mut found = Vec::new();
+    for interface in interfaces {
+        for (family, version, name) in &on {
+            if is_on(version, name, interface) {
+                let sysctl = format!("net.{version}.conf.{interface}.{name}");
+                found.push((*family, interface.clone(), sysctl));
+            }
+        }
+    }
+    found
 }
 
 /// Writes `route_localnet`.

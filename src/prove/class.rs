@@ -219,6 +219,11 @@ pub struct HostView {
     pub cgroups: BTreeMap<String, Option<u64>>,
     /// The addresses to which the host itself has no route: what it sends there meets no rule.
     pub unroutable: Vec<IpAddr>,
+    /// Networks that are this host's own by a route of type local, beside its addresses.
+    pub local: Vec<Net>,
+    /// The interfaces that accept packets which carry their own route (`accept_source_route`,
+    /// `seg6_enabled`, `rpl_seg_enabled`), with the family and the sysctl that says so.
+    pub source_routed: Vec<(Family, String, String)>,
 }
 
 /// A packet as an example of a class.

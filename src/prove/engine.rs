@@ -163,7 +163,13 @@ impl<'r> Engine<'r> {
         let own = addrs
             .map(|addr| Net::host(*addr))
             .filter(|net| net.family() == family);
-        let nets: Vec<Net> = own.chain([Net::loopback(family)]).collect();
+        let routed = self
+            .host
+            .local
+            .iter()
+            .copied()
+            .filter(|net| net.family() == family);
+        let nets: Vec<Net> = own.chain([Net::loopback(family)]).chain(routed).collect();
         nets.iter().fold(Set::EMPTY, |all, net| {
             let one = self.layout.net(&mut self.bdd, field, net);
             self.bdd.or(all, one)

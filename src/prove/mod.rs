@@ -47,26 +47,41 @@
 //! | rt `--rt-type` | likewise: an ordinary packet has no IPv6 routing header |
 //! | set, physdev, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
 //!
+//! Conditions of native nftables: see [`crate::ruleset::native`].
+//!
 //! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, MARK,
 //! CONNMARK, NOTRACK are computed; LOG, NFLOG, TRACE, TCPMSS, TOS, DSCP, CLASSIFY, CHECKSUM, AUDIT
 //! pass packets on; MASQUERADE gives one of this host's addresses as source, or any that is not
-//! loopback where those are not known. Everything else is unknown.
+//! loopback where those are not known. Everything else is unknown: some targets may at most change the
+//! packet ([`crate::ruleset::Reach`]), some also send copies of it, which count as let through, and of
+//! others packets to anywhere may come.
+//!
+//! # Order
+//!
+//! Base chains are walked in the order of their priorities, native ones and the tables of iptables.
+//! NAT is one station, whatever the priorities of its chains, and is asked for the first packet of a
+//! connection where connection tracking works; whether it does is an open question unless some rule
+//! needs it. Of stations with one priority every order is walked where one of them changes what another
+//! may ask for. What stands at a bridge or an interface comes before IP's hooks or, with br_netfilter,
+//! behind them.
 //!
 //! # Blocks
 //!
 //! A block speaks of packets that would *leave for* an address. Those are, first, the packets
 //! addressed to it, walked from PREROUTING on; one that a DNAT turns elsewhere no longer leaves for
-//! it and is no concern of the claim. Second (`turned`), packets addressed elsewhere that a DNAT
+//! it and is no concern of the claim. Second (`turned`), packets addressed elsewhere that something
 //! turns to it. A drop in raw PREROUTING proves the first and says nothing of the second, so these
-//! are a walk of their own: if anything could turn packets there (a DNAT rule whose range has the
-//! address, a target that is not understood, a native NAT chain), then every packet with that
-//! destination that enters FORWARD in the state a DNAT leaves must be dropped from there on. Where
-//! that fails, the packets are followed exactly, from any destination, to see whether one does come.
+//! are a walk of their own: if NAT could turn packets there, then every packet with that destination
+//! that enters FORWARD in the state a DNAT leaves must be dropped from there on. Where that fails, or
+//! something stands on the way that may turn packets anywhere, they are followed exactly, from any
+//! destination, to see whether one does come. Third, packets of established connections whose
+//! destination NAT turns without asking a chain again, or whose source was turned before, which is
+//! undone on the way back.
 //!
 //! A block's class also has odd packets: INVALID ones (which NAT does not see), later fragments
 //! (which have no ports; unless a rule makes conntrack work, which reassembles), IPv6 headers that
 //! lead to no protocol, sources that routing would refuse, packets without a socket or marked by
-//! their sender. A block is proved for them too; if only such a packet gets through, the verdict is
+//! their sender, packets of connections that were there before ([`Moment::Any`]). A block is proved for them too; if only such a packet gets through, the verdict is
 //! `undecided` and says which.
 //!
 //! # Deliveries
@@ -78,14 +93,11 @@
 //!
 //! # Limits
 //!
-//! * The walk is for first packets, or for established ones. A RELATED packet of another connection
-//!   is not in the class: an `ESTABLISHED,RELATED` ACCEPT above a DROP does not break a block.
 //! * Out of scope: `rp_filter`, `ip_forward`, policy routing, IPVS, bridges that bypass iptables,
 //!   `accept_local`, XDP and tc. REDIRECT in PREROUTING needs the addresses of the interface.
-//! * Native nftables chains of others ([`HostView::foreign`]) may drop and mark: they leave a held
-//!   block held, and make everything else undecided. nat POSTROUTING is not walked for packets that
-//!   are forwarded.
-//! * Where legacy and nft rules are both in force, they are walked one after the other in each table.
+//! * Native chains of bridges are walked as if the bridge's interface were not known.
+//! * nat POSTROUTING is not walked for packets that are forwarded, unless it may drop or something
+//!   behind it may ask.
 //! * The text can lie where iptables does: see [`crate::ruleset`].
 //! * Work is bounded (rules visited, questions, size of sets); past a bound the verdict is
 //!   `undecided`.

@@ -68,12 +68,34 @@ impl<'r> Prover<'r> {
         if matches!(addressed, Verdict::Violated { .. }) {
             return addressed;
         }
+        if let (Verdict::Held, Some(why)) = (&addressed, self.source_routed(class)) {
+            let walk = Walk::default();
+            return Verdict::Undecided { why, walk };
+        }
         let turning = self.with_engine(class, |engine| engine.turning(class));
         match (addressed, self.turned(question, turning)) {
             (_, violated @ Verdict::Violated { .. }) => violated,
             (undecided @ Verdict::Undecided { .. }, _) => undecided,
             (_, turned) => turned,
         }
+    }
+
+    /// Why packets with a route of their own may get around a block: the kernel shows most rules the
+    /// address of the next hop, and puts in the last one behind FORWARD (ip_forward_options(), seg6).
+    fn source_routed(&self, class: &PacketClass) -> Option<String> {
+        let Origin::Interface(ifaces) = &class.from else {
+            return None;
+        };
+        let fits = |name: &str| {
+            let excepted = ifaces.except.iter().any(|pattern| pattern.fits(name));
+            ifaces.pattern.fits(name) && !excepted
+        };
+        let mut accepting = self.host.source_routed.iter();
+        let (_, name, sysctl) =
+            accepting.find(|(family, name, _)| *family == class.family && fits(name))?;
+        Some(format!(
+            "{name} accepts packets that carry their own route, which rules do not see: set {sysctl}=0"
+        ))
     }
 
     /// The end of what the host sends to an address that it has no route to, where that should be delivered.

@@ -97,6 +97,14 @@ impl Layers {
                 };
                 table.chains.retain(|chain, _| !ours(chain));
             }
+        } else if let Err(error) = inventory
+            && !is_absent(error)
+        {
+            let why = format!("nf_tables could not be read: {error}");
+            layers.native = [Family::V4, Family::V6]
+                .map(|family| NativeTable::unreadable(family, &why))
+                .into();
+            layers.unread.push(why);
         }
         layers
     }
@@ -219,7 +227,8 @@ fn distrust(ruleset: &mut Ruleset, inventory: &Result<Inventory, Error>, unread:
                 }
             }
             for rule in inventory.rules.iter().filter(|rule| rule.family == family) {
-                ruleset.distrust(&rule.table, &rule.chain, rule.index, rule.why.clone());
+                let place = (rule.table.as_str(), rule.chain.as_str(), rule.index);
+                ruleset.distrust(place, rule.why.clone(), rule.does.clone());
             }
         }
         Err(error) => {
@@ -262,6 +271,19 @@ fn other_backend(tool: &Tool, inventory: &Result<Inventory, Error>) -> Option<Ru
             }
             Some(ruleset)
         }
+    }
+}
+
+/// Whether the kernel has no nf_tables at all.
+fn is_absent(error: &Error) -> bool {
+    use nix::errno::Errno::{EAFNOSUPPORT, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT};
+    let known = [EAFNOSUPPORT, EINVAL, ENOENT, EOPNOTSUPP, EPROTONOSUPPORT];
+    match error {
+        Error::Kernel(error) => {
+            let number = error.raw_os_error();
+            known.iter().any(|errno| Some(*errno as i32) == number)
+        }
+        Error::Stale => false,
     }
 }
 

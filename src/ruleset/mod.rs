@@ -86,12 +86,17 @@ impl Ruleset {
         }
     }
 
-    /// Marks a rule as not what its text says, because the kernel holds more of it than was printed
-    /// (iptables-nft 1.8.9 omits native set look-ups without a word).
+    /// Marks a rule as not what its text says, because the kernel holds something else than was
+    /// printed (iptables-nft 1.8.9 omits native set look-ups without a word).
     ///
-    /// `index` counts from 0 in the chain's order. Both the condition and the effect of the rule
-    /// become unknown. Answers whether the rule was found.
-    pub fn distrust(&mut self, table: &str, chain: &str, index: usize, why: String) -> bool {
+    /// `index` counts from 0 in the chain's order. The conditions of the rule become unknown; its effect
+    /// is what it `does`, or unknown too. Answers whether the rule was found.
+    pub fn distrust(
+        &mut self,
+        (table, chain, index): (&str, &str, usize),
+        why: String,
+        does: Option<Target>,
+    ) -> bool {
         let rule = self
             .tables
             .get_mut(table)
@@ -103,7 +108,7 @@ impl Ruleset {
         // Nothing of what was printed counts: iptables-nft 1.8.9 prints `ip daddr A-B accept` as
         // `-d B/32 -j ACCEPT`.
         rule.matches = vec![Match::Unknown(why.clone())];
-        rule.target = Target::Unknown(why);
+        rule.target = does.unwrap_or(Target::Unknown(why));
         true
     }
 }

@@ -11,8 +11,8 @@ use super::socket::Socket;
 use super::tables::{chains, dormant};
 use crate::os::netlink::Error;
 use crate::prove::Hook;
-use crate::ruleset::Family;
-use crate::ruleset::native::Tables;
+use crate::ruleset::native::{Tables, decode_rule};
+use crate::ruleset::{Family, Target};
 
 /// A rule in one of iptables' own tables that iptables did not make, so that its listing of it
 /// cannot be trusted: iptables-nft 1.8.9 prints `ip saddr @set drop` as `-j DROP`, without a sign.
@@ -28,6 +28,8 @@ pub struct ForeignRule {
     pub index: usize,
     /// What in it iptables does not make.
     pub why: String,
+    /// What it does with packets that meet its conditions, where that is understood.
+    pub does: Option<Target>,
 }
 
 /// What there is in nf_tables, at one moment.
@@ -122,13 +124,17 @@ fn foreign_rules(
         let index = *place;
         *place += 1;
         let expressions = value(attributes, rule::EXPRESSIONS).unwrap_or_default();
-        found.extend(why_foreign(expressions, family)?.map(|why| ForeignRule {
-            family,
-            table: table.to_owned(),
-            chain: string(attributes, rule::CHAIN),
-            index,
-            why,
-        }));
+        if let Some(why) = why_foreign(expressions, family)? {
+            let native = decode_rule(&native::expressions(expressions)?, family);
+            found.push(ForeignRule {
+                family,
+                table: table.to_owned(),
+                chain: string(attributes, rule::CHAIN),
+                index,
+                why,
+                does: native.target(),
+            });
+        }
         Ok(())
     })?;
     Ok(found)

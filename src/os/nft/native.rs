@@ -9,7 +9,7 @@ use netlink_packet_core::DecodeError;
 use super::message::{Attributes, Verb, each, long, number, rule, string, table, text, value};
 use super::socket::Socket;
 use crate::os::netlink::{self, Error};
-use crate::ruleset::native::{Data, Element, RawBase, RawChain, RawRule, RawTable, Set, Tables};
+use crate::ruleset::native::{Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Set, Tables};
 use nix::sys::socket::SockProtocol;
 use parse::{data, expression};
 
@@ -146,6 +146,13 @@ fn base(attributes: &[u8], hook: &[u8]) -> Result<RawBase, DecodeError> {
     })
 }
 
+/// What a rule consists of.
+pub(super) fn expressions(list: &[u8]) -> Result<Vec<Expression>, DecodeError> {
+    super::message::expressions(list)
+        .map(|one| one.and_then(|(name, data)| expression(name, data)))
+        .collect()
+}
+
 fn rules(socket: &mut Socket, table: &mut RawTable) -> Result<(), Error> {
     let get = Attributes::default().text(rule::TABLE, &table.name);
     let (family, name) = (table.family, table.name.clone());
@@ -155,13 +162,7 @@ fn rules(socket: &mut Socket, table: &mut RawTable) -> Result<(), Error> {
         if message.family() != family || text(attributes, rule::TABLE) != Some(name.as_bytes()) {
             return Ok(());
         }
-        let mut expressions = Vec::new();
-        for one in
-            super::message::expressions(value(attributes, rule::EXPRESSIONS).unwrap_or_default())
-        {
-            let (name, data) = one?;
-            expressions.push(expression(name, data)?);
-        }
+        let expressions = expressions(value(attributes, rule::EXPRESSIONS).unwrap_or_default())?;
         let comment = value(attributes, rule::USERDATA).and_then(comment);
         let chain = string(attributes, rule::CHAIN);
         if let Some(chain) = table.chains.get_mut(&chain) {

@@ -1,7 +1,7 @@
 //! Packets of connections that were there before, and packets that rules make themselves.
 
 use super::*;
-use crate::ruleset::Place;
+use crate::ruleset::{Place, Target};
 
 const CHAIN: &str = ":PREROUTING ACCEPT [0:0]";
 /// A block before everything else.
@@ -184,7 +184,70 @@ fn of_a_rule_that_is_not_what_was_printed_nothing_counts() {
     let printed = above("-A FORWARD -d 169.254.169.255/32 -j ACCEPT");
     held(&printed, &imds("docker0"));
     let mut distrusted = printed;
-    assert!(distrusted.distrust("filter", "FORWARD", 0, "a native `range`".into()));
+    assert!(distrusted.distrust(("filter", "FORWARD", 0), "a native `range`".into(), None));
     let why = undecided(&distrusted, &imds("docker0"));
     assert!(why.contains("a native `range`"), "{why}");
+    // What it does is known all the same where it only decides.
+    for (does, below, alone) in [
+        (Target::Drop, "held", "undecided"),
+        (Target::Accept, "undecided", "violated"),
+        (Target::None, "held", "violated"),
+    ] {
+        let mut with = above("-A FORWARD -j DROP");
+        let place = ("filter", "FORWARD", 0);
+        assert!(with.distrust(place, "a native `lookup`".into(), Some(does.clone())));
+        let found = verdict(&with, &imds("docker0"));
+        let word = |verdict: &Verdict| match verdict {
+            Verdict::Held => "held",
+            Verdict::Violated { .. } => "violated",
+            Verdict::Undecided { .. } => "undecided",
+        };
+        assert_eq!(word(&found), below, "{does:?}");
+        let mut only = forward("-A FORWARD -j DROP");
+        only.distrust(place, "a native `lookup`".into(), Some(does.clone()));
+        assert_eq!(word(&verdict(&only, &imds("docker0"))), alone, "{does:?}");
+    }
+}
+
+#[test]
+fn packets_that_carry_their_own_route_get_around_a_block() {
+    let claim = imds("docker0");
+    let routed = |interface: &str| HostView {
+        source_routed: vec![(
+            Family::V4,
+            interface.to_owned(),
+            format!("net.ipv4.conf.{interface}.accept_source_route"),
+        )],
+        ..host()
+    };
+    let Verdict::Undecided { why, .. } = prove(&forward(BLOCK), &claim, &routed("docker0")) else {
+        panic!("an option may name the service");
+    };
+    assert_eq!(
+        why,
+        "docker0 accepts packets that carry their own route, which rules do not see: \
+         set net.ipv4.conf.docker0.accept_source_route=0"
+    );
+    assert_eq!(
+        prove(&forward(BLOCK), &claim, &routed("eth0")),
+        Verdict::Held
+    );
+}
+
+#[test]
+fn addresses_that_a_route_makes_this_hosts_own_are_local() {
+    let raw = EARLY;
+    let turn = "-A PREROUTING -d 10.9.0.0/16 -m addrtype --dst-type LOCAL -j DNAT --to-destination 169.254.169.254";
+    let ruleset = tables(&[raw, ("nat", CHAIN, turn)]);
+    let routed = HostView {
+        local: vec![net("10.9.0.0/16")],
+        ..host()
+    };
+    let verdict = prove(&ruleset, &first("docker0"), &routed);
+    assert!(
+        matches!(verdict, Verdict::Violated { .. }),
+        "{}",
+        sanitize(&verdict)
+    );
+    held(&ruleset, &first("docker0"));
 }

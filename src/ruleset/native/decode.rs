@@ -1,10 +1,12 @@
 //! From expressions to what they mean for packets of one family.
 
+use std::collections::BTreeMap;
+
 use super::super::{Family, Policy};
 use super::expression::{BRIDGE, INET, IPV4, IPV6, NETDEV};
 use super::reader::Reader;
 use super::{
-    At, Base, Kind, NativeChain, NativeRule, NativeTable, RawBase, RawChain, RawRule, RawTable,
+    At, Base, Expression, Kind, NativeChain, NativeRule, NativeTable, RawBase, RawChain, RawRule, RawTable,
     Tables,
 };
 
@@ -62,6 +64,17 @@ impl Tables {
             ..reader.finish(rule.comment.clone())
         }
     }
+}
+
+/// What a rule means of which neither sets nor interfaces are known.
+#[must_use]
+pub fn decode_rule(expressions: &[Expression], family: Family) -> NativeRule {
+    let (sets, interfaces) = (BTreeMap::new(), BTreeMap::new());
+    let mut reader = Reader::new(family, false, &sets, &interfaces);
+    for expression in expressions {
+        reader.take(expression);
+    }
+    reader.finish(None)
 }
 
 /// A base chain's place; `None` for a hook that does not exist here.

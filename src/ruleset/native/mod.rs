@@ -18,12 +18,13 @@ mod show;
 use std::collections::BTreeMap;
 use std::fmt;
 
+pub use decode::decode_rule;
 pub use expression::{
     Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Register, Set, Tables, Verdict,
 };
 
 use super::matches::{CtStates, Masked, PortRange, Side};
-use super::target::{Reach, Rewrite};
+use super::target::{Reach, Rewrite, Target};
 use super::value::IfacePattern;
 use super::{Family, Policy};
 
@@ -305,6 +306,43 @@ impl Condition {
 }
 
 impl NativeTable {
+    /// What stands for tables that could not be read: anything may become of a packet anywhere.
+    #[must_use]
+    pub fn unreadable(family: Family, why: &str) -> Self {
+        let rule = NativeRule {
+            statements: vec![Statement::Effect(why.to_owned(), Reach::Anywhere)],
+            text: why.to_owned(),
+            ..NativeRule::default()
+        };
+        let hooks = [
+            At::Prerouting,
+            At::Input,
+            At::Forward,
+            At::Output,
+            At::Postrouting,
+        ];
+        let chain = |at: At| {
+            let base = Base {
+                at,
+                priority: i32::MIN,
+                kind: Kind::Filter,
+                policy: Policy::Accept,
+                devices: Vec::new(),
+            };
+            let chain = NativeChain {
+                base: Some(base),
+                rules: vec![rule.clone()],
+            };
+            (format!("{at:?}"), chain)
+        };
+        Self {
+            family,
+            name: "unknown".to_owned(),
+            bridge: false,
+            chains: hooks.into_iter().map(chain).collect(),
+        }
+    }
+
     /// All rules of all its chains.
     pub fn rules(&self) -> impl Iterator<Item = &NativeRule> {
         self.chains.values().flat_map(|chain| &chain.rules)
@@ -312,6 +350,23 @@ impl NativeTable {
 }
 
 impl NativeRule {
+    /// The target that does the same with packets that meet its conditions, where all it does is decide.
+    #[must_use]
+    pub fn target(&self) -> Option<Target> {
+        let asks = |statement: &&Statement| matches!(statement, Statement::Test(_));
+        let mut rest = self.statements.iter().skip_while(asks);
+        let target = match rest.next() {
+            None | Some(Statement::Verdict(Verdict::Continue)) => Target::None,
+            Some(Statement::Verdict(Verdict::Accept)) => Target::Accept,
+            Some(Statement::Verdict(Verdict::Drop)) => Target::Drop,
+            Some(Statement::Verdict(Verdict::Return)) => Target::Return,
+            Some(Statement::Verdict(Verdict::Jump(chain))) => Target::Jump(chain.clone()),
+            Some(Statement::Verdict(Verdict::Goto(chain))) => Target::Goto(chain.clone()),
+            Some(_) => return None,
+        };
+        rest.next().is_none().then_some(target)
+    }
+
     /// Whether it changes what other rules may ask for.
     #[must_use]
     pub fn changes(&self) -> bool {

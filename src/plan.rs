@@ -20,6 +20,7 @@ use std::net::Ipv4Addr;
 use serde::{Deserialize, Serialize};
 
 pub use self::diff::{Difference, diff};
+use self::opening::{Differs, differences, object as opening_object};
 pub use self::opening::{Opening, openings};
 use crate::guarantee::{Guarantee, Rules, WantedRule, object, route_object};
 use crate::ruleset::native::ChainPlace;
@@ -95,6 +96,17 @@ pub enum DriftKind {
     Doubled,
     /// A tagged rule, or a sysctl that the guard changed, is no longer wanted.
     Stray,
+}
+
+impl From<Differs> for DriftKind {
+    fn from(differs: Differs) -> Self {
+        match differs {
+            Differs::Missing => Self::Missing,
+            Differs::Displaced => Self::Displaced,
+            Differs::Doubled => Self::Doubled,
+            Differs::Stray => Self::Stray,
+        }
+    }
 }
 
 impl fmt::Display for DriftKind {
@@ -234,9 +246,15 @@ pub fn plan(wanted: &Rules, actual: &Snapshot, paused: &[ChainId]) -> Plan {
     let (set, undo) = sysctls(wanted, actual, &mut drifts);
     let mut steps = in_order(wanted, restores, set, undo);
     steps.extend(routes(wanted, actual, &mut drifts));
-    let (opened, found) = opening::steps(&wanted.openings, &actual.openings);
-    drifts.extend(found);
-    steps.extend(opened);
+    for (place, differs) in differences(&wanted.openings, &actual.openings) {
+        drifts.push(Drift {
+            guarantee: Guarantee::TaskCredentials,
+            kind: differs.into(),
+            object: opening_object(&place),
+        });
+        let undo = differs == Differs::Stray;
+        steps.push(Step::Opening { place, undo });
+    }
     Plan { drifts, steps }
 }
 

@@ -149,7 +149,12 @@ fn check_and_apply_print_the_same_report_of_live_and_of_saved_rules() {
     assert_eq!(report(&["check", "--json"])["drifts"], Value::Array(vec![]));
     lab.write("saved.rules", lab.tamper(Backend::Nft).save());
     lab.write("saved.rules6", lab.tamper(Backend::Nft).save6());
-    let both = ["--ruleset", "/run/lab/saved.rules", "--ruleset6", "/run/lab/saved.rules6"];
+    let both = [
+        "--ruleset",
+        "/run/lab/saved.rules",
+        "--ruleset6",
+        "/run/lab/saved.rules6",
+    ];
     let saved = report(&[&["check", "--json"][..], &both].concat());
     assert_eq!(saved["guarantees"][0]["standing"], "held");
     assert_eq!(saved.get("host"), None);

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 
-use super::{Drift, DriftKind, Step};
 use crate::guarantee::Guarantee;
 use crate::guarantee::task_credentials::{native_opening, native_opening_text};
 use crate::ruleset::native::{ChainPlace, NativeTable};
@@ -46,38 +45,41 @@ pub fn openings<'a>(tables: impl IntoIterator<Item = &'a NativeTable>) -> Vec<Op
     found
 }
 
-/// What differs, and how to close it: in each chain that is to be open the rule stands on top, once.
-pub(super) fn steps(wanted: &BTreeSet<ChainPlace>, actual: &[Opening]) -> (Vec<Step>, Vec<Drift>) {
-    let (mut steps, mut drifts) = (Vec::new(), Vec::new());
-    let places: BTreeSet<&ChainPlace> = actual
-        .iter()
-        .map(|opening| &opening.place)
-        .chain(wanted)
-        .collect();
-    for place in places {
-        let there: Vec<&Opening> = actual
-            .iter()
-            .filter(|opening| opening.place == *place)
-            .collect();
-        let kind = match (wanted.contains(place), there.as_slice()) {
-            (true, [one]) if one.first && one.intact => continue,
-            (true, []) => DriftKind::Missing,
-            (true, [one]) if one.intact => DriftKind::Displaced,
-            (true, [_]) => DriftKind::Missing,
-            (true, _) => DriftKind::Doubled,
-            (false, _) => DriftKind::Stray,
-        };
-        drifts.push(Drift {
-            guarantee: Guarantee::TaskCredentials,
-            kind,
-            object: object(place),
-        });
-        steps.push(Step::Opening {
-            place: place.clone(),
-            undo: !wanted.contains(place),
-        });
-    }
-    (steps, drifts)
+/// How a chain differs from what is wanted of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Differs {
+    /// The rule is not there, or says something else.
+    Missing,
+    /// It is not the first one.
+    Displaced,
+    /// It is there more than once.
+    Doubled,
+    /// It is there and not wanted.
+    Stray,
+}
+
+/// The chains that differ: in each that is to be open the rule stands on top, once.
+pub(super) fn differences(
+    wanted: &BTreeSet<ChainPlace>,
+    actual: &[Opening],
+) -> Vec<(ChainPlace, Differs)> {
+    let there = actual.iter().map(|opening| &opening.place);
+    let places: BTreeSet<&ChainPlace> = there.chain(wanted).collect();
+    let differs = |place: &ChainPlace| {
+        let here = actual.iter().filter(|opening| opening.place == *place);
+        let here: Vec<&Opening> = here.collect();
+        match (wanted.contains(place), here.as_slice()) {
+            (true, [one]) if one.first && one.intact => None,
+            (true, [one]) if one.intact => Some(Differs::Displaced),
+            (true, [] | [_]) => Some(Differs::Missing),
+            (true, _) => Some(Differs::Doubled),
+            (false, _) => Some(Differs::Stray),
+        }
+    };
+    let found = places
+        .into_iter()
+        .map(|place| Some((place.clone(), differs(place)?)));
+    found.flatten().collect()
 }
 
 /// What such a rule is, for a person.
@@ -107,10 +109,10 @@ mod tests {
 
     #[test]
     fn the_rule_stands_on_top_of_its_chain_once() {
-        use DriftKind::{Displaced, Doubled, Missing, Stray};
+        use Differs::{Displaced, Doubled, Missing, Stray};
         let wanted = BTreeSet::from([place("input")]);
         let none = BTreeSet::new();
-        for (wanted, there, kind) in [
+        for (wanted, there, differs) in [
             (&wanted, vec![], Some(Missing)),
             (&wanted, vec![opening(5, true, true)], None),
             (&wanted, vec![opening(5, false, true)], Some(Displaced)),
@@ -123,20 +125,12 @@ mod tests {
             (&none, vec![opening(5, true, true)], Some(Stray)),
             (&none, vec![], None),
         ] {
-            let (steps, drifts) = steps(wanted, &there);
-            assert_eq!(
-                drifts.iter().map(|drift| drift.kind).collect::<Vec<_>>(),
-                Vec::from_iter(kind)
-            );
-            let step = kind.map(|_| Step::Opening {
-                place: place("input"),
-                undo: wanted.is_empty(),
-            });
-            assert_eq!(steps, Vec::from_iter(step), "{there:?}");
+            let found = differences(wanted, &there);
+            let differs = differs.map(|differs| (place("input"), differs));
+            assert_eq!(found, Vec::from_iter(differs), "{there:?}");
         }
-        let (_, drifts) = steps(&wanted, &[]);
         assert_eq!(
-            drifts[0].object,
+            object(&place("input")),
             "nftables inet filter input: ip daddr 127.0.0.1 tcp dport 51679 ct status dnat accept"
         );
     }

@@ -9,7 +9,9 @@ use netlink_packet_core::DecodeError;
 use super::message::{Attributes, Verb, each, long, number, rule, string, table, text, value};
 use super::socket::Socket;
 use crate::os::netlink::{self, Error};
-use crate::ruleset::native::{Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Set, Tables};
+use crate::ruleset::native::{
+    Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Set, Tables,
+};
 use nix::sys::socket::SockProtocol;
 use parse::{data, expression};
 

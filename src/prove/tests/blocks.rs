@@ -172,7 +172,11 @@ fn what_is_not_understood_is_never_guessed() {
         &claim,
     );
     let mut distrusted = forward(BLOCK);
-    assert!(distrusted.distrust(("filter", "FORWARD", 0), "a native set look-up".into(), None));
+    assert!(distrusted.distrust(
+        ("filter", "FORWARD", 0),
+        "a native set look-up".into(),
+        None
+    ));
     let why = undecided(&distrusted, &claim);
     assert!(why.contains("a native set look-up"), "{why}");
 }

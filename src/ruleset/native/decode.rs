@@ -6,8 +6,8 @@ use super::super::{Family, Policy};
 use super::expression::{BRIDGE, INET, IPV4, IPV6, NETDEV};
 use super::reader::Reader;
 use super::{
-    At, Base, Expression, Kind, NativeChain, NativeRule, NativeTable, RawBase, RawChain, RawRule, RawTable,
-    Tables,
+    At, Base, Expression, Kind, NativeChain, NativeRule, NativeTable, RawBase, RawChain, RawRule,
+    RawTable, Tables,
 };
 
 impl Tables {

@@ -137,7 +137,11 @@ fn a_chain_named_like_a_target_is_not_the_target() {
 #[test]
 fn distrust_makes_a_rule_unknown() {
     let mut read = parse_save(Family::V4, SAVE).unwrap();
-    assert!(read.distrust(("filter", "FORWARD", 0), "a native set look-up".into(), None));
+    assert!(read.distrust(
+        ("filter", "FORWARD", 0),
+        "a native set look-up".into(),
+        None
+    ));
     assert!(!read.distrust(("filter", "FORWARD", 1), "no such rule".into(), None));
     let rule = &read.tables["filter"].chains["FORWARD"].rules[0].rule;
     assert_eq!(

@@ -73,9 +73,9 @@ fn after_a_docker_restart_presence_says_yes_and_the_proof_says_no() {
         assert_eq!(code, 1, "{text}");
         assert!(text.contains("imds-block            VIOLATED"), "{text}");
         let above = if docker28 {
-            "DOCKER-FORWARD rule 5, `-i docker0 -j ACCEPT`"
+            "DOCKER-FORWARD rule 5 (`-i docker0 -j ACCEPT`)"
         } else {
-            "FORWARD rule 5, `-i docker0 ! -o docker0 -j ACCEPT`"
+            "FORWARD rule 5 (`-i docker0 ! -o docker0 -j ACCEPT`)"
         };
         assert!(text.contains(above), "the rule above is named: {text}");
         let (code, text) = netguard(&lab, &["apply"]);
@@ -119,7 +119,7 @@ fn a_hardened_input_chain_is_opened_by_one_narrow_rule() {
         let (code, text) = netguard(&lab, &["apply"]);
         assert_eq!(code, 1, "{text}");
         assert!(
-            text.contains("dropped by filter INPUT, `policy DROP`"),
+            text.contains("dropped by filter INPUT (`policy DROP`)"),
             "{text}"
         );
         assert!(lab.docker.task_credentials().is_err());
@@ -280,7 +280,13 @@ fn saved_rules_are_judged_without_root_and_without_this_host() {
         )
     };
     assert_eq!(judge("--ruleset good --ruleset6 good6").0, 0);
-    assert_eq!(judge("--ruleset good --iface br-0123456789ab").0, 0);
+    let both = "--ruleset good --ruleset6 good6";
+    assert_eq!(judge(&format!("{both} --iface br-0123456789ab")).0, 0);
+    let (code, text) = judge("--ruleset good");
+    assert_eq!(code, 3, "one family is not both: {text}");
+    assert!(text.contains("IPv6 was not judged"), "{text}");
+    lab.write("never.toml", "[imds]\nipv6 = \"never\"\n");
+    assert_eq!(judge("--config never.toml --ruleset good").0, 0);
     assert_eq!(
         judge("--ruleset good --iface custom0").0,
         1,

@@ -10,6 +10,7 @@ mod lab;
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::Lab;
@@ -22,11 +23,21 @@ const TIME: Duration = Duration::from_secs(20);
 /// The words after which the host's name stands.
 const WORDS: [&str; 3] = ["PROTECTED", "NOT PROTECTED", "UNDECIDED"];
 
+/// `check` looks into every network namespace of the machine for tasks: one lab at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// What was typed and what was printed.
-#[derive(Default)]
-struct Transcript(String);
+struct Transcript(
+    String,
+    #[expect(dead_code, reason = "held")] MutexGuard<'static, ()>,
+);
 
 impl Transcript {
+    fn new() -> Self {
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(String::new(), alone)
+    }
+
     fn run(&mut self, lab: &Lab, prompt: char, args: &[&str]) {
         let output = lab.netguard(args).output().unwrap();
         self.note(prompt, args, &output);
@@ -114,8 +125,8 @@ fn start(lab: &Lab, ecs_config: &str) -> Daemon {
 
 #[test]
 fn healthy() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     lab.write("ecs.config", BLOCK);
     said.run(&lab, '#', &["apply", "--dry-run"]);
     let _daemon = start(&lab, BLOCK);
@@ -132,8 +143,8 @@ fn healthy() {
 
 #[test]
 fn open() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     let _daemon = start(&lab, "ECS_CLUSTER=demo\n");
     said.run(&lab, '$', &["status"]);
     said.run(&lab, '$', &["config"]);
@@ -142,8 +153,8 @@ fn open() {
 
 #[test]
 fn under_attack() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     let daemon = start(&lab, BLOCK);
     script(&lab, "deploy.sh", "iptables-nft -F FORWARD");
     daemon.wait_for_log("4 rules missing, repaired", TIME);
@@ -163,8 +174,8 @@ fn under_attack() {
 
 #[test]
 fn violated() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     lab.write("ecs.config", BLOCK);
     lab.write(
         "config.toml",
@@ -190,8 +201,8 @@ fn violated() {
 
 #[test]
 fn misconfigured() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     lab.write(
         "ecs.config",
         "ECS_CLUSTER=demo\nECS_AWSVPC_BLOCK_IMDS=\"true\"\nECS_ENABLE_TASK_IAM_ROLL=true\n",
@@ -210,8 +221,8 @@ fn misconfigured() {
 
 #[test]
 fn without_the_daemon() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     said.run(&lab, '$', &["status"]);
     let mut daemon = start(&lab, BLOCK);
     daemon.kill();
@@ -226,8 +237,8 @@ fn without_the_daemon() {
 
 #[test]
 fn without_root() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     let _daemon = start(&lab, BLOCK);
     for args in [
         &["status"][..],
@@ -249,8 +260,8 @@ fn without_root() {
 
 #[test]
 fn without_iptables() {
+    let mut said = Transcript::new();
     let lab = Lab::new();
-    let mut said = Transcript::default();
     lab.host.sh(
         "mkdir /run/empty; for d in /usr/sbin /usr/local/sbin; do mount --bind /run/empty $d; done",
     );

@@ -149,6 +149,8 @@ fn foreign_text_is_tame() {
 /// What this thread has had of a processor, in nanoseconds (Documentation/scheduler/sched-stats.rst): other
 /// programs do not count.
 fn used() -> u64 {
+    // It is summed up when the thread gives the processor away.
+    std::thread::sleep(std::time::Duration::from_micros(1));
     let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
     text.split_whitespace().next().unwrap().parse().unwrap()
 }

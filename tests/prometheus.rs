@@ -193,7 +193,13 @@ fn files_for_other_programs_are_whole_and_a_failure_is_said_once() {
     eventually(TIME, "the metrics are written once they can be", || {
         lab.dir().join("none/x.prom").exists()
     });
-    assert_eq!(daemon.log().matches("metrics.textfile").count(), 1);
+    assert_eq!(
+        daemon
+            .log()
+            .matches("metrics.textfile: cannot write")
+            .count(),
+        1
+    );
     let left = lab.host.sh("ls -A /run/lab/none /run/lab/out");
     assert!(!left.contains("tmp"), "{left}");
 }

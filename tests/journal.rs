@@ -86,7 +86,7 @@ fn events_go_to_the_journal_with_their_fields() {
     let (critical, warning, notice) = ("2", "4", "5");
 
     has(
-        &entry(&journal, "in quotes"),
+        &entry(&journal, "quoted:"),
         &[
             ("MESSAGE_ID", message_id(Kind::Trap)),
             ("PRIORITY", warning),

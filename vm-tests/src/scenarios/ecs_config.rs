@@ -51,7 +51,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         ("rmdir /etc/ecs/ecs.config", "is gone"),
         (
             "echo 'ECS_AWSVPC_BLOCK_IMDS=\"true\"' >/etc/ecs/ecs.config",
-            "in quotes",
+            "quoted:",
         ),
     ] {
         host.sh(script)?;

@@ -15,7 +15,7 @@ exec flock -n -E 4 /run/xtables.lock env XTABLES_LOCKFILE=/run/xtables.lock.insi
 
 #[test]
 fn no_start_or_stop_of_ecs_init_fails_because_of_the_guard() {
-    let rounds = std::env::var("ECS_NETGUARD_ROUNDS").map_or(5, |text| text.parse().unwrap());
+    let rounds = std::env::var("ECS_NETGUARD_ROUNDS").map_or(2, |text| text.parse().unwrap());
     for backend in Backend::ALL {
         let lab = Lab::new();
         lab.write(

@@ -20,6 +20,7 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::systemd::FdStore;
 use lab::tamper::Backend;
+use lab::wait::eventually;
 use random::Random;
 
 const TIME: Duration = Duration::from_secs(30);
@@ -117,7 +118,14 @@ impl Host {
     fn look_while_running(&mut self, round: u64, daemon: &Daemon) {
         let log = daemon.wait_for_log("the rules are kept with", TIME);
         assert!(!log.contains("state.json"), "round {round}: {log}");
-        let tagged = self.tagged();
+        // The shield goes one pass after the sysctl that asked for it.
+        let settled = |rules: &Vec<String>| {
+            let shielded = rules.iter().any(|rule| rule.contains("loopback-shield"));
+            shielded == (self.wish == 1)
+        };
+        let tagged = eventually(TIME, "the shield stands where it is wanted", || {
+            Some(self.tagged()).filter(settled)
+        });
         let expected = self
             .expected
             .entry(self.wish)

@@ -40,6 +40,10 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
          done",
     )?;
     host.wait_protected()?;
+    host.wait_for(
+        "the containers' interfaces have all their addresses",
+        &format!("{{ {TRACES}; }} >/run/before; sleep 3; {{ {TRACES}; }} >/run/after; diff /run/before /run/after"),
+    )?;
     host.sh(&format!(
         "cat >/run/download.py <<'END'{DOWNLOAD}END
          systemd-run -q --unit download -p NetworkNamespacePath=/run/netns/up python3 /run/download.py"
@@ -52,7 +56,6 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         "systemd-run -q --unit fetch sh -c 'docker exec many-1 sh -c \"nc 10.0.0.1 8081 </dev/null | wc -c\" >/run/fetched'
          systemd-run -q --unit pings sh -c 'docker exec many-2 ping -q -i 0.01 -c 1000 10.0.0.1 >/run/pings'",
     )?;
-    host.sh(&format!("{{ {TRACES}; }} >/run/before"))?;
     let mut times = Vec::new();
     for _ in 0..3 {
         let probed = host.run("ecs-netguard probe --json")?;

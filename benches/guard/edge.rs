@@ -135,9 +135,9 @@ fn new_interfaces() -> Vec<Duration> {
         lab.host.run(move || {
             let before = generation().expect("nf_tables");
             let events = link_events().expect("rtnetlink");
-            let name = format!("dum{number}");
+            let (name, peer) = (format!("new{number}"), format!("peer{number}"));
             let mut ip = Command::new("ip")
-                .args(["link", "add", "name", &name, "type", "dummy"])
+                .args(["link", "add", &name, "type", "veth", "peer", &peer])
                 .spawn()
                 .expect("ip");
             recv(events.as_raw_fd(), &mut [0; 8192], MsgFlags::empty()).expect("an event");

@@ -17,7 +17,7 @@ pub use self::shared::SharedEdge;
 use self::tables::{FAMILY, Found, OWN, ROUTED, base, chains};
 use super::abilities::is_unsupported;
 use super::tables::{Change, Draft, TABLE};
-use super::{ATTEMPTS, Error, Lacking, PROBE, failed, supported_flags};
+use super::{ATTEMPTS, Error, Lacking, PROBE, failed, settle, supported_flags};
 use crate::guarantee::EdgeRules;
 use crate::os::links::Interfaces;
 use crate::os::nft::{self, Chain, CommitError, OWNER, PERSIST, RawRule, Socket};
@@ -212,19 +212,12 @@ impl AsFd for Edge {
 
 /// Removes both tables. Returns what was removed.
 pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
-    for _ in 0..ATTEMPTS {
+    let removed = settle(socket, (OWN, "delete"), |socket| {
         let (generation, found) = Found::read(socket)?;
         let draft = found.draft(|_| Vec::new(), 0, socket.port())?;
-        if draft.batch.is_empty() {
-            return Ok(Vec::new());
-        }
-        match draft.batch.commit(socket, Some(generation)) {
-            Ok(()) => return Ok(found.names()),
-            Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(OWN, "delete")(error.into())),
-        }
-    }
-    Err(failed(OWN, "delete")(nft::Error::Stale))
+        Ok((generation, draft, found.names()))
+    });
+    Ok(removed?.unwrap_or_default())
 }
 
 fn text(error: Error) -> Problem {

@@ -272,19 +272,36 @@ pub fn keep(
 
 /// Removes both tables. Tables that are not there are no error. Returns what was removed.
 pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
-    for _ in 0..ATTEMPTS {
+    let removed = settle(socket, (OWN, "delete"), |socket| {
         let (generation, found) = Found::read(socket)?;
-        let draft = found.draft(&[], 0, socket.port())?;
+        Ok((
+            generation,
+            found.draft(&[], 0, socket.port())?,
+            found.names(),
+        ))
+    });
+    Ok(removed?.unwrap_or_default())
+}
+
+/// Commits what is found to be needed, and looks again where another program committed in between. What
+/// was found with it; `None` where nothing is needed.
+fn settle<T>(
+    socket: &mut Socket,
+    (place, operation): ((Proto, &'static str), &'static str),
+    needed: impl Fn(&mut Socket) -> Result<(u32, Draft, T), Error>,
+) -> Result<Option<T>, Error> {
+    for _ in 0..ATTEMPTS {
+        let (generation, draft, found) = needed(socket)?;
         if draft.batch.is_empty() {
-            return Ok(Vec::new());
+            return Ok(None);
         }
         match draft.batch.commit(socket, Some(generation)) {
-            Ok(()) => return Ok(found.names()),
+            Ok(()) => return Ok(Some(found)),
             Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(OWN, "delete")(error.into())),
+            Err(error) => return Err(failed(place, operation)(error.into())),
         }
     }
-    Err(failed(OWN, "delete")(nft::Error::Stale))
+    Err(failed(place, operation)(nft::Error::Stale))
 }
 
 /// The tables as they are.

@@ -4,9 +4,9 @@
 //! No socket may own it: it would keep the namespace alive. So it is looked at and repaired.
 
 use super::tables::{Change, Draft, FAMILY, TABLE, chains, change};
-use super::{ATTEMPTS, Error, OWN, failed, taken};
+use super::{Error, failed, settle, taken};
 use crate::guarantee::NativeRule;
-use crate::os::nft::{self, CommitError, Socket, Table};
+use crate::os::nft::{Chain, Proto, Socket, Table};
 
 /// The table in the calling thread's network namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,8 +22,23 @@ pub enum TaskTable {
 
 /// Looks at it; with it the generation at which it stood so.
 pub fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<(u32, TaskTable), Error> {
-    let (generation, found) = read(socket)?;
-    let state = match change(found.as_ref(), &chains(TABLE, wanted), 0, socket.port()) {
+    look_at(socket, FAMILY, &chains(TABLE, wanted))
+}
+
+/// Makes the table hold exactly these rules, in one transaction, in the place of whatever bears its
+/// name; removes it where there are none. Packets counted so far stay counted. Returns whether
+/// anything had to be done.
+pub fn keep(socket: &mut Socket, wanted: &[NativeRule]) -> Result<bool, Error> {
+    bring_about(socket, FAMILY, &chains(TABLE, wanted))
+}
+
+pub(super) fn look_at(
+    socket: &mut Socket,
+    family: Proto,
+    wanted: &[Chain],
+) -> Result<(u32, TaskTable), Error> {
+    let (generation, found) = read(socket, family)?;
+    let state = match change(found.as_ref(), wanted, 0, socket.port()) {
         Ok(Change::Nothing) => TaskTable::Intact,
         Ok(Change::Make) => TaskTable::Missing,
         Ok(_) | Err(_) => TaskTable::Altered,
@@ -31,30 +46,23 @@ pub fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<(u32, TaskTabl
     Ok((generation, state))
 }
 
-/// Makes the table hold exactly these rules, in one transaction, in the place of whatever bears its
-/// name; removes it where there are none. Packets counted so far stay counted. Returns whether
-/// anything had to be done.
-pub fn keep(socket: &mut Socket, wanted: &[NativeRule]) -> Result<bool, Error> {
-    let wanted = chains(TABLE, wanted);
-    for _ in 0..ATTEMPTS {
-        let (generation, found) = read(socket)?;
-        let change = change(found.as_ref(), &wanted, 0, socket.port());
-        let change = change.map_err(|port| taken(FAMILY, port))?;
-        if change == Change::Nothing {
-            return Ok(false);
-        }
+pub(super) fn bring_about(
+    socket: &mut Socket,
+    family: Proto,
+    wanted: &[Chain],
+) -> Result<bool, Error> {
+    let done = settle(socket, ((family, TABLE), "write"), |socket| {
+        let (generation, found) = read(socket, family)?;
+        let change = change(found.as_ref(), wanted, 0, socket.port());
+        let change = change.map_err(|port| taken(family, port))?;
         let mut draft = Draft::default();
-        draft.add(change, (FAMILY, TABLE, 0), found.as_ref(), &wanted);
-        match draft.batch.commit(socket, Some(generation)) {
-            Ok(()) => return Ok(true),
-            Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(OWN, "write")(error.into())),
-        }
-    }
-    Err(failed(OWN, "write")(nft::Error::Stale))
+        draft.add(change, (family, TABLE, 0), found.as_ref(), wanted);
+        Ok((generation, draft, ()))
+    });
+    Ok(done?.is_some())
 }
 
-fn read(socket: &mut Socket) -> Result<(u32, Option<Table>), Error> {
-    let read = socket.steady(|socket| Table::read(socket, FAMILY, TABLE));
-    read.map_err(failed(OWN, "read"))
+fn read(socket: &mut Socket, family: Proto) -> Result<(u32, Option<Table>), Error> {
+    let read = socket.steady(|socket| Table::read(socket, family, TABLE));
+    read.map_err(failed((family, TABLE), "read"))
 }

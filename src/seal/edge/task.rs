@@ -3,46 +3,24 @@
 //!
 //! As the task's other table no socket owns it: it is looked at and repaired.
 
-use super::super::tables::{Change, Draft, TABLE, change};
-use super::super::task::TaskTable;
-use super::super::{ATTEMPTS, Error, failed, taken};
-use super::tables::{FAMILY, OWN, RAW, base};
+use super::super::Error;
+use super::super::tables::TABLE;
+use super::super::task::{TaskTable, bring_about, look_at};
+use super::tables::{FAMILY, RAW, base};
 use crate::guarantee::edge::{Interface, raw};
 use crate::os::links::Interfaces;
-use crate::os::nft::{self, Chain, CommitError, RawRule, Socket, Table};
+use crate::os::nft::{Chain, RawRule, Socket};
 use crate::ruleset::Family;
 
 /// Looks at it; with it the generation at which it stood so.
 pub fn look(socket: &mut Socket, interfaces: &[Interface]) -> Result<(u32, TaskTable), Error> {
-    let (generation, found) = read(socket)?;
-    let state = match change(found.as_ref(), &chains(interfaces), 0, socket.port()) {
-        Ok(Change::Nothing) => TaskTable::Intact,
-        Ok(Change::Make) => TaskTable::Missing,
-        Ok(_) | Err(_) => TaskTable::Altered,
-    };
-    Ok((generation, state))
+    look_at(socket, FAMILY, &chains(interfaces))
 }
 
 /// Makes the table hold a chain at each of the interfaces, in one transaction, in the place of whatever
 /// bears its name; removes it for none. Returns whether anything had to be done.
 pub fn keep(socket: &mut Socket, interfaces: Option<&[Interface]>) -> Result<bool, Error> {
-    let wanted = interfaces.map_or_else(Vec::new, chains);
-    for _ in 0..ATTEMPTS {
-        let (generation, found) = read(socket)?;
-        let change = change(found.as_ref(), &wanted, 0, socket.port());
-        let change = change.map_err(|port| taken(FAMILY, port))?;
-        if change == Change::Nothing {
-            return Ok(false);
-        }
-        let mut draft = Draft::default();
-        draft.add(change, (FAMILY, TABLE, 0), found.as_ref(), &wanted);
-        match draft.batch.commit(socket, Some(generation)) {
-            Ok(()) => return Ok(true),
-            Err(CommitError::Stale) => {}
-            Err(error) => return Err(failed(OWN, "write")(error.into())),
-        }
-    }
-    Err(failed(OWN, "write")(nft::Error::Stale))
+    bring_about(socket, FAMILY, &interfaces.map_or_else(Vec::new, chains))
 }
 
 /// The interfaces of the calling thread's network namespace but the loopback.
@@ -73,9 +51,4 @@ fn chains(interfaces: &[Interface]) -> Vec<Chain> {
         .into_iter()
         .chain(interfaces.iter().map(at))
         .collect()
-}
-
-fn read(socket: &mut Socket) -> Result<(u32, Option<Table>), Error> {
-    let read = socket.steady(|socket| Table::read(socket, FAMILY, TABLE));
-    read.map_err(failed(OWN, "read"))
 }

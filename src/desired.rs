@@ -164,7 +164,7 @@ fn escape(container: &PrivilegedContainer) -> Undecidable {
         why: format!(
             "{container} has {} in the host's user namespace: it can move the host's interfaces ([tasks] \
              privileged = \"undecided\")",
-            container.powers()
+            container.capabilities()
         ),
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::guarantee::{EdgePass, TaskCgroup};
 use crate::ruleset::Net;
+use crate::tasks::Power;
 
 /// What of the host decides which rules are wanted.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -55,53 +56,14 @@ pub struct PrivilegedContainer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub task: Option<String>,
     /// What its processes have of these capabilities, or can get.
-    pub capabilities: Vec<Dangerous>,
-}
-
-/// A capability that reaches out of a container.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Dangerous {
-    /// It can move the host's interfaces.
-    #[serde(rename = "CAP_NET_ADMIN")]
-    NetAdmin,
-    /// It can enter the host's namespaces.
-    #[serde(rename = "CAP_SYS_ADMIN")]
-    SysAdmin,
-}
-
-impl Dangerous {
-    const ALL: [Self; 2] = [Self::NetAdmin, Self::SysAdmin];
-
-    /// Those in a mask of capabilities.
-    #[must_use]
-    pub fn of(mask: u64) -> Vec<Self> {
-        let held = Self::ALL
-            .into_iter()
-            .filter(|one| mask & (1 << one.number()) != 0);
-        held.collect()
-    }
-
-    /// Its number (linux/capability.h).
-    const fn number(self) -> u32 {
-        match self {
-            Self::NetAdmin => 12,
-            Self::SysAdmin => 21,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::NetAdmin => "CAP_NET_ADMIN",
-            Self::SysAdmin => "CAP_SYS_ADMIN",
-        }
-    }
+    pub powers: Vec<Power>,
 }
 
 impl PrivilegedContainer {
     /// Its capabilities, for a person: `CAP_NET_ADMIN, CAP_SYS_ADMIN`.
     #[must_use]
-    pub fn powers(&self) -> String {
-        let names: Vec<&str> = self.capabilities.iter().map(|one| one.name()).collect();
+    pub fn capabilities(&self) -> String {
+        let names: Vec<&str> = self.powers.iter().map(|power| power.capability()).collect();
         names.join(", ")
     }
 }

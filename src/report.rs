@@ -418,7 +418,7 @@ mod tests {
             id: "0f".into(),
             name: None,
             task: None,
-            capabilities: Vec::new(),
+            powers: Vec::new(),
         };
         for (state, containers, expected) in [
             (Overall::Protected, 0, "PROTECTED"),

@@ -35,7 +35,7 @@ const FOLDERS: [&str; 6] = [
 ];
 
 /// The rooms that import nothing from `os`, read no clock and no file. A name that ends in `/` is a folder.
-const PURE: [&str; 25] = [
+const PURE: [&str; 26] = [
     "src/config/",
     "src/desired.rs",
     "src/events/displacement.rs",
@@ -57,6 +57,7 @@ const PURE: [&str; 25] = [
     "src/sentinel/backoff.rs",
     "src/tasks/evidence.rs",
     "src/tasks/model.rs",
+    "src/tasks/power.rs",
     "src/tasks/protocol.rs",
     "src/tasks/sandboxes.rs",
     "src/tasks/task_events.rs",
@@ -142,7 +143,7 @@ fn a_circle_is_found_and_named() {
         ("src/lib.rs", "mod a; mod b; mod c; mod d;"),
         ("src/a.rs", "use crate::b::B; pub struct A(B);"),
         ("src/b.rs", "pub struct B; fn f() { crate::c::c() }"),
-        ("src/c.rs", "pub fn c() -> super::a::A { todo!() }"),
+        ("src/c.rs", "pub fn c(_: super::a::A) {}"),
         ("src/d.rs", "use crate::a::A; pub struct D(A);"),
     ]);
     let found: Vec<String> = circles(&files).iter().map(describe).collect();

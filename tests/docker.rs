@@ -186,7 +186,7 @@ fn a_privileged_container_is_named_and_the_agents_own_is_not() {
     };
     let (json, text) = status();
     let named = serde_json::json!([{
-        "id": router, "name": "router", "task": "0f3a", "capabilities": ["CAP_NET_ADMIN"]
+        "id": router, "name": "router", "task": "0f3a", "powers": ["net-admin"]
     }]);
     assert_eq!(json["privileged"], named, "{json}");
     assert!(

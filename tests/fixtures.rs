@@ -30,7 +30,7 @@ use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use ecs_netguard::prove::{HostView, Iface, prove};
+use ecs_netguard::prove::{HostView, Iface, Prover};
 use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
 use ecs_netguard::verdict::Verdict;
 use file::{Expected, Fixture, fixtures, ip};
@@ -69,7 +69,9 @@ fn host() -> HostView {
 }
 
 fn verdict_of(ruleset: &Ruleset, expected: &Expected) -> (&'static str, String) {
-    match prove(ruleset, &expected.claim(ruleset.family), &host()) {
+    let host = host();
+    let prover = Prover::new(&[ruleset], &host);
+    match prover.prove(&expected.claim(ruleset.family)) {
         Verdict::Held => ("held", String::new()),
         Verdict::Violated { walk } => ("violated", walk.to_string()),
         Verdict::Undecided { why, walk } => ("undecided", format!("{why}\n{walk}")),

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use super::common::print_json;
 use crate::config::{sanitize, sanitize_line};
 use crate::report::{GuaranteeReport, Report};
-use crate::tasks::Task;
+use crate::tasks::{Power, Task};
 use crate::verdict::{Overall, Standing};
 
 /// How wide the name of a guarantee is.
@@ -78,7 +78,7 @@ impl Look {
             self.task(&mut out, task);
         }
         let privileged = report.privileged.iter();
-        let privileged = privileged.map(|of| format!("{of}: {}", of.powers()));
+        let privileged = privileged.map(|of| format!("{of}: {}", of.capabilities()));
         out.section("Privileged containers", "", privileged);
         // A daemon has repaired them, or says in its events why not.
         let drifts = report.drifts.iter().filter(|_| report.daemon.is_none());
@@ -189,7 +189,10 @@ fn task_lines(task: &Task) -> (String, Vec<String>) {
     let id = sanitize(&task.id);
     let line = format!("{id} ({})", task.mode.name());
     let problems = task.problems.iter().map(|problem| format!("! {problem}"));
-    let powers: Vec<String> = task.powers.iter().map(ToString::to_string).collect();
+    // What it can write ends at its own interfaces or at the host's edge.
+    let harmless = |power: &Power| *power == Power::NetRaw && task.frames_stopped;
+    let powers = task.powers.iter().filter(|power| !harmless(power));
+    let powers: Vec<String> = powers.map(ToString::to_string).collect();
     let powers = (!powers.is_empty()).then(|| powers.join(", "));
     let details = problems.chain(task.notes.iter().cloned()).chain(powers);
     (line, details.collect())

@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::facts::Dangerous;
 use crate::guarantee::{Cgroup, EdgePass, NativeHook, NativeVerdict};
 use crate::ruleset::{Net, Target};
+use crate::tasks::Power;
 
 fn settings(text: &str) -> Settings {
     Settings::parse("config.toml".as_ref(), text).unwrap()
@@ -320,7 +320,7 @@ fn a_privileged_container_is_beyond_the_block_only_where_the_settings_say_so() {
         id: "0123456789abcdef".repeat(4),
         name: Some("router".into()),
         task: None,
-        capabilities: Dangerous::of(1 << 12 | 1 << 21 | 1 << 13),
+        powers: vec![Power::NetAdmin, Power::SysAdmin],
     };
     let facts = Facts {
         privileged: vec![router],

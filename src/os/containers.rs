@@ -14,7 +14,9 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 
 use super::{docker, procfs, unix_http};
-use crate::facts::{Dangerous, PrivilegedContainer};
+use crate::facts::PrivilegedContainer;
+use crate::tasks::Power;
+use crate::tasks::evidence::task_of_arn;
 
 /// How many processes of a container are asked at most.
 const ASKED: usize = 64;
@@ -69,14 +71,14 @@ pub fn privileged() -> Vec<PrivilegedContainer> {
             None => known.silent = Some(Instant::now()),
         }
     }
-    let named = |(id, capabilities): (String, Vec<Dangerous>)| {
+    let named = |(id, powers): (String, Vec<Power>)| {
         let Name { name, task } = known.names.get(&id).cloned().unwrap_or_default();
         let agent = name.as_deref() == Some(AGENT);
         (!agent).then_some(PrivilegedContainer {
             id,
             name,
             task,
-            capabilities,
+            powers,
         })
     };
     let found: Vec<PrivilegedContainer> = containers.into_iter().filter_map(named).collect();
@@ -85,7 +87,7 @@ pub fn privileged() -> Vec<PrivilegedContainer> {
 }
 
 /// The ids of containers with a dangerous capability, each with those that its processes have or can get.
-fn dangerous() -> BTreeMap<String, Vec<Dangerous>> {
+fn dangerous() -> BTreeMap<String, Vec<Power>> {
     let own_users = users("self");
     let own = procfs::cgroup(std::process::id()).and_then(|cgroup| container_of(&cgroup));
     let mut processes: BTreeMap<String, Vec<u32>> = BTreeMap::new();
@@ -112,8 +114,15 @@ fn dangerous() -> BTreeMap<String, Vec<Dangerous>> {
     };
     let masks = processes
         .into_iter()
-        .map(|(id, pids)| (id, Dangerous::of(mask(&pids))));
+        .map(|(id, pids)| (id, reaching_out(mask(&pids))));
     masks.filter(|(_, held)| !held.is_empty()).collect()
+}
+
+/// What reaches out of a container in a mask of capabilities.
+fn reaching_out(mask: u64) -> Vec<Power> {
+    let mut powers = Power::of(mask);
+    powers.retain(|power| *power != Power::NetRaw);
+    powers
 }
 
 /// How a process's user namespace maps onto that of this process (user_namespaces(7)), which anybody may read.
@@ -163,9 +172,7 @@ fn names(answer: &[u8]) -> Option<BTreeMap<String, Name>> {
             .first()
             .map(|name| name.trim_start_matches('/').to_owned());
         let arn = of.labels.get("com.amazonaws.ecs.task-arn");
-        let task = arn
-            .and_then(|arn| arn.rsplit('/').next())
-            .map(str::to_owned);
+        let task = arn.and_then(|arn| task_of_arn(arn));
         (of.id, Name { name, task })
     };
     Some(listed.into_iter().map(named).collect())

@@ -131,11 +131,3 @@ pub use class::{Addrs, Destination, HostView, Iface, Ifaces, Moment, Origin, Pac
 pub use hook::Hook;
 pub use prover::Prover;
 pub use walk::{End, Outcome, Step, Walk};
-
-use crate::ruleset::Ruleset;
-use crate::verdict::Verdict;
-
-/// Proves one claim about one ruleset. For several claims, a [`Prover`] spares work.
-pub fn prove(ruleset: &Ruleset, claim: &Claim, host: &HostView) -> Verdict {
-    Prover::new(&[ruleset], host).prove(claim)
-}

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
-use super::model::{Mode, Power, Task};
+use super::model::{Mode, Task};
+use super::power::Power;
 use super::sandboxes::{self, Labels};
 use super::task_netns::{Look, Seen, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;

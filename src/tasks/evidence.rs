@@ -107,6 +107,15 @@ pub fn task_in(handle: &str) -> Option<String> {
     (is_task && !interface.is_empty()).then(|| id.to_owned())
 }
 
+/// The id in a task's ARN: `arn:aws:ecs:<region>:<account>:task/<cluster>/<id>`, in the old form
+/// without the cluster.
+#[must_use]
+pub fn task_of_arn(arn: &str) -> Option<String> {
+    let resource = arn.strip_prefix("arn:")?.splitn(5, ':').nth(4)?;
+    let id = resource.strip_prefix("task/")?.rsplit('/').next()?;
+    is_id(id).then(|| id.to_owned())
+}
+
 /// Task ids are 32 hexadecimal digits, or a UUID in the old form; systemd has the dashes escaped.
 pub(super) fn is_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '\\';
@@ -224,6 +233,29 @@ mod tests {
             String::new(),
         ] {
             assert_eq!(task_of(&other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn the_id_is_the_last_part_of_the_arn() {
+        let id = "0123456789abcdef0123456789abcdef";
+        let of = |resource: &str| task_of_arn(&format!("arn:aws-cn:ecs:cn-north-1:1:{resource}"));
+        assert_eq!(of(&format!("task/main/{id}")).as_deref(), Some(id));
+        let old = "8e5b5b5c-3c2f-4a4e-9a2e-b8a5d3d0f2a1";
+        assert_eq!(of(&format!("task/{old}")).as_deref(), Some(old));
+        for other in [
+            "task/",
+            "task",
+            "task/main/",
+            "cluster/main",
+            "task/a b",
+            "",
+        ] {
+            assert_eq!(of(other), None, "{other}");
+        }
+        assert_eq!(of(&format!("task/main/{}", "a".repeat(65))), None);
+        for other in ["", "arn:", "arn:aws:ecs", id, "task/main/0123"] {
+            assert_eq!(task_of_arn(other), None, "{other}");
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 
-use super::evidence::is_id;
+use super::evidence::task_of_arn;
 use super::protocol::Said;
 use super::sandboxes::{Labels, is_hex, is_sandbox};
 use super::task_events::Report;
@@ -167,7 +167,7 @@ fn pauses(answer: &[u8]) -> Result<Vec<(String, String)>, Failure> {
     let mut pauses = Vec::new();
     for container in listed {
         let label = |name| container.labels.get(name).map(String::as_str);
-        let Some(task) = label(TASK).and_then(task_id).filter(|_| {
+        let Some(task) = label(TASK).and_then(task_of_arn).filter(|_| {
             // The list is filtered already; what only resembles Docker may not know filters.
             label(NAME) == Some(PAUSE)
         }) else {
@@ -183,14 +183,6 @@ fn pauses(answer: &[u8]) -> Result<Vec<(String, String)>, Failure> {
         pauses.push((container.id, task));
     }
     Ok(pauses)
-}
-
-/// The id in a task's ARN: `arn:aws:ecs:<region>:<account>:task/<cluster>/<id>`, in the old form
-/// without the cluster.
-fn task_id(arn: &str) -> Option<String> {
-    let resource = arn.strip_prefix("arn:")?.splitn(5, ':').nth(4)?;
-    let id = resource.strip_prefix("task/")?.rsplit('/').next()?;
-    is_id(id).then(|| id.to_owned())
 }
 
 /// The sandbox of an inspected container; `None` where it has none, or Docker keeps it elsewhere.

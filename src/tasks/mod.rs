@@ -10,6 +10,7 @@ pub mod evidence;
 pub mod labels;
 pub mod model;
 pub mod once;
+pub mod power;
 pub mod protocol;
 pub mod sandboxes;
 pub mod task_events;
@@ -17,7 +18,8 @@ pub mod task_netns;
 pub mod worker;
 pub mod worker_client;
 
-pub use self::model::{Mode, Power, Task, Tasks, way_out};
+pub use self::model::{Mode, Task, Tasks, way_out};
+pub use self::power::Power;
 pub use self::task_netns::Wish;
 
 use crate::config::settings::{Awsvpc, Settings};

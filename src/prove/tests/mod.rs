@@ -1,7 +1,8 @@
 //! The prover by value: one small ruleset a test, written as iptables-save prints it.
 
 use super::*;
-use crate::ruleset::{Family, IfacePattern, Net, PortRange, parse_save};
+use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, parse_save};
+use crate::verdict::Verdict;
 
 mod blocks;
 mod cgroups;
@@ -15,6 +16,11 @@ mod shields;
 mod soup;
 mod spell;
 mod walks;
+
+/// Proves one claim about one ruleset.
+fn prove(ruleset: &Ruleset, claim: &Claim, host: &HostView) -> Verdict {
+    Prover::new(&[ruleset], host).prove(claim)
+}
 
 /// The documented rule.
 const BLOCK: &str = "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n";

@@ -29,28 +29,6 @@ fn a_pause_container_tells_its_task() {
 }
 
 #[test]
-fn the_id_is_the_last_part_of_the_arn() {
-    let of = |resource: &str| task_id(&format!("arn:aws-cn:ecs:cn-north-1:1:{resource}"));
-    assert_eq!(of(&format!("task/main/{ID}")).as_deref(), Some(ID));
-    let old = "8e5b5b5c-3c2f-4a4e-9a2e-b8a5d3d0f2a1";
-    assert_eq!(of(&format!("task/{old}")).as_deref(), Some(old));
-    for other in [
-        "task/",
-        "task",
-        "task/main/",
-        "cluster/main",
-        "task/a b",
-        "",
-    ] {
-        assert_eq!(of(other), None, "{other}");
-    }
-    assert_eq!(of(&format!("task/main/{}", "a".repeat(65))), None);
-    for other in ["", "arn:", "arn:aws:ecs", ID, "task/main/0123"] {
-        assert_eq!(task_id(other), None, "{other}");
-    }
-}
-
-#[test]
 fn a_sandbox_is_the_name_of_dockers_handle() {
     let of = |key: &str| {
         let answer = format!(r#"{{"State":{{}},"NetworkSettings":{{"SandboxKey":"{key}"}}}}"#);

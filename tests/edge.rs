@@ -75,18 +75,23 @@ fn container(
     ns
 }
 
-#[test]
-fn what_containers_send_does_not_leave_whatever_their_interfaces_are_called() {
-    let lab = Lab::new();
-    let unnamed = container(
-        &lab,
+/// A container on a bridge that no pattern names.
+fn unnamed(lab: &Lab) -> Namespace {
+    container(
+        lab,
         "unnamed",
         "ip link add lxc0 type bridge forward_delay 0; ip addr add 172.31.0.1/24 dev lxc0; \
          ip addr add fd00:31::1/64 dev lxc0 nodad; ip link set lxc0 up; \
          ip link add vethx type veth peer name eth0 netns NETNS; ip link set vethx master lxc0 up",
         "172.31.0.2/24",
         "172.31.0.1",
-    );
+    )
+}
+
+#[test]
+fn what_containers_send_does_not_leave_whatever_their_interfaces_are_called() {
+    let lab = Lab::new();
+    let unnamed = unnamed(&lab);
     lab.imds
         .sh("ip route add 172.31.0.0/24 via 10.0.0.10; ip route add fd00:31::/64 via fd00:10::10");
     lab.host.sh("ip link set docker0 name harbour");

@@ -153,18 +153,24 @@ fn an_unset_wish_blocks_until_cloud_init_is_done() {
     assert!(!blocks(&read("", None, None)));
 }
 
-#[test]
-fn the_json_file_that_the_agent_reads_is_read_and_watched() {
-    let dir = tempfile::tempdir().unwrap();
+/// The inputs of a whole system below a directory, and what writes one of its files.
+fn system(root: &Path) -> (InputPaths, impl Fn(&str, &str)) {
     let system = InputPaths {
-        ecs: EcsPaths::below(dir.path()),
-        ..paths(dir.path())
+        ecs: EcsPaths::below(root),
+        ..paths(root)
     };
-    let write = |path: &str, text: &str| {
-        let path = dir.path().join(path);
+    let write = move |path: &str, text: &str| {
+        let path = root.join(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
+    (system, write)
+}
+
+#[test]
+fn the_json_file_that_the_agent_reads_is_read_and_watched() {
+    let dir = tempfile::tempdir().unwrap();
+    let (system, write) = system(dir.path());
     let block = "{\"AWSVPCBlockInstanceMetdata\": true}";
     write("usr/sbin/amazon-ecs-init", "");
     write(
@@ -189,15 +195,7 @@ fn the_json_file_that_the_agent_reads_is_read_and_watched() {
 #[test]
 fn the_unit_that_is_there_says_what_ecs_init_reads() {
     let dir = tempfile::tempdir().unwrap();
-    let system = InputPaths {
-        ecs: EcsPaths::below(dir.path()),
-        ..paths(dir.path())
-    };
-    let write = |path: &str, text: &str| {
-        let path = dir.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
+    let (system, write) = system(dir.path());
     let external = || {
         let inputs = Inputs::read_or_keep(&system, None, None);
         (inputs.ecs.external.effective, inputs.ecs.task_eni.effective)

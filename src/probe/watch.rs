@@ -7,6 +7,7 @@ use std::net::IpAddr;
 
 use super::model::Layer;
 use super::packet;
+use crate::guarantee::edge::{Interface, edges};
 use crate::guarantee::{TAG_PREFIX, imds_block};
 use crate::os::links::Link;
 use crate::os::nft::drops::{Dropped, Drops, Place};
@@ -105,14 +106,11 @@ fn described(place: &Place) -> String {
     format!("{family} {table} {chain}")
 }
 
-/// The interfaces of the host by which packets leave it: not the loopback, not bridges, and not the
-/// ports by which bridges lead into other namespaces.
+/// The interfaces of the host by which packets leave it: those at which the edge stands.
 pub(super) fn host_exits(links: &[Link]) -> Exits {
-    let is_exit = |link: &&Link| {
-        let to_container = link.master.is_some() && link.leads_to.is_some();
-        !link.loopback && link.kind.as_deref() != Some("bridge") && !to_container
-    };
-    exits(links.iter().filter(is_exit))
+    let interfaces: Vec<Interface> = links.iter().cloned().map(Interface::from).collect();
+    let indices: Vec<u32> = edges(&interfaces).iter().map(|edge| edge.index).collect();
+    exits(links.iter().filter(|link| indices.contains(&link.index)))
 }
 
 /// The interfaces by which packets leave a task for good: not the loopback, and none whose other end, or
@@ -148,18 +146,17 @@ mod tests {
     }
 
     #[test]
-    fn the_host_is_left_by_its_uplinks_alone() {
+    fn the_host_is_left_where_the_edge_stands() {
         let links = [
             link("lo", None, None, None),
-            link("ens5", None, None, None),
+            link("ens05", None, None, None),
             link("docker0", Some("bridge"), None, None),
-            // A container; and an uplink that is itself a port of a bridge.
+            // A container: numbers are the lengths of names here.
             link("veth", Some("veth"), Some(7), Some(1)),
-            link("ens60", None, Some(7), None),
-            link("wg.000000", Some("wireguard"), None, None),
         ];
-        let exits = host_exits(&links);
-        assert_eq!(names(&exits), ["ens5", "ens60", "wg.000000"]);
+        assert_eq!(links[2].index, 7);
+        let exits = host_exits(&links[..]);
+        assert_eq!(names(&exits), ["ens05"]);
     }
 
     #[test]

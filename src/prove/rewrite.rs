@@ -200,7 +200,7 @@ impl Engine<'_> {
 
     pub(super) fn dnat(&mut self, set: Set, to: &Rewrite) -> Set {
         let (dst, dport) = (self.layout.dst, self.layout.dport);
-        self.say("destination", &describe(to));
+        self.say("destination", &to.to_string());
         let same = self.fits(to, dst, Side::Dst);
         // A connection whose destination stays as it was is not marked as translated
         // (nf_nat_setup_info compares the tuples). Within a range it may stay or not.
@@ -217,7 +217,7 @@ impl Engine<'_> {
     }
 
     pub(super) fn snat(&mut self, set: Set, to: &Rewrite) -> Set {
-        self.say("source", &describe(to));
+        self.say("source", &to.to_string());
         let fits = self.fits(to, self.layout.src, Side::Src);
         self.resource(set, to.addrs.is_some(), fits)
     }
@@ -349,17 +349,4 @@ impl Engine<'_> {
 fn single(to: &Rewrite) -> bool {
     to.addrs.is_none_or(|(low, high)| low == high)
         && to.ports.is_none_or(|range| range.low == range.high)
-}
-
-fn describe(to: &Rewrite) -> String {
-    let addrs = match to.addrs {
-        Some((low, high)) if low == high => low.to_string(),
-        Some((low, high)) => format!("{low}-{high}"),
-        None => String::new(),
-    };
-    match to.ports {
-        Some(PortRange { low, high }) if low == high => format!("{addrs}:{low}"),
-        Some(PortRange { low, high }) => format!("{addrs}:{low}-{high}"),
-        None => addrs,
-    }
 }

@@ -1,5 +1,6 @@
 //! What a rule does with a packet that meets its conditions.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use super::Family;
@@ -15,6 +16,22 @@ pub struct Rewrite {
     pub addrs: Option<(IpAddr, IpAddr)>,
     /// A range of ports; `None` leaves the port alone, as far as the kernel can.
     pub ports: Option<PortRange>,
+}
+
+/// `10.0.0.1-10.0.0.9:80-90`, as iptables and nft write it.
+impl fmt::Display for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.addrs {
+            Some((low, high)) if low == high => write!(f, "{low}")?,
+            Some((low, high)) => write!(f, "{low}-{high}")?,
+            None => {}
+        }
+        match self.ports {
+            Some(PortRange { low, high }) if low == high => write!(f, ":{low}"),
+            Some(PortRange { low, high }) => write!(f, ":{low}-{high}"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What a rule does.

@@ -62,15 +62,7 @@ fn the_daemon_reports_it_and_what_it_stopped() {
 #[test]
 fn with_every_visible_rule_flushed_again_and_again_nothing_leaves() {
     let lab = Lab::new();
-    let unnamed = container(
-        &lab,
-        "unnamed",
-        "ip link add lxc0 type bridge forward_delay 0; ip addr add 172.31.0.1/24 dev lxc0; \
-         ip addr add fd00:31::1/64 dev lxc0 nodad; ip link set lxc0 up; \
-         ip link add vethx type veth peer name eth0 netns NETNS; ip link set vethx master lxc0 up",
-        "172.31.0.2/24",
-        "172.31.0.1",
-    );
+    let unnamed = unnamed(&lab);
     let daemon = started(&lab);
     for _ in 0..5 {
         lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));

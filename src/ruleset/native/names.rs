@@ -133,14 +133,5 @@ pub(super) fn rewrite(to: Option<&Rewrite>) -> String {
     let Some(to) = to else {
         return "an address of a map".to_owned();
     };
-    let addrs = match to.addrs {
-        Some((low, high)) if low == high => low.to_string(),
-        Some((low, high)) => format!("{low}-{high}"),
-        None => String::new(),
-    };
-    match to.ports {
-        Some(PortRange { low, high }) if low == high => format!("{addrs}:{low}"),
-        Some(PortRange { low, high }) => format!("{addrs}:{low}-{high}"),
-        None => addrs,
-    }
+    to.to_string()
 }

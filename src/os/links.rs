@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{SockFlag, SockProtocol};
 
 use super::attributes::{each, number, text, value};
@@ -113,6 +114,11 @@ impl Links {
         Ok(changes)
     }
 
+    /// Those that there are, after all notifications that were read.
+    pub fn interfaces(&self) -> Vec<Interface> {
+        self.known.values().cloned().map(Interface::from).collect()
+    }
+
     fn read_all(&mut self) -> io::Result<()> {
         let all = all(&mut self.queries)?;
         self.known = all.into_iter().map(|link| (link.index, link)).collect();
@@ -135,6 +141,13 @@ impl Interfaces {
         let links = all(&mut self.0)?.into_iter();
         Ok(links.map(Interface::from).collect())
     }
+}
+
+/// The number of the interface of this name in the calling thread's network namespace. Unlike a list,
+/// it does not wait for the kernel's lock on the interfaces.
+#[must_use]
+pub fn index_of(name: &[u8]) -> Option<u32> {
+    if_nametoindex(name).ok()
 }
 
 impl From<Link> for Interface {

@@ -14,11 +14,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 pub use self::reading::{EdgeReading, look};
 pub use self::shared::SharedEdge;
-use self::tables::{FAMILY, Found, OWN, ROUTED, base, chains};
+use self::tables::{FAMILY, Found, OWN, ROUTED, added, base, chains};
 use super::abilities::is_unsupported;
 use super::tables::{Change, Draft, TABLE};
 use super::{ATTEMPTS, Error, Lacking, PROBE, failed, settle, supported_flags};
 use crate::guarantee::EdgeRules;
+use crate::guarantee::edge::{Interface, edges};
 use crate::os::links::Interfaces;
 use crate::os::nft::{self, Chain, CommitError, OWNER, PERSIST, RawRule, Socket};
 
@@ -29,13 +30,22 @@ const EGRESS: &str = "the egress hook (Linux 5.16, CONFIG_NETFILTER_EGRESS)";
 #[derive(Debug)]
 pub struct Edge {
     socket: Socket,
-    interfaces: Interfaces,
     /// What is not to be tried though this kernel may support it.
     lacking: Option<Lacking>,
     /// Those that this kernel supports; found out at the first table that is made.
     flags: Option<u32>,
     /// What this kernel was found to lack.
     lacks: Option<Problem>,
+    /// What the tables were found to hold, or made to.
+    held: Option<Held>,
+}
+
+/// What both tables hold.
+#[derive(Debug)]
+struct Held {
+    rules: EdgeRules,
+    /// The interfaces that have a chain, in the order of their numbers.
+    at: Vec<Interface>,
 }
 
 /// Why the edge is not as it should be.
@@ -67,10 +77,10 @@ impl Edge {
                 Some(fd) => Socket::from_fd(fd)?,
                 None => Socket::open()?,
             },
-            interfaces: Interfaces::open()?,
             lacking: None,
             flags: None,
             lacks: None,
+            held: None,
         })
     }
 
@@ -98,6 +108,15 @@ impl Edge {
     /// Makes the tables hold a chain for each interface by which packets leave, in one transaction; for
     /// nothing there are none. Packets counted so far stay counted.
     pub fn keep(&mut self, rules: &EdgeRules) -> Result<Kept, Problem> {
+        let interfaces = listed()?;
+        self.follow(rules, &interfaces)
+    }
+
+    /// The same for interfaces that are known already. A chain at an interface that is newer stays.
+    ///
+    /// To list the interfaces takes the kernel's lock on them (RTNL), which whoever makes an interface
+    /// holds for milliseconds longer: by then it may have carried packets.
+    pub fn follow(&mut self, rules: &EdgeRules, known: &[Interface]) -> Result<Kept, Problem> {
         if let Some(lacks) = self.lacks.as_ref().filter(|_| !rules.is_empty()) {
             return Err(lacks.clone());
         }
@@ -105,7 +124,16 @@ impl Edge {
             let why = format!("this kernel does not support {EGRESS}");
             return Err(Problem::Unsupported(why));
         }
-        let mut kept = Kept::default();
+        let mut kept = Kept {
+            changed: self.add_new(rules, known),
+            ..Kept::default()
+        };
+        let held = self.held.take();
+        if kept.changed && held.as_ref().is_some_and(|held| held.at == hooked(known)) {
+            self.held = held;
+            return Ok(kept);
+        }
+        let mut known = known.to_vec();
         let mut tried = None;
         for _ in 0..ATTEMPTS {
             let (generation, found) = Found::read(&mut self.socket).map_err(text)?;
@@ -113,11 +141,15 @@ impl Edge {
                 true => 0,
                 false => self.flags().map_err(text)?,
             };
-            let interfaces = self.interfaces.read().map_err(unread)?;
+            let interfaces = found.interfaces_and(&known);
             let wanted = |table: &str| chains(table, rules, &interfaces);
             let draft = found.draft(wanted, flags, self.socket.port());
             let draft = draft.map_err(text)?;
             if draft.batch.is_empty() {
+                self.held = Some(Held {
+                    rules: rules.clone(),
+                    at: hooked(&interfaces),
+                });
                 return Ok(kept);
             }
             match draft.batch.commit(&mut self.socket, Some(generation)) {
@@ -127,14 +159,34 @@ impl Edge {
                     kept.altered.extend(found.altered(rules, flags));
                 }
                 Err(CommitError::Stale) => {}
-                // An interface may have gone since it was read.
+                // An interface may have gone meanwhile.
                 Err(CommitError::Kernel { .. }) if tried.as_ref() != Some(&interfaces) => {
                     tried = Some(interfaces);
+                    known = listed()?;
                 }
                 Err(CommitError::Kernel { source, .. }) => return Err(self.refused(source)),
             }
         }
         Err(text(failed(OWN, "write")(nft::Error::Stale)))
+    }
+
+    /// Adds the chains of those interfaces that have none, if that is known, without a look at the tables:
+    /// their contents take the longer to read the more interfaces there are. False where nothing was added.
+    fn add_new(&mut self, rules: &EdgeRules, known: &[Interface]) -> bool {
+        let flags = self.flags;
+        let held = self.held.as_mut().filter(|held| held.rules == *rules);
+        let (Some(held), Some(flags)) = (held, flags) else {
+            return false;
+        };
+        let mut new = hooked(known);
+        new.retain(|interface| !held.at.iter().any(|at| at.index == interface.index));
+        let draft = added(rules, &new, flags);
+        let added = !draft.batch.is_empty() && draft.batch.commit(&mut self.socket, None).is_ok();
+        if added {
+            held.at.extend(new);
+            held.at.sort_by_key(|at| at.index);
+        }
+        added
     }
 
     /// What the kernel's refusal means.
@@ -222,6 +274,19 @@ pub fn remove_all(socket: &mut Socket) -> Result<Vec<&'static str>, Error> {
 
 fn text(error: Error) -> Problem {
     Problem::Failed(error.to_string())
+}
+
+/// Those that get a chain, in the order of their numbers.
+fn hooked(interfaces: &[Interface]) -> Vec<Interface> {
+    let mut at: Vec<_> = edges(interfaces).into_iter().cloned().collect();
+    at.sort_by_key(|interface| interface.index);
+    at
+}
+
+/// The interfaces that there are now in the calling thread's network namespace.
+fn listed() -> Result<Vec<Interface>, Problem> {
+    let read = Interfaces::open().and_then(|mut interfaces| interfaces.read());
+    read.map_err(unread)
 }
 
 fn unread(error: impl std::fmt::Display) -> Problem {

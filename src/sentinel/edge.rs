@@ -5,14 +5,20 @@ use std::time::{Instant, SystemTime};
 use super::report::Report;
 use crate::events::Displacement;
 use crate::guarantee::Guarantee;
+use crate::guarantee::edge::Interface;
 use crate::os::nft::Commit;
 use crate::os::process;
 use crate::plan::{Drift, DriftKind};
 use crate::seal::edge::{Problem, SharedEdge};
 
-/// Brings the edge to every interface by which packets leave now; what there is to report of it.
-pub(super) fn follow(edge: &SharedEdge, by: Option<&Commit>, noticed: Instant) -> Option<Report> {
-    let kept = match edge.follow() {
+/// Brings the edge to each of these interfaces by which packets leave; what there is to report of it.
+pub(super) fn follow(
+    edge: &SharedEdge,
+    interfaces: &[Interface],
+    by: Option<&Commit>,
+    noticed: Instant,
+) -> Option<Report> {
+    let kept = match edge.follow(interfaces) {
         Ok(kept) => kept,
         // A pass has reported it.
         Err(Problem::Unsupported(_)) => return None,

@@ -11,6 +11,7 @@ use super::edge;
 use super::orders::{Order, Orders};
 use super::report::Report;
 use crate::events::Displacement;
+use crate::guarantee::edge::Interface;
 use crate::os::inotify::Watches;
 use crate::os::links::{Link, LinkChange, Links};
 use crate::os::nft::{ChainName, Commit, Commits};
@@ -35,6 +36,8 @@ pub(super) struct Watcher {
     nftables: Option<(Commits, Hand)>,
     links: Links,
     edge: SharedEdge,
+    /// Those at which the edge was last brought up to date.
+    edged: Vec<Interface>,
     sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
@@ -71,6 +74,7 @@ impl Watcher {
             nftables: None,
             links,
             edge,
+            edged: Vec::new(),
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
@@ -317,7 +321,12 @@ impl Watcher {
                 return;
             }
         };
-        if !changes.is_empty() {
+        // Most events change nothing that matters here. An interface that went and came again has lost
+        // its chain.
+        let moved = |change: &LinkChange| !matches!(change, LinkChange::Changed(_));
+        let interfaces = self.links.interfaces();
+        if changes.iter().any(moved) || interfaces != self.edged {
+            self.edged = interfaces;
             self.follow(None, noticed);
         }
         let mut matters = false;
@@ -350,7 +359,7 @@ impl Watcher {
     }
 
     fn follow(&self, by: Option<&Commit>, noticed: Instant) {
-        if let Some(report) = edge::follow(&self.edge, by, noticed) {
+        if let Some(report) = edge::follow(&self.edge, &self.edged, by, noticed) {
             (self.tell)(report);
         }
     }

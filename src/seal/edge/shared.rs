@@ -3,8 +3,9 @@
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Edge, Kept, Problem};
+use super::{Edge, Kept, Problem, listed};
 use crate::guarantee::EdgeRules;
+use crate::guarantee::edge::Interface;
 use crate::seal::{Lacking, unavailable};
 
 /// The edge in two hands: a pass says what is wanted, and the sentinel follows the interfaces.
@@ -14,7 +15,8 @@ pub struct SharedEdge(Arc<Mutex<Hand>>);
 #[derive(Debug, Default)]
 struct Hand {
     edge: Option<Edge>,
-    rules: EdgeRules,
+    /// `None` until a pass has said it.
+    rules: Option<EdgeRules>,
     lacking: Option<Lacking>,
 }
 
@@ -26,32 +28,46 @@ impl SharedEdge {
         let edge = Edge::open(inherited).ok();
         Self(Arc::new(Mutex::new(Hand {
             edge: edge.map(|edge| edge.lacking(lacking)),
-            rules: EdgeRules::default(),
+            rules: None,
             lacking,
         })))
     }
 
     /// Brings it about that it stops this, from now on.
     pub fn keep(&self, rules: &EdgeRules) -> Result<Kept, Problem> {
-        let mut hand = self.hand();
-        hand.rules = rules.clone();
-        if hand.edge.is_none() {
-            let edge = Edge::open(None).map_err(|error| Problem::Failed(unavailable(error)))?;
-            hand.edge = Some(edge.lacking(hand.lacking));
-        }
-        hand.keep()
+        // Before the sentinel would have to wait for it.
+        let interfaces = listed()?;
+        let Hand {
+            edge,
+            rules: wanted,
+            lacking,
+        } = &mut *self.hand();
+        *wanted = Some(rules.clone());
+        let edge = match edge {
+            Some(edge) => edge,
+            None => {
+                let opened = Edge::open(None).map_err(|e| Problem::Failed(unavailable(e)))?;
+                edge.insert(opened.lacking(*lacking))
+            }
+        };
+        edge.follow(rules, &interfaces)
     }
 
-    /// Brings it about again, after interfaces have changed.
-    pub fn follow(&self) -> Result<Kept, Problem> {
-        self.hand().keep()
+    /// Brings it about at these interfaces, which the kernel's events tell of.
+    pub fn follow(&self, known: &[Interface]) -> Result<Kept, Problem> {
+        let Hand { edge, rules, .. } = &mut *self.hand();
+        match (edge, rules) {
+            (Some(edge), Some(rules)) => edge.follow(rules, known),
+            _ => Ok(Kept::default()),
+        }
     }
 
     /// Whether any root process can change what is kept.
     #[must_use]
     pub fn is_open(&self) -> bool {
         let hand = self.hand();
-        !hand.rules.is_empty() && hand.edge.as_ref().is_some_and(Edge::is_open)
+        hand.rules.as_ref().is_some_and(|rules| !rules.is_empty())
+            && hand.edge.as_ref().is_some_and(Edge::is_open)
     }
 
     /// Forgets what this kernel was found not to support. False where nothing was found.
@@ -72,14 +88,5 @@ impl SharedEdge {
     fn hand(&self) -> MutexGuard<'_, Hand> {
         // What a panic left half done is in the kernel, and read again before anything is changed.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Hand {
-    fn keep(&mut self) -> Result<Kept, Problem> {
-        match &mut self.edge {
-            Some(edge) => edge.keep(&self.rules),
-            None => Ok(Kept::default()),
-        }
     }
 }

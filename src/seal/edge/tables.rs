@@ -6,6 +6,7 @@ use super::super::tables::{Change, Draft, TABLE, TWIN, change, is};
 use super::super::{Error, failed, taken};
 use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{FrameDrop, Interface, edges, raw, routed};
+use crate::os::links::index_of;
 use crate::os::nft::{
     self, BaseHook, Chain, DORMANT, OWNER, PERSIST, Proto, RawRule, Socket, Table,
 };
@@ -17,6 +18,9 @@ pub(super) const OWN: (Proto, &str) = (FAMILY, TABLE);
 /// The chains in which packets go on: those with a route, and all others.
 pub(super) const ROUTED: &str = "routed";
 pub(super) const RAW: &str = "raw";
+
+/// How the name of a chain at an interface begins; the interface's number follows.
+const AT: &str = "if";
 
 /// How a chain is hooked in at an interface: last, since a chain behind it could still turn a packet to
 /// the service. The owned table comes first, so that it counts.
@@ -54,7 +58,7 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
     let at = |interface: &Interface| {
         let rules = vec![RawRule::routed_to(ROUTED), RawRule::going_to(RAW)];
         // Not by its name, which changes and need not be text.
-        let name = format!("if{}", interface.index);
+        let name = format!("{AT}{}", interface.index);
         chain(&name, Some(base(table, &interface.name)), rules)
     };
     let at_interfaces = edges(interfaces).into_iter().map(at);
@@ -84,6 +88,29 @@ impl Found {
         let own = self.own.is_some().then_some(TABLE);
         let twin = self.twin.is_some().then_some(TWIN);
         own.into_iter().chain(twin).collect()
+    }
+
+    /// The interfaces that are known, and those at which there are chains though they are not known yet.
+    /// A kernel may keep the chain of one that is gone.
+    pub(super) fn interfaces_and(&self, known: &[Interface]) -> Vec<Interface> {
+        let mut all = known.to_vec();
+        let tables = self.own.iter().chain(&self.twin);
+        for chain in tables.flat_map(|table| &table.chains) {
+            let index = chain.name.strip_prefix(AT).and_then(|at| at.parse().ok());
+            let device = chain.base.as_ref().and_then(|base| base.device.clone());
+            let (Some(index), Some(name)) = (index, device) else {
+                continue;
+            };
+            let known = all.iter().any(|at| at.index == index || at.name == name);
+            if !known && index_of(&name) == Some(index) {
+                all.push(Interface {
+                    index,
+                    name,
+                    ..Interface::default()
+                });
+            }
+        }
+        all
     }
 
     /// What makes them hold these chains. The twin is there only where the owned table would vanish
@@ -130,6 +157,18 @@ impl Found {
         let other = |wanted: &Chain| held(&wanted.name).is_some_and(|found| !is(found, wanted));
         (!own.chains.is_empty() && (missing || shared.iter().any(other))).then_some(TWIN)
     }
+}
+
+/// What adds the chains of these interfaces to tables that have none of them.
+pub(super) fn added(rules: &EdgeRules, interfaces: &[Interface], flags: u32) -> Draft {
+    let mut draft = Draft::default();
+    let twin = vanishes(flags).then_some(TWIN);
+    for table in iter::once(TABLE).chain(twin) {
+        let mut at = chains(table, rules, interfaces);
+        at.retain(|chain| chain.base.is_some());
+        draft.amend(FAMILY, table, &[], &at);
+    }
+    draft
 }
 
 const fn vanishes(flags: u32) -> bool {

@@ -60,8 +60,9 @@ pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, 
     (host.facts, report)
 }
 
-/// Judges saved rules. Every guarantee is asked for, unless an ecs.config is named that says
-/// otherwise: this machine's own says nothing about the rules of another.
+/// Judges saved rules: every guarantee that has not to be asked for in config.toml, unless an ecs.config
+/// is named, since this machine's own says nothing about the rules of another. The tasks' namespaces
+/// are left out.
 fn judge(
     common: &Common,
     arguments: &Arguments,

@@ -208,7 +208,7 @@ const fn word(standing: Standing) -> &'static str {
     }
 }
 
-/// What runs here: `iptables-nft 1.8.9 · kernel 6.1.0 · seal owned · up 3h 2m · 4.2 MiB · …`
+/// What runs here: `iptables-nft 1.8.9 · kernel 6.1.0 · seal intact, owned by the daemon; … · up 3h 2m · …`
 fn footer(report: &Report) -> String {
     let mut parts = vec![format!("ecs-netguard {}", report.version)];
     let backends = report.backends.iter();

@@ -28,7 +28,7 @@ const FRESH: Duration = Duration::from_secs(1);
 /// What no event reports, read on demand.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// The packets stopped until now, in both layers.
+    /// The packets stopped until now, in all layers.
     pub stopped: BTreeMap<Guarantee, Vec<PacketCount>>,
     /// The tasks on the host's own network.
     pub host_tasks: Vec<HostTask>,

@@ -10,12 +10,15 @@ use crate::os::links::index_of;
 use crate::os::nft::{
     self, BaseHook, Chain, DORMANT, OWNER, PERSIST, Proto, RawRule, Socket, Table,
 };
+use crate::ruleset::Family;
 
 /// The family of the edge's tables, and the owned one.
 pub(super) const FAMILY: Proto = Proto::Netdev;
 pub(super) const OWN: (Proto, &str) = (FAMILY, TABLE);
 
-/// The chains in which packets go on: those with a route, and all others.
+/// The chains in which packets go on: what may be for the service, and of these what has a route, and
+/// all others.
+pub(super) const SERVICE: &str = "service";
 pub(super) const ROUTED: &str = "routed";
 pub(super) const RAW: &str = "raw";
 
@@ -35,6 +38,12 @@ pub(super) fn base(table: &str, device: &[u8]) -> BaseHook {
     }
 }
 
+/// The name of the chain at an interface: not by the interface's name, which changes and need not be
+/// text.
+pub(super) fn chain_at(interface: &Interface) -> String {
+    format!("{AT}{}", interface.index)
+}
+
 /// The chains that a table should hold; none where it stops nothing.
 pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -> Vec<Chain> {
     if rules.is_empty() {
@@ -51,18 +60,28 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
     let accepting = iter::once(RawRule::accepting_sockets());
     let accepting = accepting.chain(rules.pass.map(RawRule::accepting_marked));
     routed.splice(0..0, accepting);
+    let in_service = vec![RawRule::routed_to(ROUTED), RawRule::going_to(RAW)];
     let shared = [
         chain(ROUTED, None, routed),
         chain(RAW, None, drops(&raw(&rules.raw))),
+        chain(SERVICE, None, in_service),
     ];
     let at = |interface: &Interface| {
-        let rules = vec![RawRule::routed_to(ROUTED), RawRule::going_to(RAW)];
-        // Not by its name, which changes and need not be text.
-        let name = format!("{AT}{}", interface.index);
-        chain(&name, Some(base(table, &interface.name)), rules)
+        let rules = at_an_interface(&rules.routed, SERVICE);
+        let base = base(table, &interface.name);
+        chain(&chain_at(interface), Some(base), rules)
     };
     let at_interfaces = edges(interfaces).into_iter().map(at);
     shared.into_iter().chain(at_interfaces).collect()
+}
+
+/// What leads on in another chain all but the packets that have a route and go elsewhere: what nearly
+/// all packets pass through, and no more.
+pub(super) fn at_an_interface(families: &[Family], next: &str) -> Vec<RawRule> {
+    let to_the_service = routed(families).into_iter().flat_map(|frames| frames.at);
+    let first = to_the_service.map(|at| RawRule::first_bytes_to(&at, next));
+    let rest = [RawRule::accepting_routed(), RawRule::going_to(next)];
+    first.chain(rest).collect()
 }
 
 /// The tables as they are.

@@ -6,7 +6,7 @@
 use super::super::Error;
 use super::super::tables::TABLE;
 use super::super::task::{TaskTable, bring_about, look_at};
-use super::tables::{FAMILY, RAW, base};
+use super::tables::{FAMILY, RAW, at_an_interface, base, chain_at};
 use crate::guarantee::edge::{Interface, raw};
 use crate::os::links::Interfaces;
 use crate::os::nft::{Chain, RawRule, Socket};
@@ -30,22 +30,21 @@ pub fn interfaces() -> std::io::Result<Vec<Interface>> {
 }
 
 fn chains(interfaces: &[Interface]) -> Vec<Chain> {
-    let drops = raw(&[Family::V4, Family::V6]);
-    let drops = drops.iter().map(RawRule::dropping);
+    let families = [Family::V4, Family::V6];
     let shared = Chain {
         name: RAW.to_owned(),
         base: None,
         accepts: true,
-        rules: RawRule::dropping_tagged()
-            .into_iter()
-            .chain(drops)
-            .collect(),
+        rules: raw(&families).iter().map(RawRule::dropping).collect(),
     };
-    let at = |interface: &Interface| Chain {
-        name: format!("if{}", interface.index),
-        base: Some(base(TABLE, &interface.name)),
-        accepts: true,
-        rules: vec![RawRule::going_to(RAW)],
+    let at = |interface: &Interface| {
+        let tagged = RawRule::dropping_tagged().into_iter();
+        Chain {
+            name: chain_at(interface),
+            base: Some(base(TABLE, &interface.name)),
+            accepts: true,
+            rules: tagged.chain(at_an_interface(&families, RAW)).collect(),
+        }
     };
     [shared]
         .into_iter()

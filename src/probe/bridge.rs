@@ -320,19 +320,16 @@ impl Container {
     }
 
     fn post(self, host: &Mutex<Watch>) -> anyhow::Result<Post<'_>> {
-        Ok(Post {
-            host,
-            inside: Some(Watch::open(Exits::new())?),
-            sources: self.sources,
-            wire: Some(Wire {
-                index: self.interface,
-                name: INNER.to_owned(),
-                mac: self.mac,
-                router4: Some(self.router),
-                router6: Some(self.router),
-                exit: false,
-            }),
-        })
+        let inside = Watch::open(Exits::new())?;
+        let wire = Wire {
+            index: self.interface,
+            name: INNER.to_owned(),
+            mac: self.mac,
+            router4: Some(self.router),
+            router6: Some(self.router),
+            exit: false,
+        };
+        Ok(Post::new(host, Some(inside), self.sources, Some(wire)))
     }
 }
 

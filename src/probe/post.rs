@@ -55,16 +55,34 @@ pub(super) struct Wire {
 /// A place to send from: the calling thread's network namespace and cgroup.
 #[derive(Debug)]
 pub(super) struct Post<'h> {
-    pub(super) host: &'h Mutex<Watch>,
+    host: &'h Mutex<Watch>,
     /// What watches the namespace that packets are sent in, where that is not the host's.
-    pub(super) inside: Option<Watch>,
+    inside: Option<Watch>,
     /// An address of each family that there is.
-    pub(super) sources: Vec<IpAddr>,
+    sources: Vec<IpAddr>,
     /// Absent where no frames can be sent.
-    pub(super) wire: Option<Wire>,
+    wire: Option<Wire>,
+    /// Kept until the end: the kernel takes tens of milliseconds to close one (packet_release() in
+    /// net/packet/af_packet.c waits for every processor), and other places wait for this one meanwhile.
+    frames: Vec<(Handed, Frames)>,
 }
 
-impl Post<'_> {
+impl<'h> Post<'h> {
+    pub(super) const fn new(
+        host: &'h Mutex<Watch>,
+        inside: Option<Watch>,
+        sources: Vec<IpAddr>,
+        wire: Option<Wire>,
+    ) -> Self {
+        Self {
+            host,
+            inside,
+            sources,
+            wire,
+            frames: Vec::new(),
+        }
+    }
+
     /// Tries everything. Packets are sent one after the other, and by one place at a time, so that the
     /// counter that moves is known to be of this packet; answers are waited for afterwards, by all places
     /// at the same time.
@@ -193,7 +211,7 @@ impl Post<'_> {
     }
 
     /// Sends one packet; `Err(None)` where this place has no way to send that kind.
-    fn send(&self, kind: Kind, way: Way, token: u32) -> Result<(), Option<io::Error>> {
+    fn send(&mut self, kind: Kind, way: Way, token: u32) -> Result<(), Option<io::Error>> {
         let content = match kind {
             Kind::Udp => Content::Datagram,
             Kind::Icmp => Content::Echo,
@@ -224,8 +242,13 @@ impl Post<'_> {
         };
         let router = router.ok_or(None)?;
         let frame = packet::frame(router, wire.mac, ethertype(way.to), &packet);
-        let frames = Frames::sender(wire.index, handed).map_err(Some)?;
-        frames.send(&frame).map_err(Some)
+        if !self.frames.iter().any(|(by, _)| *by == handed) {
+            let sender = Frames::sender(wire.index, handed).map_err(Some)?;
+            self.frames.push((handed, sender));
+        }
+        let sender = self.frames.iter().find(|(by, _)| *by == handed);
+        let (_, sender) = sender.ok_or(None)?;
+        sender.send(&frame).map_err(Some)
     }
 }
 

@@ -53,12 +53,8 @@ pub(super) fn probe(
     if asked.frames {
         tried.failure = network.find_routers()?;
     }
-    let mut post = Post {
-        host,
-        inside: Some(Watch::open(exits)?),
-        sources: network.sources,
-        wire: network.wire,
-    };
+    let inside = Watch::open(exits)?;
+    let mut post = Post::new(host, Some(inside), network.sources, network.wire);
     post.try_all(asked, &mut tried);
     Ok(tried)
 }
@@ -79,12 +75,7 @@ pub(super) fn probe_here(
     if network.sources.is_empty() {
         tried.failure = Some("the host has no route to the metadata service".to_owned());
     }
-    let mut post = Post {
-        host,
-        inside: None,
-        sources: network.sources,
-        wire: network.wire,
-    };
+    let mut post = Post::new(host, None, network.sources, network.wire);
     post.try_all(asked, &mut tried);
     Ok(tried)
 }

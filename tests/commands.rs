@@ -72,6 +72,29 @@ fn config_check_names_every_error_at_once_and_traps_by_exit_code() {
 }
 
 #[test]
+fn what_has_to_be_required_ends_with_1_where_it_is_not() {
+    let lab = Lab::new();
+    lab.write("ecs.config", "");
+    run(&lab, &["apply"]);
+    let (code, out, err) = run(&lab, &["check"]);
+    assert_eq!(code, Some(0), "{out}{err}");
+    let (code, out, err) = run(&lab, &["check", "--require", "imds-block"]);
+    assert_eq!(code, Some(1), "{out}{err}");
+    assert_eq!(
+        err,
+        "imds-block is not required on this host, so nothing keeps it\n"
+    );
+    let daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("imds-block is held", TIME);
+    for command in ["check", "status"] {
+        let (code, out, err) = run(&lab, &[command, "--require", "imds-block"]);
+        assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
+        let (code, ..) = run(&lab, &[command, "--require", "host-imds-block"]);
+        assert_eq!(code, Some(1));
+    }
+}
+
+#[test]
 fn a_reload_says_what_changed() {
     let lab = Lab::new();
     let mut daemon = lab.start_daemon("ECS_CLUSTER=x\n");

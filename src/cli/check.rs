@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 
-use super::common::{Common, Exit, need_net_admin};
+use super::common::{Common, Demand, Exit, need_net_admin};
 use super::saved::{self, Files};
 use super::screen;
 use crate::config::settings::Mode;
@@ -27,6 +27,8 @@ pub(super) struct Arguments {
     #[arg(long)]
     json: bool,
     #[command(flatten)]
+    demand: Demand,
+    #[command(flatten)]
     files: Files,
     /// With --ruleset: a container interface of that host, besides the patterns (repeatable)
     #[arg(long, value_name = "NAME", requires = "saved")]
@@ -44,7 +46,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let (_, mut report) = prove(common, &inputs, &store);
     report.warnings.extend(warning);
     screen::print(&report, arguments.json)?;
-    Ok(report.state.into())
+    Ok(arguments.demand.exit(&report))
 }
 
 /// Reads this host's rules and tasks, and proves.
@@ -87,7 +89,8 @@ fn judge(
             inputs.require_readable()?;
             inputs.posture(&facts)
         }
-        None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it"),
+        None => Posture::everything("asked of every saved ruleset; --ecs-config narrows it")
+            .opted(&inputs.settings),
     };
     posture.leave_out(
         Guarantee::AwsvpcImdsBlock,
@@ -136,5 +139,5 @@ fn judge(
     let mut report = Report::new(SystemTime::now(), guarantees);
     inputs.describe(&mut report);
     screen::print(&report, arguments.json)?;
-    Ok(report.state.into())
+    Ok(arguments.demand.exit(&report))
 }

@@ -5,12 +5,15 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 
 use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
+use crate::guarantee::Guarantee;
 use crate::inputs::{CloudInitPaths, InputPaths};
+use crate::report::Report;
 use crate::seal::Lacking;
 use crate::status::client::Client;
 use crate::verdict::Overall;
@@ -142,6 +145,44 @@ impl Patience {
     pub(super) fn client(&self, common: &Common) -> Client {
         Client::new(&common.runtime_dir, self.timeout)
     }
+}
+
+/// What has to be held whatever the configuration asks for.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Demand {
+    /// End with exit code 1 unless this guarantee is required here and held (repeatable)
+    #[arg(long, value_name = "GUARANTEE", value_parser = guarantees())]
+    require: Vec<Guarantee>,
+}
+
+impl Demand {
+    /// How the command ends with this report; says on standard error what is missing.
+    pub(super) fn exit(&self, report: &Report) -> Exit {
+        let state = Exit::from(report.state);
+        let is_required = |name| {
+            let mut all = report.guarantees.iter();
+            all.any(|of| of.name == name && of.required)
+        };
+        let mut missing = self.require.iter().filter(|name| !is_required(**name));
+        match missing.next() {
+            Some(name) if state == Exit::Held => {
+                let _nowhere_to_complain = writeln!(
+                    io::stderr(),
+                    "{name} is not required on this host, so nothing keeps it"
+                );
+                Exit::Violated
+            }
+            _ => state,
+        }
+    }
+}
+
+/// The guarantees, by their names.
+pub(super) fn guarantees() -> impl TypedValueParser<Value = Guarantee> {
+    PossibleValuesParser::new(Guarantee::ALL.map(Guarantee::name)).try_map(|name| {
+        let mut all = Guarantee::ALL.into_iter();
+        all.find(|of| of.name() == name).ok_or("no such guarantee")
+    })
 }
 
 /// How a command ended.

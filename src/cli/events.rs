@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use serde::Deserialize;
 
-use super::common::{Common, Exit, Patience, asking};
+use super::common::{Common, Exit, Patience, asking, guarantees};
 use crate::config::sanitize_line;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
@@ -24,7 +24,7 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "WHEN", value_parser = since)]
     since: Option<SystemTime>,
     /// Only events about this guarantee
-    #[arg(long, value_name = "NAME", value_parser = names())]
+    #[arg(long, value_name = "NAME", value_parser = guarantees())]
     guarantee: Option<Guarantee>,
     /// Only events of this kind (repeatable)
     #[arg(long, value_name = "KIND", value_parser = kinds())]
@@ -37,13 +37,6 @@ pub(super) struct Arguments {
     json: bool,
     #[command(flatten)]
     patience: Patience,
-}
-
-fn names() -> impl clap::builder::TypedValueParser<Value = Guarantee> {
-    PossibleValuesParser::new(Guarantee::ALL.map(Guarantee::name)).try_map(|name| {
-        let mut all = Guarantee::ALL.into_iter();
-        all.find(|of| of.name() == name).ok_or("no such guarantee")
-    })
 }
 
 fn kinds() -> impl clap::builder::TypedValueParser<Value = Kind> {

@@ -19,9 +19,10 @@ pub(super) const APPLY: &str = "Examples:
 
 pub(super) const CHECK: &str = "Examples:
   ecs-netguard check                                      prove this host's rules
-  ecs-netguard check >/dev/null || echo unsafe            by exit code
+  ecs-netguard check --require imds-block >/dev/null || echo unsafe   by exit code
   ecs-netguard check --json | jq '.guarantees[].standing'   for programs
-  iptables-save | ecs-netguard check --ruleset /dev/stdin   the rules of any host, without root";
+  ecs-netguard check --ruleset v4 --ruleset6 v6           what iptables-save and ip6tables-save wrote,
+                                                          of any host, without root";
 
 pub(super) const EXPLAIN: &str = "Examples:
   ecs-netguard explain --iif docker0 --dst 169.254.169.254
@@ -38,7 +39,7 @@ pub(super) const STATUS: &str = "Examples:
   ecs-netguard status
   ecs-netguard status --watch                             redraw on every event
   ecs-netguard status --json | jq -r .seal.state          for programs
-  ecs-netguard status --timeout 500ms >/dev/null          a health check by exit code";
+  ecs-netguard status --require imds-block >/dev/null     a health check by exit code";
 
 pub(super) const EVENTS: &str = "Examples:
   ecs-netguard events --since 2h

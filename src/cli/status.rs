@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::common::{Common, Exit, Patience, asking};
+use super::common::{Common, Demand, Exit, Patience, asking};
 use super::screen;
 use crate::report::Report;
 use crate::status::client::{Client, Error};
@@ -19,6 +19,8 @@ pub(super) struct Arguments {
     /// Print the daemon's own answer, JSON, instead of text
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    demand: Demand,
     /// Redraw on every event until interrupted; reconnect when the daemon restarts
     #[arg(long, conflicts_with = "json")]
     watch: bool,
@@ -39,7 +41,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         } else {
             io::stdout().write_all(screen::Look::of_stdout().screen(&report).as_bytes())?;
         }
-        Ok(report.state.into())
+        Ok(arguments.demand.exit(&report))
     })
 }
 

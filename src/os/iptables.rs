@@ -56,7 +56,7 @@ pub enum Error {
     /// The lock was held by another program for too long, or the kernel was out of resources (exit
     /// code 4).
     #[error(
-        "{command}: {message} (exit code 4: another program holds the lock, which \
+        "{command}: {message} (iptables exited with 4: another program holds the lock, which \
          `fuser -v /run/xtables.lock` names, or the kernel is out of memory)"
     )]
     Busy {

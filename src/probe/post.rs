@@ -26,10 +26,13 @@ use crate::ruleset::Family;
 /// How long a packet may take to a counter or an interface of this host. It takes microseconds, unless
 /// the host is busy.
 const SETTLES: Duration = Duration::from_millis(3);
-/// How long an answer is waited for, from the last packet on.
-const ANSWERS: Duration = Duration::from_millis(700);
-/// How long a connection may take.
-const CONNECTS: Duration = Duration::from_secs(1);
+/// How long an answer is waited for, from the last packet on, where a rule was seen to drop every packet,
+/// and where one left or was seen nowhere: a busy host takes longer.
+const ANSWERS_TO_NONE: Duration = Duration::from_millis(700);
+const ANSWERS: Duration = Duration::from_millis(2_500);
+/// How long a connection may take. The first packet is repeated after one second (TCP_TIMEOUT_INIT in
+/// include/net/tcp.h), and a busy host may lose it.
+const CONNECTS: Duration = Duration::from_secs(3);
 /// How often what is waited for is looked for.
 const LOOKS: Duration = Duration::from_millis(10);
 
@@ -105,7 +108,9 @@ impl<'h> Post<'h> {
             }
         }
         let tokens: Vec<u32> = fired.iter().map(|(token, _)| *token).collect();
-        while last.elapsed() < ANSWERS && !tokens.iter().all(|token| self.is_answered(*token)) {
+        let stopped = fired.iter().all(|(_, row)| row.layer.is_some());
+        let limit = if stopped { ANSWERS_TO_NONE } else { ANSWERS };
+        while last.elapsed() < limit && !tokens.iter().all(|token| self.is_answered(*token)) {
             thread::sleep(LOOKS);
         }
         let host = lock(self.host);

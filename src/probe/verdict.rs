@@ -207,8 +207,8 @@ fn disagreement(compared: &Compared) -> Option<String> {
              output of `ecs-netguard check --json` and `nft list ruleset`"
         ),
         (_, Some(Standing::Violated)) => format!(
-            "`check` proves {name}, and a packet got through: report this as a bug, with the output of \
-             `ecs-netguard check --json` and `nft list ruleset`"
+            "`check` proves {name}, and a packet got through: this is a vulnerability, to be reported \
+             privately (SECURITY.md), with the output of `ecs-netguard check --json` and `nft list ruleset`"
         ),
         _ => format!(
             "`check` finds {name} violated, by a packet that is not among those that a probe sends: run \

@@ -170,7 +170,7 @@ say "the gate refuses: $(grep -m 1 -o 'task-credentials *VIOLATED' refused.log)"
 # And a refusal ends the build, with no image.
 printf '[imds]\nblock = "never"\n' >never.toml
 ! bake refused-build template -var config_file="$work/never.toml" || fail "Packer made an image that the gate refused"
-grep -q 'gate: imds-block is not required here' refused-build.log || fail "the build failed for another reason: $(tail -n 3 refused-build.log)"
+grep -q 'imds-block is not required on this host' refused-build.log || fail "the build failed for another reason: $(tail -n 3 refused-build.log)"
 [ ! -e refused-build ] || fail "a refused build left an image"
 say "a refused build leaves no image"
 

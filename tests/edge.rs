@@ -6,6 +6,8 @@
 mod daemon;
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
+#[path = "edge/ways.rs"]
+mod ways;
 
 use std::net::{IpAddr, SocketAddr};
 

@@ -56,6 +56,16 @@ impl<'r> Engine<'r> {
                 let met = self.condition(inner, within);
                 self.bdd.not(met)
             }
+            Condition::Shared(inner) => {
+                // By the address of what is shared, once for all rules that have it.
+                let shared = std::ptr::from_ref(inner.as_ref());
+                if let Some(known) = self.native_conditions.get(&shared) {
+                    return *known;
+                }
+                let met = self.condition(inner, Set::ALL);
+                self.native_conditions.insert(shared, met);
+                met
+            }
             Condition::Bits {
                 key: Key::AnyPort(_),
                 ..
@@ -134,7 +144,8 @@ impl<'r> Engine<'r> {
             | Condition::Unknown(_)
             | Condition::All(_)
             | Condition::Any(_)
-            | Condition::Not(_) => Set::ALL,
+            | Condition::Not(_)
+            | Condition::Shared(_) => Set::ALL,
         }
     }
 

@@ -114,6 +114,9 @@ pub(super) fn to_be_opened(desired: &Desired, ipv4: &[&Ruleset], host: &HostView
     if most <= without {
         return nothing;
     }
+    if opened.native.is_empty() {
+        return opened;
+    }
     // What makes no difference stays closed.
     let mut fewer = vec![Opened {
         iptables: false,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::super::{Family, Policy};
 use super::expression::{BRIDGE, INET, IPV4, IPV6, NETDEV};
-use super::reader::Reader;
+use super::reader::{LookedUp, Reader};
 use super::{
     At, Base, Expression, Kind, NativeChain, NativeRule, NativeTable, RawBase, RawChain, RawRule,
     RawTable, Tables,
@@ -26,11 +26,12 @@ impl Tables {
     }
 
     fn table(&self, table: &RawTable, family: Family) -> NativeTable {
+        let looked_up = LookedUp::default();
         let chain = |(name, chain): (&String, &RawChain)| {
             let rules = chain
                 .rules
                 .iter()
-                .map(|rule| self.rule(table, rule, family))
+                .map(|rule| self.rule(table, rule, family, &looked_up))
                 .collect();
             let base = chain
                 .base
@@ -53,9 +54,16 @@ impl Tables {
         }
     }
 
-    fn rule(&self, table: &RawTable, rule: &RawRule, family: Family) -> NativeRule {
+    fn rule(
+        &self,
+        table: &RawTable,
+        rule: &RawRule,
+        family: Family,
+        looked_up: &LookedUp,
+    ) -> NativeRule {
         let sets = &table.sets;
-        let mut reader = Reader::new(family, table.family == BRIDGE, sets, &self.interfaces);
+        let bridge = table.family == BRIDGE;
+        let mut reader = Reader::new(family, bridge, sets, &self.interfaces, looked_up);
         for expression in &rule.expressions {
             reader.take(expression);
         }
@@ -69,8 +77,8 @@ impl Tables {
 /// What a rule means of which neither sets nor interfaces are known.
 #[must_use]
 pub fn decode_rule(expressions: &[Expression], family: Family) -> NativeRule {
-    let (sets, interfaces) = (BTreeMap::new(), BTreeMap::new());
-    let mut reader = Reader::new(family, false, &sets, &interfaces);
+    let (sets, interfaces, looked_up) = (BTreeMap::new(), BTreeMap::new(), LookedUp::default());
+    let mut reader = Reader::new(family, false, &sets, &interfaces, &looked_up);
     for expression in expressions {
         reader.take(expression);
     }

@@ -17,6 +17,7 @@ mod show;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 pub use decode::decode_rule;
 pub use expression::{
@@ -252,6 +253,8 @@ pub enum Condition {
     Any(Vec<Condition>),
     /// Not this.
     Not(Box<Condition>),
+    /// One that several rules have: a look-up in a set. Every packet answers it for itself.
+    Shared(Arc<Condition>),
 }
 
 impl Condition {
@@ -293,6 +296,18 @@ impl Condition {
         }
     }
 
+    /// Whether every packet answers it for itself, whatever its protocol is.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Either(_) | Self::Unknown(_) => false,
+            Self::Bits { key, .. } | Self::Between { key, .. } => !matches!(key, Key::AnyPort(_)),
+            Self::All(list) | Self::Any(list) => list.iter().all(Self::is_plain),
+            Self::Not(inner) => inner.is_plain(),
+            _ => true,
+        }
+    }
+
     /// What of it is not understood, or depends on the moment.
     #[must_use]
     pub fn open(&self) -> Option<&Self> {
@@ -300,6 +315,7 @@ impl Condition {
             Self::Either(_) | Self::Unknown(_) => Some(self),
             Self::All(list) | Self::Any(list) => list.iter().find_map(Self::open),
             Self::Not(inner) => inner.open(),
+            Self::Shared(inner) => inner.open(),
             _ => None,
         }
     }
@@ -397,6 +413,7 @@ impl Condition {
             Self::In(pattern) | Self::Out(pattern) => found.push(pattern),
             Self::All(list) | Self::Any(list) => list.iter().for_each(|one| one.interfaces(found)),
             Self::Not(inner) => inner.interfaces(found),
+            Self::Shared(inner) => inner.interfaces(found),
             _ => {}
         }
     }

@@ -1,6 +1,8 @@
 //! One rule, expression by expression: what it loads and compares.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::super::matches::{Side, protocol};
 use super::super::{Family, Reach};
@@ -11,12 +13,16 @@ use super::registers::{Byte, Registers, Source, ct, meta};
 use super::sets::elements;
 use super::show::Show;
 use super::{Condition, Data, Expression, Key, NativeRule, Presence, Set, Statement, Verdict};
+/// What rules of a table look up in its sets, by the set's name and the bytes of the key.
+pub(super) type LookedUp = RefCell<BTreeMap<String, Vec<(Vec<Byte>, Arc<Condition>)>>>;
+
 /// One rule as it is read.
 pub(super) struct Reader<'a> {
     pub(super) family: Family,
     bridge: bool,
     sets: &'a BTreeMap<String, Set>,
     interfaces: &'a BTreeMap<u32, String>,
+    looked_up: &'a LookedUp,
     pub(super) registers: Registers,
     pub(super) statements: Vec<Statement>,
     pub(super) show: Show<'a>,
@@ -31,12 +37,14 @@ impl<'a> Reader<'a> {
         bridge: bool,
         sets: &'a BTreeMap<String, Set>,
         interfaces: &'a BTreeMap<u32, String>,
+        looked_up: &'a LookedUp,
     ) -> Self {
         Self {
             family,
             bridge,
             sets,
             interfaces,
+            looked_up,
             registers: Registers::default(),
             statements: Vec::new(),
             show: Show::new(family, interfaces),
@@ -346,6 +354,23 @@ impl<'a> Reader<'a> {
         self.test(condition);
     }
 
+    /// The packets whose key is in a set. Many rules may ask for the same, and a set may be large.
+    fn in_set(&self, name: &str, bytes: &[Byte], set: &Set) -> Condition {
+        let mut looked_up = self.looked_up.borrow_mut();
+        let of_set = looked_up.entry(name.to_owned()).or_default();
+        if let Some((_, known)) = of_set.iter().find(|(key, _)| key == bytes) {
+            return Condition::Shared(Arc::clone(known));
+        }
+        let found = elements(&self.context(), bytes, set).into_iter();
+        let any = Condition::any(found.map(|(condition, _)| condition).collect());
+        if !any.is_plain() {
+            return any;
+        }
+        let shared = Arc::new(any);
+        of_set.push((bytes.to_vec(), Arc::clone(&shared)));
+        Condition::Shared(shared)
+    }
+
     fn lookup(&mut self, name: &str, from: Register, how: (bool, bool, Option<(Register, usize)>)) {
         let (negated, verdict, into) = how;
         let set = self.sets.get(name);
@@ -388,8 +413,8 @@ impl<'a> Reader<'a> {
                 .filter_map(|element| element.key.first().copied());
             self.protocols = Some(numbers.collect());
         }
-        let found = elements(&self.context(), &bytes, set);
         if verdict {
+            let found = elements(&self.context(), &bytes, set);
             let verdict = |(condition, data): (Condition, Option<&Data>)| match data {
                 Some(Data::Verdict(verdict)) => (condition, verdict.clone()),
                 _ => (condition, Verdict::Continue),
@@ -398,7 +423,7 @@ impl<'a> Reader<'a> {
                 .push(Statement::Map(found.into_iter().map(verdict).collect()));
             return;
         }
-        let any = Condition::any(found.into_iter().map(|(condition, _)| condition).collect());
+        let any = self.in_set(name, &bytes, set);
         self.test(if negated { any.negated() } else { any });
         if let Some((into, length)) = into {
             self.registers

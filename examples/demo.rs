@@ -8,10 +8,6 @@
     reason = "a demonstration stops where it goes wrong"
 )]
 
-#[allow(dead_code, reason = "the demo needs a part of what the tests need")]
-#[path = "../tests/lab/mod.rs"]
-mod lab;
-
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

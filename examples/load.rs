@@ -11,10 +11,6 @@
     reason = "a measurement stops where it goes wrong"
 )]
 
-#[allow(dead_code, reason = "the load needs a part of what the tests need")]
-#[path = "../tests/lab/mod.rs"]
-mod lab;
-
 use std::fs;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
-
 use std::fs;
 use std::time::Duration;
 

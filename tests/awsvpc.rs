@@ -13,8 +13,6 @@ mod apart;
 mod attacks;
 #[path = "awsvpc/found.rs"]
 mod found;
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 #[path = "awsvpc/labels.rs"]
 mod labels;
 #[path = "awsvpc/managed.rs"]

@@ -12,8 +12,6 @@
     reason = "helpers of tests are tests"
 )]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 mod coexistence {
     mod asking;
     mod docker;

@@ -4,8 +4,6 @@
 
 #[path = "edge/daemon.rs"]
 mod daemon;
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 #[path = "edge/ways.rs"]
 mod ways;
 

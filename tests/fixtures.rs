@@ -21,8 +21,6 @@
 
 #[path = "fixtures/file.rs"]
 mod file;
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

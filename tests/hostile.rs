@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
-
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;

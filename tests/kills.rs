@@ -6,8 +6,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 #[allow(dead_code, reason = "rulesets need more than pauses do")]
 #[path = "oracle/random.rs"]
 mod random;

@@ -7,11 +7,6 @@
     reason = "helpers of tests are tests"
 )]
 
-#[allow(
-    dead_code,
-    reason = "every test uses a part of the lab, and each compiles all of it"
-)]
-mod lab;
 #[path = "lab_itself/leaves_nothing.rs"]
 mod leaves_nothing;
 #[path = "lab_itself/real_docker.rs"]

@@ -19,8 +19,6 @@
 #[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "fixtures/file.rs"]
 mod file;
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 
 use std::fmt::Write as _;
 use std::fs;

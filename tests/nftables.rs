@@ -2,9 +2,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
-
 use ecs_netguard::os::nft::Inventory;
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::{Condition, NativeRule, Statement};

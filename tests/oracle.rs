@@ -13,8 +13,6 @@
     reason = "helpers of tests are tests"
 )]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 mod oracle {
     pub(crate) mod case;
     pub(crate) mod claims;

@@ -9,8 +9,6 @@
 
 #[path = "probe/addresses.rs"]
 mod addresses;
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
 #[path = "probe/left_behind.rs"]
 mod left_behind;
 #[path = "probe/record.rs"]

@@ -6,9 +6,6 @@
     reason = "test support, as in #[test] functions"
 )]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;

@@ -5,9 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-#[allow(dead_code, reason = "each test uses a part of the lab")]
-mod lab;
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};

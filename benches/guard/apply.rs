@@ -1,11 +1,11 @@
 //! What putting the rules in place costs after a flush.
 
 use crate::defence::{ECS_CONFIG, run_once};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times_after;
+use lab::Lab;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "apply";
 

@@ -10,12 +10,12 @@ use std::time::Duration;
 use ecs_netguard::os::nft::generation;
 
 use crate::defence::{Defence, run_script};
-use crate::lab::Lab;
-use crate::lab::http::Request;
-use crate::lab::imds::{IMDS, ROLE, ROLES_PATH};
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::http::Request;
+use lab::imds::{IMDS, ROLE, ROLES_PATH};
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "attack";
 pub(crate) const ANSWERED: &str = "requests answered by IMDS";

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use crate::lab::Lab;
-use crate::lab::daemon::Daemon;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::eventually;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::tamper::Backend;
+use lab::wait::eventually;
 
 /// Everything that the guard does by default where ecs-init is installed.
 pub(crate) const ECS_CONFIG: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";

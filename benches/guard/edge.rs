@@ -16,11 +16,11 @@ use nix::sys::socket::{
 };
 
 use crate::defence::guard;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::machine::apart;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "edge";
 pub(crate) const PACKETS: &str = "packets of 64 bytes";

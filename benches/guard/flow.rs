@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::lab::Lab;
-use crate::lab::imds::IMDS;
 use crate::machine::Cores;
+use lab::Lab;
+use lab::imds::IMDS;
 
 const TO: SocketAddr = SocketAddr::new(IMDS, 9);
 

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use nix::unistd::Pid;
 
 use crate::defence::guard;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "idle";
 pub(crate) const WHO: &str = "ecs-netguard run";

@@ -10,10 +10,6 @@
     reason = "a measurement stops where it goes wrong"
 )]
 
-#[allow(dead_code, reason = "the bench needs a part of what the tests need")]
-#[path = "../../tests/lab/mod.rs"]
-mod lab;
-
 mod apply;
 mod attack;
 mod defence;

@@ -1,11 +1,11 @@
 //! How long `ecs-netguard probe` takes on a large host.
 
 use crate::defence::guard;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
-use crate::lab::task::Plan;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::tamper::Backend;
+use lab::task::Plan;
 
 pub(crate) const ID: &str = "probe";
 pub(crate) const WHO: &str = "20 bridges, 50 tasks";

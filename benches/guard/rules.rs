@@ -1,7 +1,7 @@
 //! A host that already has many rules.
 
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::tamper::Backend;
 
 /// Rules that look at sources that no host has.
 pub(crate) fn lines(chain: &str, rules: usize) -> String {

@@ -1,12 +1,12 @@
 //! What judging the saved rules of another host costs, where they are many.
 
 use crate::defence::ECS_CONFIG;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::Figure;
 use crate::rules::lines;
 use crate::time::times;
+use lab::Lab;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "saved";
 

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use crate::defence::guard;
 use crate::flow::Flow;
-use crate::lab::Lab;
-use crate::lab::tamper::{Backend, Tamper};
 use crate::machine::{Cores, apart};
 use crate::options::Options;
 use crate::report::{Figure, Unit};
 use crate::window::PACKETS;
+use lab::Lab;
+use lab::tamper::{Backend, Tamper};
 
 pub(crate) const ID: &str = "sealed";
 

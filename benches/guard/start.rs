@@ -5,11 +5,11 @@ use std::os::unix::net::UnixDatagram;
 use std::time::{Duration, Instant};
 
 use crate::defence::{ECS_CONFIG, PATIENCE, PROVED, configure};
-use crate::lab::Lab;
-use crate::lab::daemon::Daemon;
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::Figure;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "start";
 pub(crate) const WHO: &str = "ecs-netguard run";

@@ -8,11 +8,11 @@ use ecs_netguard::os::nft::generation;
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, send, socket};
 
 use crate::defence::guard;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::within;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::tamper::Backend;
+use lab::wait::within;
 
 pub(crate) const ID: &str = "storm";
 pub(crate) const WHO: &str = "ecs-netguard run";

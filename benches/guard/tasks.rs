@@ -10,12 +10,12 @@ use ecs_netguard::tasks::Wish;
 use ecs_netguard::tasks::discovery::Survey;
 
 use crate::defence::ECS_CONFIG;
-use crate::lab::Lab;
-use crate::lab::namespace::{Kind, Namespace};
-use crate::lab::task::Plan;
 use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times;
+use lab::Lab;
+use lab::namespace::{Kind, Namespace};
+use lab::task::Plan;
 
 pub(crate) const ID: &str = "tasks";
 pub(crate) const PASS: &str = "safety-net pass";

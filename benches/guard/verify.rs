@@ -11,12 +11,12 @@ use ecs_netguard::sentinel::Orders;
 use ecs_netguard::sentinel::chains::{Found, Hand};
 
 use crate::defence::{ECS_CONFIG, run_once};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::options::Options;
 use crate::report::Figure;
 use crate::rules::fill;
 use crate::time::times;
+use lab::Lab;
+use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "verify";
 /// The sentinel's row.

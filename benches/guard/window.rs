@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use crate::defence::Defence;
 use crate::flow::{Flow, Leak};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
 use crate::machine::{Cores, apart};
 use crate::options::Options;
 use crate::report::{Figure, Unit};
+use lab::Lab;
+use lab::tamper::Backend;
 
 /// No packet for this long, at a rate of some microseconds each: it is closed.
 const QUIET: Duration = Duration::from_millis(20);

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant, SystemTime};
 
 use super::backoff::Backoff;
 use super::chains::{Found, Hand};
-use super::edge;
+use super::edge::Follower;
 use super::orders::{Order, Orders};
 use super::report::Report;
 use crate::events::Displacement;
-use crate::guarantee::edge::Interface;
 use crate::os::inotify::Watches;
 use crate::os::links::{Link, LinkChange, Links};
 use crate::os::nft::{ChainName, Commit, Commits};
@@ -35,9 +34,7 @@ pub(super) struct Watcher {
     /// `None` where this kernel has no nf_tables.
     nftables: Option<(Commits, Hand)>,
     links: Links,
-    edge: SharedEdge,
-    /// Those at which the edge was last brought up to date.
-    edged: Vec<Interface>,
+    edge: Follower,
     sysctls: Watches,
     orders: Orders,
     open: Vec<RouteLocalnet>,
@@ -73,8 +70,7 @@ impl Watcher {
             waiter,
             nftables: None,
             links,
-            edge,
-            edged: Vec::new(),
+            edge: Follower::new(edge),
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
@@ -115,8 +111,9 @@ impl Watcher {
             if look {
                 self.look(author(&commits), noticed);
             }
-            if !commits.is_empty() && self.edge.is_open() {
-                self.follow(author(&commits), noticed);
+            if !commits.is_empty() {
+                let report = self.edge.committed(author(&commits), noticed);
+                report.into_iter().for_each(&self.tell);
             }
             self.look_at_sysctls(noticed);
             self.look_at_lock();
@@ -321,14 +318,10 @@ impl Watcher {
                 return;
             }
         };
-        // Most events change nothing that matters here. An interface that went and came again has lost
-        // its chain.
-        let moved = |change: &LinkChange| !matches!(change, LinkChange::Changed(_));
-        let interfaces = self.links.interfaces();
-        if changes.iter().any(moved) || interfaces != self.edged {
-            self.edged = interfaces;
-            self.follow(None, noticed);
-        }
+        let report = self
+            .edge
+            .changed(&changes, self.links.interfaces(), noticed);
+        report.into_iter().for_each(&self.tell);
         let mut matters = false;
         for change in &changes {
             match change {
@@ -355,12 +348,6 @@ impl Watcher {
         if matters {
             self.look_at_sysctls(noticed);
             (self.tell)(Report::Links);
-        }
-    }
-
-    fn follow(&self, by: Option<&Commit>, noticed: Instant) {
-        if let Some(report) = edge::follow(&self.edge, &self.edged, by, noticed) {
-            (self.tell)(report);
         }
     }
 

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
-use crate::lab::imds::{IMDS, IMDS6};
-use crate::lab::namespace::Namespace;
-use crate::lab::task::Plan;
+use lab::imds::{IMDS, IMDS6};
+use lab::namespace::Namespace;
+use lab::task::Plan;
 
 /// Sends a packet by a socket that names its interface.
 fn names_its_interface(ns: &Namespace, to: IpAddr) {

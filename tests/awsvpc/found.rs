@@ -1,9 +1,9 @@
 //! Which namespaces are tasks', and what is no task's is left alone.
 
 use super::*;
-use crate::lab::imds::IMDS;
-use crate::lab::namespace::{Kind, Namespace};
-use crate::lab::task::{Eni, Plan};
+use lab::imds::IMDS;
+use lab::namespace::{Kind, Namespace};
+use lab::task::{Eni, Plan};
 
 #[test]
 fn what_is_no_task_is_left_as_it_is() {

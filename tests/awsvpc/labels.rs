@@ -1,9 +1,9 @@
 //! What only Docker's labels tell of.
 
 use super::*;
-use crate::lab::docker_api::Container;
-use crate::lab::imds::IMDS;
-use crate::lab::task::{Eni, Plan};
+use lab::docker_api::Container;
+use lab::imds::IMDS;
+use lab::task::{Eni, Plan};
 
 /// With an interface of its own, and nothing on the host that says whose it is.
 fn alone_with_docker(lab: &Lab) -> Task {

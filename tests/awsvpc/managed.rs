@@ -2,8 +2,8 @@
 //! agent makes namespaces by itself, without Docker.
 
 use super::*;
-use crate::lab::imds::{IMDS, IMDS6};
-use crate::lab::task::{Eni, Plan};
+use lab::imds::{IMDS, IMDS6};
+use lab::task::{Eni, Plan};
 
 /// Gives the lab's bridge of tasks the name that it has on managed instances, and what is behind it the addresses
 /// of the daemons' namespace (aws/amazon-ecs-agent, ecs-agent/netlib/platform/cniconf.go).

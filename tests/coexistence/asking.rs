@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::lab::Lab;
-use crate::lab::imds::{IMDS, IMDS6};
+use lab::Lab;
+use lab::imds::{IMDS, IMDS6};
 
 /// Between two packets of a container: short against every window, and leaves the machine to others.
 const PACE: Duration = Duration::from_micros(300);
@@ -26,7 +26,7 @@ impl Asking {
     pub(crate) fn start(lab: &Lab) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
-        let ask = |container: &crate::lab::namespace::Namespace| {
+        let ask = |container: &lab::namespace::Namespace| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             container.thread(move || {
                 while !stop.load(Ordering::Relaxed) {

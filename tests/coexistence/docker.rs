@@ -1,7 +1,7 @@
 //! A start of Docker's daemon, as Docker 25 and 28 do it. `tests/docker.rs` has a real one.
 
 use super::scene::Scene;
-use crate::lab::tamper::Backend;
+use lab::tamper::Backend;
 
 #[test]
 fn docker_starts() {

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use super::scene::Scene;
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::tamper::Backend;
 
 /// A tool that tries the lock without waiting and fails where another process holds it, as iptables-legacy 1.8.11 does
 /// without `-w`, which ecs-init does not give (older ones wait anyway). The program inside takes another lock.

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::scene::{OPEN, Scene};
-use crate::lab::Lab;
-use crate::lab::daemon::Daemon;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::eventually;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::tamper::Backend;
+use lab::wait::eventually;
 
 const JAIL: &str = r#"rm /etc/fail2ban/jail.d/*
 mkdir -p /run/fail2ban

@@ -1,8 +1,8 @@
 //! firewalld, with both of its backends.
 
 use super::scene::{CLOSED, OPEN, Scene};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::tamper::Backend;
 
 /// Container bridges in a zone that lets through, as Docker puts them there; one port open.
 const ZONES: &str = r#"cd /etc/firewalld

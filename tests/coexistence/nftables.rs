@@ -1,7 +1,7 @@
 //! nftables.service: what its start, restart and stop run.
 
 use super::scene::{CLOSED, OPEN, Scene};
-use crate::lab::tamper::Backend;
+use lab::tamper::Backend;
 
 /// Debian's /etc/nftables.conf with a rule of an administrator's.
 const CONFIG: &str = "#!/usr/sbin/nft -f

@@ -2,8 +2,8 @@
 //! tables is gone.
 
 use super::scene::{CLOSED, OPEN, Scene};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::tamper::Backend;
 
 fn netfilter_persistent(lab: &Lab, what: &str) {
     lab.host.command("netfilter-persistent").arg(what).run();

@@ -10,12 +10,12 @@ use serde_json::Value;
 
 use super::asking::Asking;
 use super::found::Found;
-use crate::lab::daemon::Daemon;
-use crate::lab::http::{Response, Server};
-use crate::lab::imds::IMDS;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::within;
-use crate::lab::{HOST, Lab};
+use lab::daemon::Daemon;
+use lab::http::{Response, Server};
+use lab::imds::IMDS;
+use lab::tamper::Backend;
+use lab::wait::within;
+use lab::{HOST, Lab};
 
 const TIME: Duration = Duration::from_secs(30);
 const WISH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";

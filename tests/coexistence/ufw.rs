@@ -1,8 +1,8 @@
 //! ufw.
 
 use super::scene::{CLOSED, OPEN, Scene};
-use crate::lab::Lab;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::tamper::Backend;
 
 fn ufw(lab: &Lab, arguments: &str) {
     lab.host.command("ufw").args(arguments.split(' ')).run();

@@ -5,11 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::*;
-use crate::lab::cgroup::{TaskSlice, unify};
-use crate::lab::daemon::Daemon;
-use crate::lab::tamper::Backend;
-use crate::lab::task::Plan;
-use crate::lab::wait::eventually;
+use lab::cgroup::{TaskSlice, unify};
+use lab::daemon::Daemon;
+use lab::tamper::Backend;
+use lab::task::Plan;
+use lab::wait::eventually;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 const SOON: Duration = Duration::from_secs(20);

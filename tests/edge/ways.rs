@@ -1,9 +1,9 @@
 //! Ways to the service that rules of others open: what rewrites, copies and routes packets, and what a
 //! container does by itself to pass for an answer. Each arrives without the edge, and none with it.
 
-use super::lab::Lab;
-use super::lab::frames::mac;
 use super::{edge, look};
+use lab::Lab;
+use lab::frames::mac;
 
 /// What the host's rules do, and what the container on docker0 sends by each family.
 struct Way {

@@ -14,12 +14,8 @@ use super::Lab;
 use super::namespace::NsCommand;
 use super::wait::within;
 
-/// The built program: the one Cargo built for this test; for examples and benches, which Cargo
-/// tells nothing, `ECS_NETGUARD_BIN` or the one that was built beside them.
+/// The built program: `ECS_NETGUARD_BIN`, or the one that was built beside this test, example or bench.
 pub fn binary() -> PathBuf {
-    if let Some(path) = option_env!("CARGO_BIN_EXE_ecs-netguard") {
-        return path.into();
-    }
     if let Some(path) = std::env::var_os("ECS_NETGUARD_BIN") {
         return path.into();
     }

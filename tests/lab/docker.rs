@@ -51,7 +51,7 @@ impl Programs {
     /// Fetches Docker where it is missing, into `ECS_NETGUARD_LAB_DOCKER` or `target/lab-docker`.
     /// The error says what to do.
     pub fn get() -> Result<Self, String> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let root = super::repository();
         let dir = std::env::var_os("ECS_NETGUARD_LAB_DOCKER")
             .map_or_else(|| root.join("target/lab-docker"), PathBuf::from);
         let script = root.join("tests/lab/get-docker.sh");

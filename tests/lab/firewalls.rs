@@ -4,7 +4,7 @@
 //! /var, so that they find themselves, their modules and their configuration where they expect them.
 //! What they write goes to the host's memory.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ const START_LIMIT: Duration = Duration::from_secs(30);
 /// Fetches the programs where they are missing, into `ECS_NETGUARD_LAB_FIREWALLS` or
 /// `target/lab-firewalls`. The error says what to do.
 fn get() -> Result<PathBuf, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let root = super::repository();
     let dir = std::env::var_os("ECS_NETGUARD_LAB_FIREWALLS")
         .map_or_else(|| root.join("target/lab-firewalls"), PathBuf::from);
     let script = root.join("tests/lab/get-firewalls.sh");

@@ -8,11 +8,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use crate::SOON;
-use crate::lab::Lab;
-use crate::lab::daemon::Daemon;
-use crate::lab::docker::{Docker, Programs};
-use crate::lab::imds::IMDS;
-use crate::lab::wait::eventually;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::docker::{Docker, Programs};
+use lab::imds::IMDS;
+use lab::wait::eventually;
 
 /// Everything by which a lab could outlive itself.
 pub(crate) struct Traces {

@@ -3,13 +3,13 @@
 use std::fs;
 use std::time::Instant;
 
-use crate::lab::Lab;
-use crate::lab::docker::Programs;
-use crate::lab::imds::ROLE;
-use crate::lab::tamper::Backend;
-use crate::lab::topology::USER_BRIDGE;
 use crate::leaves_nothing::{cgroups_named, docker_traces};
 use crate::rules_of;
+use lab::Lab;
+use lab::docker::Programs;
+use lab::imds::ROLE;
+use lab::tamper::Backend;
+use lab::topology::USER_BRIDGE;
 
 /// Where the rules are that decide about a container's packets; not those of published ports, nor
 /// those of Docker's that changed from release to release.

@@ -10,8 +10,8 @@ use ecs_netguard::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
 
 use super::random::Random;
 use super::wire::BRIDGES;
-use crate::lab::HOST;
-use crate::lab::imds::{CREDENTIALS, CREDENTIALS_PORT, IMDS, IMDS6};
+use lab::HOST;
+use lab::imds::{CREDENTIALS, CREDENTIALS_PORT, IMDS, IMDS6};
 
 const CONTAINERS: [(&str, &str); 3] = [
     ("172.17.0.2", "fd00:17::2"),

@@ -14,9 +14,9 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::native::{MARKER, TABLES};
 use super::packets::{Shot, bytes, number_in};
-use crate::lab::Lab;
-use crate::lab::namespace::Namespace;
-use crate::lab::tamper::Backend;
+use lab::Lab;
+use lab::namespace::Namespace;
+use lab::tamper::Backend;
 
 /// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

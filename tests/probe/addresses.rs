@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use crate::lab::Lab;
-use crate::lab::namespace::{Kind, Namespace};
 use crate::{guarded, packets, probe};
+use lab::Lab;
+use lab::namespace::{Kind, Namespace};
 
 /// A bridge with a network of eight addresses, 10.77.0.1 its own, and containers that have `taken`.
 fn small_network(lab: &Lab, taken: std::ops::RangeInclusive<u8>) -> Namespace {

@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use crate::lab::Lab;
-use crate::lab::cgroup::{TaskSlice, unify};
-use crate::lab::daemon::Daemon;
-use crate::lab::wait::eventually;
 use crate::{BLOCK, NO_TASKS, probe};
+use lab::Lab;
+use lab::cgroup::{TaskSlice, unify};
+use lab::daemon::Daemon;
+use lab::wait::eventually;
 
 const KILLS: u64 = 12;
 const TIME: Duration = Duration::from_secs(20);

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use crate::lab::tamper::Backend;
-use crate::lab::wait::eventually;
 use crate::{BLOCK, guarded};
+use lab::tamper::Backend;
+use lab::wait::eventually;
 
 const TIME: Duration = Duration::from_secs(30);
 

@@ -1,9 +1,9 @@
 //! Healthy hosts and hosts on which something is wrong: the probe says what `check` says.
 
-use crate::lab::tamper::Backend;
-use crate::lab::topology::USER_BRIDGE;
-use crate::lab::{Lab, imds};
 use crate::{configure, connections, guarded, packets, probe, probe_and_compare};
+use lab::tamper::Backend;
+use lab::topology::USER_BRIDGE;
+use lab::{Lab, imds};
 
 const BRIDGES: [&str; 3] = ["docker0", USER_BRIDGE, "ecs-bridge"];
 
@@ -189,15 +189,13 @@ fn where_nothing_is_required_nothing_is_violated() {
 #[test]
 fn it_needs_root_and_says_so() {
     let lab = Lab::new();
-    let binary = crate::lab::daemon::binary();
+    let binary = lab::daemon::binary();
     let command = lab.host.command("setpriv");
     let command = command
         .args(["--bounding-set", "-net_raw", "--inh-caps", "-net_raw"])
         .arg(binary)
         .arg("probe");
-    let output = crate::lab::daemon::with_paths(command, &lab)
-        .output()
-        .unwrap();
+    let output = lab::daemon::with_paths(command, &lab).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(error.contains("`probe` needs root"), "{error}");

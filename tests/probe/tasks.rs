@@ -1,9 +1,9 @@
 //! Probes from within awsvpc tasks, and from the cgroup of tasks on the host's network.
 
-use crate::lab::Lab;
-use crate::lab::cgroup::{TaskSlice, unify};
-use crate::lab::task::Plan;
 use crate::{BLOCK, NO_TASKS, connections, packets, probe, probe_and_compare};
+use lab::Lab;
+use lab::cgroup::{TaskSlice, unify};
+use lab::task::Plan;
 
 /// A task that cannot write frames.
 fn without_net_raw() -> Plan {

@@ -13,10 +13,10 @@ use ecs_netguard::seal::{Around, Lacking, Seal as Table};
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
 
 use super::{BOTH, SOON, UNSEALED, back, rules};
-use crate::lab::Lab;
-use crate::lab::imds::IMDS;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::eventually;
+use lab::Lab;
+use lab::imds::IMDS;
+use lab::tamper::Backend;
+use lab::wait::eventually;
 
 /// Starts a sentinel in the lab's host, in this process, that keeps what `apply` has put there.
 fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {

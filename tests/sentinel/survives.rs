@@ -1,12 +1,12 @@
 //! However the daemon ends, a native table with the drops stays, and containers stay out.
 
 use super::{BOTH, SOON};
-use crate::lab::Lab;
-use crate::lab::daemon::Daemon;
-use crate::lab::imds::{IMDS, IMDS6};
-use crate::lab::systemd::FdStore;
-use crate::lab::tamper::Backend;
-use crate::lab::wait::eventually;
+use lab::Lab;
+use lab::daemon::Daemon;
+use lab::imds::{IMDS, IMDS6};
+use lab::systemd::FdStore;
+use lab::tamper::Backend;
+use lab::wait::eventually;
 
 #[track_caller]
 fn nothing_gets_through(lab: &Lab, what: &str) {

@@ -17,12 +17,10 @@
 // what every caller would make of an error.
 #![allow(
     clippy::expect_used,
+    clippy::new_without_default,
     clippy::panic,
+    clippy::unwrap_used,
     reason = "test support, as in #[test] functions"
-)]
-#![allow(
-    unreachable_pub,
-    reason = "`pub` is what tests may use; a test crate exports nothing"
 )]
 
 pub mod cgroup;
@@ -55,6 +53,12 @@ use daemon::Daemon;
 use http::Server;
 use namespace::{Kind, Namespace, NsCommand};
 use tamper::{Backend, Tamper};
+
+/// Where the project is.
+fn repository() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).unwrap_or(own).to_owned()
+}
 
 /// The container on docker0.
 pub const DOCKER: IpAddr = IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2));

@@ -1,6 +1,8 @@
 //! Foreign text in our own sentences: a config file must not be able to move the cursor of the terminal that
 //! prints it, or to fill the journal.
 
+use std::fmt::Write as _;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde::Serializer;
@@ -56,14 +58,32 @@ fn is_invisible(c: char) -> bool {
         || (c as u32) & 0xfffe == 0xfffe
 }
 
+/// A name that need not be UTF-8, as text: the bytes that are not are escaped (`\xff`).
+pub(crate) fn readable(name: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in name.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _infallible = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
 /// Paths need not be UTF-8; a report about one must still be printable as JSON.
-pub(crate) fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&path.to_string_lossy())
+pub(crate) fn readable_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&readable(path.as_os_str().as_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{sanitize, sanitize_message};
+    use super::{readable, sanitize, sanitize_message};
+
+    #[test]
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(readable("br-ä".as_bytes()), "br-ä");
+        assert_eq!(readable(b"a\xff\xc3b"), "a\\xff\\xc3b");
+    }
 
     #[test]
     fn a_tools_words_become_one_line() {

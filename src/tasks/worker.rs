@@ -98,6 +98,8 @@ struct Worker<'a> {
     handles: Watches,
     /// When new namespaces are to be looked for.
     search: Option<Instant>,
+    /// Whether events were lost: the search is for changes in every namespace.
+    lost: bool,
     /// Not before then.
     rest: Instant,
     /// The namespaces to be looked into: since when, and which program changed something there.
@@ -124,6 +126,7 @@ impl<'a> Worker<'a> {
             elsewhere,
             handles,
             search: None,
+            lost: false,
             rest: Instant::now(),
             dirty: BTreeMap::new(),
             repairs: Repairs::default(),
@@ -168,7 +171,7 @@ impl<'a> Worker<'a> {
                 .search
                 .is_some_and(|due| due.max(self.rest) <= Instant::now())
             {
-                self.look(false)?;
+                self.look(self.lost)?;
             }
         }
     }
@@ -212,7 +215,6 @@ impl<'a> Worker<'a> {
     /// Takes note of what happened.
     fn hear(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let mut lost = false;
         let events = match &mut self.elsewhere {
             Ok(elsewhere) => elsewhere.drain()?,
             Err(_) => Vec::new(),
@@ -224,7 +226,8 @@ impl<'a> Worker<'a> {
                     continue;
                 }
                 Event::Lost => {
-                    lost = true;
+                    self.lost = true;
+                    self.search.get_or_insert(now);
                     continue;
                 }
                 Event::Network(nsid) => (nsid, None),
@@ -240,9 +243,6 @@ impl<'a> Worker<'a> {
         if self.handles.drain()? {
             self.watch();
             self.search.get_or_insert(now + MOUNTED);
-        }
-        if lost {
-            self.look(true)?;
         }
         Ok(())
     }
@@ -291,7 +291,7 @@ impl<'a> Worker<'a> {
 
     fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
         let began = Instant::now();
-        self.search = None;
+        (self.search, self.lost) = (None, false);
         let mut news = pass(self.survey, self.order.wish, every);
         let troubles = std::mem::take(&mut news.troubles);
         let unsure = std::mem::take(&mut news.unsure);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::*;
 use crate::lab::imds::{IMDS, IMDS6};
-use crate::lab::namespace::Namespace;
+use crate::lab::namespace::{Kind, Namespace};
 use crate::lab::task::Plan;
 
 /// Sends a packet by a socket that names its interface.
@@ -170,4 +170,33 @@ fn a_task_that_undoes_it_in_a_loop_is_named_once_and_still_kept() {
         daemon.log().matches("repaired").count() < 30,
         "they are summed up"
     );
+}
+
+/// The table of raw frames goes with the interface, without a commit, and the interface is the same again.
+#[test]
+fn an_interface_that_leaves_and_comes_back_has_its_chain_again() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let chains = || task.ns.sh("nft list table netdev ecs_netguard || true");
+    let hooked = |chains: &str| chains.matches("hook egress").count();
+    let before = chains();
+    assert_eq!(hooked(&before), 2, "{before}");
+    let elsewhere = Namespace::new("else", Kind::Network).unwrap();
+    let index = task.ns.sh("ip -o link show eth0 | cut -d: -f1");
+    let address = task.ns.sh("ip -br -4 addr show eth0 | awk '{print $3}'");
+    let (there, back) = (elsewhere.netns(), task.ns.netns());
+    task.ns
+        .sh(&format!("ip link set eth0 netns {}", there.display()));
+    elsewhere.sh(&format!("ip link set eth0 netns {}", back.display()));
+    task.ns.sh(&format!(
+        "ip link set eth0 up; ip addr add {} dev eth0; ip route add default via 10.0.0.1",
+        address.trim()
+    ));
+    let now = task.ns.sh("ip -o link show eth0 | cut -d: -f1");
+    assert_eq!(now, index, "the same number");
+    eventually(LONG, "the chain is back", || {
+        (hooked(&chains()) == 2).then_some(())
+    });
 }

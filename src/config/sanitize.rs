@@ -35,6 +35,21 @@ pub(crate) fn sanitize_line(text: &str) -> String {
     bounded(text, LINE_CHARS)
 }
 
+/// The same, bounded in bytes as it comes out.
+pub(crate) fn sanitize_to(text: &str, bytes: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let length = out.len();
+        push(&mut out, c);
+        if out.len() > bytes {
+            out.truncate(length);
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
 fn bounded(text: &str, limit: usize) -> String {
     let mut out = String::new();
     for (n, c) in text.chars().enumerate() {
@@ -42,13 +57,18 @@ fn bounded(text: &str, limit: usize) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() || is_invisible(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
+        push(&mut out, c);
     }
     out
+}
+
+/// Appends a character, escaped where it does something else than to be seen.
+fn push(out: &mut String, c: char) {
+    if c.is_control() || is_invisible(c) {
+        out.extend(c.escape_default());
+    } else {
+        out.push(c);
+    }
 }
 
 /// Blanks that look like a plain blank, characters that reorder or hide text, and what is no character.

@@ -19,6 +19,9 @@ use crate::seal::{
 };
 use crate::verdict::Standing;
 
+/// How many interfaces that lead out are named: a task may make thousands.
+const NAMED: usize = 8;
+
 /// What is wanted of the tasks' namespaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -182,7 +185,7 @@ impl Look {
         Ok(())
     }
 
-    /// Asks by which interfaces a socket that names one gets past the routes.
+    /// Asks by which interfaces a socket that names one gets past the routes, and names the first few.
     fn name_interfaces(&mut self) -> io::Result<()> {
         let links = Peers::open()?.links()?;
         let mut routes = Routes::open()?;
@@ -191,6 +194,9 @@ impl Look {
             for link in links.iter().filter(|link| !link.loopback) {
                 if let Way::Out { .. } = routes.way(service, Some(link.index))? {
                     found.past.push(link.name.clone());
+                }
+                if found.past.len() == NAMED {
+                    break;
                 }
             }
         }

@@ -40,7 +40,7 @@ const REST: u32 = 3;
 pub fn run(channel: &Channel) -> io::Result<()> {
     let mut survey = Survey::open()?;
     loop {
-        let order = match channel.receive()? {
+        let order = match hear(channel)? {
             None => return Ok(()),
             // Nothing is wanted: also of those that only the labels tell of.
             Some(Said::Labelled(labels)) => {
@@ -56,7 +56,7 @@ pub fn run(channel: &Channel) -> io::Result<()> {
             let _told_of_nobody = survey.forget();
             complete(channel, order, news.troubles)?;
             if !news.unsure.is_empty() {
-                channel.send(&Told::Unsure(news.unsure))?;
+                tell(channel, Told::Unsure(news.unsure))?;
             }
         } else if !Worker::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
@@ -76,14 +76,32 @@ fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
 fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
     let mut news = pass(survey, Wish::Nothing, true);
     for object in std::mem::take(&mut news.released) {
-        channel.send(&Told::Happened(Happened::Released(object)))?;
+        tell(channel, Told::Happened(Happened::Released(object)))?;
     }
     Ok(news)
 }
 
+/// Tells the daemon. What is told is bounded, so that no task makes it too long.
+fn tell(channel: &Channel, told: Told) -> io::Result<()> {
+    channel.send(&told.bounded())
+}
+
+/// Waits for what the daemon says; `None` where it is gone. What makes no sense is a trouble.
+fn hear(channel: &Channel) -> io::Result<Option<Said>> {
+    loop {
+        match channel.receive() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let trouble = format!("what the daemon said was not understood: {error}");
+                tell(channel, Told::Happened(Happened::Trouble(trouble)))?;
+            }
+            heard => return heard,
+        }
+    }
+}
+
 fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
     let number = order.number;
-    channel.send(&Told::Complete { number, troubles })?;
+    tell(channel, Told::Complete { number, troubles })?;
     memory::give_back();
     Ok(())
 }
@@ -143,7 +161,7 @@ impl<'a> Worker<'a> {
         loop {
             let due = self.due();
             if self.wait(due)? {
-                match self.channel.receive()? {
+                match hear(self.channel)? {
                     None => return Ok(false),
                     Some(Said::Labelled(labels)) => {
                         self.survey.label(labels);
@@ -154,7 +172,7 @@ impl<'a> Worker<'a> {
                         if order.wish == Wish::Nothing {
                             let news = release(self.channel, self.survey)?;
                             for netns in self.survey.forget() {
-                                self.channel.send(&Told::Gone(netns))?;
+                                tell(self.channel, Told::Gone(netns))?;
                             }
                             complete(self.channel, order, news.troubles)?;
                             return Ok(true);
@@ -284,7 +302,7 @@ impl<'a> Worker<'a> {
         let mut troubles = self.look(true)?;
         troubles.extend(self.elsewhere.as_ref().err().cloned());
         for happened in self.repairs.counted() {
-            self.channel.send(&Told::Happened(happened))?;
+            tell(self.channel, Told::Happened(happened))?;
         }
         complete(self.channel, self.order, troubles)
     }
@@ -296,7 +314,7 @@ impl<'a> Worker<'a> {
         let troubles = std::mem::take(&mut news.troubles);
         let unsure = std::mem::take(&mut news.unsure);
         if unsure != self.unsure {
-            self.channel.send(&Told::Unsure(unsure.clone()))?;
+            tell(self.channel, Told::Unsure(unsure.clone()))?;
             self.unsure = unsure;
         }
         for netns in &news.gone {
@@ -311,19 +329,18 @@ impl<'a> Worker<'a> {
 
     fn tell(&mut self, news: News, by: Option<&(u32, String)>, took: Duration) -> io::Result<()> {
         for netns in news.gone {
-            self.channel.send(&Told::Gone(netns))?;
+            tell(self.channel, Told::Gone(netns))?;
         }
         for task in news.changed {
-            self.channel.send(&Told::Task(task))?;
+            tell(self.channel, Told::Task(task))?;
         }
         for repair in news.repairs {
             for happened in self.repairs.note(repair, by, took, Instant::now()) {
-                self.channel.send(&Told::Happened(happened))?;
+                tell(self.channel, Told::Happened(happened))?;
             }
         }
         for message in news.troubles {
-            self.channel
-                .send(&Told::Happened(Happened::Trouble(message)))?;
+            tell(self.channel, Told::Happened(Happened::Trouble(message)))?;
         }
         Ok(())
     }

@@ -4,6 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ecs_netguard::os::nft::{Batch, ChainName, OWNER, Proto, Socket, Table};
+use ecs_netguard::seal::TABLE;
+
 use super::*;
 use crate::lab::imds::{IMDS, IMDS6};
 use crate::lab::namespace::{Kind, Namespace};
@@ -134,7 +137,6 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
 
 #[test]
 fn a_task_that_undoes_it_in_a_loop_is_named_once_and_still_kept() {
-    use ecs_netguard::os::nft::Socket;
     use ecs_netguard::seal::task;
     let lab = Lab::new();
     let daemon = daemon(&lab);
@@ -199,4 +201,101 @@ fn an_interface_that_leaves_and_comes_back_has_its_chain_again() {
     eventually(LONG, "the chain is back", || {
         (hooked(&chains()) == 2).then_some(())
     });
+}
+
+/// Replaces the guard's table in the calling thread's network namespace by a copy that this socket owns:
+/// it goes with the socket, without a commit.
+fn own_a_copy() -> Socket {
+    let mut socket = Socket::open().unwrap();
+    let table = Table::read(&mut socket, Proto::Inet, TABLE)
+        .unwrap()
+        .unwrap();
+    let mut batch = Batch::default();
+    batch.delete_table(Proto::Inet, TABLE);
+    batch.table(Proto::Inet, TABLE, OWNER);
+    for chain in &table.chains {
+        let name = ChainName {
+            proto: Proto::Inet,
+            table: TABLE.to_owned(),
+            chain: chain.name.clone(),
+        };
+        batch.chain(&name, chain.base.as_ref());
+        for rule in &chain.rules {
+            batch.add(&name, rule);
+        }
+    }
+    batch.commit(&mut socket, None).unwrap();
+    socket
+}
+
+#[test]
+fn a_copy_of_the_table_that_the_task_owns_counts_for_nothing_and_is_replaced_when_it_goes() {
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let owner = task.ns.run(own_a_copy);
+    eventually(LONG, "the task is violated", || {
+        let found = listed(&json(&lab, "status").0, &task)?;
+        let problems = found["problems"].to_string();
+        (found["standing"] == "violated" && problems.contains("is owned by")).then_some(())
+    });
+    drop(owner);
+    wait_until_held(&lab, &task);
+    lab.counter().reset();
+    for service in [IMDS, IMDS6] {
+        names_its_interface(&task.ns, service);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(lab.counter().arrived().total(), 0);
+}
+
+/// Events larger than the buffer, from the routes and the interfaces of one task.
+#[test]
+fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
+    let lab = Lab::new();
+    let mut daemon = daemon(&lab);
+    let (task, other) = (lab.task(Plan::default()), lab.task(Plan::default()));
+    for task in [&task, &other] {
+        wait_until_held(&lab, task);
+    }
+    let hops: String = (0..2500)
+        .map(|_| " nexthop via fd00:10::1 dev eth0")
+        .collect();
+    lab.write(
+        "hops",
+        format!("route add 2001:db8::/32{hops}\nroute del 2001:db8::/32\n"),
+    );
+    let name = |n| {
+        let name = format!("{n:04}{}", "x".repeat(120));
+        format!("link property add dev eth0 altname {name}\n")
+    };
+    lab.write("names", (0..496).map(name).collect::<String>());
+    let (hops, names) = (lab.dir().join("hops"), lab.dir().join("names"));
+    task.ns.sh(&format!("ip -batch {}", names.display()));
+    let stop = Arc::new(AtomicBool::new(false));
+    std::thread::scope(|threads| {
+        let enemy = threads.spawn(|| {
+            let mut times = 0;
+            while !stop.load(Ordering::Relaxed) {
+                task.ns.sh(&format!(
+                    "ip -6 -batch {}; ip link set eth0 mtu {}",
+                    hops.display(),
+                    1400 + times
+                ));
+                times = (times + 1) % 100;
+            }
+        });
+        for _ in 0..5 {
+            other.ns.sh("nft delete table inet ecs_netguard");
+            eventually(LONG, "the table is back", || {
+                other.ns.try_run("nft list table inet ecs_netguard").is_ok()
+            });
+        }
+        stop.store(true, Ordering::Relaxed);
+        enemy.join().unwrap();
+    });
+    assert!(daemon.is_running());
+    wait_until_held(&lab, &task);
 }

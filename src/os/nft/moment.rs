@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::chains::ChainName;
 use super::message::{Proto, Verb, number, string, table};
 use super::socket::Socket;
-use super::tables::chains;
+use super::tables::{Chain, chains};
 use crate::os::netlink::Error;
 
 /// What tells the contents of nf_tables from earlier and later ones: equal values mean equal tables.
@@ -18,8 +18,8 @@ pub struct Moment {
     pub generation: u32,
     /// The tables that have an owner: family, name, and the owner's port.
     owned: BTreeSet<(u8, String, u32)>,
-    /// The chains at interfaces.
-    at_interfaces: BTreeSet<ChainName>,
+    /// The chains of the family netdev, each with the interface at which it is.
+    at_interfaces: BTreeSet<(ChainName, Option<Vec<u8>>)>,
 }
 
 impl Moment {
@@ -52,10 +52,13 @@ impl Moment {
             Ok(())
         })?;
         let at_interfaces = chains(socket, Some(Proto::Netdev))?.into_iter();
+        let device = |chain: Chain| chain.base.and_then(|base| base.device);
         Ok(Self {
             generation: 0,
             owned,
-            at_interfaces: at_interfaces.map(|(name, _)| name).collect(),
+            at_interfaces: at_interfaces
+                .map(|(name, chain)| (name, device(chain)))
+                .collect(),
         })
     }
 }

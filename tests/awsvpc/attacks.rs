@@ -260,28 +260,28 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
     for task in [&task, &other] {
         wait_until_held(&lab, task);
     }
-    let hops: String = (0..2500)
-        .map(|_| " nexthop via fd00:10::1 dev eth0")
-        .collect();
-    lab.write(
-        "hops",
-        format!("route add 2001:db8::/32{hops}\nroute del 2001:db8::/32\n"),
-    );
+    let hop = |n| format!("route append 2001:db8::/32 via fd00:10::a:{n:x} dev eth0\n");
+    lab.write("hops", (0..2500).map(hop).collect::<String>());
     let name = |n| {
         let name = format!("{n:04}{}", "x".repeat(120));
         format!("link property add dev eth0 altname {name}\n")
     };
     lab.write("names", (0..496).map(name).collect::<String>());
     let (hops, names) = (lab.dir().join("hops"), lab.dir().join("names"));
-    task.ns.sh(&format!("ip -batch {}", names.display()));
+    task.ns.sh(&format!(
+        "ip -batch {}; ip -6 -batch {}",
+        names.display(),
+        hops.display()
+    ));
     let stop = Arc::new(AtomicBool::new(false));
     std::thread::scope(|threads| {
         let enemy = threads.spawn(|| {
             let mut times = 0;
             while !stop.load(Ordering::Relaxed) {
                 task.ns.sh(&format!(
-                    "ip -6 -batch {}; ip link set eth0 mtu {}",
-                    hops.display(),
+                    "ip -6 route del 2001:db8::/32 via fd00:10::a:0 dev eth0
+                     ip -6 route append 2001:db8::/32 via fd00:10::a:0 dev eth0
+                     ip link set eth0 mtu {}",
                     1400 + times
                 ));
                 times = (times + 1) % 100;
@@ -298,4 +298,26 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
     });
     assert!(daemon.is_running());
     wait_until_held(&lab, &task);
+}
+
+#[test]
+fn thousands_of_interfaces_and_a_table_that_the_task_owns_end_nothing() {
+    const MANY: usize = 4600;
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let mut daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let _owner = task.ns.run(own_a_copy);
+    // Each of them is a way out that the blackholes do not close.
+    let link = |n| format!("link add l{n:x}xxxxxxxxxx type bridge\nlink set l{n:x}xxxxxxxxxx up\n");
+    lab.write("links", (0..MANY).map(link).collect::<String>());
+    task.ns
+        .sh(&format!("ip -batch {}", lab.dir().join("links").display()));
+    let found = eventually(LONG, "the task is violated", || {
+        listed(&json(&lab, "status").0, &task).filter(|found| found["standing"] == "violated")
+    });
+    assert!(found.to_string().len() < 64 * 1024);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(daemon.is_running());
 }

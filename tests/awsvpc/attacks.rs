@@ -273,29 +273,19 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
         names.display(),
         hops.display()
     ));
-    let stop = Arc::new(AtomicBool::new(false));
-    std::thread::scope(|threads| {
-        let enemy = threads.spawn(|| {
-            let mut times = 0;
-            while !stop.load(Ordering::Relaxed) {
-                task.ns.sh(&format!(
-                    "ip -6 route del 2001:db8::/32 via fd00:10::a:0 dev eth0
-                     ip -6 route append 2001:db8::/32 via fd00:10::a:0 dev eth0
-                     ip link set eth0 mtu {}",
-                    1400 + times
-                ));
-                times = (times + 1) % 100;
-            }
+    let attack = "n=0; while n=$((n % 100 + 1)); do
+            ip -6 route del 2001:db8::/32 via fd00:10::a:0 dev eth0
+            ip -6 route append 2001:db8::/32 via fd00:10::a:0 dev eth0
+            ip link set eth0 mtu $((1400 + n))
+        done";
+    let attack = Daemon::start(task.ns.command("sh").arg("-c").arg(attack));
+    for _ in 0..5 {
+        other.ns.sh("nft delete table inet ecs_netguard");
+        eventually(LONG, "the table is back", || {
+            other.ns.try_run("nft list table inet ecs_netguard").is_ok()
         });
-        for _ in 0..5 {
-            other.ns.sh("nft delete table inet ecs_netguard");
-            eventually(LONG, "the table is back", || {
-                other.ns.try_run("nft list table inet ecs_netguard").is_ok()
-            });
-        }
-        stop.store(true, Ordering::Relaxed);
-        enemy.join().unwrap();
-    });
+    }
+    drop(attack);
     assert!(daemon.is_running());
     wait_until_held(&lab, &task);
 }

@@ -1,6 +1,6 @@
 //! What all commands share: their options, how they end, how they print.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use clap::{ArgMatches, Args};
 use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
 use crate::inputs::{CloudInitPaths, InputPaths};
+use crate::out;
 use crate::seal::Lacking;
 use crate::status::client::Client;
 use crate::verdict::Overall;
@@ -185,6 +186,6 @@ pub(super) fn need_net_admin(command: &str) -> anyhow::Result<()> {
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    io::stdout().write_all(text.as_bytes())?;
+    out::json().write_all(text.as_bytes())?;
     Ok(())
 }

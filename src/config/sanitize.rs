@@ -2,7 +2,6 @@
 //! prints it, or to fill the journal.
 
 use std::fmt::Write as _;
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 use serde::Serializer;
@@ -64,11 +63,16 @@ fn bounded(text: &str, limit: usize) -> String {
 
 /// Appends a character, escaped where it does something else than to be seen.
 fn push(out: &mut String, c: char) {
-    if c.is_control() || is_invisible(c) {
-        out.extend(c.escape_default());
-    } else {
+    if is_shown(c) {
         out.push(c);
+    } else {
+        out.extend(c.escape_default());
     }
+}
+
+/// Whether a character is there to be seen, and does nothing else.
+pub(crate) fn is_shown(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
 }
 
 /// Blanks that look like a plain blank, characters that reorder or hide text, and what is no character.
@@ -92,7 +96,7 @@ pub(crate) fn readable(name: &[u8]) -> String {
 
 /// Paths need not be UTF-8; a report about one must still be printable as JSON.
 pub(crate) fn readable_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&readable(path.as_os_str().as_bytes()))
+    to.serialize_str(&readable(path.as_os_str().as_encoded_bytes()))
 }
 
 #[cfg(test)]

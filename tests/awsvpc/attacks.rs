@@ -206,20 +206,30 @@ fn an_interface_that_leaves_and_comes_back_has_its_chain_again() {
 /// Replaces the guard's table in the calling thread's network namespace by a copy that this socket owns:
 /// it goes with the socket, without a commit.
 fn own_a_copy() -> Socket {
+    copy(OWNER, "filter")
+}
+
+/// Replaces the guard's table in the calling thread's network namespace by one with these flags, whose
+/// chain at postrouting is of this type.
+fn copy(flags: u32, kind: &str) -> Socket {
     let mut socket = Socket::open().unwrap();
     let table = Table::read(&mut socket, Proto::Inet, TABLE)
         .unwrap()
         .unwrap();
     let mut batch = Batch::default();
     batch.delete_table(Proto::Inet, TABLE);
-    batch.table(Proto::Inet, TABLE, OWNER);
+    batch.table(Proto::Inet, TABLE, flags);
     for chain in &table.chains {
         let name = ChainName {
             proto: Proto::Inet,
             table: TABLE.to_owned(),
             chain: chain.name.clone(),
         };
-        batch.chain(&name, chain.base.as_ref());
+        let mut base = chain.base.clone().unwrap();
+        if chain.name == "postrouting" {
+            kind.clone_into(&mut base.kind);
+        }
+        batch.chain(&name, Some(&base));
         for rule in &chain.rules {
             batch.add(&name, rule);
         }
@@ -310,4 +320,29 @@ fn thousands_of_interfaces_and_a_table_that_the_task_owns_end_nothing() {
     assert!(found.to_string().len() < 64 * 1024);
     std::thread::sleep(Duration::from_secs(3));
     assert!(daemon.is_running());
+}
+
+/// A chain of type nat sees no packet of which conntrack does not know.
+#[test]
+fn a_chain_of_another_type_is_no_block_and_is_replaced() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    task.ns.sh("nft 'table inet untracked { chain output {
+        type filter hook output priority -400
+        ip daddr 169.254.169.254 notrack
+        ip6 daddr fd00:ec2::254 notrack
+    }; }'");
+    drop(task.ns.run(|| copy(0, "nat")));
+    eventually(LONG, "the chain is of its type again", || {
+        let table = task.ns.sh("nft list table inet ecs_netguard");
+        !table.contains("type nat") && table.contains("type filter hook postrouting")
+    });
+    lab.counter().reset();
+    for service in [IMDS, IMDS6] {
+        names_its_interface(&task.ns, service);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(lab.counter().arrived().total(), 0);
 }

@@ -32,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
 
+/// When a look that failed as a whole is tried again: the interfaces may have changed during each reading.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// How much longer than a look for new namespaces the rest after it is, so that such looks take at
 /// most a quarter of a processor.
 const REST: u32 = 3;
@@ -64,17 +67,17 @@ pub fn run(channel: &Channel) -> io::Result<()> {
     }
 }
 
-/// A look; where it fails as a whole, that is what there is to tell.
-fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
-    survey.pass(wish, every).unwrap_or_else(|error| News {
+/// What there is to tell of a look that failed as a whole.
+fn failed(error: io::Error) -> News {
+    News {
         troubles: vec![format!("look for the network namespaces of tasks: {error}")],
         ..News::default()
-    })
+    }
 }
 
 /// Takes out what the guard put into tasks' namespaces.
 fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
-    let mut news = pass(survey, Wish::Nothing, true);
+    let mut news = survey.pass(Wish::Nothing, true).unwrap_or_else(failed);
     for object in std::mem::take(&mut news.released) {
         tell(channel, Told::Happened(Happened::Released(object)))?;
     }
@@ -309,8 +312,10 @@ impl<'a> Worker<'a> {
 
     fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
         let began = Instant::now();
-        (self.search, self.lost) = (None, false);
-        let mut news = pass(self.survey, self.order.wish, every);
+        let passed = self.survey.pass(self.order.wish, every);
+        self.search = passed.is_err().then(|| began + AGAIN);
+        self.lost &= passed.is_err();
+        let mut news = passed.unwrap_or_else(failed);
         let troubles = std::mem::take(&mut news.troubles);
         let unsure = std::mem::take(&mut news.unsure);
         if unsure != self.unsure {

@@ -231,6 +231,10 @@ impl Daemon {
                 self.hub.record(*event);
                 Ok(Vec::new())
             }
+            Report::Trouble(trouble) => {
+                self.trouble(trouble);
+                Ok(Vec::new())
+            }
             Report::Ended => Err(io::Error::other(
                 "the process that enters tasks' network namespaces ended unexpectedly",
             )),

@@ -19,6 +19,7 @@ pub mod guarantee;
 pub mod inputs;
 pub mod log;
 pub mod os;
+pub mod out;
 pub mod plan;
 pub mod posture;
 pub mod probe;

@@ -2,7 +2,7 @@
 //! stderr for a person.
 
 use std::fmt::Debug;
-use std::io::{self, IsTerminal as _, Write as _};
+use std::io::{IsTerminal as _, Write as _};
 use std::time::SystemTime;
 
 use serde_json::{Map, Value};
@@ -16,6 +16,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::settings::{Log, LogFormat, LogLevel, LogTarget};
+use crate::out;
 
 /// Starts logging. Under `target = "auto"` the journal is used where systemd connected stderr to it
 /// (`JOURNAL_STREAM`, systemd.exec(5)); where it cannot be reached, stderr is.
@@ -55,7 +56,7 @@ pub fn start(settings: &Log) {
         return;
     }
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(std::io::stderr)
+        .with_writer(out::log)
         .with_target(false)
         // The message says it all; the fields are for programs that read the journal.
         .fmt_fields(debug_fn(|out, field, value| match field.name() {
@@ -77,7 +78,7 @@ impl<S: Subscriber> Layer<S> for Json {
         let level = event.metadata().level().as_str().to_lowercase();
         fields.0.insert("level".to_owned(), level.into());
         event.record(&mut fields);
-        let _nowhere_to_complain = writeln!(io::stderr(), "{}", Value::Object(fields.0));
+        let _nowhere_to_complain = writeln!(out::json_log(), "{}", Value::Object(fields.0));
     }
 }
 

@@ -271,3 +271,47 @@ fn every_help_has_examples_and_common_options_stand_at_the_top() {
         assert!(!help.contains("--state-dir"), "{help}");
     }
 }
+
+/// Names of interfaces and paths come from elsewhere, and may hold what clears a terminal.
+#[test]
+fn nothing_that_is_printed_moves_the_cursor() {
+    let lab = Lab::new();
+    lab.write("ecs.config", BLOCK);
+    lab.write("config.toml", "[edge]\nenabled = false\n");
+    // ESC [ 2 J, the same with a C1 control character (U+009B), and bytes that are not UTF-8.
+    for name in ["a\\033[2J", "b\\302\\2332J", "c\\377\\376"] {
+        lab.host
+            .sh(&format!("ip link add \"$(printf '{name}')\" type bridge"));
+    }
+    let nowhere = "/nowhere\u{1b}[2J\u{9b}2J";
+    for args in [
+        &["check"][..],
+        &["check", "--json"],
+        &["apply", "--dry-run"],
+        &["apply"],
+        &["explain", "--iif", "docker0", "--dst", "169.254.169.254"],
+        &["config"],
+        &["report", "--output", "-"],
+        &["config", "--ecs-config", nowhere],
+        &["release"],
+    ] {
+        let (_, out, err) = run(&lab, args);
+        for text in [&out, &err] {
+            let moves = |c: &char| c.is_control() && !matches!(c, '\n' | '\t');
+            assert_eq!(text.chars().find(moves), None, "{args:?}: {text:?}");
+        }
+        match args {
+            ["check"] => {
+                for name in ["a\\u{1b}[2J", "b\\u{9b}2J", "c\\xff\\xfe"] {
+                    assert!(out.contains(name), "{name}: {out}");
+                }
+            }
+            ["check", "--json"] => {
+                let report: serde_json::Value = serde_json::from_str(&out).unwrap();
+                assert!(report.to_string().contains("b\u{9b}2J"), "{report}");
+            }
+            ["config", "--ecs-config", _] => assert!(err.contains("/nowhere\\u{1b}[2J"), "{err}"),
+            _ => {}
+        }
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
+use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 
 use ecs_netguard::os::links::{Link, LinkChange, Links};
@@ -139,4 +140,49 @@ fn a_list_that_changes_meanwhile_is_read_again() {
     println!("{whole} readings, {gave_up} given up");
     assert!(whole + gave_up > 0);
     peers.links().unwrap();
+}
+
+/// Gives an interface as many alternative names as the kernel takes: its message is larger than 64 KiB.
+fn name_again(lab: &Lab, interface: &str) {
+    let name = |n| {
+        let name = format!("{n:04}{}", "x".repeat(120));
+        format!("link property add dev {interface} altname {name}\n")
+    };
+    lab.write("names", (0..496).map(name).collect::<String>());
+    lab.host
+        .sh(&format!("ip -batch {}", lab.inside("names").display()));
+}
+
+#[test]
+fn an_interface_with_hundreds_of_names_hides_no_other() {
+    let lab = Lab::new();
+    for name in ["first", "named", "last"] {
+        lab.host.sh(&format!("ip link add {name} type bridge"));
+    }
+    let mut links = lab.host.run(Links::open).unwrap();
+    let before = all(&lab);
+    name_again(&lab, "named");
+    let after = all(&lab);
+    let numbers = |of: &[Link]| of.iter().map(|link| link.index).collect::<BTreeSet<_>>();
+    assert_eq!(numbers(&after), numbers(&before));
+    for name in ["first", "named", "last"] {
+        let found = after.iter().find(|link| link.name == name);
+        assert_eq!(found.unwrap().kind.as_deref(), Some("bridge"), "{name}");
+    }
+    // The event is larger than the buffer.
+    lab.host.sh("ip link set named up");
+    let changes = links.drain().unwrap();
+    assert_eq!(changes.last(), Some(&LinkChange::Lost));
+    lab.host.sh("ip link del last");
+    let of_last =
+        |change: &LinkChange| matches!(change, LinkChange::Gone(link) if link.name == "last");
+    assert!(links.drain().unwrap().iter().any(of_last));
+}
+
+#[test]
+fn a_name_that_is_no_text_is_shown_escaped() {
+    let lab = Lab::new();
+    lab.host
+        .sh("ip link add \"$(printf 'br-\\377')\" type bridge");
+    assert!(all(&lab).iter().any(|link| link.name == "br-\\xff"));
 }

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-use ecs_netguard::os::nft::Inventory;
+use ecs_netguard::os::nft::{Batch, Inventory, Moment, OWNER, Proto, Socket};
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::{Condition, NativeRule, Statement};
 use lab::Lab;
@@ -324,8 +324,33 @@ fn base_chains_of_every_family_are_found_and_sleeping_tables_are_not() {
 #[test]
 fn the_generation_counts_commits() {
     let lab = Lab::new();
-    let before = inventory(&lab).generation;
-    assert_eq!(inventory(&lab).generation, before, "looking is no commit");
+    let before = inventory(&lab).moment.generation;
+    assert_eq!(
+        inventory(&lab).moment.generation,
+        before,
+        "looking is no commit"
+    );
     lab.tamper(Backend::Nft).iptables("-A FORWARD -j ACCEPT");
-    assert!(inventory(&lab).generation > before);
+    assert!(inventory(&lab).moment.generation > before);
+}
+
+/// A verification that goes by the generation alone would not see that it is gone.
+#[test]
+fn a_table_that_goes_without_a_commit_is_seen_to_have_gone() {
+    let lab = Lab::new();
+    let moment = || lab.host.run(Moment::read).unwrap();
+    let owner = lab.host.run(|| {
+        let mut socket = Socket::open().unwrap();
+        let mut batch = Batch::default();
+        batch.table(Proto::Inet, "theirs", OWNER);
+        batch.commit(&mut socket, None).unwrap();
+        socket
+    });
+    let before = moment();
+    assert_eq!(moment(), before);
+
+    drop(owner);
+    let unowned = moment();
+    assert_eq!(unowned.generation, before.generation, "no commit");
+    assert_ne!(unowned, before);
 }

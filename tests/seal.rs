@@ -250,3 +250,22 @@ fn a_docker_restart_without_a_daemon_opens_nothing() {
         assert_eq!(lab.counter().arrived().total(), 0);
     }
 }
+
+/// What is no chain of the seal's could lead packets past them.
+#[test]
+fn a_table_in_which_anything_else_stands_is_not_intact() {
+    let lab = Lab::new();
+    drop(sealed(&lab, usual()));
+    for more in [
+        "nft add chain inet ecs_netguard more",
+        "nft add set inet ecs_netguard more '{ type ipv4_addr; }'",
+        "nft add map inet ecs_netguard more '{ type ipv4_addr : verdict; }'",
+        "nft add counter inet ecs_netguard more",
+        "nft insert rule inet ecs_netguard forward ip daddr '{ 192.0.2.1, 192.0.2.2 }' drop",
+    ] {
+        assert_eq!(look(&lab, usual()).state, SealState::Unowned, "{more}");
+        lab.host.sh(more);
+        assert_eq!(look(&lab, usual()).state, SealState::Missing, "{more}");
+        drop(sealed(&lab, usual()));
+    }
+}

@@ -86,7 +86,7 @@ fn repairs() -> Vec<Duration> {
         let mut socket = Socket::open().expect("nf_tables answers");
         let mut closed = move || {
             let began = Instant::now();
-            while look(&mut socket, &wanted).expect("it can be read").1 != TaskTable::Intact {
+            while look(&mut socket, &wanted).expect("it can be read") != TaskTable::Intact {
                 assert!(began.elapsed() < Duration::from_secs(20), "it is not back");
             }
             began.elapsed()

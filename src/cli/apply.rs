@@ -1,7 +1,7 @@
 //! `ecs-netguard apply`: one pass.
 
 use std::fmt;
-use std::io::{self, Write as _};
+use std::io::Write as _;
 
 use clap::Args;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::inputs::Inputs;
 use crate::os::facts;
 use crate::os::lock::Lock;
 use crate::os::sysctl;
+use crate::out;
 use crate::plan::DriftKind;
 use crate::reconcile::{self, Hands};
 use crate::report::{Layer, Report, RuleReport};
@@ -84,10 +85,10 @@ fn dry_run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     if json {
         print_json(&difference)?;
     } else {
-        io::stdout().write_all(difference.to_string().as_bytes())?;
+        out::text().write_all(difference.to_string().as_bytes())?;
     }
     for warning in &report.warnings {
-        let _nowhere_to_complain = writeln!(io::stderr(), "! {}", sanitize_line(warning));
+        let _nowhere_to_complain = writeln!(out::errors(), "! {}", sanitize_line(warning));
     }
     Ok(report.state.into())
 }

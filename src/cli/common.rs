@@ -1,6 +1,6 @@
 //! What all commands share: their options, how they end, how they print.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
 use crate::guarantee::Guarantee;
 use crate::inputs::{CloudInitPaths, InputPaths};
+use crate::out;
 use crate::report::Report;
 use crate::seal::Lacking;
 use crate::status::client::Client;
@@ -167,7 +168,7 @@ impl Demand {
         match missing.next() {
             Some(name) if state == Exit::Held => {
                 let _nowhere_to_complain = writeln!(
-                    io::stderr(),
+                    out::errors(),
                     "{name} is not required on this host, so nothing keeps it"
                 );
                 Exit::Violated
@@ -226,6 +227,6 @@ pub(super) fn need_net_admin(command: &str) -> anyhow::Result<()> {
 pub(super) fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
     let mut text = serde_json::to_string_pretty(value)?;
     text.push('\n');
-    io::stdout().write_all(text.as_bytes())?;
+    out::json().write_all(text.as_bytes())?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! `ecs-netguard config`: configured against effective, with every source.
 
-use std::io::{self, Write};
+use std::io::Write;
 
 use clap::Args;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use crate::config::trap::Trap;
 use crate::facts::Facts;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
+use crate::out;
 use crate::posture::Posture;
 use crate::state::Store;
 
@@ -50,7 +51,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
             posture: &posture,
         })?;
     } else {
-        print(&mut io::stdout().lock(), common, &inputs, &posture)?;
+        print(&mut out::text(), common, &inputs, &posture)?;
     }
     // A file that cannot be read is a configuration error, and so said by the exit code.
     Ok(if inputs.ecs.unreadable.is_empty() {
@@ -81,7 +82,7 @@ fn check(common: &Common, json: bool) -> anyhow::Result<Exit> {
     if json {
         print_json(&checked)?;
     } else {
-        let mut out = io::stdout().lock();
+        let mut out = out::text();
         for line in &checked.errors {
             writeln!(out, "error: {line}")?;
         }

@@ -1,6 +1,6 @@
 //! `ecs-netguard events`: what happened.
 
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::time::SystemTime;
 
 use clap::Args;
@@ -11,6 +11,7 @@ use super::common::{Common, Exit, Patience, asking, guarantees};
 use crate::config::sanitize_line;
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
+use crate::out;
 use crate::status::client::{Client, Error};
 use crate::status::history::History;
 
@@ -114,7 +115,7 @@ impl Arguments {
     fn print(&self, lines: &[Line]) -> anyhow::Result<()> {
         let wanted: Vec<&Line> = lines.iter().filter(|line| self.wants(line)).collect();
         let limit = self.limit.unwrap_or(usize::MAX);
-        let mut out = io::stdout().lock();
+        let mut out = if self.json { out::json() } else { out::text() };
         for line in &wanted[wanted.len().saturating_sub(limit)..] {
             match line {
                 Line::Missed { missed } if self.json => writeln!(out, "{{\"missed\":{missed}}}")?,

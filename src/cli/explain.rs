@@ -12,6 +12,7 @@ use super::saved::{self, Files};
 use crate::guarantee::NativeRule;
 use crate::inputs::Inputs;
 use crate::os::facts::{self, host_view};
+use crate::out;
 use crate::posture::Posture;
 use crate::prove::{
     Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
@@ -153,7 +154,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     );
     let layers = Layers::read(&desired, &found);
     for why in &layers.unread {
-        let _nowhere_to_complain = writeln!(io::stderr(), "could not be read: {why}");
+        let _nowhere_to_complain = writeln!(out::errors(), "could not be read: {why}");
     }
     let (mut host, _) = host_view(found.facts.task_cgroup.as_ref());
     host.native.clone_from(&layers.native);
@@ -200,7 +201,7 @@ fn walk(rulesets: Vec<&Ruleset>, host: &HostView, class: &PacketClass) -> anyhow
 }
 
 fn print(explanation: &Explanation) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::text();
     let walk = &explanation.walk;
     writeln!(out, "{}", explanation.packets)?;
     let mut place = None;

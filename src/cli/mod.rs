@@ -23,6 +23,7 @@ use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::common::{COMMON, Common, Exit};
 use crate::os::inherited::Inherited;
+use crate::out;
 use crate::status::client;
 
 /// Keep containers on an Amazon ECS host away from the instance metadata service (IMDS), and prove it.
@@ -144,7 +145,7 @@ pub fn main(mut inherited: Inherited) -> ExitCode {
             // `ecs-netguard config | head` is no failure of the configuration.
             return Exit::Held;
         }
-        let _nowhere_to_complain = writeln!(io::stderr(), "ecs-netguard: {error:#}");
+        let _nowhere_to_complain = writeln!(out::errors(), "ecs-netguard: {error:#}");
         match error.downcast_ref() {
             Some(client::Error::Answer { .. }) => Exit::Undecided,
             Some(_) => Exit::Unreachable,

@@ -17,6 +17,7 @@ use crate::facts::Facts;
 use crate::guarantee::{Cgroup, Guarantee, TaskCgroup};
 use crate::inputs::Inputs;
 use crate::os::privilege;
+use crate::out;
 use crate::probe::model::{Asked, Expected, Kind, Place, Row, Seen, Tried};
 use crate::probe::record::{self, Record};
 use crate::probe::verdict::Verdict;
@@ -99,7 +100,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 /// Tries from a cgroup, for [`run`].
 pub(super) fn child(asked: &str) -> anyhow::Result<Exit> {
     let found = host_tasks::child(asked)?;
-    io::stdout().write_all(found.as_bytes())?;
+    out::json().write_all(found.as_bytes())?;
     Ok(Exit::Held)
 }
 
@@ -215,7 +216,7 @@ fn lines(tried: &Tried) -> Vec<Line<'_>> {
 }
 
 fn print(report: &record::Report) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::text();
     let table = table(&report.places);
     out.write_all(table.as_bytes())?;
     let record = &report.record;

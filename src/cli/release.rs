@@ -11,6 +11,7 @@ use crate::guarantee::TAG_PREFIX;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::lock::Lock;
 use crate::os::nft::{self, Socket};
+use crate::out;
 use crate::posture::Posture;
 use crate::reconcile::{self, Hands, Pass};
 use crate::ruleset::Family;
@@ -180,7 +181,7 @@ fn kept(interface: &str) -> String {
 }
 
 fn print(released: &Released) -> io::Result<()> {
-    let mut out = io::stdout().lock();
+    let mut out = out::text();
     let nothing = released.removed.is_empty() && released.forgotten.is_empty();
     if nothing && released.failures.is_empty() {
         writeln!(out, "Nothing to remove.")?;

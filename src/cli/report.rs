@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -18,6 +18,7 @@ use crate::facts::Facts;
 use crate::inputs::Inputs;
 use crate::os::iptables::{Tool, nft_ruleset};
 use crate::os::self_usage;
+use crate::out;
 use crate::ruleset::Family;
 use crate::state::Store;
 use crate::status::history::History;
@@ -48,12 +49,12 @@ pub(super) struct Arguments {
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     need_net_admin("report")?;
     let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let text = without_secrets(&bundle(common, arguments, &now)?);
+    let text = out::safe(&without_secrets(&bundle(common, arguments, &now)?));
     let named = arguments.output.clone();
     let path =
         named.unwrap_or_else(|| format!("ecs-netguard-report-{}.txt", now.replace(':', "")).into());
     if path.as_os_str() == "-" {
-        io::stdout().write_all(text.as_bytes())?;
+        out::text().write_all(text.as_bytes())?;
         return Ok(Exit::Held);
     }
     let mut file = OpenOptions::new();
@@ -63,7 +64,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         .with_context(|| format!("write {}", path.display()))?;
     let shown = path.display();
     writeln!(
-        io::stdout(),
+        out::text(),
         "{shown}\nRead it before you send it: it names hosts, addresses, tasks and rules."
     )?;
     Ok(Exit::Held)

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::common::print_json;
 use crate::config::{sanitize, sanitize_line};
+use crate::out;
 use crate::report::{GuaranteeReport, Report};
 use crate::tasks::{Power, Task};
 use crate::verdict::{Overall, Standing};
@@ -22,7 +23,7 @@ pub(super) fn print(report: &Report, json: bool) -> anyhow::Result<()> {
         return print_json(report);
     }
     let screen = Look::of_stdout().screen(report);
-    Ok(io::stdout().write_all(screen.as_bytes())?)
+    Ok(out::coloured().write_all(screen.as_bytes())?)
 }
 
 /// How the screen is to look.

@@ -8,6 +8,7 @@ use clap::Args;
 
 use super::common::{Common, Demand, Exit, Patience, asking};
 use super::screen;
+use crate::out;
 use crate::report::Report;
 use crate::status::client::{Client, Error};
 
@@ -37,9 +38,9 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         let text = client.get("/v1/status").await?;
         let report: Report = client.read("/v1/status", &text)?;
         if arguments.json {
-            io::stdout().write_all(&text)?;
+            out::json().write_all(&text)?;
         } else {
-            io::stdout().write_all(screen::Look::of_stdout().screen(&report).as_bytes())?;
+            screen::print(&report, false)?;
         }
         Ok(arguments.demand.exit(&report))
     })
@@ -74,11 +75,11 @@ async fn follow(client: &Client, connected: &mut bool) -> anyhow::Result<Infalli
 }
 
 fn draw(screen: &str) -> io::Result<()> {
-    let mut out = io::stdout().lock();
-    if out.is_terminal() {
+    let mut terminal = io::stdout().lock();
+    if terminal.is_terminal() {
         // Home, and clear what was there.
-        out.write_all(b"\x1b[H\x1b[2J")?;
+        terminal.write_all(b"\x1b[H\x1b[2J")?;
     }
-    out.write_all(screen.as_bytes())?;
-    out.flush()
+    out::coloured().write_all(screen.as_bytes())?;
+    terminal.flush()
 }

@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::sanitize::lossy_path;
+use super::sanitize::readable_path;
 use super::source::Source;
 use super::trap::Trap;
 
@@ -75,7 +75,7 @@ impl Setting {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct UnreadableInput {
     /// The file.
-    #[serde(serialize_with = "lossy_path")]
+    #[serde(serialize_with = "readable_path")]
     pub path: PathBuf,
     /// Why, as a clause that follows the file's name.
     pub reason: String,

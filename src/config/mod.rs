@@ -28,5 +28,7 @@ pub use file::FileText;
 pub use files::{DEFAULT_CONFIG, EcsInputs, EcsPaths};
 pub use read::MAX_INPUT_BYTES;
 pub use resolve::resolve;
-pub(crate) use sanitize::{sanitize, sanitize_line, sanitize_message};
+pub(crate) use sanitize::{
+    is_shown, readable, sanitize, sanitize_line, sanitize_message, sanitize_to,
+};
 pub use source::Source;

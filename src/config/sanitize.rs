@@ -1,6 +1,7 @@
 //! Foreign text in our own sentences: a config file must not be able to move the cursor of the terminal that
 //! prints it, or to fill the journal.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 use serde::Serializer;
@@ -33,6 +34,21 @@ pub(crate) fn sanitize_line(text: &str) -> String {
     bounded(text, LINE_CHARS)
 }
 
+/// The same, bounded in bytes as it comes out.
+pub(crate) fn sanitize_to(text: &str, bytes: usize) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        let length = out.len();
+        push(&mut out, c);
+        if out.len() > bytes {
+            out.truncate(length);
+            out.push('…');
+            break;
+        }
+    }
+    out
+}
+
 fn bounded(text: &str, limit: usize) -> String {
     let mut out = String::new();
     for (n, c) in text.chars().enumerate() {
@@ -40,13 +56,23 @@ fn bounded(text: &str, limit: usize) -> String {
             out.push('…');
             break;
         }
-        if c.is_control() || is_invisible(c) {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
+        push(&mut out, c);
     }
     out
+}
+
+/// Appends a character, escaped where it does something else than to be seen.
+fn push(out: &mut String, c: char) {
+    if is_shown(c) {
+        out.push(c);
+    } else {
+        out.extend(c.escape_default());
+    }
+}
+
+/// Whether a character is there to be seen, and does nothing else.
+pub(crate) fn is_shown(c: char) -> bool {
+    !c.is_control() && !is_invisible(c)
 }
 
 /// Blanks that look like a plain blank, characters that reorder or hide text, and what is no character.
@@ -56,14 +82,32 @@ fn is_invisible(c: char) -> bool {
         || (c as u32) & 0xfffe == 0xfffe
 }
 
+/// A name that need not be UTF-8, as text: the bytes that are not are escaped (`\xff`).
+pub(crate) fn readable(name: &[u8]) -> String {
+    let mut out = String::new();
+    for chunk in name.utf8_chunks() {
+        out.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            let _infallible = write!(out, "\\x{byte:02x}");
+        }
+    }
+    out
+}
+
 /// Paths need not be UTF-8; a report about one must still be printable as JSON.
-pub(crate) fn lossy_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
-    to.serialize_str(&path.to_string_lossy())
+pub(crate) fn readable_path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(&readable(path.as_os_str().as_encoded_bytes()))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{sanitize, sanitize_message};
+    use super::{readable, sanitize, sanitize_message};
+
+    #[test]
+    fn bytes_that_are_no_text_are_escaped() {
+        assert_eq!(readable("br-ä".as_bytes()), "br-ä");
+        assert_eq!(readable(b"a\xff\xc3b"), "a\\xff\\xc3b");
+    }
 
     #[test]
     fn a_tools_words_become_one_line() {

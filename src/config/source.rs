@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::sanitize::lossy_path;
+use super::sanitize::readable_path;
 
 /// Where a value came from, so that every decision can be followed back to a line a program wrote, or to the
 /// program whose default it is.
@@ -15,7 +15,7 @@ pub enum Source {
     /// A line of an input file.
     File {
         /// The file.
-        #[serde(serialize_with = "lossy_path")]
+        #[serde(serialize_with = "readable_path")]
         path: PathBuf,
         /// The line, counted from 1.
         line: usize,
@@ -29,7 +29,7 @@ pub enum Source {
         /// The assignment that forces it, such as `ECS_EXTERNAL=true`.
         by: String,
         /// The file in which that stands.
-        #[serde(serialize_with = "lossy_path")]
+        #[serde(serialize_with = "readable_path")]
         path: PathBuf,
         /// Its line, counted from 1.
         line: usize,

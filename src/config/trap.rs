@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::sanitize::{lossy_path, sanitize};
+use super::sanitize::{readable_path, sanitize};
 
 /// What sort of misunderstanding it is, for programs that read the report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -67,7 +67,7 @@ pub struct Trap {
     /// Its sort.
     pub kind: TrapKind,
     /// The file.
-    #[serde(serialize_with = "lossy_path")]
+    #[serde(serialize_with = "readable_path")]
     pub path: PathBuf,
     /// The line, counted from 1.
     pub line: usize,

@@ -16,7 +16,7 @@ use crate::os::exec::LIMIT;
 use crate::os::facts::{self, host_view};
 use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
-use crate::os::nft::{self, generation};
+use crate::os::nft::{self, Moment};
 use crate::os::sysctl;
 use crate::plan::ChainId;
 use crate::posture::Posture;
@@ -66,7 +66,7 @@ struct Wish {
 /// Everything that a pass reads and that no event tells of.
 #[derive(Debug, PartialEq)]
 struct Seen {
-    generation: u32,
+    moment: Moment,
     inputs: Inputs,
     facts: Facts,
     host: HostView,
@@ -103,7 +103,7 @@ impl Reconciler {
     pub(super) fn pass(&mut self, cause: &Cause) -> Outcome {
         if cause.quiet && self.unchanged() {
             self.options.hub.verified_again();
-            let generation = self.seen.as_ref().map(|seen| seen.generation);
+            let generation = self.seen.as_ref().map(|seen| seen.moment.generation);
             tracing::debug!("pass skipped: nothing changed since generation {generation:?}");
             return self.outcome(true, generation, false, None);
         }
@@ -113,11 +113,12 @@ impl Reconciler {
             return self.outcome(false, None, false, None);
         }
         let (news, again) = self.look(cause, inputs);
+        let generation = news.pass.generation();
         tracing::debug!(
             "pass: compared {} rules at generation {:?}: {} differed, {} changes, {} failures, {} proofs, \
              in {:.3} s",
             news.pass.report.rules.len(),
-            news.pass.generation,
+            generation,
             news.pass.report.drifts.len(),
             news.pass.report.changes.len(),
             news.pass.report.failures.len(),
@@ -129,7 +130,6 @@ impl Reconciler {
                 .sum::<usize>(),
             news.pass.report.verification.duration,
         );
-        let generation = news.pass.generation;
         let mut outcome = self.outcome(true, generation, again, Some(news));
         // A socket that is not stored is no reason to be taken for not ready.
         let stored = self.store_seal().err();
@@ -190,8 +190,8 @@ impl Reconciler {
         Ok(())
     }
 
-    /// Whether a pass now would find what the last one found, all of it held. nf_tables numbers its
-    /// commits, so that the same number means the same rules; iptables-legacy numbers nothing.
+    /// Whether a pass now would find what the last one found, all of it held. iptables-legacy has nothing
+    /// that would tell.
     fn unchanged(&mut self) -> bool {
         // What it finds is heard as news.
         let tasks = self.options.worker.as_mut().and_then(WorkerClient::nudge);
@@ -202,9 +202,9 @@ impl Reconciler {
             return false;
         };
         let families = [Family::V4, Family::V6];
-        generation().is_ok_and(|now| now == seen.generation)
+        Moment::read().is_ok_and(|now| now == seen.moment)
             && families.into_iter().all(|f| legacy_tables(f).is_empty())
-            && self.see(seen.generation) == *seen
+            && self.see(seen.moment.clone()) == *seen
     }
 
     fn read_inputs(&self) -> Inputs {
@@ -212,11 +212,11 @@ impl Reconciler {
         Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
     }
 
-    fn see(&self, generation: u32) -> Seen {
+    fn see(&self, moment: Moment) -> Seen {
         let inputs = self.read_inputs();
         let facts = facts::read(&inputs.settings);
         Seen {
-            generation,
+            moment,
             host: host_view(facts.task_cgroup.as_ref()).0,
             inputs,
             facts,
@@ -259,11 +259,11 @@ impl Reconciler {
         let restored =
             !host.facts.route_localnet.is_empty() && sysctl::routes_localnet().is_empty();
         let again = !guarded || restored;
-        self.seen = pass
-            .generation
+        let moment = pass.moment.clone();
+        self.seen = moment
             .filter(|_| pass.settled() && self.store.is_saved())
-            .map(|generation| Seen {
-                generation,
+            .map(|moment| Seen {
+                moment,
                 inputs: inputs.clone(),
                 facts: host.facts.clone(),
                 host: pass.host.clone(),
@@ -402,7 +402,7 @@ impl Reconciler {
             let of = pass.report.guarantee(guarantee);
             of.is_some_and(|of| of.layers.sealed == Some(Standing::Held))
         };
-        let read = match pass.generation.filter(|_| pass.left.is_empty()) {
+        let read = match pass.generation().filter(|_| pass.left.is_empty()) {
             Some(generation) => self.read_back(desired, host, pass.open_input, generation, sealed),
             None if pass.left.is_empty() => Ok((Orders::without_nftables(desired, host), true)),
             None => Ok((Orders::default(), true)),

@@ -2,10 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher as _, RandomState};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::OnceLock;
 
+use super::addresses::{self, Address};
+use super::links::Link;
+use super::nsid::Peers;
 use super::routes::{Routes, Way};
 use super::{cgroup, containers, docker, host_tasks, nft, sysctl};
 use crate::config::settings::Settings;
@@ -28,7 +32,7 @@ pub fn read(settings: &Settings) -> Facts {
     Facts {
         // Absent with ipv6.disable=1 on the kernel's command line, and without the module.
         ipv6: Path::new("/proc/thread-self/net/if_inet6").exists(),
-        bridges: bridges(),
+        bridges: bridges(&mut problems),
         default_bridge,
         route_localnet: sysctl::routes_localnet(),
         ipv6_only: !routed,
@@ -73,6 +77,11 @@ fn task_cgroup(settings: &Settings) -> Option<TaskCgroup> {
 #[must_use]
 pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     let mut problems = Vec::new();
+    let listed = addressed(|_| true);
+    let interfaces = listed.unwrap_or_else(|error| {
+        problems.push(format!("list the host's interfaces: {error}"));
+        Vec::new()
+    });
     let mut is_on = |interface: &str| match sysctl::route_localnet(interface) {
         Ok(value) => value.as_deref() == Some("1"),
         Err(error) => {
@@ -81,29 +90,14 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
     };
     let everywhere = is_on("all");
-    let mut interfaces: BTreeMap<String, Iface> = BTreeMap::new();
-    match nix::ifaddrs::getifaddrs() {
-        Ok(addresses) => {
-            for address in addresses {
-                let interface =
-                    interfaces
-                        .entry(address.interface_name)
-                        .or_insert_with_key(|name| Iface {
-                            addrs: Vec::new(),
-                            route_localnet: everywhere || is_on(name),
-                        });
-                let Some(address) = address.address else {
-                    continue;
-                };
-                if let Some(v4) = address.as_sockaddr_in() {
-                    interface.addrs.push(IpAddr::V4(v4.ip()));
-                } else if let Some(v6) = address.as_sockaddr_in6() {
-                    interface.addrs.push(IpAddr::V6(v6.ip()));
-                }
-            }
-        }
-        Err(errno) => problems.push(format!("list the host's interfaces: {errno}")),
-    }
+    let iface = |(name, addresses): (String, Vec<Address>)| {
+        let iface = Iface {
+            addrs: addresses.iter().map(|address| address.address).collect(),
+            route_localnet: everywhere || is_on(&name),
+        };
+        (name, iface)
+    };
+    let interfaces: BTreeMap<String, Iface> = interfaces.into_iter().map(iface).collect();
     let endpoint = IpAddr::V4(task_credentials::ADDRESS);
     let unroutable = match Routes::open().and_then(|mut routes| routes.way(endpoint, None)) {
         Ok(Way::Out { .. } | Way::NoFamily) => Vec::new(),
@@ -138,29 +132,36 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     (view, problems)
 }
 
-/// The interfaces that are bridges (those with a `bridge` directory in sysfs), with the networks of
-/// their IPv4 addresses.
-fn bridges() -> BTreeMap<String, Vec<Net>> {
-    let Ok(entries) = std::fs::read_dir("/sys/class/net") else {
-        return BTreeMap::new();
+/// The interfaces that are bridges, with the networks of their IPv4 addresses.
+fn bridges(problems: &mut Vec<String>) -> BTreeMap<String, Vec<Net>> {
+    let networks = |addresses: Vec<Address>| {
+        let ipv4 = addresses.iter().filter(|address| address.address.is_ipv4());
+        ipv4.filter_map(|of| Net::new(of.address, of.prefix))
+            .collect()
     };
-    let mut bridges: BTreeMap<String, Vec<Net>> = entries
-        .flatten()
-        .filter(|entry| entry.path().join("bridge").is_dir())
-        .filter_map(|entry| Some((entry.file_name().into_string().ok()?, Vec::new())))
-        .collect();
-    for interface in nix::ifaddrs::getifaddrs().into_iter().flatten() {
-        let Some(networks) = bridges.get_mut(&interface.interface_name) else {
-            continue;
-        };
-        let ipv4 =
-            |address: &nix::sys::socket::SockaddrStorage| Some(address.as_sockaddr_in()?.ip());
-        let address = interface.address.as_ref().and_then(ipv4);
-        let mask = interface.netmask.as_ref().and_then(ipv4);
-        if let (Some(address), Some(mask)) = (address, mask) {
-            let length = u32::from(mask).leading_ones() as u8;
-            networks.extend(Net::new(IpAddr::V4(address), length));
-        }
-    }
+    let listed = addressed(|link| link.kind.as_deref() == Some("bridge"));
+    let bridges = listed.unwrap_or_else(|error| {
+        problems.push(format!("list the bridges: {error}"));
+        Vec::new()
+    });
+    let bridges = bridges.into_iter();
     bridges
+        .map(|(name, addresses)| (name, networks(addresses)))
+        .collect()
+}
+
+/// The interfaces that are meant, each with its addresses.
+fn addressed(meant: impl Fn(&Link) -> bool) -> io::Result<Vec<(String, Vec<Address>)>> {
+    let links = Peers::open()?.links()?;
+    let mut addresses: BTreeMap<u32, Vec<Address>> = BTreeMap::new();
+    for address in addresses::here()? {
+        addresses
+            .entry(address.interface)
+            .or_default()
+            .push(address);
+    }
+    let meant = links.into_iter().filter(meant);
+    Ok(meant
+        .map(|link| (link.name, addresses.remove(&link.index).unwrap_or_default()))
+        .collect())
 }

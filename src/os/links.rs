@@ -2,28 +2,37 @@
 //!
 //! Numbers of messages, groups and attributes are those of linux/rtnetlink.h and linux/if_link.h.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use nix::errno::Errno;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{SockFlag, SockProtocol};
 
-use super::attributes::{each, number, text, value};
+use super::attributes::{Attributes, each, number, text, value};
 use super::netlink::{self, Message, Next};
+use crate::config::readable;
 use crate::guarantee::edge::Interface;
 
 pub(super) const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
 pub(super) const RTM_GETLINK: u16 = 18;
+const RTM_GETSTATS: u16 = 94;
 const RTMGRP_LINK: u32 = 1;
 pub(super) const IFLA_IFNAME: u16 = 3;
 pub(super) const IFLA_MASTER: u16 = 10;
 pub(super) const IFLA_LINKINFO: u16 = 18;
+const IFLA_EXT_MASK: u16 = 29;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_PROP_LIST: u16 = 52;
 pub(super) const IFLA_INFO_KIND: u16 = 1;
 /// The length of `struct ifinfomsg`, which begins a message about a link.
 pub(super) const IFINFOMSG: usize = 16;
+/// `RTEXT_FILTER_SKIP_STATS`: leave the counters out.
+const SKIP_STATS: u32 = 1 << 3;
+/// `IFLA_STATS_LINK_64` as a bit: the counters alone.
+const COUNTERS: u32 = 1;
 /// `IFF_LOOPBACK` of linux/if.h.
 const LOOPBACK: u32 = 8;
 
@@ -32,7 +41,7 @@ const LOOPBACK: u32 = 8;
 pub struct Link {
     /// Its number, which stays with it over a change of its name.
     pub index: u32,
-    /// Its name; not UTF-8 only if it was made so on purpose, and then with replacement characters.
+    /// Its name; not UTF-8 only if it was made so on purpose, and then with those bytes escaped.
     pub name: String,
     /// Its name as the kernel has it.
     pub raw_name: Vec<u8>,
@@ -100,7 +109,10 @@ impl Links {
             match netlink::hear(self.events.as_fd(), &mut self.buffer)? {
                 Next::Datagram(bytes) => {
                     for message in netlink::split(bytes) {
-                        changes.extend(learn(&mut self.known, &message?));
+                        match message {
+                            Ok(message) => changes.extend(learn(&mut self.known, &message)),
+                            Err(_) => lost = true,
+                        }
                     }
                 }
                 Next::Lost => lost = true,
@@ -164,8 +176,50 @@ impl From<Link> for Interface {
 }
 
 /// Asks for all interfaces of the socket's network namespace.
+///
+/// The kernel ends the list before an interface whose message is too large for it, and need not call that
+/// an error: without IFLA_EXT_MASK, Linux 6.18 does so at one with 300 alternative names. The list of
+/// counters has small messages only, and names every interface. Those that are missing are asked for one
+/// by one.
 pub(super) fn all(socket: &mut netlink::Socket) -> io::Result<Vec<Link>> {
-    socket.list(("the interfaces", RTM_GETLINK), &[0; IFINFOMSG], link)
+    // `struct if_stats_msg`.
+    let mut counters = [0; 12];
+    counters[8..].copy_from_slice(&COUNTERS.to_ne_bytes());
+    let what = ("the interfaces", RTM_GETSTATS);
+    let there = socket.list(what, &counters, |message| number(message.payload.get(4..)?))?;
+    let mut links = match socket.list(("the interfaces", RTM_GETLINK), &asking(0), link) {
+        Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => Vec::new(),
+        listed => listed?,
+    };
+    let listed: BTreeSet<u32> = links.iter().map(|link| link.index).collect();
+    for index in there.into_iter().filter(|index| !listed.contains(index)) {
+        links.extend(one(socket, index)?);
+    }
+    Ok(links)
+}
+
+/// Asks for one interface; `None` where it is gone.
+fn one(socket: &mut netlink::Socket, index: u32) -> io::Result<Option<Link>> {
+    let mut found = None;
+    let asked = socket.ask((RTM_GETLINK, 0), &asking(index), &[], &mut |message| {
+        found = link(message);
+    });
+    match asked {
+        Err(error) if error.raw_os_error() == Some(Errno::ENODEV as i32) => Ok(None),
+        asked => asked.map(|()| found),
+    }
+}
+
+/// A request for an interface, or for all of them.
+fn asking(index: u32) -> Vec<u8> {
+    let mut request = vec![0; IFINFOMSG];
+    request[4..8].copy_from_slice(&index.to_ne_bytes());
+    request.extend(
+        Attributes::default()
+            .put(IFLA_EXT_MASK, &SKIP_STATS.to_ne_bytes())
+            .0,
+    );
+    request
 }
 
 /// Brings `known` up to date with a message, and says what that changed.
@@ -204,19 +258,18 @@ fn link(message: &Message<'_>) -> Option<Link> {
     for (kind, bytes) in each(attributes) {
         match kind.ok()? {
             IFLA_IFNAME => {
-                link.name = words(bytes);
+                link.name = readable(text(bytes));
                 link.raw_name = text(bytes).to_vec();
             }
             IFLA_MASTER => link.master = number(bytes),
             IFLA_LINK_NETNSID => link.leads_to = number(bytes).map(u32::cast_signed),
-            IFLA_LINKINFO => link.kind = value(bytes, IFLA_INFO_KIND).map(words),
+            IFLA_LINKINFO => {
+                link.kind = value(bytes, IFLA_INFO_KIND).map(|kind| readable(text(kind)));
+            }
+            // What anybody may fill comes after all of these, and may be longer than its length says.
+            IFLA_PROP_LIST => break,
             _ => {}
         }
     }
     (!link.name.is_empty()).then_some(link)
-}
-
-/// Text for people: not UTF-8 only if it was made so on purpose.
-fn words(value: &[u8]) -> String {
-    String::from_utf8_lossy(text(value)).into_owned()
 }

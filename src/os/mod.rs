@@ -1,6 +1,7 @@
 //! All that touches the kernel and the host. What to do is decided elsewhere; this room does it and
 //! says exactly what failed.
 
+pub mod addresses;
 mod attributes;
 pub mod capabilities;
 pub mod cgroup;

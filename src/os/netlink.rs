@@ -29,7 +29,7 @@ pub(super) const BUFFER: usize = 64 * 1024;
 /// comes.
 const PATIENCE_SECONDS: i64 = 5;
 
-/// How often a list is read again because it changed meanwhile.
+/// How often something is read again because it changed meanwhile, or did not fit into the buffer.
 const ATTEMPTS: usize = 5;
 
 /// More messages of the same answer follow, and: the dump may be inconsistent because something
@@ -113,7 +113,8 @@ impl Socket {
     }
 
     /// Asks for something: a request of this kind with these flags, the structure that begins it, and
-    /// its attributes. Every message of the answer goes to `each`.
+    /// its attributes. Every message of the answer goes to `each`. Asks again where the answer did not
+    /// fit into the buffer: an acknowledgement always does, so that nothing is changed twice.
     pub(super) fn ask(
         &mut self,
         (kind, flags): (u16, u16),
@@ -121,13 +122,17 @@ impl Socket {
         attributes: &[u8],
         each: &mut dyn FnMut(&Message<'_>),
     ) -> io::Result<()> {
-        let mut request = Vec::with_capacity(64);
-        let message = (kind, NLM_F_REQUEST | flags, self.next());
-        append(&mut request, message, fixed, attributes);
-        self.converse(&request, each).map_err(|error| match error {
-            Error::Kernel(error) => error,
-            Error::Stale => io::Error::other("the kernel's answer is too large"),
-        })
+        for _ in 0..ATTEMPTS {
+            let mut request = Vec::with_capacity(64);
+            let message = (kind, NLM_F_REQUEST | flags, self.next());
+            append(&mut request, message, fixed, attributes);
+            match self.converse(&request, each) {
+                Ok(()) => return Ok(()),
+                Err(Error::Stale) => {}
+                Err(Error::Kernel(error)) => return Err(error),
+            }
+        }
+        Err(io::Error::other("the kernel's answer grows and grows"))
     }
 
     /// Reads a whole list, such as that of `what`, all interfaces: what `read` makes of each of its

@@ -62,7 +62,11 @@ impl NetnsEvents {
             match netlink::hear_from(self.routes.as_fd(), &mut self.buffer)? {
                 (Next::Datagram(bytes), from) => {
                     for message in netlink::split(bytes) {
-                        let kind = message?.kind;
+                        let Ok(message) = message else {
+                            events.push(lost(from));
+                            break;
+                        };
+                        let kind = message.kind;
                         let of_links = kind <= RTM_SETLINK || NSIDS.contains(&kind);
                         match from {
                             None if of_links => events.push(Event::Host),
@@ -73,17 +77,25 @@ impl NetnsEvents {
                         }
                     }
                 }
-                (Next::Lost, _) => events.push(Event::Lost),
+                (Next::Lost, from) => events.push(lost(from)),
                 (Next::Nothing, _) => break,
             }
             events.dedup();
         }
         let heard = self.commits.drain_everywhere()?;
-        let commits = heard.into_iter().map(|(nsid, commit)| match commit {
-            Some(commit) => Event::Commit(nsid, commit),
-            None => Event::Lost,
-        });
+        let commits = heard
+            .into_iter()
+            .map(|(from, commit)| match (from, commit) {
+                (Some(nsid), Some(commit)) => Event::Commit(nsid, commit),
+                (from, _) => lost(from),
+            });
         events.extend(commits);
         Ok(events)
     }
+}
+
+/// What it means that a message could not be read. One that is too large for the buffer still says where
+/// it came from: nothing else has to be looked at.
+fn lost(from: Option<i32>) -> Event {
+    from.map_or(Event::Lost, Event::Network)
 }

@@ -1,9 +1,8 @@
 //! A cable from a bridge of the host into another network namespace, and the addresses and routes
 //! of its inner end, over rtnetlink.
 //!
-//! Numbers are those of linux/rtnetlink.h, linux/if_link.h, linux/if_addr.h and linux/neighbour.h.
+//! Numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/neighbour.h.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _};
@@ -12,7 +11,9 @@ use netlink_packet_core::{NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL};
 use nix::libc;
 use nix::sys::socket::SockProtocol;
 
-use super::attributes::{Attributes, each, number, value};
+pub use super::addresses::Address;
+use super::addresses::{self, IFA_ADDRESS, IFA_LOCAL, IFADDRMSG, ip};
+use super::attributes::{Attributes, number, value};
 use super::links::{
     IFINFOMSG, IFLA_IFNAME, IFLA_INFO_KIND, IFLA_LINKINFO, IFLA_MASTER, RTM_GETLINK, RTM_NEWLINK,
 };
@@ -20,7 +21,6 @@ use super::netlink;
 use super::packet_socket::MAC;
 
 const RTM_NEWADDR: u16 = 20;
-const RTM_GETADDR: u16 = 22;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEIGH: u16 = 28;
@@ -32,14 +32,6 @@ const IFLA_NET_NS_FD: u16 = 28;
 const IFLA_INFO_DATA: u16 = 2;
 const VETH_INFO_PEER: u16 = 1;
 const IFF_UP: u32 = 1;
-
-const IFA_ADDRESS: u16 = 1;
-const IFA_LOCAL: u16 = 2;
-const IFA_FLAGS: u16 = 8;
-const IFA_F_DADFAILED: u32 = 0x08;
-const IFA_F_TENTATIVE: u32 = 0x40;
-/// The length of `struct ifaddrmsg`.
-const IFADDRMSG: usize = 8;
 
 const RTA_DST: u16 = 1;
 const RTA_OIF: u16 = 4;
@@ -58,21 +50,6 @@ const NUD_PERMANENT: u16 = 0x80;
 const NTF_USE: u8 = 1;
 /// The length of `struct ndmsg`.
 const NDMSG: usize = 12;
-
-/// An address of an interface.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Address {
-    /// The interface's number.
-    pub interface: u32,
-    /// The address.
-    pub address: IpAddr,
-    /// The length of its network's prefix.
-    pub prefix: u8,
-    /// Whether duplicate address detection has not ended yet (RFC 4862).
-    pub tentative: bool,
-    /// Whether another station has it.
-    pub duplicate: bool,
-}
 
 /// Where a packet goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -219,26 +196,7 @@ impl Wires {
 
     /// All addresses.
     pub fn addresses(&mut self) -> io::Result<Vec<Address>> {
-        self.0
-            .list(("the addresses", RTM_GETADDR), &[0; IFADDRMSG], |message| {
-                let (header, attributes) = message.payload.split_at_checked(IFADDRMSG)?;
-                let attributes: BTreeMap<u16, &[u8]> = each(attributes)
-                    .filter_map(|(kind, value)| Some((kind.ok()?, value)))
-                    .collect();
-                // IFA_ADDRESS is the other end's where there is one.
-                let address = [IFA_LOCAL, IFA_ADDRESS]
-                    .into_iter()
-                    .find_map(|kind| ip(attributes.get(&kind)?))?;
-                let flags = attributes.get(&IFA_FLAGS).and_then(|value| number(value));
-                let flags = flags.unwrap_or(u32::from(*header.get(2)?));
-                Some(Address {
-                    interface: number(header.get(4..)?)?,
-                    address,
-                    prefix: *header.get(1)?,
-                    tentative: flags & IFA_F_TENTATIVE != 0,
-                    duplicate: flags & IFA_F_DADFAILED != 0,
-                })
-            })
+        addresses::all(&mut self.0)
     }
 
     /// Where a packet to this address goes next. An error where it goes nowhere.
@@ -309,13 +267,5 @@ fn put_address(attributes: Attributes, kind: u16, address: IpAddr) -> Attributes
     match address {
         IpAddr::V4(address) => attributes.put(kind, &address.octets()),
         IpAddr::V6(address) => attributes.put(kind, &address.octets()),
-    }
-}
-
-fn ip(value: &[u8]) -> Option<IpAddr> {
-    match value.len() {
-        4 => value.first_chunk::<4>().map(|bytes| IpAddr::from(*bytes)),
-        16 => value.first_chunk::<16>().map(|bytes| IpAddr::from(*bytes)),
-        _ => None,
     }
 }

@@ -9,7 +9,7 @@ use crate::desired::Desired;
 use crate::guarantee::as_rulesets;
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
-use crate::os::nft::{Error, Inventory, generation};
+use crate::os::nft::{Error, Inventory, Moment};
 use crate::ruleset::native::NativeTable;
 use crate::ruleset::{Chain, Family, Policy, Ruleset, Shown, Table};
 use crate::seal::SealReading;
@@ -36,8 +36,8 @@ pub(crate) struct Layers {
     pub(super) edge: EdgeReading,
     /// Its rules in force, for the proof.
     pub(crate) sealed: BTreeMap<Family, Ruleset>,
-    /// The generation of nf_tables that this is.
-    pub(super) generation: Option<u32>,
+    /// The moment of nf_tables that this is.
+    pub(super) moment: Option<Moment>,
     /// What could not be read of the own backend, and why.
     pub(crate) unread: Vec<String>,
 }
@@ -49,8 +49,8 @@ impl Layers {
         for _ in 0..ATTEMPTS {
             let inventory = Inventory::take();
             layers = Self::once(desired, host, &inventory);
-            match (&inventory, generation()) {
-                (Ok(inventory), Ok(after)) if inventory.generation != after => {}
+            match (&inventory, Moment::read()) {
+                (Ok(inventory), Ok(after)) if inventory.moment != after => {}
                 _ => return layers,
             }
         }
@@ -84,7 +84,7 @@ impl Layers {
         }
         layers.sealed = as_rulesets(&layers.seal.rules);
         if let Ok(inventory) = inventory {
-            layers.generation = Some(inventory.generation);
+            layers.moment = Some(inventory.moment.clone());
             let (seal, edge) = (&layers.seal, &layers.edge);
             let families = [Family::V4, Family::V6].into_iter();
             layers.native = families

@@ -10,6 +10,7 @@ use super::reading::Reading;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, NativeRule, WantedRule, route_object};
 use crate::os::iptables::Tool;
+use crate::os::nft::Moment;
 use crate::os::self_usage;
 use crate::plan::Drift;
 use crate::posture::Posture;
@@ -32,8 +33,8 @@ pub struct Pass {
     pub held_before: BTreeSet<Guarantee>,
     /// What could not be read, and why.
     pub unread: Vec<String>,
-    /// The generation of nf_tables that was read last; `None` where nf_tables is unavailable.
-    pub generation: Option<u32>,
+    /// The moment of nf_tables that was read last; `None` where nf_tables is unavailable.
+    pub moment: Option<Moment>,
     /// The host, as it was read last.
     pub host: HostView,
     /// Whether the ACCEPT in INPUT of iptables is needed, and wanted with the rest.
@@ -43,6 +44,12 @@ pub struct Pass {
 }
 
 impl Pass {
+    /// The generation of nf_tables that was read last; `None` where nf_tables is unavailable.
+    #[must_use]
+    pub fn generation(&self) -> Option<u32> {
+        self.moment.as_ref().map(|moment| moment.generation)
+    }
+
     /// Whether nothing is left to be done, so that the same rules mean the same result.
     #[must_use]
     pub fn settled(&self) -> bool {
@@ -121,7 +128,7 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     Pass {
         held_before: of.held_before.unwrap_or_else(|| held(&of.proofs)),
         left,
-        generation: reading.generation(),
+        moment: reading.moment(),
         host: reading.host(),
         open_input: of.opened.iptables,
         native_is_right: seal.is_settled() && edge.is_settled(),

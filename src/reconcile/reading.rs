@@ -8,6 +8,7 @@ use super::proof::{Opened, prove, to_be_opened};
 use super::seal::SealLook;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
+use crate::os::nft::Moment;
 use crate::os::routes::Routes;
 use crate::os::{facts, sysctl};
 use crate::plan::{ChainId, Plan, Snapshot, openings, plan, stands};
@@ -115,8 +116,8 @@ impl Reading {
         EdgeLook::new(&self.layers.edge, desired, problem)
     }
 
-    pub(super) const fn generation(&self) -> Option<u32> {
-        self.layers.generation
+    pub(super) fn moment(&self) -> Option<Moment> {
+        self.layers.moment.clone()
     }
 
     /// What stands open now.

@@ -204,6 +204,7 @@ impl Edge {
             name: ROUTED.to_owned(),
             base: None,
             accepts: true,
+            flags: 0,
             rules: Vec::new(),
         };
         let with = |rule: RawRule| Chain {

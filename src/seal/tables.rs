@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 
 use super::abilities::Ability;
 use crate::guarantee::{NativeHook, NativeRule};
-use crate::os::nft::{
-    BaseHook, Batch, Chain, ChainName, DORMANT, OWNER, PERSIST, Proto, Table, encode,
-};
+use crate::os::nft::{BaseHook, Batch, Chain, ChainName, OWNER, PERSIST, Proto, Table, encode};
 use crate::prove::Hook;
 
 /// The name of the table that the daemon owns, and of the one in a task's namespace.
@@ -63,6 +61,7 @@ pub(super) fn chains(table: &str, rules: &[NativeRule]) -> Vec<Chain> {
             name: chain_name(hook).to_owned(),
             base: Some(base(table, hook)),
             accepts: true,
+            flags: 0,
             rules,
         })
     };
@@ -76,21 +75,19 @@ pub(super) fn drops(rules: &[NativeRule]) -> Vec<NativeRule> {
 }
 
 /// Whether a table is awake and has exactly these chains, hooked in like this and with these rules in
-/// order.
+/// order, and nothing else.
 pub(super) fn holds(found: &Table, wanted: &[Chain]) -> bool {
     let same = |wanted: &Chain| found.chains.iter().any(|chain| is(chain, wanted));
-    found.flags & DORMANT == 0 && found.chains.len() == wanted.len() && wanted.iter().all(same)
+    found.flags & !(OWNER | PERSIST) == 0
+        && found.others == 0
+        && found.chains.len() == wanted.len()
+        && wanted.iter().all(same)
 }
 
 /// Whether a chain is named and hooked in like this, and has these rules in order.
 pub(super) fn is(chain: &Chain, wanted: &Chain) -> bool {
-    (&chain.name, &chain.base, chain.accepts, chain.rules.len())
-        == (
-            &wanted.name,
-            &wanted.base,
-            wanted.accepts,
-            wanted.rules.len(),
-        )
+    let seen = |of: &Chain| (of.accepts, of.flags, of.rules.len());
+    (&chain.name, &chain.base, seen(chain)) == (&wanted.name, &wanted.base, seen(wanted))
         && chain
             .rules
             .iter()
@@ -140,7 +137,7 @@ pub(super) fn change(
         _ if wanted.is_empty() => Change::Remove,
         true if in_hand => Change::Nothing,
         true if as_asked => Change::Adopt,
-        false if in_hand && table.chains.is_empty() => Change::Fill,
+        false if in_hand && table.chains.is_empty() && table.others == 0 => Change::Fill,
         _ => Change::Replace,
     })
 }

@@ -20,8 +20,8 @@ pub enum TaskTable {
     Missing,
 }
 
-/// Looks at it; with it the generation at which it stood so.
-pub fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<(u32, TaskTable), Error> {
+/// Looks at it.
+pub fn look(socket: &mut Socket, wanted: &[NativeRule]) -> Result<TaskTable, Error> {
     look_at(socket, FAMILY, &chains(TABLE, wanted))
 }
 
@@ -36,14 +36,13 @@ pub(super) fn look_at(
     socket: &mut Socket,
     family: Proto,
     wanted: &[Chain],
-) -> Result<(u32, TaskTable), Error> {
-    let (generation, found) = read(socket, family)?;
-    let state = match change(found.as_ref(), wanted, 0, socket.port()) {
+) -> Result<TaskTable, Error> {
+    let (_, found) = read(socket, family)?;
+    Ok(match change(found.as_ref(), wanted, 0, socket.port()) {
         Ok(Change::Nothing) => TaskTable::Intact,
         Ok(Change::Make) => TaskTable::Missing,
         Ok(_) | Err(_) => TaskTable::Altered,
-    };
-    Ok((generation, state))
+    })
 }
 
 pub(super) fn bring_about(

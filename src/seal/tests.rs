@@ -64,6 +64,7 @@ fn table(name: &str, rules: &[NativeRule], flags: u32, owner: u32, packets: u64)
         flags,
         owner,
         chains,
+        others: 0,
     }
 }
 
@@ -107,7 +108,7 @@ fn the_state_follows_from_the_tables() {
 /// What another program may have done to a table.
 type Alteration = (&'static str, fn(&mut Table));
 
-const ALTERATIONS: [Alteration; 10] = [
+const ALTERATIONS: [Alteration; 12] = [
     ("a rule is gone", |t| t.chains[0].rules.truncate(0)),
     ("a rule is there twice", |t| {
         let again = t.chains[0].rules[0].clone();
@@ -135,6 +136,8 @@ const ALTERATIONS: [Alteration; 10] = [
         t.chains[0].base.as_mut().unwrap().kind = "nat".to_owned()
     }),
     ("not hooked in", |t| t.chains[0].base = None),
+    ("a chain for a device to decide", |t| t.chains[0].flags = 2),
+    ("a set more", |t| t.others = 1),
 ];
 
 #[test]
@@ -227,7 +230,7 @@ fn what_is_done_to_a_table() {
         Some(Table {
             flags,
             owner,
-            chains: Vec::new(),
+            ..Table::default()
         })
     };
     for (what, found, flags, expected) in [

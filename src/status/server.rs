@@ -33,6 +33,7 @@ use super::hub::Hub;
 use super::request::EventsQuery;
 use super::{answer, metrics};
 use crate::config::sanitize;
+use crate::out;
 
 /// Every path there is.
 const PATHS: [&str; 7] = [
@@ -293,9 +294,9 @@ fn error(status: StatusCode, why: &str) -> Response<Answer> {
     json_line(status, text.into_bytes())
 }
 
-fn json_line(status: StatusCode, mut text: Vec<u8>) -> Response<Answer> {
-    text.push(b'\n');
-    respond(status, "application/json", body::whole(text))
+fn json_line(status: StatusCode, text: Vec<u8>) -> Response<Answer> {
+    let text = out::safe_json(&text) + "\n";
+    respond(status, "application/json", body::whole(text.into_bytes()))
 }
 
 fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Answer> {

@@ -10,7 +10,7 @@ use super::evidence::{self, Clues};
 use super::model::{Mode, Task};
 use super::power::Power;
 use super::sandboxes::{self, Labels};
-use super::task_netns::{Look, Seen, Wish};
+use super::task_netns::{Look, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
 use crate::os::nsid::{Peers, Ports};
@@ -40,8 +40,8 @@ pub struct Survey {
 /// A task's network namespace.
 #[derive(Debug)]
 struct Space {
-    /// What the last look saw.
-    seen: Seen,
+    /// What tells it from a later one with the same inode, where the kernel has such a thing.
+    cookie: Option<u64>,
     nsid: Option<i32>,
     /// By which it can be opened.
     handles: Vec<PathBuf>,
@@ -153,7 +153,7 @@ impl Survey {
         };
         let began = Instant::now();
         let ns = open(&space.handles, inode)?;
-        let known = space.seen;
+        let known = space.cookie;
         let look = ns.with(&self.home, || Look::take(wish, known))?;
         let Some(look) = look else {
             // Another namespace got the number: it is not the one that was recognised.
@@ -174,7 +174,7 @@ impl Survey {
                 });
             }
         }
-        space.seen = look.seen;
+        space.cookie = look.cookie;
         space.kept = wish == Wish::Keep;
         let (standing, problems, notes) = look.verdict();
         let task = Task {
@@ -296,7 +296,7 @@ impl Survey {
             None => self.peers.number(&ns)?,
         };
         let mut space = Space {
-            seen: Seen::default(),
+            cookie: None,
             nsid,
             handles,
             processes: BTreeMap::new(),

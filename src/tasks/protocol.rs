@@ -5,8 +5,14 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 
 use super::model::Task;
-use super::sandboxes::Labels;
+use super::sandboxes::{self, Labels};
 use super::task_netns::Wish;
+use crate::config::sanitize_to;
+
+/// How many texts of a kind a message has, and how long each is: all of them together are shorter than the
+/// longest message, whatever a task does.
+const MOST_TEXTS: usize = 16;
+const TEXT_BYTES: usize = 600;
 
 /// What the daemon says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -50,6 +56,60 @@ pub enum Told {
     },
 }
 
+impl Told {
+    /// The same within bounds: what is more is counted.
+    #[must_use]
+    pub fn bounded(self) -> Self {
+        match self {
+            Self::Task(mut task) => {
+                task.id = text(&task.id);
+                few(&mut task.problems);
+                few(&mut task.notes);
+                Self::Task(task)
+            }
+            Self::Unsure(mut sandboxes) => {
+                while sandboxes.len() > sandboxes::MOST {
+                    sandboxes.pop_last();
+                }
+                Self::Unsure(sandboxes)
+            }
+            Self::Complete {
+                number,
+                mut troubles,
+            } => {
+                few(&mut troubles);
+                Self::Complete { number, troubles }
+            }
+            Self::Happened(happened) => Self::Happened(match happened {
+                Happened::Repaired(mut repaired) => {
+                    few(&mut repaired.objects);
+                    repaired.by = repaired.by.map(|(pid, name)| (pid, text(&name)));
+                    Happened::Repaired(repaired)
+                }
+                Happened::Released(object) => Happened::Released(text(&object)),
+                Happened::Trouble(trouble) => Happened::Trouble(text(&trouble)),
+                Happened::Fight(netns) => Happened::Fight(netns),
+            }),
+            Self::Gone(netns) => Self::Gone(netns),
+        }
+    }
+}
+
+fn few(texts: &mut Vec<String>) {
+    let more = texts.len().saturating_sub(MOST_TEXTS);
+    texts.truncate(MOST_TEXTS);
+    for each in &mut *texts {
+        *each = text(each);
+    }
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+}
+
+fn text(of: &str) -> String {
+    sanitize_to(of, TEXT_BYTES)
+}
+
 /// Something that happened.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -77,4 +137,58 @@ pub struct Repaired {
     pub by: Option<(u32, String)>,
     /// How many more repairs of this namespace there were since the last one that was reported.
     pub more: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::channel::LONGEST;
+    use crate::tasks::{Mode, Power};
+    use crate::verdict::Standing;
+
+    #[test]
+    fn nothing_that_is_told_is_too_long() {
+        let texts = |of: &str| vec![of.repeat(100_000); 5000];
+        for of in ["x", "\u{1b}", "\"", "\\", "\u{1f600}", "\u{fdd0}"] {
+            let task = Task {
+                id: of.repeat(100_000),
+                mode: Mode::Awsvpc,
+                netns: Some(u64::MAX),
+                standing: Standing::Violated,
+                problems: texts(of),
+                notes: texts(of),
+                frames_stopped: true,
+                powers: vec![Power::NetRaw; 40],
+            };
+            let repaired = Repaired {
+                netns: 7,
+                objects: texts(of),
+                micros: u64::MAX,
+                by: Some((7, of.repeat(100_000))),
+                more: u64::MAX,
+            };
+            for told in [
+                Told::Task(task),
+                Told::Unsure((0..5000).map(|n| format!("{n:012x}")).collect()),
+                Told::Complete {
+                    number: u64::MAX,
+                    troubles: texts(of),
+                },
+                Told::Happened(Happened::Repaired(repaired)),
+                Told::Happened(Happened::Trouble(of.repeat(100_000))),
+                Told::Happened(Happened::Released(of.repeat(100_000))),
+            ] {
+                let bytes = serde_json::to_vec(&told.bounded()).unwrap();
+                assert!(bytes.len() < LONGEST, "{} bytes of {of:?}", bytes.len());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_is_counted() {
+        let mut texts: Vec<String> = (0..20).map(|n| n.to_string()).collect();
+        few(&mut texts);
+        assert_eq!(texts.len(), 17);
+        assert_eq!(texts.last().unwrap(), "and 4 more");
+    }
 }

@@ -16,6 +16,8 @@ pub enum Report {
     Changed,
     /// Something happened.
     Happened(Box<Event>),
+    /// Something it said was not understood.
+    Trouble(String),
     /// The process is gone.
     Ended,
 }

@@ -1,7 +1,6 @@
 //! One look into a task's network namespace: what stands there against the metadata service, what
 //! was restored, and what that comes to.
 
-use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io;
 use std::net::IpAddr;
 
@@ -20,6 +19,9 @@ use crate::seal::{
 };
 use crate::verdict::Standing;
 
+/// How many interfaces that lead out are named: a task may make thousands.
+const NAMED: usize = 8;
+
 /// What is wanted of the tasks' namespaces.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -31,18 +33,6 @@ pub enum Wish {
     Audit,
     /// That the metadata service stays out of reach.
     Keep,
-}
-
-/// What a look saw, for the next one to compare with.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// What tells the namespace from a later one with the same inode, where the kernel has such a
-    /// thing.
-    pub cookie: Option<u64>,
-    /// The generation of nf_tables at which the native tables were whole.
-    pub whole: Option<u32>,
-    /// The interfaces at that time, as a number that differs for others.
-    pub interfaces: u64,
 }
 
 /// What a look found and did.
@@ -58,8 +48,8 @@ pub struct Look {
     pub frames: Option<TaskTable>,
     /// Why they could not be read or written.
     pub no_frames: Option<String>,
-    /// What the next look is to compare with.
-    pub seen: Seen,
+    /// What tells the namespace from a later one with the same inode, where the kernel has such a thing.
+    pub cookie: Option<u64>,
     /// What was changed, in words.
     pub done: Vec<String>,
     /// What could not be read or changed.
@@ -80,15 +70,18 @@ pub struct Found {
 }
 
 impl Look {
-    /// Takes it, in the calling thread's network namespace; `None` where that is not the one that was
-    /// seen before.
+    /// Takes it, in the calling thread's network namespace; `None` where that is not the one with this
+    /// cookie.
+    ///
+    /// Everything is read each time. The generation of nf_tables says nothing here: an owned table goes with
+    /// its socket, and a chain with its interface, without a commit.
     #[must_use]
-    pub fn take(wish: Wish, seen: Seen) -> Option<Self> {
+    pub fn take(wish: Wish, cookie: Option<u64>) -> Option<Self> {
         let mut look = Self::default();
         match Routes::open() {
             Ok(mut routes) => {
-                look.seen.cookie = routes.cookie();
-                if seen.cookie.is_some() && seen.cookie != look.seen.cookie {
+                look.cookie = routes.cookie();
+                if cookie.is_some() && cookie != look.cookie {
                     return None;
                 }
                 for family in [Family::V4, Family::V6] {
@@ -100,7 +93,7 @@ impl Look {
             Err(error) => look.failures.push(format!("ask for routes: {error}")),
         }
         let table = Socket::open().map_err(|error| error.to_string());
-        let table = table.and_then(|mut socket| look.tables(&mut socket, wish, seen));
+        let table = table.and_then(|mut socket| look.tables(&mut socket, wish));
         look.no_drop = table.err();
         // Not knowing of a way out is not knowing that there is none.
         if wish != Wish::Nothing
@@ -148,18 +141,8 @@ impl Look {
         Ok(())
     }
 
-    fn tables(&mut self, socket: &mut Socket, wish: Wish, seen: Seen) -> Result<(), String> {
+    fn tables(&mut self, socket: &mut Socket, wish: Wish) -> Result<(), String> {
         let interfaces = edge::interfaces();
-        let known = interfaces
-            .as_ref()
-            .map_or(0, |interfaces| number(interfaces));
-        let same = seen.whole.is_some() && seen.interfaces == known;
-        if same && wish != Wish::Nothing && socket.generation().ok() == seen.whole {
-            // nf_tables numbers its commits: the same number means the same tables.
-            (self.drop, self.frames) = (Some(TaskTable::Intact), Some(TaskTable::Intact));
-            (self.seen.whole, self.seen.interfaces) = (seen.whole, known);
-            return Ok(());
-        }
         let frames = interfaces
             .map_err(|error| format!("list the interfaces: {error}"))
             .and_then(|interfaces| {
@@ -167,12 +150,7 @@ impl Look {
                 kept.map_err(|error| error.to_string())
             });
         self.no_frames = frames.err();
-        let table = self.table(socket, wish).map_err(|error| error.to_string());
-        self.seen.interfaces = known;
-        if self.frames != Some(TaskTable::Intact) {
-            self.seen.whole = None;
-        }
-        table
+        self.table(socket, wish).map_err(|error| error.to_string())
     }
 
     fn frames(
@@ -187,7 +165,7 @@ impl Look {
                 .push("nftables table netdev ecs_netguard".to_owned());
         }
         if wish != Wish::Nothing {
-            self.frames = Some(edge::look(socket, interfaces)?.1);
+            self.frames = Some(edge::look(socket, interfaces)?);
         }
         Ok(())
     }
@@ -202,14 +180,12 @@ impl Look {
                 .push("nftables table inet ecs_netguard".to_owned());
         }
         if wish != Wish::Nothing {
-            let (generation, table) = task::look(socket, &wanted)?;
-            self.seen.whole = (table == TaskTable::Intact).then_some(generation);
-            self.drop = Some(table);
+            self.drop = Some(task::look(socket, &wanted)?);
         }
         Ok(())
     }
 
-    /// Asks by which interfaces a socket that names one gets past the routes.
+    /// Asks by which interfaces a socket that names one gets past the routes, and names the first few.
     fn name_interfaces(&mut self) -> io::Result<()> {
         let links = Peers::open()?.links()?;
         let mut routes = Routes::open()?;
@@ -218,6 +194,9 @@ impl Look {
             for link in links.iter().filter(|link| !link.loopback) {
                 if let Way::Out { .. } = routes.way(service, Some(link.index))? {
                     found.past.push(link.name.clone());
+                }
+                if found.past.len() == NAMED {
+                    break;
                 }
             }
         }
@@ -280,15 +259,6 @@ impl Look {
         );
         (Standing::Held, problems, notes)
     }
-}
-
-/// A number that tells these interfaces from others.
-fn number(interfaces: &[Interface]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    for interface in interfaces {
-        (interface.index, &interface.name).hash(&mut hasher);
-    }
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ const GATHER: Duration = Duration::from_millis(2);
 /// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
 
+/// When a look that failed as a whole is tried again: the interfaces may have changed during each reading.
+const AGAIN: Duration = Duration::from_millis(200);
+
 /// How much longer than a look for new namespaces the rest after it is, so that such looks take at
 /// most a quarter of a processor.
 const REST: u32 = 3;
@@ -40,7 +43,7 @@ const REST: u32 = 3;
 pub fn run(channel: &Channel) -> io::Result<()> {
     let mut survey = Survey::open()?;
     loop {
-        let order = match channel.receive()? {
+        let order = match hear(channel)? {
             None => return Ok(()),
             // Nothing is wanted: also of those that only the labels tell of.
             Some(Said::Labelled(labels)) => {
@@ -56,7 +59,7 @@ pub fn run(channel: &Channel) -> io::Result<()> {
             let _told_of_nobody = survey.forget();
             complete(channel, order, news.troubles)?;
             if !news.unsure.is_empty() {
-                channel.send(&Told::Unsure(news.unsure))?;
+                tell(channel, Told::Unsure(news.unsure))?;
             }
         } else if !Worker::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
@@ -64,26 +67,44 @@ pub fn run(channel: &Channel) -> io::Result<()> {
     }
 }
 
-/// A look; where it fails as a whole, that is what there is to tell.
-fn pass(survey: &mut Survey, wish: Wish, every: bool) -> News {
-    survey.pass(wish, every).unwrap_or_else(|error| News {
+/// What there is to tell of a look that failed as a whole.
+fn failed(error: io::Error) -> News {
+    News {
         troubles: vec![format!("look for the network namespaces of tasks: {error}")],
         ..News::default()
-    })
+    }
 }
 
 /// Takes out what the guard put into tasks' namespaces.
 fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
-    let mut news = pass(survey, Wish::Nothing, true);
+    let mut news = survey.pass(Wish::Nothing, true).unwrap_or_else(failed);
     for object in std::mem::take(&mut news.released) {
-        channel.send(&Told::Happened(Happened::Released(object)))?;
+        tell(channel, Told::Happened(Happened::Released(object)))?;
     }
     Ok(news)
 }
 
+/// Tells the daemon. What is told is bounded, so that no task makes it too long.
+fn tell(channel: &Channel, told: Told) -> io::Result<()> {
+    channel.send(&told.bounded())
+}
+
+/// Waits for what the daemon says; `None` where it is gone. What makes no sense is a trouble.
+fn hear(channel: &Channel) -> io::Result<Option<Said>> {
+    loop {
+        match channel.receive() {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                let trouble = format!("what the daemon said was not understood: {error}");
+                tell(channel, Told::Happened(Happened::Trouble(trouble)))?;
+            }
+            heard => return heard,
+        }
+    }
+}
+
 fn complete(channel: &Channel, order: Order, troubles: Vec<String>) -> io::Result<()> {
     let number = order.number;
-    channel.send(&Told::Complete { number, troubles })?;
+    tell(channel, Told::Complete { number, troubles })?;
     memory::give_back();
     Ok(())
 }
@@ -98,6 +119,8 @@ struct Worker<'a> {
     handles: Watches,
     /// When new namespaces are to be looked for.
     search: Option<Instant>,
+    /// Whether events were lost: the search is for changes in every namespace.
+    lost: bool,
     /// Not before then.
     rest: Instant,
     /// The namespaces to be looked into: since when, and which program changed something there.
@@ -124,6 +147,7 @@ impl<'a> Worker<'a> {
             elsewhere,
             handles,
             search: None,
+            lost: false,
             rest: Instant::now(),
             dirty: BTreeMap::new(),
             repairs: Repairs::default(),
@@ -140,7 +164,7 @@ impl<'a> Worker<'a> {
         loop {
             let due = self.due();
             if self.wait(due)? {
-                match self.channel.receive()? {
+                match hear(self.channel)? {
                     None => return Ok(false),
                     Some(Said::Labelled(labels)) => {
                         self.survey.label(labels);
@@ -151,7 +175,7 @@ impl<'a> Worker<'a> {
                         if order.wish == Wish::Nothing {
                             let news = release(self.channel, self.survey)?;
                             for netns in self.survey.forget() {
-                                self.channel.send(&Told::Gone(netns))?;
+                                tell(self.channel, Told::Gone(netns))?;
                             }
                             complete(self.channel, order, news.troubles)?;
                             return Ok(true);
@@ -168,7 +192,7 @@ impl<'a> Worker<'a> {
                 .search
                 .is_some_and(|due| due.max(self.rest) <= Instant::now())
             {
-                self.look(false)?;
+                self.look(self.lost)?;
             }
         }
     }
@@ -212,7 +236,6 @@ impl<'a> Worker<'a> {
     /// Takes note of what happened.
     fn hear(&mut self) -> io::Result<()> {
         let now = Instant::now();
-        let mut lost = false;
         let events = match &mut self.elsewhere {
             Ok(elsewhere) => elsewhere.drain()?,
             Err(_) => Vec::new(),
@@ -224,7 +247,8 @@ impl<'a> Worker<'a> {
                     continue;
                 }
                 Event::Lost => {
-                    lost = true;
+                    self.lost = true;
+                    self.search.get_or_insert(now);
                     continue;
                 }
                 Event::Network(nsid) => (nsid, None),
@@ -240,9 +264,6 @@ impl<'a> Worker<'a> {
         if self.handles.drain()? {
             self.watch();
             self.search.get_or_insert(now + MOUNTED);
-        }
-        if lost {
-            self.look(true)?;
         }
         Ok(())
     }
@@ -284,19 +305,21 @@ impl<'a> Worker<'a> {
         let mut troubles = self.look(true)?;
         troubles.extend(self.elsewhere.as_ref().err().cloned());
         for happened in self.repairs.counted() {
-            self.channel.send(&Told::Happened(happened))?;
+            tell(self.channel, Told::Happened(happened))?;
         }
         complete(self.channel, self.order, troubles)
     }
 
     fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
         let began = Instant::now();
-        self.search = None;
-        let mut news = pass(self.survey, self.order.wish, every);
+        let passed = self.survey.pass(self.order.wish, every);
+        self.search = passed.is_err().then(|| began + AGAIN);
+        self.lost &= passed.is_err();
+        let mut news = passed.unwrap_or_else(failed);
         let troubles = std::mem::take(&mut news.troubles);
         let unsure = std::mem::take(&mut news.unsure);
         if unsure != self.unsure {
-            self.channel.send(&Told::Unsure(unsure.clone()))?;
+            tell(self.channel, Told::Unsure(unsure.clone()))?;
             self.unsure = unsure;
         }
         for netns in &news.gone {
@@ -311,19 +334,18 @@ impl<'a> Worker<'a> {
 
     fn tell(&mut self, news: News, by: Option<&(u32, String)>, took: Duration) -> io::Result<()> {
         for netns in news.gone {
-            self.channel.send(&Told::Gone(netns))?;
+            tell(self.channel, Told::Gone(netns))?;
         }
         for task in news.changed {
-            self.channel.send(&Told::Task(task))?;
+            tell(self.channel, Told::Task(task))?;
         }
         for repair in news.repairs {
             for happened in self.repairs.note(repair, by, took, Instant::now()) {
-                self.channel.send(&Told::Happened(happened))?;
+                tell(self.channel, Told::Happened(happened))?;
             }
         }
         for message in news.troubles {
-            self.channel
-                .send(&Told::Happened(Happened::Trouble(message)))?;
+            tell(self.channel, Told::Happened(Happened::Trouble(message)))?;
         }
         Ok(())
     }

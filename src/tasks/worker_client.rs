@@ -96,9 +96,21 @@ impl WorkerClient {
         // This thread waits where the loop has no room, and the worker in turn: nothing is lost.
         let tell = move |report| drop(reports.blocking_send(report));
         let hear = move || {
-            while let Ok(Some(told)) = channel.receive::<Told>() {
-                if let Some(report) = known.learn(told) {
-                    tell(report);
+            loop {
+                match channel.receive::<Told>() {
+                    Ok(Some(told)) => {
+                        if let Some(report) = known.learn(told) {
+                            tell(report);
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        tell(Report::Trouble(format!(
+                            "what the process that enters tasks' network namespaces said was not \
+                             understood: {error}"
+                        )));
+                    }
+                    Err(_) => break,
                 }
             }
             known.lock().ended = true;

@@ -4,9 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use ecs_netguard::os::nft::{Batch, ChainName, OWNER, Proto, Socket, Table};
+use ecs_netguard::seal::TABLE;
+
 use super::*;
 use lab::imds::{IMDS, IMDS6};
-use lab::namespace::Namespace;
+use lab::namespace::{Kind, Namespace};
 use lab::task::Plan;
 
 /// Sends a packet by a socket that names its interface.
@@ -134,7 +137,6 @@ fn a_way_around_by_a_routing_rule_is_named_and_stopped() {
 
 #[test]
 fn a_task_that_undoes_it_in_a_loop_is_named_once_and_still_kept() {
-    use ecs_netguard::os::nft::Socket;
     use ecs_netguard::seal::task;
     let lab = Lab::new();
     let daemon = daemon(&lab);
@@ -170,4 +172,177 @@ fn a_task_that_undoes_it_in_a_loop_is_named_once_and_still_kept() {
         daemon.log().matches("repaired").count() < 30,
         "they are summed up"
     );
+}
+
+/// The table of raw frames goes with the interface, without a commit, and the interface is the same again.
+#[test]
+fn an_interface_that_leaves_and_comes_back_has_its_chain_again() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let chains = || task.ns.sh("nft list table netdev ecs_netguard || true");
+    let hooked = |chains: &str| chains.matches("hook egress").count();
+    let before = chains();
+    assert_eq!(hooked(&before), 2, "{before}");
+    let elsewhere = Namespace::new("else", Kind::Network).unwrap();
+    let index = task.ns.sh("ip -o link show eth0 | cut -d: -f1");
+    let address = task.ns.sh("ip -br -4 addr show eth0 | awk '{print $3}'");
+    let (there, back) = (elsewhere.netns(), task.ns.netns());
+    task.ns
+        .sh(&format!("ip link set eth0 netns {}", there.display()));
+    elsewhere.sh(&format!("ip link set eth0 netns {}", back.display()));
+    task.ns.sh(&format!(
+        "ip link set eth0 up; ip addr add {} dev eth0; ip route add default via 10.0.0.1",
+        address.trim()
+    ));
+    let now = task.ns.sh("ip -o link show eth0 | cut -d: -f1");
+    assert_eq!(now, index, "the same number");
+    eventually(LONG, "the chain is back", || {
+        (hooked(&chains()) == 2).then_some(())
+    });
+}
+
+/// Replaces the guard's table in the calling thread's network namespace by a copy that this socket owns:
+/// it goes with the socket, without a commit.
+fn own_a_copy() -> Socket {
+    copy(OWNER, "filter")
+}
+
+/// Replaces the guard's table in the calling thread's network namespace by one with these flags, whose
+/// chain at postrouting is of this type.
+fn copy(flags: u32, kind: &str) -> Socket {
+    let mut socket = Socket::open().unwrap();
+    let table = Table::read(&mut socket, Proto::Inet, TABLE)
+        .unwrap()
+        .unwrap();
+    let mut batch = Batch::default();
+    batch.delete_table(Proto::Inet, TABLE);
+    batch.table(Proto::Inet, TABLE, flags);
+    for chain in &table.chains {
+        let name = ChainName {
+            proto: Proto::Inet,
+            table: TABLE.to_owned(),
+            chain: chain.name.clone(),
+        };
+        let mut base = chain.base.clone().unwrap();
+        if chain.name == "postrouting" {
+            kind.clone_into(&mut base.kind);
+        }
+        batch.chain(&name, Some(&base));
+        for rule in &chain.rules {
+            batch.add(&name, rule);
+        }
+    }
+    batch.commit(&mut socket, None).unwrap();
+    socket
+}
+
+#[test]
+fn a_copy_of_the_table_that_the_task_owns_counts_for_nothing_and_is_replaced_when_it_goes() {
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let owner = task.ns.run(own_a_copy);
+    eventually(LONG, "the task is violated", || {
+        let found = listed(&json(&lab, "status").0, &task)?;
+        let problems = found["problems"].to_string();
+        (found["standing"] == "violated" && problems.contains("is owned by")).then_some(())
+    });
+    drop(owner);
+    wait_until_held(&lab, &task);
+    lab.counter().reset();
+    for service in [IMDS, IMDS6] {
+        names_its_interface(&task.ns, service);
+    }
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert_eq!(lab.counter().arrived().total(), 0);
+}
+
+/// Events larger than the buffer, from the routes and the interfaces of one task.
+#[test]
+fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
+    let lab = Lab::new();
+    let mut daemon = daemon(&lab);
+    let (task, other) = (lab.task(Plan::default()), lab.task(Plan::default()));
+    for task in [&task, &other] {
+        wait_until_held(&lab, task);
+    }
+    let hop = |n| format!("route append 2001:db8::/32 via fd00:10::a:{n:x} dev eth0\n");
+    lab.write("hops", (0..2500).map(hop).collect::<String>());
+    let name = |n| {
+        let name = format!("{n:04}{}", "x".repeat(120));
+        format!("link property add dev eth0 altname {name}\n")
+    };
+    lab.write("names", (0..496).map(name).collect::<String>());
+    let (hops, names) = (lab.dir().join("hops"), lab.dir().join("names"));
+    task.ns.sh(&format!(
+        "ip -batch {}; ip -6 -batch {}",
+        names.display(),
+        hops.display()
+    ));
+    let attack = "n=0; while n=$((n % 100 + 1)); do
+            ip -6 route del 2001:db8::/32 via fd00:10::a:0 dev eth0
+            ip -6 route append 2001:db8::/32 via fd00:10::a:0 dev eth0
+            ip link set eth0 mtu $((1400 + n))
+        done";
+    let attack = Daemon::start(task.ns.command("sh").arg("-c").arg(attack));
+    for _ in 0..5 {
+        other.ns.sh("nft delete table inet ecs_netguard");
+        eventually(LONG, "the table is back", || {
+            other.ns.try_run("nft list table inet ecs_netguard").is_ok()
+        });
+    }
+    drop(attack);
+    assert!(daemon.is_running());
+    wait_until_held(&lab, &task);
+}
+
+#[test]
+fn thousands_of_interfaces_and_a_table_that_the_task_owns_end_nothing() {
+    const MANY: usize = 4600;
+    let lab = Lab::new();
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    let mut daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    let _owner = task.ns.run(own_a_copy);
+    // Each of them is a way out that the blackholes do not close.
+    let link = |n| format!("link add l{n:x}xxxxxxxxxx type bridge\nlink set l{n:x}xxxxxxxxxx up\n");
+    lab.write("links", (0..MANY).map(link).collect::<String>());
+    task.ns
+        .sh(&format!("ip -batch {}", lab.dir().join("links").display()));
+    let found = eventually(LONG, "the task is violated", || {
+        listed(&json(&lab, "status").0, &task).filter(|found| found["standing"] == "violated")
+    });
+    assert!(found.to_string().len() < 64 * 1024);
+    std::thread::sleep(Duration::from_secs(3));
+    assert!(daemon.is_running());
+}
+
+/// A chain of type nat sees no packet of which conntrack does not know.
+#[test]
+fn a_chain_of_another_type_is_no_block_and_is_replaced() {
+    let lab = Lab::new();
+    let _daemon = daemon(&lab);
+    let task = lab.task(Plan::default());
+    wait_until_held(&lab, &task);
+    task.ns.sh("nft 'table inet untracked { chain output {
+        type filter hook output priority -400
+        ip daddr 169.254.169.254 notrack
+        ip6 daddr fd00:ec2::254 notrack
+    }; }'");
+    drop(task.ns.run(|| copy(0, "nat")));
+    eventually(LONG, "the chain is of its type again", || {
+        let table = task.ns.sh("nft list table inet ecs_netguard");
+        !table.contains("type nat") && table.contains("type filter hook postrouting")
+    });
+    lab.counter().reset();
+    for service in [IMDS, IMDS6] {
+        names_its_interface(&task.ns, service);
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(lab.counter().arrived().total(), 0);
 }

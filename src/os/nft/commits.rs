@@ -64,14 +64,14 @@ impl Commits {
         Ok(commits)
     }
 
-    /// The commits in other namespaces that are waiting, each with the namespace's number; `None`
-    /// where some were lost.
-    pub fn drain_everywhere(&mut self) -> io::Result<Vec<(i32, Option<Commit>)>> {
+    /// The commits in other namespaces that are waiting, each with the namespace's number; no commit
+    /// where some were lost, and no number where that may have been anywhere.
+    pub fn drain_everywhere(&mut self) -> io::Result<Vec<(Option<i32>, Option<Commit>)>> {
         let mut heard = Vec::new();
-        self.each(|commit, nsid| match (commit, nsid) {
-            (None, _) => heard.push((-1, None)),
-            (commit, Some(nsid)) => heard.push((nsid, commit)),
-            (Some(_), None) => {}
+        self.each(|commit, nsid| {
+            if commit.is_none() || nsid.is_some() {
+                heard.push((nsid, commit));
+            }
         })?;
         Ok(heard)
     }
@@ -93,9 +93,12 @@ impl Commits {
             match netlink::hear_from(self.fd.as_fd(), &mut self.buffer)? {
                 (Next::Datagram(bytes), nsid) => {
                     for message in netlink::split(bytes) {
-                        let message = message?;
-                        if message.kind == Verb::NewGen.kind() {
-                            take(Some(commit(message.port, message.attributes())), nsid);
+                        match message {
+                            Ok(message) if message.kind == Verb::NewGen.kind() => {
+                                take(Some(commit(message.port, message.attributes())), nsid);
+                            }
+                            Ok(_) => {}
+                            Err(_) => take(None, nsid),
                         }
                     }
                 }

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::chains::ChainName;
 use super::foreign::why_foreign;
 use super::message::{Attributes, Proto, Verb, rule, string, text, value};
+use super::moment::Moment;
 use super::native;
 use super::socket::Socket;
 use super::tables::{chains, dormant};
@@ -35,8 +36,8 @@ pub struct ForeignRule {
 /// What there is in nf_tables, at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Inventory {
-    /// The number of the last commit; it counts up with every one.
-    pub generation: u32,
+    /// Which moment that is.
+    pub moment: Moment,
     /// iptables' own tables that exist.
     pub tables: BTreeSet<(Family, String)>,
     /// Those of them that sleep: their rules are there, and no packet meets them. iptables does not
@@ -52,9 +53,9 @@ impl Inventory {
     /// Takes the inventory of this network namespace. Rules of tables that are neither iptables'
     /// nor hooked in are not looked at.
     pub fn take() -> Result<Self, Error> {
-        let (generation, inventory) = Socket::open()?.steady(Self::read)?;
+        let (moment, inventory) = Moment::with(&mut Socket::open()?, Self::read)?;
         Ok(Self {
-            generation,
+            moment,
             ..inventory
         })
     }

@@ -5,6 +5,7 @@
 
 use netlink_packet_core::DecodeError;
 
+use crate::config::readable;
 use crate::os::attributes;
 pub(super) use crate::os::attributes::{Attributes, each, value};
 pub(super) use crate::os::netlink::HEADER;
@@ -21,6 +22,7 @@ pub(super) const NFGENMSG: usize = 4;
 pub(super) mod table {
     pub(crate) const NAME: u16 = 1;
     pub(crate) const FLAGS: u16 = 2;
+    pub(crate) const USE: u16 = 3;
     pub(crate) const OWNED_BY: u16 = 7;
 
     /// No packet meets its rules.
@@ -38,6 +40,10 @@ pub(super) mod chain {
     pub(crate) const HOOK: u16 = 4;
     pub(crate) const POLICY: u16 = 5;
     pub(crate) const KIND: u16 = 7;
+    pub(crate) const FLAGS: u16 = 10;
+
+    /// It is hooked in.
+    pub(crate) const BASE: u32 = 1;
 }
 
 /// `NFTA_HOOK_…`.
@@ -180,9 +186,9 @@ pub(super) fn text(attributes: &[u8], kind: u16) -> Option<&[u8]> {
     value(attributes, kind).map(attributes::text)
 }
 
-/// The same as text; what is none is shown as such.
+/// The same as text; bytes that are none are escaped.
 pub(super) fn string(attributes: &[u8], kind: u16) -> String {
-    String::from_utf8_lossy(text(attributes, kind).unwrap_or_default()).into_owned()
+    readable(text(attributes, kind).unwrap_or_default())
 }
 
 /// An expression of a rule: its name and data.

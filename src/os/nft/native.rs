@@ -8,6 +8,7 @@ use netlink_packet_core::DecodeError;
 
 use super::message::{Attributes, Verb, each, long, number, rule, string, table, text, value};
 use super::socket::Socket;
+use crate::config::readable;
 use crate::os::netlink::{self, Error};
 use crate::ruleset::native::{
     Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Set, Tables,
@@ -124,8 +125,7 @@ fn interfaces() -> Result<BTreeMap<u32, String>, Error> {
 }
 
 fn base(attributes: &[u8], hook: &[u8]) -> Result<RawBase, DecodeError> {
-    let named =
-        |bytes: &[u8]| String::from_utf8_lossy(crate::os::attributes::text(bytes)).into_owned();
+    let named = |bytes: &[u8]| readable(crate::os::attributes::text(bytes));
     let mut devices = Vec::new();
     devices.extend(value(hook, chain::HOOK_DEVICE).map(named));
     if let Some(list) = value(hook, chain::HOOK_DEVICES) {
@@ -185,7 +185,7 @@ fn comment(userdata: &[u8]) -> Option<String> {
         let value = after.get(..usize::from(*length))?;
         if *kind == 0 {
             let text = crate::os::attributes::text(value);
-            return Some(String::from_utf8_lossy(text).into_owned());
+            return Some(readable(text));
         }
         rest = after.get(usize::from(*length)..)?;
     }

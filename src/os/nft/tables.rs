@@ -26,6 +26,8 @@ pub struct Table {
     pub owner: u32,
     /// Its chains.
     pub chains: Vec<Chain>,
+    /// How much else stands in it: sets, flowtables, stateful objects.
+    pub others: usize,
 }
 
 /// A chain with its rules.
@@ -37,6 +39,8 @@ pub struct Chain {
     pub base: Option<BaseHook>,
     /// Whether a packet that no rule stops goes on.
     pub accepts: bool,
+    /// `NFT_CHAIN_…` but that it is hooked in: a device decides for it, or it goes with a rule.
+    pub flags: u32,
     /// Its rules, in order.
     pub rules: Vec<RawRule>,
 }
@@ -45,11 +49,12 @@ impl Table {
     /// Reads a table; `None` where there is none of that name.
     pub fn read(socket: &mut Socket, proto: Proto, name: &str) -> Result<Option<Self>, Error> {
         let get = Attributes::default().text(table::NAME, name);
-        let mut found = Self::default();
+        let (mut found, mut objects) = (Self::default(), 0);
         let asked = socket.ask(Verb::GetTable, proto as u8, &get.0, |message| {
             let attributes = message.attributes();
             found.flags = number(attributes, table::FLAGS).unwrap_or_default();
             found.owner = number(attributes, table::OWNED_BY).unwrap_or_default();
+            objects = number(attributes, table::USE).unwrap_or_default();
             Ok(())
         });
         if absent(&asked) {
@@ -61,6 +66,8 @@ impl Table {
             .filter(|(at, _)| at.table == name)
             .map(|(_, chain)| chain)
             .collect();
+        // The kernel counts all of its chains, sets, flowtables and stateful objects together.
+        found.others = (objects as usize).saturating_sub(found.chains.len());
         let get = Attributes::default().text(rule::TABLE, name);
         socket.dump(Verb::GetRule, proto as u8, &get.0, |message| {
             let name = text(message.attributes(), rule::CHAIN).unwrap_or_default();
@@ -113,6 +120,7 @@ pub(super) fn chains(
             name: name.chain.clone(),
             base,
             accepts: number(attributes, chain::POLICY).is_none_or(|policy| policy == ACCEPT),
+            flags: number(attributes, chain::FLAGS).unwrap_or_default() & !chain::BASE,
             rules: Vec::new(),
         };
         found.push((name, chain));

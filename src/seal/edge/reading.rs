@@ -4,6 +4,7 @@ use super::super::tables::{TABLE, TWIN, holds, is};
 use super::super::{Error, SealState, failed, unavailable};
 use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chains};
 use super::unread;
+use crate::config::readable;
 use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{Interface, edges, raw, routed};
 use crate::os::links::Interfaces;
@@ -82,9 +83,7 @@ impl Found {
         EdgeReading {
             state,
             why: None,
-            interfaces: edges
-                .map(|edge| String::from_utf8_lossy(&edge.name).into_owned())
-                .collect(),
+            interfaces: edges.map(|edge| readable(&edge.name)).collect(),
             twinless: state == SealState::Owned && !twin,
             accounted: self.accounted(rules),
             stopped: rules

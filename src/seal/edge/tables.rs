@@ -7,9 +7,7 @@ use super::super::{Error, failed, taken};
 use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{FrameDrop, Interface, edges, raw, routed};
 use crate::os::links::index_of;
-use crate::os::nft::{
-    self, BaseHook, Chain, DORMANT, OWNER, PERSIST, Proto, RawRule, Socket, Table,
-};
+use crate::os::nft::{self, BaseHook, Chain, OWNER, PERSIST, Proto, RawRule, Socket, Table};
 use crate::ruleset::Family;
 
 /// The family of the edge's tables, and the owned one.
@@ -54,6 +52,7 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
         name: name.to_owned(),
         base,
         accepts: true,
+        flags: 0,
         rules,
     };
     let mut routed = drops(&routed(&rules.routed));
@@ -197,8 +196,8 @@ const fn vanishes(flags: u32) -> bool {
 /// Whether a table needs only other chains at interfaces: the rules that they share are right, and it
 /// is in hand.
 fn may_be_amended(found: &Table, wanted: &[Chain], flags: u32, port: u32) -> bool {
-    let in_hand = found.flags & (OWNER | PERSIST | DORMANT) == flags
-        && (flags & OWNER == 0 || found.owner == port);
+    let in_hand =
+        found.flags == flags && found.others == 0 && (flags & OWNER == 0 || found.owner == port);
     let shared = |chain: &&Chain| chain.base.is_none();
     let right = |wanted: &Chain| found.chains.iter().any(|chain| is(chain, wanted));
     let hooked =

@@ -12,8 +12,8 @@ use crate::os::links::Interfaces;
 use crate::os::nft::{Chain, RawRule, Socket};
 use crate::ruleset::Family;
 
-/// Looks at it; with it the generation at which it stood so.
-pub fn look(socket: &mut Socket, interfaces: &[Interface]) -> Result<(u32, TaskTable), Error> {
+/// Looks at it.
+pub fn look(socket: &mut Socket, interfaces: &[Interface]) -> Result<TaskTable, Error> {
     look_at(socket, FAMILY, &chains(interfaces))
 }
 
@@ -35,6 +35,7 @@ fn chains(interfaces: &[Interface]) -> Vec<Chain> {
         name: RAW.to_owned(),
         base: None,
         accepts: true,
+        flags: 0,
         rules: raw(&families).iter().map(RawRule::dropping).collect(),
     };
     let at = |interface: &Interface| {
@@ -43,6 +44,7 @@ fn chains(interfaces: &[Interface]) -> Vec<Chain> {
             name: chain_at(interface),
             base: Some(base(TABLE, &interface.name)),
             accepts: true,
+            flags: 0,
             rules: tagged.chain(at_an_interface(&families, RAW)).collect(),
         }
     };

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use netlink_packet_core::DecodeError;
 
 use super::super::message::each;
+use crate::config::readable;
 use crate::os::attributes::text;
 use crate::ruleset::Reach;
 use crate::ruleset::native::{Data, Expression, Register, Verdict};
@@ -49,7 +50,7 @@ impl<'a> Given<'a> {
     }
 
     fn string(&self, kind: u16) -> Option<String> {
-        Some(String::from_utf8_lossy(text(self.0.get(&kind)?)).into_owned())
+        Some(readable(text(self.0.get(&kind)?)))
     }
 
     /// Two registers, or the first one twice; `Some(None)` where none is given.
@@ -119,8 +120,7 @@ pub(super) fn expression(name: &[u8], data: &[u8]) -> Result<Expression, DecodeE
         b"nat" | b"masq" | b"redir" => nat(name, &given),
         _ => other(name, &given),
     };
-    let unknown =
-        || Expression::Effect(String::from_utf8_lossy(name).into_owned(), Reach::Anywhere);
+    let unknown = || Expression::Effect(readable(name), Reach::Anywhere);
     Ok(understood.unwrap_or_else(unknown))
 }
 
@@ -316,7 +316,7 @@ fn nat(name: &[u8], given: &Given<'_>) -> Option<Expression> {
 const PASSIVE: [(&[u8], &str); 3] = [(b"counter", "counter"), (b"log", "log"), (b"last", "last")];
 
 fn other(name: &[u8], given: &Given<'_>) -> Option<Expression> {
-    let word = || String::from_utf8_lossy(name).into_owned();
+    let word = || readable(name);
     if let Some((_, text)) = PASSIVE.iter().find(|(passive, _)| *passive == name) {
         return Some(Expression::Passive(text));
     }
@@ -361,7 +361,7 @@ fn other(name: &[u8], given: &Given<'_>) -> Option<Expression> {
 
 fn unknown_into(name: &[u8], given: &Given<'_>, register: u16) -> Option<Expression> {
     Some(Expression::Unknown {
-        text: String::from_utf8_lossy(name).into_owned(),
+        text: readable(name),
         into: given.register(register)?,
         length: 16,
     })

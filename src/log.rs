@@ -16,6 +16,7 @@ use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 use crate::config::settings::{Log, LogFormat, LogLevel, LogTarget};
+use crate::timestamp;
 
 /// Starts logging. Under `target = "auto"` the journal is used where systemd connected stderr to it
 /// (`JOURNAL_STREAM`, systemd.exec(5)); where it cannot be reached, stderr is.
@@ -72,7 +73,7 @@ struct Json;
 impl<S: Subscriber> Layer<S> for Json {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
-        let time = humantime::format_rfc3339_micros(SystemTime::now()).to_string();
+        let time = timestamp::micros(SystemTime::now()).to_string();
         fields.0.insert("time".to_owned(), time.into());
         let level = event.metadata().level().as_str().to_lowercase();
         fields.0.insert("level".to_owned(), level.into());

@@ -208,8 +208,8 @@ impl Reconciler {
     }
 
     fn read_inputs(&self) -> Inputs {
-        let asked = self.store.state.asked.as_ref();
-        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
+        let remembered = &self.store.state.inputs;
+        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), remembered)
     }
 
     fn see(&self, generation: u32) -> Seen {
@@ -233,12 +233,12 @@ impl Reconciler {
             drop(self.seal_at_once(&early));
         }
         let (desired, mut host) =
-            reconcile::resolve(&inputs.settings, self.options.backend, &posture, facts);
+            reconcile::resolve(&inputs, self.options.backend, &posture, facts);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
         host.tasks = self.look_at_tasks(&inputs, &posture, cause);
-        self.store.state.asked = inputs.asked();
+        self.store.state.inputs = inputs.remembered();
         let mut pass = if same_wish {
             self.verify(&desired, &host, &posture, &cause.paused)
         } else {

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::open_regular;
 use crate::events::Event;
 use crate::state::{HISTORY, machine_id};
 
@@ -49,7 +50,7 @@ impl History {
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Vec<Event>) {
         let path = dir.join(HISTORY);
-        let events = File::open(&path).and_then(read).unwrap_or_else(|error| {
+        let events = open_regular(&path).and_then(read).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!("read {}: {error}; going on without it", path.display());
             }
@@ -70,7 +71,7 @@ impl History {
 
     /// What the history in `dir` holds, oldest first; changes nothing.
     pub fn peek(dir: &Path) -> io::Result<Vec<Event>> {
-        Ok(File::open(dir.join(HISTORY))
+        Ok(open_regular(&dir.join(HISTORY))
             .and_then(read)?
             .unwrap_or_default())
     }
@@ -151,7 +152,7 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 
 /// The last events of the file; none at all (`None`) where it is another machine's.
 fn read(file: File) -> io::Result<Option<Vec<Event>>> {
-    let mut lines = BufReader::new(file);
+    let mut lines = BufReader::new(file.take(MAX_BYTES * 2));
     let mut line = Vec::new();
     let mut events = BTreeMap::new();
     while lines.read_until(b'\n', &mut line)? > 0 {

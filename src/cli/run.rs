@@ -36,14 +36,15 @@ pub(super) fn run(
     let inputs = common.inputs();
     let (store, _) = Store::peek(&common.state_dir);
     let settings = Inputs::read_or_keep(&inputs, None, &store.state.inputs).settings;
-    log::start(&Log {
+    let _lock = Lock::take(&common.runtime_dir, "run")?;
+    // While there is one thread: what it gives up no later one has.
+    let (worker, problem) = worker(&settings)?;
+    let logging = log::start(&Log {
         level: arguments.log_level.unwrap_or(settings.log.level),
         format: arguments.log_format.unwrap_or(settings.log.format),
         ..settings.log
     });
-    let _lock = Lock::take(&common.runtime_dir, "run")?;
-    // While there is one thread: what it gives up no later one has.
-    let (worker, problem) = worker(&settings)?;
+    let _logging = logging.context("start the thread that writes the log")?;
     let missing = common.missing().err();
     let missing = missing.map(|error| {
         format!("{error}; until it does, what it said before or its defaults are in force")

@@ -6,12 +6,20 @@
 #[allow(dead_code, reason = "each test uses a part of the lab")]
 mod lab;
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use lab::Lab;
+use lab::daemon::Daemon;
 use lab::tamper::Backend;
+use lab::wait::eventually;
+use nix::fcntl::{FcntlArg, fcntl};
+use serde_json::Value;
+
+const TIME: Duration = Duration::from_secs(30);
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 const BLOCK_AND_TASKS: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
@@ -235,6 +243,53 @@ fn ip6tables_that_fails_leaves_ipv4_kept_and_says_so() {
     lab.write("config.toml", "[imds]\nipv6 = \"never\"\n");
     let (code, text) = apply(&lab, BLOCK_AND_TASKS);
     assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn an_iptables_that_hangs_and_a_disk_that_hangs_hold_up_no_answer() {
+    let lab = Lab::new();
+    // A history that takes some events and then no more.
+    lab.host.sh("mkfifo /run/lab/state/events.jsonl");
+    let path = lab.dir().join("state/events.jsonl");
+    let disk = File::options().read(true).write(true).open(path).unwrap();
+    fcntl(&disk, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    // And an iptables that hangs once it is told to.
+    lab.write(
+        "slow",
+        "#!/bin/sh\n[ ! -e /run/lab/hang ] || sleep 15\nexec /run/real/${0##*/} \"$@\"\n",
+    );
+    lab.host.sh(
+        "mkdir /run/real && multi=$(readlink -f /usr/sbin/iptables-legacy)
+        for name in iptables ip6tables; do
+            for tool in $name-legacy $name-legacy-restore $name-legacy-save; do
+                ln -s multi /run/real/$tool
+            done
+        done
+        cp $multi /run/real/multi && chmod 755 /run/lab/slow && mount --bind /run/lab/slow $multi",
+    );
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let mut daemon = Daemon::start(lab.netguard(["run", "--backend", "legacy"]));
+    daemon.wait_for_log("the rules are kept with", TIME);
+    let count = || {
+        serde_json::from_str::<Value>(&lab.get("/v1/status").body).unwrap()["verification"]["count"]
+            .as_u64()
+    };
+    let before = count();
+    for round in 0..30 {
+        daemon.hangup();
+        eventually(TIME, &format!("pass {round}"), || {
+            count() > before.map(|n| n + round)
+        });
+    }
+    lab.write("hang", "");
+    // Packets were counted less than a second ago.
+    thread::sleep(Duration::from_millis(1100));
+    for target in ["/v1/status", "/metrics", "/healthz"] {
+        let began = Instant::now();
+        assert_eq!(lab.get(target).status, 200, "{target}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{target}");
+    }
+    daemon.terminate();
 }
 
 #[test]

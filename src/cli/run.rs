@@ -65,9 +65,9 @@ pub(super) fn run(
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &hub);
-        daemon::run(options, inherited)
-            .await
-            .context("the daemon's loop")
+        let ended = daemon::run(options, inherited).await;
+        status::finish(hub).await;
+        ended.context("the daemon's loop")
     });
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();

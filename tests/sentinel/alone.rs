@@ -56,7 +56,7 @@ fn it_repairs_though_no_receiver_listens() {
 #[test]
 fn of_thousands_of_commits_the_last_is_seen() {
     let lab = Lab::new();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1024);
     let _sentinel = sentinel(&lab, move |report| drop(tell.send(report)));
     let before = rules(&lab.tamper(Backend::Nft).save());
     let mut script = String::new();
@@ -99,7 +99,7 @@ fn it_leaves_alone_what_is_on_hold() {
 #[test]
 fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
     let lab = Lab::new();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1024);
     let (sentinel, _seal) = lab.host.run(move || {
         let posture = Posture::everything("test");
         let settings = Settings::default();

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use super::Inputs;
 use crate::config::settings::{Settings, SettingsError};
 use crate::state::{Last, LastSettings, Remembered};
 
@@ -22,7 +21,7 @@ impl InForce {
     /// Reads `path`. An error is a file that is there and cannot be used.
     pub(super) fn read(
         path: &Path,
-        last: Option<&Inputs>,
+        last: Option<&Self>,
         remembered: &Remembered,
     ) -> Result<Self, SettingsError> {
         let gone = match Settings::text(path)? {
@@ -61,7 +60,7 @@ impl InForce {
     pub(super) fn instead(
         error: &SettingsError,
         path: &Path,
-        last: Option<&Inputs>,
+        last: Option<&Self>,
         remembered: &Remembered,
     ) -> Self {
         let mut kept = Self::kept(path, last, remembered);
@@ -78,14 +77,9 @@ impl InForce {
     }
 
     /// What is known from before: from the last reading, else from what was remembered of this file.
-    fn kept(path: &Path, last: Option<&Inputs>, remembered: &Remembered) -> Self {
+    fn kept(path: &Path, last: Option<&Self>, remembered: &Remembered) -> Self {
         if let Some(last) = last {
-            return Self {
-                settings: last.settings.clone(),
-                last: last.last_settings.clone(),
-                unknown: last.unknown_settings.clone(),
-                warnings: Vec::new(),
-            };
+            return last.clone();
         }
         match &remembered.settings {
             Last::Known(known) if known.path == path => match Settings::parse(path, &known.text) {

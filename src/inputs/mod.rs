@@ -84,9 +84,11 @@ impl Inputs {
     /// IMDS is blocked.
     #[must_use]
     pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>, remembered: &Remembered) -> Self {
-        let settings = InForce::read(&paths.settings, last, remembered);
+        let before = last.map(Self::in_force);
+        let before = before.as_ref();
+        let settings = InForce::read(&paths.settings, before, remembered);
         let settings = settings
-            .unwrap_or_else(|error| InForce::instead(&error, &paths.settings, last, remembered));
+            .unwrap_or_else(|error| InForce::instead(&error, &paths.settings, before, remembered));
         Self::read_ecs(paths, settings, last, remembered)
     }
 
@@ -182,6 +184,15 @@ impl Inputs {
                 input.path.display(),
                 input.reason
             ),
+        }
+    }
+
+    fn in_force(&self) -> InForce {
+        InForce {
+            settings: self.settings.clone(),
+            last: self.last_settings.clone(),
+            unknown: self.unknown_settings.clone(),
+            warnings: Vec::new(),
         }
     }
 

@@ -213,6 +213,12 @@ impl Hub {
         }
     }
 
+    /// Lets no packets be counted as long as this is held.
+    #[cfg(test)]
+    pub(super) fn hold_counters(&self) -> MutexGuard<'_, PacketCounters> {
+        lock(&self.counters)
+    }
+
     /// Takes what was read into the current report.
     fn take(&self, reading: Reading) {
         let mut inner = self.lock();

@@ -227,8 +227,8 @@ async fn over(mut phase: watch::Receiver<Phase>, socket: OwnedFd) {
 }
 
 impl Service {
-    /// Brings the count of packets up to date, off the loop: iptables-legacy has to be run for it. Where that
-    /// hangs, the answer has the last count.
+    /// Brings the count of packets up to date, off the loop: the kernel answers when other programs' commits
+    /// to nf_tables are done. Where that takes long, the answer has the last count.
     async fn recount(&self) {
         let Ok(counting) = Arc::clone(&self.counting).try_acquire_owned() else {
             return;
@@ -369,6 +369,26 @@ mod tests {
         ] {
             assert_eq!(status(path), 404, "{path}");
         }
+    }
+
+    #[tokio::test]
+    async fn counting_that_hangs_holds_up_no_answer() {
+        let service = Service {
+            hub: Hub::new(),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            counting: Arc::new(Semaphore::new(1)),
+            phase: watch::Sender::new(Phase::Asking),
+        };
+        let hub = Arc::clone(&service.hub);
+        let hangs = hub.hold_counters();
+        let began = Instant::now();
+        service.recount().await;
+        assert!(began.elapsed() < COUNT_TIME * 2);
+        // The next client does not wait at all.
+        let began = Instant::now();
+        service.recount().await;
+        assert!(began.elapsed() < COUNT_TIME / 2);
+        drop(hangs);
     }
 
     #[tokio::test]

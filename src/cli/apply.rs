@@ -143,7 +143,13 @@ impl fmt::Display for Difference {
 fn pass(common: &Common, inputs: &Inputs, store: &mut Store) -> Report {
     let facts = facts::read(&inputs.settings);
     let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(inputs, common.backend, &posture, facts);
+    let (desired, mut host) = reconcile::resolve(
+        &inputs.settings,
+        common.backend,
+        &posture,
+        facts,
+        &inputs.unknown(),
+    );
     let in_tasks = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = in_tasks.tasks;

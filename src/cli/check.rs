@@ -51,7 +51,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
     let facts = facts::read(&inputs.settings);
     let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(inputs, common.backend, &posture, facts);
+    let (desired, mut host) = reconcile::resolve(
+        &inputs.settings,
+        common.backend,
+        &posture,
+        facts,
+        &inputs.unknown(),
+    );
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }

@@ -148,10 +148,11 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     let posture = Posture::everything("explain").opted(&inputs.settings);
     let (desired, found) = reconcile::resolve(
-        &inputs,
+        &inputs.settings,
         common.backend,
         &posture,
         facts::read(&inputs.settings),
+        &[],
     );
     let layers = Layers::read(&desired, &found);
     for why in &layers.unread {

@@ -232,8 +232,13 @@ impl Reconciler {
             // What is wrong with it the pass reports.
             drop(self.seal_at_once(&early));
         }
-        let (desired, mut host) =
-            reconcile::resolve(&inputs, self.options.backend, &posture, facts);
+        let (desired, mut host) = reconcile::resolve(
+            &inputs.settings,
+            self.options.backend,
+            &posture,
+            facts,
+            &inputs.unknown(),
+        );
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));

@@ -168,10 +168,13 @@ impl Inputs {
         }
     }
 
-    /// Whether it is not known what they ask of a guarantee.
+    /// The guarantees of which it is not known whether they ask for them.
     #[must_use]
-    pub const fn unknown(&self, of: Guarantee) -> bool {
-        self.unknown_settings.is_some() || self.unknown_wish && by_ecs(of, &self.settings)
+    pub fn unknown(&self) -> Vec<Guarantee> {
+        let unknown = |of: &Guarantee| {
+            self.unknown_settings.is_some() || self.unknown_wish && by_ecs(*of, &self.settings)
+        };
+        Guarantee::ALL.into_iter().filter(unknown).collect()
     }
 
     /// Whether everything that is there could be read. Without that, what is asked for is not known, and

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::settings::Backend as BackendChoice;
+use crate::config::settings::{Backend as BackendChoice, Settings};
 use crate::desired::Desired;
 use crate::facts::Facts;
 use crate::guarantee::{Guarantee, PLACES, Rules, WantedRule};
-use crate::inputs::Inputs;
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool};
 use crate::os::nft::{generation, wake};
@@ -28,24 +27,22 @@ pub struct Host {
 }
 
 /// Reads the rest of a host of which these are the facts, and what `posture` means on it. `backend`, from the
-/// command line, wins over the settings. Where it is not known what `inputs` ask of a guarantee, its rules that
-/// stand are wanted too.
+/// command line, wins over the settings. Of the guarantees of which it is `unknown` whether they are asked for,
+/// the rules that stand are wanted too.
 #[must_use]
 pub fn resolve(
-    inputs: &Inputs,
+    settings: &Settings,
     backend: Option<BackendChoice>,
     posture: &Posture,
     facts: Facts,
+    unknown: &[Guarantee],
 ) -> (Desired, Host) {
-    let settings = &inputs.settings;
     let mut desired = Desired::here(settings, posture, &facts);
     let choice = backend.unwrap_or(settings.iptables.backend);
     let host = Host::find(&desired.families, choice, facts);
     host.spare_legacy(&mut desired);
-    let unknown = |of: &Guarantee| inputs.unknown(*of);
-    let unknown: Vec<Guarantee> = Guarantee::ALL.into_iter().filter(unknown).collect();
     if !unknown.is_empty() {
-        host.keep_standing(&unknown, &mut desired.rules);
+        host.keep_standing(unknown, &mut desired.rules);
     }
     (desired, host)
 }

@@ -372,6 +372,10 @@ mod tests {
     }
 
     #[tokio::test]
+    #[allow(
+        clippy::await_holding_lock,
+        reason = "it is what the count waits for, on another thread"
+    )]
     async fn counting_that_hangs_holds_up_no_answer() {
         let service = Service {
             hub: Hub::new(),

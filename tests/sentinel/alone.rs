@@ -33,7 +33,7 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings));
+        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings), &[]);
         let sentinel = Sentinel::start(tell, SharedEdge::default()).unwrap();
         let orders =
             Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
@@ -104,7 +104,10 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
         let posture = Posture::everything("test");
         let settings = Settings::default();
         let facts = facts::read(&settings);
-        let native = resolve(&settings, None, &posture, facts).0.rules.native;
+        let native = resolve(&settings, None, &posture, facts, &[])
+            .0
+            .rules
+            .native;
         let sentinel =
             Sentinel::start(move |report| drop(tell.send(report)), SharedEdge::default()).unwrap();
         let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);

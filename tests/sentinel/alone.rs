@@ -57,7 +57,7 @@ fn it_repairs_though_no_receiver_listens() {
 fn of_thousands_of_commits_the_last_is_seen() {
     let lab = Lab::new();
     let (tell, told) = mpsc::sync_channel(1024);
-    let _sentinel = sentinel(&lab, move |report| drop(tell.send(report)));
+    let _sentinel = sentinel(&lab, move |report| drop(tell.try_send(report)));
     let before = rules(&lab.tamper(Backend::Nft).save());
     let mut script = String::new();
     // One commit a line: in a file all would be one.
@@ -108,8 +108,11 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
             .0
             .rules
             .native;
-        let sentinel =
-            Sentinel::start(move |report| drop(tell.send(report)), SharedEdge::default()).unwrap();
+        let sentinel = Sentinel::start(
+            move |report| drop(tell.try_send(report)),
+            SharedEdge::default(),
+        )
+        .unwrap();
         let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);
         let around = Around {
             before: &|| sentinel.hold_native(Duration::from_secs(600)),

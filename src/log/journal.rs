@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::net::UnixDatagram;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
@@ -23,7 +24,11 @@ pub(super) fn open() -> io::Result<UnixDatagram> {
 
 /// Sends an entry: by itself, or in a sealed memory file where it is too large for that.
 pub(super) fn send(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
-    match socket.send_to(entry, SOCKET) {
+    send_to(socket, Path::new(SOCKET), entry)
+}
+
+fn send_to(socket: &UnixDatagram, journald: &Path, entry: &[u8]) -> io::Result<()> {
+    match socket.send_to(entry, journald) {
         Err(error) if error.raw_os_error() == Some(Errno::EMSGSIZE as i32) => {}
         sent => return sent.map(drop),
     }
@@ -37,7 +42,7 @@ pub(super) fn send(socket: &UnixDatagram, entry: &[u8]) -> io::Result<()> {
     fcntl(file.as_fd(), FcntlArg::F_ADD_SEALS(seals))?;
     let files = [file.as_raw_fd()];
     let rights = [ControlMessage::ScmRights(&files)];
-    let to = UnixAddr::new(SOCKET)?;
+    let to = UnixAddr::new(journald)?;
     sendmsg(
         socket.as_raw_fd(),
         &[],
@@ -86,7 +91,31 @@ fn put(entry: &mut Vec<u8>, name: &str, value: &str) {
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::{ControlMessageOwned, recvmsg};
+
     use super::*;
+
+    #[test]
+    fn what_is_too_large_for_a_message_goes_in_a_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("journal");
+        let journald = UnixDatagram::bind(&path).unwrap();
+        let entry = vec![b'x'; 4 << 20];
+        send_to(&UnixDatagram::unbound().unwrap(), &path, &entry).unwrap();
+        let mut space = nix::cmsg_space!([std::os::fd::RawFd; 1]);
+        let got = recvmsg::<()>(
+            journald.as_raw_fd(),
+            &mut [],
+            Some(&mut space),
+            MsgFlags::empty(),
+        );
+        let got = got.unwrap().cmsgs().unwrap().next();
+        let Some(ControlMessageOwned::ScmRights(files)) = got else {
+            panic!("{got:?}");
+        };
+        let read = std::fs::read(format!("/proc/self/fd/{}", files[0])).unwrap();
+        assert!(read == entry);
+    }
 
     #[test]
     fn a_value_of_several_lines_has_its_length() {

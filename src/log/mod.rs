@@ -1,25 +1,28 @@
 //! Where `tracing` events go: to journald with their fields where systemd runs the daemon, else to
 //! stderr for a person. No thread that logs waits for either ([`queue`]).
 
-mod journal;
 mod queue;
+mod record;
 
-use std::fmt::Debug;
+use std::fmt::{self, Debug};
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Metadata, Subscriber};
+use tracing::{Dispatch, Event, Subscriber};
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::Layer;
-use tracing_subscriber::fmt::format::debug_fn;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::{Context, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
 
+use self::queue::Queue;
 pub use self::queue::dropped;
-use self::queue::{Queue, Writer};
+use self::record::Capture;
 use crate::config::settings::{Log, LogFormat, LogLevel, LogTarget};
 use crate::timestamp;
 
@@ -46,66 +49,77 @@ pub fn start(settings: &Log) -> io::Result<Logging> {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    let writer = writer(settings);
+    let queue = Queue::start(move |record| record.replay(&writer))?;
+    let messages = Arc::clone(&queue);
+    let capture = Capture::new(move |record| messages.push(record));
+    let registry = tracing_subscriber::registry().with(level);
+    let _already_started = registry.with(capture).try_init();
+    Ok(Logging(queue))
+}
+
+/// What writes the events, and may wait for who reads them.
+fn writer(settings: &Log) -> Dispatch {
+    let registry = tracing_subscriber::registry();
     let journal = match settings.target {
         LogTarget::Journal => true,
         LogTarget::Stderr => false,
         LogTarget::Auto => std::env::var_os("JOURNAL_STREAM").is_some(),
     };
-    let registry = tracing_subscriber::registry().with(level);
     if journal {
-        match journal::open() {
-            Ok(socket) => {
-                let queue = Queue::start(move |entry| journal::send(&socket, entry))?;
-                let layer = Entries(Arc::clone(&queue), journal::entry);
-                let _already_started = registry.with(layer).try_init();
-                return Ok(Logging(queue));
+        match tracing_journald::layer() {
+            Ok(layer) => {
+                // MESSAGE_ID must not have a prefix; our own fields are named with theirs.
+                let layer = layer
+                    .with_field_prefix(None)
+                    .with_priority_mappings(PriorityMappings {
+                        error: Priority::Critical,
+                        ..PriorityMappings::new()
+                    })
+                    .with_syslog_identifier("ecs-netguard".to_owned());
+                return Dispatch::new(registry.with(layer));
             }
             Err(error) => eprintln!("ecs-netguard: journald: {error}; logging to stderr instead"),
         }
     }
-    let queue = Queue::start(|line| io::stderr().write_all(line))?;
     if settings.format == LogFormat::Json {
-        let layer = Entries(Arc::clone(&queue), json);
-        let _already_started = registry.with(layer).try_init();
-        return Ok(Logging(queue));
+        return Dispatch::new(registry.with(Json));
     }
-    let lines = Arc::clone(&queue);
     let layer = tracing_subscriber::fmt::layer()
-        .with_writer(move || Writer(Arc::clone(&lines)))
+        .with_writer(io::stderr)
+        .with_timer(Time)
         .with_target(false)
         // The message says it all; the fields are for programs that read the journal.
         .fmt_fields(debug_fn(|out, field, value| match field.name() {
             "message" => write!(out, "{value:?}"),
             _ => Ok(()),
         }))
-        .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
-    let _already_started = registry.with(layer).try_init();
-    Ok(Logging(queue))
+        .with_ansi(io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+    Dispatch::new(registry.with(layer))
 }
 
-/// Writes each event with its fields in one form.
-struct Entries(
-    Arc<Queue>,
-    fn(&Metadata<'_>, &Map<String, Value>) -> Vec<u8>,
-);
+/// When it happened, which may be long before it is written.
+struct Time;
 
-impl<S: Subscriber> Layer<S> for Entries {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        self.0.push((self.1)(event.metadata(), &fields.0));
+impl FormatTime for Time {
+    fn format_time(&self, out: &mut Writer<'_>) -> fmt::Result {
+        write!(out, "{}", timestamp::micros(record::time()))
     }
 }
 
-/// A JSON object a line: `time`, `level`, `message` and the event's fields.
-fn json(of: &Metadata<'_>, fields: &Map<String, Value>) -> Vec<u8> {
-    let mut object = Map::new();
-    let time = timestamp::micros(SystemTime::now()).to_string();
-    object.insert("time".to_owned(), time.into());
-    let level = of.level().as_str().to_lowercase();
-    object.insert("level".to_owned(), level.into());
-    object.extend(fields.clone());
-    format!("{}\n", Value::Object(object)).into_bytes()
+/// Writes a JSON object a line to standard error: `time`, `level`, `message` and the event's fields.
+struct Json;
+
+impl<S: Subscriber> Layer<S> for Json {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        let time = timestamp::micros(record::time()).to_string();
+        fields.0.insert("time".to_owned(), time.into());
+        let level = event.metadata().level().as_str().to_lowercase();
+        fields.0.insert("level".to_owned(), level.into());
+        event.record(&mut fields);
+        let _nowhere_to_complain = writeln!(io::stderr(), "{}", Value::Object(fields.0));
+    }
 }
 
 #[derive(Default)]
@@ -115,10 +129,6 @@ impl Visit for Fields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.0
             .insert(field.name().to_owned(), format!("{value:?}").into());
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.0.insert(field.name().to_owned(), value.into());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

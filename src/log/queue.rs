@@ -10,6 +10,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::record::Record;
+
 /// The most bytes that wait: some six hundred ordinary messages.
 const MAX_BYTES: usize = 256 * 1024;
 
@@ -30,27 +32,21 @@ pub(super) struct Queue {
 
 #[derive(Debug, Default)]
 struct Inner {
-    waiting: VecDeque<Vec<u8>>,
+    waiting: VecDeque<Record>,
     bytes: usize,
     writing: bool,
 }
 
 impl Queue {
     /// A queue whose messages `write` takes, on a thread of its own.
-    pub(super) fn start(
-        mut write: impl FnMut(&[u8]) -> io::Result<()> + Send + 'static,
-    ) -> io::Result<Arc<Self>> {
+    pub(super) fn start(write: impl Fn(&Record) + Send + 'static) -> io::Result<Arc<Self>> {
         let queue = Arc::new(Self::default());
         let messages = Arc::clone(&queue);
         thread::Builder::new().name("log".into()).spawn(move || {
             let mut told = 0;
             loop {
-                let written = write(&messages.next());
+                write(&messages.next());
                 messages.finish();
-                if written.is_err() {
-                    DROPPED.fetch_add(1, Ordering::Relaxed);
-                    continue;
-                }
                 let count = dropped();
                 if count > told {
                     // By this very queue.
@@ -66,13 +62,13 @@ impl Queue {
     }
 
     /// Adds a message, where there is room.
-    pub(super) fn push(&self, message: Vec<u8>) {
+    pub(super) fn push(&self, message: Record) {
         let mut inner = self.lock();
-        if inner.bytes + message.len() > MAX_BYTES && !inner.waiting.is_empty() {
+        if inner.bytes + message.size() > MAX_BYTES && !inner.waiting.is_empty() {
             DROPPED.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        inner.bytes += message.len();
+        inner.bytes += message.size();
         inner.waiting.push_back(message);
         self.changed.notify_all();
     }
@@ -86,14 +82,17 @@ impl Queue {
             .unwrap_or_else(PoisonError::into_inner);
     }
 
-    fn next(&self) -> Vec<u8> {
-        let none = |inner: &mut Inner| inner.waiting.is_empty();
-        let inner = self.changed.wait_while(self.lock(), none);
-        let mut inner = inner.unwrap_or_else(PoisonError::into_inner);
-        let message = inner.waiting.pop_front().unwrap_or_default();
-        inner.bytes -= message.len();
-        inner.writing = true;
-        message
+    fn next(&self) -> Record {
+        let mut inner = self.lock();
+        loop {
+            if let Some(message) = inner.waiting.pop_front() {
+                inner.bytes -= message.size();
+                inner.writing = true;
+                return message;
+            }
+            let more = self.changed.wait(inner);
+            inner = more.unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     fn finish(&self) {
@@ -106,27 +105,24 @@ impl Queue {
     }
 }
 
-/// Each write is a message.
-#[derive(Debug)]
-pub(super) struct Writer(pub(super) Arc<Queue>);
-
-impl io::Write for Writer {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.push(bytes.to_vec());
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::mpsc::sync_channel;
     use std::time::Instant;
 
+    use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::super::record::Capture;
     use super::*;
+
+    /// A record of an event with a long message.
+    fn message() -> Record {
+        let (tell, told) = sync_channel(1);
+        let capture = Capture::new(move |record| tell.send(record).unwrap());
+        let subscriber = tracing_subscriber::registry().with(capture);
+        tracing::subscriber::with_default(subscriber, || tracing::info!("{}", "x".repeat(1024)));
+        told.recv().unwrap()
+    }
 
     #[test]
     fn a_stuck_reader_stops_no_one_and_what_it_missed_is_counted() {
@@ -134,19 +130,20 @@ mod tests {
         let (tell, told) = sync_channel(10_000);
         let queue = Queue::start(move |message| {
             let _unstuck_for_good = stuck.recv();
-            tell.send(message.len()).map_err(io::Error::other)
+            tell.send(message.size()).unwrap();
         })
         .unwrap();
         let before = dropped();
         let began = Instant::now();
-        for _ in 0..2000 {
-            queue.push(vec![b'x'; 1024]);
+        let room = (MAX_BYTES / message().size()) as u64;
+        for _ in 0..2 * room {
+            queue.push(message());
         }
         queue.flush(Duration::from_millis(10));
         assert!(began.elapsed() < Duration::from_secs(5));
-        let kept = 2000 - (dropped() - before);
+        let kept = 2 * room - (dropped() - before);
         // One was taken out of the queue and is being written.
-        assert!((256..=257).contains(&kept), "{kept}");
+        assert!((room..=room + 1).contains(&kept), "{kept} of {room}");
         drop(unstick);
         queue.flush(Duration::from_secs(20));
         assert_eq!(told.try_iter().count() as u64, kept);

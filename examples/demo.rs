@@ -197,7 +197,7 @@ fn host_task(screen: &Screen, lab: &Lab, daemon: &Daemon) {
     lab.write("config.toml", settings);
     daemon.wait_for_log("host-imds-block is held", PATIENCE);
     ask("true");
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     let off = "host-imds-block is not required";
     let told = || {
         daemon

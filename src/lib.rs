@@ -34,4 +34,5 @@ pub mod state;
 pub mod status;
 pub mod systemd;
 pub mod tasks;
+pub mod timestamp;
 pub mod verdict;

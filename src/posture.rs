@@ -96,19 +96,12 @@ impl Posture {
                 continue;
             };
             decision.impossible.clone_from(&earlier.impossible);
-            let by_inputs = match decision.guarantee {
-                Guarantee::ImdsBlock => settings.imds.block == Mode::Auto,
-                Guarantee::AwsvpcImdsBlock => {
-                    settings.imds.block == Mode::Auto && settings.imds.awsvpc != Awsvpc::Never
+            let by_inputs = match (decision.guarantee, settings.credentials.endpoint) {
+                // Where it could have been needed and was not, the filter was to be skipped.
+                (Guarantee::LoopbackShield, Mode::Always | Mode::Never) => {
+                    needed && !earlier.required
                 }
-                Guarantee::TaskCredentials => settings.credentials.endpoint == Mode::Auto,
-                Guarantee::LoopbackShield => match settings.credentials.endpoint {
-                    Mode::Auto => true,
-                    // Where it could have been needed and was not, the filter was to be skipped.
-                    Mode::Always | Mode::Never => needed && !earlier.required,
-                },
-                Guarantee::IntrospectionShield => true,
-                Guarantee::HostImdsBlock => false,
+                (guarantee, _) => by_ecs(guarantee, settings),
             };
             if by_inputs {
                 decision.required = earlier.required;
@@ -191,6 +184,20 @@ impl Posture {
             .filter(|d| d.required)
             .map(|d| d.guarantee)
             .collect()
+    }
+}
+
+/// Whether the ECS software's inputs have a say in a guarantee, beside these settings.
+pub const fn by_ecs(guarantee: Guarantee, settings: &Settings) -> bool {
+    match guarantee {
+        Guarantee::ImdsBlock => matches!(settings.imds.block, Mode::Auto),
+        Guarantee::AwsvpcImdsBlock => {
+            matches!(settings.imds.block, Mode::Auto)
+                && !matches!(settings.imds.awsvpc, Awsvpc::Never)
+        }
+        Guarantee::TaskCredentials => matches!(settings.credentials.endpoint, Mode::Auto),
+        Guarantee::LoopbackShield | Guarantee::IntrospectionShield => true,
+        Guarantee::HostImdsBlock => false,
     }
 }
 

@@ -406,6 +406,9 @@ pub struct Daemon {
     /// The processor time that it used; absent where /proc does not tell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cpu_seconds: Option<f64>,
+    /// How many log messages were dropped, because their reader was stuck or gone.
+    #[serde(default)]
+    pub log_dropped: u64,
 }
 
 #[cfg(test)]

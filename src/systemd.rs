@@ -2,16 +2,22 @@
 //! a crash or a restart (`FileDescriptorStoreMax=`, systemd.service(5)).
 //!
 //! Without `NOTIFY_SOCKET` in the environment everything here does nothing and succeeds. A message
-//! waits where systemd does not read its socket: it is for the slow side, never for the sentinel.
+//! waits a second where systemd does not read its socket: it is for the slow side, never for the sentinel.
 
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::os::linux::net::SocketAddrExt as _;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState::{Custom, FdName, FdStore, Ready, Stopping, Watchdog};
-use sd_notify::{NotifyState, notify, notify_with_fds};
+use sd_notify::{NotifyState, notify_with_fds};
 
 use crate::config::sanitize;
+
+/// How long a systemd that does not read may hold up the loop.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether systemd, or what stands in for it, hears what is said here.
 #[must_use]
@@ -53,13 +59,30 @@ pub fn store(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     notify_with_fds(&message, &[fd]).map_err(|error| failed(&message, &error))
 }
 
+/// Sends what the loop has to say. sd_notify would wait for ever for a systemd that does not read.
 fn say(message: &[NotifyState<'_>]) -> io::Result<()> {
-    notify(message).map_err(|error| failed(message, &error))
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
+        return Ok(());
+    };
+    let send = || {
+        let to = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(&path)?,
+        };
+        let socket = UnixDatagram::unbound()?;
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to_addr(words(message, "\n").as_bytes(), &to)
+    };
+    send().map(drop).map_err(|error| failed(message, &error))
+}
+
+fn words(message: &[NotifyState<'_>], between: &str) -> String {
+    let words: Vec<String> = message.iter().map(ToString::to_string).collect();
+    words.join(between)
 }
 
 fn failed(message: &[NotifyState<'_>], error: &io::Error) -> io::Error {
-    let words: Vec<String> = message.iter().map(ToString::to_string).collect();
-    let words = sanitize(&words.join(" "));
+    let words = sanitize(&words(message, " "));
     io::Error::new(
         error.kind(),
         format!("tell systemd {words} through NOTIFY_SOCKET: {error}"),

@@ -3,12 +3,18 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use lab::Lab;
 use lab::tamper::Backend;
+use lab::wait::eventually;
+use nix::fcntl::{FcntlArg, fcntl};
+use serde_json::Value;
+
+const TIME: Duration = Duration::from_secs(30);
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 const BLOCK_AND_TASKS: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
@@ -232,6 +238,36 @@ fn ip6tables_that_fails_leaves_ipv4_kept_and_says_so() {
     lab.write("config.toml", "[imds]\nipv6 = \"never\"\n");
     let (code, text) = apply(&lab, BLOCK_AND_TASKS);
     assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
+fn a_disk_that_hangs_holds_up_no_answer_and_not_the_end() {
+    let lab = Lab::new();
+    // A history that takes some events and then no more.
+    lab.host.sh("mkfifo /run/lab/state/events.jsonl");
+    let path = lab.dir().join("state/events.jsonl");
+    let disk = File::options().read(true).write(true).open(path).unwrap();
+    fcntl(&disk, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let mut daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("the rules are kept with", TIME);
+    let count = || {
+        let status: Value = serde_json::from_str(&lab.get("/v1/status").body).unwrap();
+        status["verification"]["count"].as_u64()
+    };
+    let before = count();
+    // Each is an event.
+    for round in 0..40 {
+        daemon.hangup();
+        eventually(TIME, &format!("pass {round}"), || {
+            count() > before.map(|n| n + round)
+        });
+    }
+    for target in ["/v1/status", "/metrics", "/healthz"] {
+        let began = Instant::now();
+        assert_eq!(lab.get(target).status, 200, "{target}");
+        assert!(began.elapsed() < Duration::from_secs(2), "{target}");
+    }
+    daemon.terminate();
 }
 
 #[test]

@@ -333,7 +333,7 @@ fn when_it_is_turned_off_the_rules_go() {
     let slice = TaskSlice::new();
     let (lab, daemon) = guarded(&slice, "");
     daemon.wait_for_log(HELD, SOON);
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     eventually(SOON, "the rules are gone", || {
         visible(&lab, Backend::Nft).is_empty()
     });

@@ -48,7 +48,11 @@ fn every_way_to_change_ecs_config_is_seen() {
             "printf '[imds]\\nblock = \"always\"\\n' > /run/lab/config.toml",
             true,
         ),
-        ("deleted", "rm /run/lab/config.toml", false),
+        (
+            "a comment",
+            "echo '# the defaults' > /run/lab/config.toml",
+            false,
+        ),
     ];
     for (how, script, expected) in edits {
         lab.host.sh(script);
@@ -101,6 +105,68 @@ fn an_ecs_config_that_is_removed_keeps_what_it_said() {
         "it is there again, and says nothing of a block",
         || !blocked(&lab),
     );
+}
+
+#[test]
+fn the_last_good_settings_stay_over_a_restart_with_a_config_toml_that_says_nothing() {
+    let good = format!("{LONG_INTERVAL}[imds]\nblock = \"always\"\ninterfaces = [\"mybr+\"]\n");
+    for spoil in [
+        "echo '[imds' >> /run/lab/config.toml",
+        "rm /run/lab/config.toml",
+        "> /run/lab/config.toml",
+    ] {
+        let lab = Lab::new();
+        lab.write("config.toml", &good);
+        let mut daemon = lab.start_daemon("ECS_CLUSTER=x\n");
+        daemon.wait_for_log("the rules are kept with", TIME);
+        let kept = || lab.tamper(Backend::Nft).save().contains("-i mybr+ ") && blocked(&lab);
+        assert!(kept());
+        lab.host.sh(spoil);
+        daemon.wait_for_log("in force", TIME);
+        assert!(kept(), "{spoil}");
+        daemon.terminate();
+        let daemon = lab::daemon::Daemon::start(lab.netguard(["run"]));
+        daemon.wait_for_log("the rules are kept with", TIME);
+        assert!(kept(), "after a restart: {spoil}");
+        let status = lab.get("/v1/status").body;
+        assert!(status.contains("in force"), "{status}");
+    }
+}
+
+#[test]
+fn where_the_state_was_lost_and_the_files_are_gone_the_rules_stay() {
+    for damage in ["{", "", "{\"schema\":99,\"crc32\":0,\"state\":{}}"] {
+        let lab = Lab::new();
+        lab.write("config.toml", "[imds]\ninterfaces = [\"mybr+\"]\n");
+        let mut daemon =
+            lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
+        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.terminate();
+        let tagged = || {
+            let save = lab.tamper(Backend::Nft).save();
+            let tagged = save.lines().filter(|line| line.contains("ecs-netguard: "));
+            tagged.map(str::to_owned).collect::<Vec<_>>()
+        };
+        let before = tagged();
+        lab.host.sh("rm /run/lab/ecs.config /run/lab/config.toml");
+        for name in ["state.json", "state.json.previous"] {
+            lab.write(&format!("state/{name}"), damage);
+        }
+        // The second start finds a state again, which says that what was asked for is unknown.
+        for _ in 0..2 {
+            let mut daemon = lab::daemon::Daemon::start(lab.netguard(["run"]));
+            let log = daemon.wait_for_log("the rules are kept with", TIME);
+            assert!(log.contains("what it asked for is not known"), "{log}");
+            let now = tagged();
+            assert!(before.iter().all(|rule| now.contains(rule)), "{now:#?}");
+            let docker = "-i docker+ -m comment --comment \"ecs-netguard: imds-block\"";
+            assert!(now.iter().any(|rule| rule.contains(docker)), "{now:#?}");
+            daemon.terminate();
+        }
+        lab.write("config.toml", "# the defaults\n");
+        let _daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=false\n");
+        eventually(TIME, "the files say it again", || !blocked(&lab));
+    }
 }
 
 #[test]

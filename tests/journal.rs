@@ -13,7 +13,10 @@ use ecs_netguard::events::journal::message_id;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
+use lab::wait::eventually;
+use serde_json::Value;
 
+const TIME: Duration = Duration::from_secs(20);
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// A journal of the lab's own: the host has its own /run.
@@ -135,6 +138,38 @@ fn events_go_to_the_journal_with_their_fields() {
         &[("MESSAGE_ID", message_id(Kind::Stopped))],
     );
     assert_eq!(daemon.log(), "", "nothing is said twice");
+}
+
+#[test]
+fn a_stuck_journald_holds_up_nothing_and_what_it_missed_is_counted() {
+    let lab = Lab::new();
+    let journal = journal(&lab);
+    lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let run = lab.netguard(["run", "--log-level", "debug"]);
+    let mut daemon = Daemon::start(run.env("JOURNAL_STREAM", "8:1"));
+    // It takes ten datagrams, which nothing reads. Each request is a message.
+    let status = || serde_json::from_str::<Value>(&lab.get("/v1/status").body).unwrap();
+    let dropped = || status()["daemon"]["log_dropped"].as_u64().unwrap();
+    eventually(TIME, "it listens", || lab.connect().is_ok());
+    eventually(Duration::from_secs(60), "messages are dropped", || {
+        dropped() > 10
+    });
+    let verified = || status()["verification"]["count"].as_u64().unwrap();
+    let before = verified();
+    eventually(TIME, "it goes on verifying", || verified() > before + 1);
+    lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+    eventually(TIME, "it goes on repairing", || {
+        lab.tamper(Backend::Nft).save().contains("imds-block")
+    });
+    let metrics = lab.get("/metrics").body;
+    let counted = |line: &&str| line.starts_with("ecs_netguard_log_messages_dropped_total ");
+    let line = metrics.lines().find(counted).unwrap();
+    assert!(!line.ends_with(" 0"), "{line}");
+    entry(&journal, "log messages: their reader was stuck");
+    // Stuck again, it does not hold up the end.
+    (0..200).for_each(|_| drop(status()));
+    daemon.terminate();
 }
 
 #[test]

@@ -129,8 +129,12 @@ impl Host {
             .entry(self.wish)
             .or_insert_with(|| tagged.clone());
         assert_eq!(&tagged, expected, "round {round}");
-        let asked = Store::peek(&self.lab.dir().join("state")).0.state.asked;
-        let credentials = format!("{:?}", asked.unwrap()).contains("ECS_ENABLE_TASK_IAM_ROLE=true");
+        let asked = Store::peek(&self.lab.dir().join("state"))
+            .0
+            .state
+            .inputs
+            .ecs;
+        let credentials = format!("{asked:?}").contains("ECS_ENABLE_TASK_IAM_ROLE=true");
         assert_eq!(
             credentials,
             self.wish == 1,

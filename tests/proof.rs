@@ -204,7 +204,7 @@ fn rules_of_the_other_backend_count() {
 #[test]
 fn what_the_visible_rules_lack_the_seal_makes_up_for() {
     let lab = lab("");
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     netguard(&lab, &["apply"]);
     lab.tamper(Backend::Nft).docker25_restart();
     assert!(!reaches_imds(&lab));

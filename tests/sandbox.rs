@@ -3,6 +3,10 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
+use std::fs;
+use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::net::UnixListener;
+use std::process::Command;
 use std::time::Duration;
 
 use lab::Lab;
@@ -22,6 +26,31 @@ fn capabilities(unit: &str) -> String {
     let names = set.unwrap().split(' ');
     let names = names.map(|name| name.strip_prefix("CAP_").unwrap().to_lowercase());
     names.fold("-all".to_owned(), |all, name| format!("{all},+{name}"))
+}
+
+#[test]
+fn the_unit_gives_away_no_socket_behind_a_link() {
+    let unit = include_str!("../systemd/ecs-netguard.service");
+    let lines = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecStartPost=-+"));
+    let script: String = lines.map(|line| format!("{line}\n")).collect();
+    let dir = tempfile::tempdir().unwrap();
+    let socket = dir.path().join("docker.sock");
+    let _listener = UnixListener::bind(&socket).unwrap();
+    symlink(&socket, dir.path().join("status.sock")).unwrap();
+    // A group that every machine has.
+    let script = script
+        .replace(
+            "ecs-netguard /run/ecs-netguard",
+            &format!("nogroup {}", dir.path().display()),
+        )
+        .replace("/run/ecs-netguard", &dir.path().display().to_string());
+    let done = Command::new("sh").args(["-c", &script]).status().unwrap();
+    assert!(done.success() && script.contains("nogroup"), "{script}");
+    let given = |path: &str| fs::symlink_metadata(dir.path().join(path)).unwrap().gid();
+    assert_ne!(given("status.sock"), 0, "the link itself: {script}");
+    assert_eq!(given("docker.sock"), 0);
 }
 
 fn start_with_the_units_rights(lab: &Lab) -> Daemon {

@@ -9,7 +9,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
@@ -402,7 +402,9 @@ fn a_daemon_that_is_stopped_is_reported_within_two_seconds() {
         for command in commands {
             let lab = &lab;
             scope.spawn(move || {
+                let began = Instant::now();
                 let output = lab.netguard(command).output().unwrap();
+                assert!(began.elapsed() < Duration::from_secs(3), "{command:?}");
                 let message = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(4), "{command:?}: {message}");
                 assert!(message.contains("no answer within 2s"), "{message}");

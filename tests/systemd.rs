@@ -6,6 +6,7 @@ use std::env;
 use std::fs::File;
 use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixDatagram;
 use std::process::Command;
 use std::time::Duration;
 
@@ -116,6 +117,24 @@ fn a_stored_descriptor_survives_kill_9() {
     assert!(systemd.said().contains(&format!("STATUS=at {address}")));
     systemd.empty();
     bind(address.to_owned()).unwrap();
+}
+
+#[test]
+fn a_systemd_that_does_not_read_does_not_hold_up_the_daemon() {
+    let lab = Lab::new();
+    let notify = lab.dir().join("notify");
+    let _systemd = UnixDatagram::bind(&notify).unwrap();
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let run = lab.netguard(["run"]);
+    let mut daemon = Daemon::start(run.env("NOTIFY_SOCKET", lab.inside("notify")));
+    daemon.wait_for_log("the rules are kept with", LONG);
+    let full = UnixDatagram::unbound().unwrap();
+    full.set_nonblocking(true).unwrap();
+    while full.send_to(b"X=1", &notify).is_ok() {}
+    daemon.hangup();
+    daemon.wait_for_log("tell systemd READY=1", LONG);
+    assert_eq!(lab.get("/healthz").status, 200);
+    daemon.terminate();
 }
 
 #[test]

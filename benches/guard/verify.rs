@@ -51,7 +51,7 @@ const LOOKS: [(&str, Look); 4] = [
 fn sentinel() -> Vec<Duration> {
     let settings = Settings::default();
     let posture = Posture::everything("measured");
-    let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings));
+    let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings), &[]);
     let generation = generation().expect("nf_tables answers");
     let orders = Orders::read_back(&desired, &host, false, generation, |_| true)
         .expect("what was applied stands there");

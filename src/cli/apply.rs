@@ -43,7 +43,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let json = arguments.json;
     let _lock = Lock::take(&common.runtime_dir, "apply")?;
     let (mut store, warning) = Store::open(&common.state_dir);
-    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     inputs.require_readable()?;
     let routed = sysctl::routes_localnet();
     let mut report = pass(common, &inputs, &mut store);
@@ -52,7 +52,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         let earlier = std::mem::replace(&mut report, pass(common, &inputs, &mut store));
         report.changes.splice(0..0, earlier.changes);
     }
-    store.state.asked = inputs.asked();
+    store.state.inputs = inputs.remembered();
     // Its owner, this process, is about to end.
     let unowned = "intact; without a daemon any root process can change it";
     if let Some(seal) = report.seal.as_mut().filter(|seal| seal.state.is_owned()) {
@@ -78,7 +78,7 @@ struct Difference {
 
 fn dry_run(common: &Common, json: bool) -> anyhow::Result<Exit> {
     let (store, _) = Store::peek(&common.state_dir);
-    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     inputs.require_readable()?;
     let (_, report) = check::prove(common, &inputs, &store);
     let difference = Difference::of(&report);
@@ -144,7 +144,13 @@ impl fmt::Display for Difference {
 fn pass(common: &Common, inputs: &Inputs, store: &mut Store) -> Report {
     let facts = facts::read(&inputs.settings);
     let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture, facts);
+    let (desired, mut host) = reconcile::resolve(
+        &inputs.settings,
+        common.backend,
+        &posture,
+        facts,
+        &inputs.unknown(),
+    );
     let in_tasks = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = in_tasks.tasks;

@@ -37,7 +37,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let (store, warning) = Store::peek(&common.state_dir);
-    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     if let Some(rulesets) = arguments.files.read()? {
         return judge(common, arguments, &inputs, &rulesets);
     }
@@ -53,7 +53,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
     let facts = facts::read(&inputs.settings);
     let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(&inputs.settings, common.backend, &posture, facts);
+    let (desired, mut host) = reconcile::resolve(
+        &inputs.settings,
+        common.backend,
+        &posture,
+        facts,
+        &inputs.unknown(),
+    );
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }

@@ -13,9 +13,10 @@ use crate::config::trap::Trap;
 use crate::facts::Facts;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
+use crate::os::privilege;
 use crate::out;
 use crate::posture::Posture;
-use crate::state::Store;
+use crate::state::{Remembered, Store};
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -40,8 +41,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
         return check(common, arguments.json);
     }
     let json = arguments.json;
-    let (store, _) = Store::peek(&common.state_dir);
-    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let inputs = Inputs::read(&common.inputs(), &remembered(common))?;
     let posture = inputs.posture(&Facts::default());
     if json {
         let (ecs, settings) = (&inputs.ecs, &inputs.settings);
@@ -61,6 +61,15 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     })
 }
 
+/// What the daemon remembers; nothing for a user who may not read that.
+fn remembered(common: &Common) -> Remembered {
+    if privilege::has_net_admin() {
+        Store::peek(&common.state_dir).0.state.inputs
+    } else {
+        Remembered::default()
+    }
+}
+
 /// What is wrong with the files.
 #[derive(Debug, Default, Serialize)]
 struct Checked {
@@ -69,7 +78,7 @@ struct Checked {
 }
 
 fn check(common: &Common, json: bool) -> anyhow::Result<Exit> {
-    let inputs = Inputs::read_or_keep(&common.inputs(), None, None);
+    let inputs = Inputs::read_or_keep(&common.inputs(), None, &Remembered::default());
     let errors = Settings::errors_in(&common.config);
     let unreadable = inputs.ecs.unreadable.iter();
     let unreadable = unreadable.map(|input| format!("{} {}", input.path.display(), input.reason));

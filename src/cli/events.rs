@@ -14,6 +14,7 @@ use crate::guarantee::Guarantee;
 use crate::out;
 use crate::status::client::{Client, Error};
 use crate::status::history::History;
+use crate::timestamp;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -142,7 +143,7 @@ fn sanitize(line: &Line) -> String {
     match line {
         Line::Missed { missed } => format!("… {missed} earlier events are no longer kept"),
         Line::Event(event) => {
-            let time = humantime::format_rfc3339_seconds(event.time);
+            let time = timestamp::seconds(event.time);
             let kind = event.kind.name();
             format!("{time}  {kind:<13} {}", sanitize_line(&event.sentence()))
         }

@@ -20,6 +20,7 @@ use crate::prove::{
 use crate::reconcile::{self, Layers};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
 use crate::seal;
+use crate::state::Store;
 
 #[derive(Debug, Args)]
 pub(super) struct Arguments {
@@ -144,13 +145,15 @@ fn class(arguments: &Arguments) -> anyhow::Result<PacketClass> {
 
 /// The rules that the kernel holds, whatever is required on this host.
 fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
-    let inputs = Inputs::read(&common.inputs(), None)?;
+    let (store, _) = Store::peek(&common.state_dir);
+    let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     let posture = Posture::everything("explain").opted(&inputs.settings);
     let (desired, found) = reconcile::resolve(
         &inputs.settings,
         common.backend,
         &posture,
         facts::read(&inputs.settings),
+        &[],
     );
     let layers = Layers::read(&desired, &found);
     for why in &layers.unread {

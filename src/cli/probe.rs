@@ -61,7 +61,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     );
     let began = Instant::now();
     let (store, warning) = Store::peek(&common.state_dir);
-    let inputs = Inputs::read(&common.inputs(), store.state.asked.as_ref())?;
+    let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
     inputs.require_readable()?;
     let (facts, proved) = check::prove(common, &inputs, &store);
     let bridges = probe::bridges().context("list the host's bridges")?;

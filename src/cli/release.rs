@@ -17,7 +17,7 @@ use crate::reconcile::{self, Hands, Pass};
 use crate::ruleset::Family;
 use crate::seal::edge::{self, SharedEdge};
 use crate::seal::{self, Around};
-use crate::state::{self, Store};
+use crate::state::{self, Remembered, Store};
 use crate::tasks;
 
 #[derive(Debug, Args)]
@@ -64,7 +64,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
     let (tagged, unsearched) = without_iptables();
     left.extend(unsearched);
     // Nothing is required any more.
-    store.state.asked = None;
+    store.state.inputs = Remembered::default();
     let (forgotten, unforgotten) = if arguments.image {
         forget(common)
     } else {

@@ -1,10 +1,10 @@
 //! `ecs-netguard report`: everything that a bug report needs, in one file of plain text.
 
 use std::fmt::Write as _;
-use std::fs::{self, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use anyhow::Context as _;
@@ -13,6 +13,7 @@ use clap::Args;
 use super::common::{Common, Exit, Patience, asking, need_net_admin};
 use super::screen::Look;
 use super::{check, config};
+use crate::config::FileText;
 use crate::config::settings::Backend as Choice;
 use crate::facts::Facts;
 use crate::inputs::Inputs;
@@ -22,6 +23,7 @@ use crate::out;
 use crate::ruleset::Family;
 use crate::state::Store;
 use crate::status::history::History;
+use crate::timestamp;
 
 /// A line with one of these, in any case, is left out: registry passwords in ecs.config, credentials in
 /// a comment or an environment.
@@ -48,7 +50,7 @@ pub(super) struct Arguments {
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     need_net_admin("report")?;
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let now = timestamp::seconds(SystemTime::now()).to_string();
     let text = out::safe(&without_secrets(&bundle(common, arguments, &now)?));
     let named = arguments.output.clone();
     let path =
@@ -74,7 +76,7 @@ fn bundle(common: &Common, arguments: &Arguments, now: &str) -> anyhow::Result<S
     let mut out = format!("ecs-netguard report, {now}\n");
     section(&mut out, "versions", &versions());
     let (store, _) = Store::peek(&common.state_dir);
-    let inputs = Inputs::read_or_keep(&common.inputs(), None, store.state.asked.as_ref());
+    let inputs = Inputs::read_or_keep(&common.inputs(), None, &store.state.inputs);
     let mut written = Vec::new();
     config::print(
         &mut written,
@@ -111,7 +113,7 @@ fn bundle(common: &Common, arguments: &Arguments, now: &str) -> anyhow::Result<S
             Ok(events) => events
                 .iter()
                 .map(|event| {
-                    let time = humantime::format_rfc3339_micros(event.time);
+                    let time = timestamp::micros(event.time);
                     format!("{time} {} {}\n", event.kind.name(), event.sentence())
                 })
                 .collect(),
@@ -141,8 +143,10 @@ fn versions() -> String {
         self_usage::kernel(),
         self_usage::host_name(),
     );
-    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let release = FileText::read(Path::new("/etc/os-release"));
     let name = release
+        .text()
+        .unwrap_or_default()
         .lines()
         .find(|line| line.starts_with("PRETTY_NAME="));
     lines.extend(name.map(|name| format!("{name}\n")));

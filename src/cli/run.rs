@@ -12,6 +12,7 @@ use crate::inputs::Inputs;
 use crate::log;
 use crate::os::inherited::Inherited;
 use crate::os::lock::Lock;
+use crate::state::Store;
 use crate::status::{self, hub::Hub};
 use crate::tasks::worker_client::{self, WorkerClient};
 
@@ -33,17 +34,21 @@ pub(super) fn run(
 ) -> anyhow::Result<Exit> {
     need_net_admin("run")?;
     let inputs = common.inputs();
-    let settings = Inputs::read_or_keep(&inputs, None, None).settings;
-    log::start(&Log {
+    let (store, _) = Store::peek(&common.state_dir);
+    let settings = Inputs::read_or_keep(&inputs, None, &store.state.inputs).settings;
+    let _lock = Lock::take(&common.runtime_dir, "run")?;
+    // While there is one thread: what it gives up no later one has.
+    let (worker, problem) = worker(&settings)?;
+    let logging = log::start(&Log {
         level: arguments.log_level.unwrap_or(settings.log.level),
         format: arguments.log_format.unwrap_or(settings.log.format),
         ..settings.log
     });
-    let _lock = Lock::take(&common.runtime_dir, "run")?;
-    // While there is one thread: what it gives up no later one has.
-    let (worker, problem) = worker(&settings)?;
+    let _logging = logging.context("start the thread that writes the log")?;
     let missing = common.missing().err();
-    let missing = missing.map(|error| format!("{error}; until it does its defaults are in force"));
+    let missing = missing.map(|error| {
+        format!("{error}; until it does, what it said before or its defaults are in force")
+    });
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -60,9 +65,9 @@ pub(super) fn run(
     };
     let result = runtime.block_on(async {
         status::start(&common.runtime_dir, inherited.named("status"), &hub);
-        daemon::run(options, inherited)
-            .await
-            .context("the daemon's loop")
+        let ended = daemon::run(options, inherited).await;
+        status::finish(hub).await;
+        ended.context("the daemon's loop")
     });
     // A tool that hangs is killed after its limit; leaving does not wait for that.
     runtime.shutdown_background();

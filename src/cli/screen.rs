@@ -8,6 +8,7 @@ use crate::config::{sanitize, sanitize_line};
 use crate::out;
 use crate::report::{GuaranteeReport, Report};
 use crate::tasks::{Power, Task};
+use crate::timestamp;
 use crate::verdict::{Overall, Standing};
 
 /// How wide the name of a guarantee is.
@@ -238,7 +239,7 @@ fn ago(now: SystemTime, then: SystemTime) -> String {
         Ok(age) if age < Duration::from_secs(1) => "just now".to_owned(),
         Ok(age) => format!("{} ago", rough(age)),
         // The clock was set back meanwhile.
-        Err(_) => humantime::format_rfc3339_seconds(then).to_string(),
+        Err(_) => timestamp::seconds(then).to_string(),
     }
 }
 

@@ -1,8 +1,8 @@
-//! Reading the input files without trusting them: one may be huge, binary, a FIFO, or gone. The only file of this
+//! Reading files that others write without trusting them: one may be huge, binary, a FIFO, or gone. The only file of this
 //! folder that reads anything.
 
-use std::fs::OpenOptions;
-use std::io::{ErrorKind, Read};
+use std::fs::{File, OpenOptions};
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -15,45 +15,63 @@ use super::settings::{Settings, SettingsError};
 /// The most that is read of an input. A real ecs.config has some hundred bytes, one with every known variable
 /// and large JSON values some ten thousand; a file beyond this is an accident (a log, an image) and would cost
 /// the daemon memory at every look.
-pub const MAX_INPUT_BYTES: u64 = 1024 * 1024;
+pub const MAX_INPUT_BYTES: u64 = MIB;
+
+const MIB: u64 = 1024 * 1024;
+
+/// Opens a regular file for reading, following symbolic links (some images link ecs.config to another place).
+/// An error is a clause that follows the file's name.
+///
+/// Never blocks: that it is a regular file is judged on the opened descriptor, since the path may point elsewhere a
+/// moment later. `O_NONBLOCK` makes opening a FIFO without a writer return at once.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    let clause = |what, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits())
+        .open(path)
+        .map_err(|error| clause("cannot be opened", error))?;
+    let meta = file
+        .metadata()
+        .map_err(|error| clause("cannot be examined", error))?;
+    if meta.is_file() {
+        return Ok(file);
+    }
+    let what = if meta.is_dir() {
+        "a directory"
+    } else {
+        "a device, socket or FIFO"
+    };
+    Err(io::Error::other(format!(
+        "is {what}; expected a regular file"
+    )))
+}
 
 impl FileText {
-    /// Reads `path`, following symbolic links (some images link ecs.config to another place).
-    ///
-    /// Never blocks: only a regular file is read, and that is judged on the opened descriptor, since the path
-    /// may point elsewhere a moment later. `O_NONBLOCK` makes opening a FIFO without a writer return at once.
+    /// Reads a regular file of at most [`MAX_INPUT_BYTES`].
     pub fn read(path: &Path) -> Self {
-        let opened = OpenOptions::new()
-            .read(true)
-            .custom_flags((OFlag::O_NONBLOCK | OFlag::O_CLOEXEC | OFlag::O_NOCTTY).bits())
-            .open(path);
-        let file = match opened {
+        Self::read_at_most(path, MAX_INPUT_BYTES)
+    }
+
+    /// The same of a file that may have `limit` bytes, a number of MiB.
+    pub fn read_at_most(path: &Path, limit: u64) -> Self {
+        let file = match open_regular(path) {
             Ok(file) => file,
-            Err(e) if e.kind() == ErrorKind::NotFound => return Self::Absent,
-            Err(e) => return Self::Unreadable(format!("cannot be opened: {e}")),
+            Err(error) if error.kind() == ErrorKind::NotFound => return Self::Absent,
+            Err(error) => return Self::Unreadable(error.to_string()),
         };
-        let meta = match file.metadata() {
-            Ok(meta) => meta,
-            Err(e) => return Self::Unreadable(format!("cannot be examined: {e}")),
-        };
-        if !meta.is_file() {
-            let what = if meta.is_dir() {
-                "a directory"
-            } else {
-                "a device, socket or FIFO"
-            };
-            return Self::Unreadable(format!("is {what}; expected a regular file"));
-        }
+        let length = file.metadata().map_or(0, |meta| meta.len());
         let mut bytes = Vec::new();
         // One byte more than allowed: the file may grow between the look at its size and the read.
-        if let Err(e) = file.take(MAX_INPUT_BYTES + 1).read_to_end(&mut bytes) {
+        if let Err(e) = file.take(limit + 1).read_to_end(&mut bytes) {
             return Self::Unreadable(format!("cannot be read: {e}"));
         }
-        let size = meta.len().max(bytes.len() as u64);
-        if size > MAX_INPUT_BYTES {
+        let size = length.max(bytes.len() as u64);
+        if size > limit {
             return Self::Unreadable(format!(
-                "has {}; expected at most 1 MiB of KEY=value lines",
-                human_size(size)
+                "has {}; expected at most {} MiB",
+                human_size(size),
+                limit / MIB
             ));
         }
         Self::from_bytes(&bytes)
@@ -97,20 +115,18 @@ impl Settings {
     /// Every error in the file at `path`.
     #[must_use]
     pub fn errors_in(path: &Path) -> Vec<SettingsError> {
-        match FileText::read(path) {
-            FileText::Text(text) => Self::errors(path, &text),
-            FileText::Absent | FileText::Unreadable(_) => {
-                Self::load(path).err().into_iter().collect()
-            }
+        match Self::text(path) {
+            Ok(text) => text.map_or_else(Vec::new, |text| Self::errors(path, &text)),
+            Err(error) => vec![error],
         }
     }
 
-    /// Reads `path`. An absent file means the defaults; one that cannot be read is an error, since the wish in it
-    /// is unknown.
-    pub fn load(path: &Path) -> Result<Self, SettingsError> {
+    /// The text of config.toml; `None` where there is none. One that cannot be read is an error, since the wish in
+    /// it is unknown.
+    pub fn text(path: &Path) -> Result<Option<String>, SettingsError> {
         match FileText::read(path) {
-            FileText::Absent => Ok(Self::default()),
-            FileText::Text(text) => Self::parse(path, &text),
+            FileText::Absent => Ok(None),
+            FileText::Text(text) => Ok(Some(text)),
             FileText::Unreadable(reason) => Err(SettingsError::Unreadable {
                 path: path.to_owned(),
                 reason,
@@ -120,7 +136,6 @@ impl Settings {
 }
 
 fn human_size(bytes: u64) -> String {
-    const MIB: u64 = 1024 * 1024;
     match bytes / MIB {
         0 | 1 => format!("{bytes} bytes"),
         mib => format!("{mib} MiB"),
@@ -175,10 +190,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let big = dir.path().join("big");
         fs::write(&big, vec![b'x'; 10 * 1024 * 1024]).unwrap();
-        assert_eq!(
-            reason(&big),
-            "has 10 MiB; expected at most 1 MiB of KEY=value lines"
-        );
+        assert_eq!(reason(&big), "has 10 MiB; expected at most 1 MiB");
         fs::write(&big, vec![b'x'; 1024 * 1024]).unwrap();
         assert!(FileText::read(&big).text().is_some());
         fs::write(&big, vec![b'x'; 1024 * 1024 + 1]).unwrap();

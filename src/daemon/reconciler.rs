@@ -208,8 +208,8 @@ impl Reconciler {
     }
 
     fn read_inputs(&self) -> Inputs {
-        let asked = self.store.state.asked.as_ref();
-        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), asked)
+        let remembered = &self.store.state.inputs;
+        Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), remembered)
     }
 
     fn see(&self, moment: Moment) -> Seen {
@@ -225,20 +225,21 @@ impl Reconciler {
 
     /// A whole pass. With it whether another should follow at once.
     fn look(&mut self, cause: &Cause, inputs: Inputs) -> (News, bool) {
-        let facts = facts::read(&inputs.settings);
+        let (settings, backend) = (&inputs.settings, self.options.backend);
+        let facts = facts::read(settings);
         let posture = inputs.posture(&facts);
         if cause.task_cgroup {
-            let early = Desired::here(&inputs.settings, &posture, &facts);
+            let early = Desired::here(settings, &posture, &facts);
             // What is wrong with it the pass reports.
             drop(self.seal_at_once(&early));
         }
-        let (desired, mut host) =
-            reconcile::resolve(&inputs.settings, self.options.backend, &posture, facts);
+        let unknown = inputs.unknown();
+        let (desired, mut host) = reconcile::resolve(settings, backend, &posture, facts, &unknown);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
         host.tasks = self.look_at_tasks(&inputs, &posture, cause);
-        self.store.state.asked = inputs.asked();
+        self.store.state.inputs = inputs.remembered();
         let mut pass = if same_wish {
             self.verify(&desired, &host, &posture, &cause.paused)
         } else {
@@ -270,7 +271,6 @@ impl Reconciler {
             });
         let changed = self.inputs.as_ref().map(|last| inputs.changes_since(last));
         let reloaded = changed.filter(|changed| cause.hangup || !changed.is_empty());
-        let settings = &inputs.settings;
         let news = News {
             reloaded,
             publishing: Publishing {

@@ -239,8 +239,10 @@ pub(crate) mod rfc3339 {
 
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
+    use crate::timestamp;
+
     pub(crate) fn serialize<S: Serializer>(time: &SystemTime, to: S) -> Result<S::Ok, S::Error> {
-        to.collect_str(&humantime::format_rfc3339_micros(*time))
+        to.collect_str(&timestamp::micros(*time))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<SystemTime, D::Error> {
@@ -326,6 +328,22 @@ mod tests {
         assert_eq!(value["kind"], "not-repaired");
         assert_eq!(value["time"], "2023-11-14T22:13:20.123456Z");
         assert_eq!(value["repair_seconds"], 0.000_081);
+    }
+
+    #[test]
+    fn an_event_of_any_time_is_written() {
+        let century = Duration::from_secs(36_525 * 86_400);
+        for time in [
+            SystemTime::UNIX_EPOCH - century,
+            SystemTime::UNIX_EPOCH + century * 100,
+        ] {
+            let event = Event {
+                time,
+                ..Event::new(Kind::Started, "")
+            };
+            let json = serde_json::to_string(&event).unwrap();
+            assert!(serde_json::from_str::<Event>(&json).is_ok(), "{json}");
+        }
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub mod task_credentials;
 pub use self::name::{Guarantee, TAG_PREFIX};
 pub use self::native::{EdgePass, NativeHook, NativeRule, NativeVerdict, as_rulesets};
 pub use self::rules::{
-    EdgeRules, Rules, WantedRoute, WantedRule, WantedSysctl, object, route_object,
+    EdgeRules, PLACES, Rules, WantedRoute, WantedRule, WantedSysctl, object, route_object,
 };
 pub use self::scope::{Scope, interface};
 use self::scope::{claim, from_outside, packets};

@@ -155,7 +155,42 @@ impl EdgeRules {
     }
 }
 
+/// The tables and built-in chains of iptables in which the guard keeps rules (iptables(8), TABLES).
+pub const PLACES: [(&str, &str); 5] = [
+    ("filter", "FORWARD"),
+    ("filter", "INPUT"),
+    ("filter", "OUTPUT"),
+    ("nat", "PREROUTING"),
+    ("nat", "OUTPUT"),
+];
+
 impl Rules {
+    /// Adds a rule that stands in a chain, where it bears the tag of one of these and is not wanted already.
+    pub fn keep_standing(
+        &mut self,
+        of: &[Guarantee],
+        family: Family,
+        (table, chain): (&'static str, &'static str),
+        listed: &Listed,
+    ) {
+        let place = (family, table, chain);
+        let wanted = self.iptables.iter().any(|wish| {
+            (wish.family, wish.table, wish.chain) == place && wish.listed.rule.same_as(&listed.rule)
+        });
+        if let Some(guarantee) = Guarantee::owning(&listed.rule)
+            && of.contains(&guarantee)
+            && !wanted
+        {
+            self.iptables.push(WantedRule {
+                guarantee,
+                family,
+                table,
+                chain,
+                listed: listed.clone(),
+            });
+        }
+    }
+
     pub(super) fn add(
         &mut self,
         guarantee: Guarantee,

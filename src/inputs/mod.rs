@@ -2,18 +2,20 @@
 
 mod changes;
 mod cloud_init;
+mod in_force;
 
 use std::path::PathBuf;
 
 pub use self::cloud_init::CloudInitPaths;
+use self::in_force::InForce;
 use crate::config::ecs::{EcsConfig, Wish};
 use crate::config::settings::{Mode, Settings, SettingsError};
 use crate::config::{self, EcsInputs, EcsPaths, FileText};
 use crate::facts::Facts;
 use crate::guarantee::Guarantee;
-use crate::posture::Posture;
+use crate::posture::{Posture, by_ecs};
 use crate::report::{Report, Trap};
-use crate::state::Asked;
+use crate::state::{Asked, Last, LastSettings, Remembered};
 
 /// Where the inputs are.
 #[derive(Debug, Clone)]
@@ -57,22 +59,37 @@ pub struct Inputs {
     unfinished: Option<&'static str>,
     /// Why nothing is known of config.toml, where it cannot be understood and never could be.
     unknown_settings: Option<String>,
+    /// The last config.toml that could be used.
+    last_settings: Last<LastSettings>,
     /// The path of ecs.config.
     path: PathBuf,
     /// Whether there is an ecs.config.
     present: bool,
-    /// Whether ecs.config could not be read and never has been: what it asks for is not known.
+    /// Whether it is not known what ecs.config asks for: it could never be read, or the state that
+    /// remembered it was lost.
     unknown_wish: bool,
     /// What could not be read and what was done instead.
     pub warnings: Vec<String>,
 }
 
 impl Inputs {
-    /// Reads them for a command: a config.toml that cannot be understood is an error. `asked` is what
-    /// an earlier run remembers of ecs.config.
-    pub fn read(paths: &InputPaths, asked: Option<&Asked>) -> Result<Self, SettingsError> {
-        let settings = Settings::load(&paths.settings)?;
-        Ok(Self::read_ecs(paths, settings, Vec::new(), None, asked))
+    /// Reads them for a command: a config.toml that cannot be understood is an error.
+    pub fn read(paths: &InputPaths, remembered: &Remembered) -> Result<Self, SettingsError> {
+        let settings = InForce::read(&paths.settings, None, remembered)?;
+        Ok(Self::read_ecs(paths, settings, None, remembered))
+    }
+
+    /// Reads them for the daemon, which must not fail open. What cannot be read, is gone or was emptied
+    /// stays as `last` had it, without a last time as it is `remembered`. Where nothing is known of it
+    /// IMDS is blocked.
+    #[must_use]
+    pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>, remembered: &Remembered) -> Self {
+        let before = last.map(Self::in_force);
+        let before = before.as_ref();
+        let settings = InForce::read(&paths.settings, before, remembered);
+        let settings = settings
+            .unwrap_or_else(|error| InForce::instead(&error, &paths.settings, before, remembered));
+        Self::read_ecs(paths, settings, last, remembered)
     }
 
     /// The posture that they ask for on a host of which these are the facts.
@@ -133,17 +150,31 @@ impl Inputs {
         format!("nothing asks for the block ({why}); to block: {remedy}")
     }
 
-    /// What is to be remembered of ecs.config; `None` where it is not there and never was, or never
-    /// could be read.
+    /// What is to be remembered of them.
     #[must_use]
-    pub fn asked(&self) -> Option<Asked> {
-        if self.kept.is_some() {
-            return self.kept.clone();
+    pub fn remembered(&self) -> Remembered {
+        let ecs = match &self.kept {
+            Some(kept) => Last::Known(kept.clone()),
+            None if self.unknown_wish => Last::Unknown,
+            None if self.present => Last::Known(Asked {
+                path: self.path.clone(),
+                posture: Posture::resolve(&Settings::default(), &self.ecs),
+            }),
+            None => Last::Never,
+        };
+        Remembered {
+            ecs,
+            settings: self.last_settings.clone(),
         }
-        (self.present && !self.unknown_wish).then(|| Asked {
-            path: self.path.clone(),
-            posture: Posture::resolve(&Settings::default(), &self.ecs),
-        })
+    }
+
+    /// The guarantees of which it is not known whether they ask for them.
+    #[must_use]
+    pub fn unknown(&self) -> Vec<Guarantee> {
+        let unknown = |of: &Guarantee| {
+            self.unknown_settings.is_some() || self.unknown_wish && by_ecs(*of, &self.settings)
+        };
+        Guarantee::ALL.into_iter().filter(unknown).collect()
     }
 
     /// Whether everything that is there could be read. Without that, what is asked for is not known, and
@@ -159,45 +190,25 @@ impl Inputs {
         }
     }
 
-    /// Reads them for the daemon, which must not fail open. What cannot be read stays as `last` had
-    /// it, ecs.config without a last time as it was `asked` before; without either, a config.toml
-    /// that cannot be understood blocks, and so does an ecs.config that cannot be read.
-    #[must_use]
-    pub fn read_or_keep(paths: &InputPaths, last: Option<&Self>, asked: Option<&Asked>) -> Self {
-        let error = match Settings::load(&paths.settings) {
-            Ok(settings) => return Self::read_ecs(paths, settings, Vec::new(), last, asked),
-            Err(error) => error,
-        };
-        let unknown = match last {
-            Some(last) => last.unknown_settings.clone(),
-            None => Some(format!(
-                "what {} asks for is not known",
-                paths.settings.display()
-            )),
-        };
-        let instead = match unknown {
-            Some(_) => "IMDS is blocked and the other settings have their defaults",
-            None => "the earlier settings stay in force",
-        };
-        let settings = last.map(|last| last.settings.clone()).unwrap_or_default();
-        let warnings = vec![format!("{error}; until that is fixed {instead}")];
-        Self {
-            unknown_settings: unknown,
-            ..Self::read_ecs(paths, settings, warnings, last, asked)
+    fn in_force(&self) -> InForce {
+        InForce {
+            settings: self.settings.clone(),
+            last: self.last_settings.clone(),
+            unknown: self.unknown_settings.clone(),
+            warnings: Vec::new(),
         }
     }
 
     fn read_ecs(
         paths: &InputPaths,
-        settings: Settings,
-        warnings: Vec<String>,
+        settings: InForce,
         last: Option<&Self>,
-        asked: Option<&Asked>,
+        remembered: &Remembered,
     ) -> Self {
         let read = EcsInputs::read(&paths.ecs);
-        let present = read.config.1 != FileText::Absent;
+        let missing = missing(&read.config.1);
         let mut inputs = Self {
-            settings,
+            settings: settings.settings,
             ecs: config::resolve(&read),
             kept: None,
             unfinished: paths
@@ -205,27 +216,31 @@ impl Inputs {
                 .as_ref()
                 .and_then(CloudInitPaths::unfinished),
             path: paths.ecs.config.clone(),
-            present,
-            unknown_settings: None,
+            present: missing.is_none(),
+            last_settings: settings.last,
+            unknown_settings: settings.unknown,
             unknown_wish: false,
-            warnings,
+            warnings: settings.warnings,
         };
-        if present && inputs.ecs.unreadable.is_empty() {
+        if inputs.present && inputs.ecs.unreadable.is_empty() {
             return inputs;
         }
-        let instead = if inputs.keep(last, asked) {
+        let lost = last.map_or(remembered.ecs == Last::Unknown, |last| last.unknown_wish);
+        let instead = if inputs.keep(last, remembered) {
             "what it said before stays in force"
-        } else if present || last.is_some_and(|last| last.unknown_wish) {
+        } else if !inputs.ecs.unreadable.is_empty() || lost {
             // config.toml may still say never, and is readable.
             inputs.unknown_wish = true;
-            "IMDS is blocked, unless config.toml says never"
+            "IMDS is blocked, unless config.toml says never,"
         } else {
+            // Of a first file the lines that are whole count.
+            inputs.present = missing == Some(BREAKS_OFF);
             return inputs;
         };
-        // A file that is removed has not said that it changed its mind.
-        if !present {
+        // A file that is removed or emptied has not said that it changed its mind.
+        if let Some(missing) = missing {
             let path = inputs.path.display();
-            let warning = format!("{path} is gone; {instead} until it is there again");
+            let warning = format!("{path} {missing}; {instead} until it is there again");
             inputs.warnings.push(warning);
         }
         for input in &inputs.ecs.unreadable {
@@ -238,10 +253,10 @@ impl Inputs {
 
     /// Takes what is known from before in the place of what ecs.config does not say now: from the
     /// last reading, else from what was remembered of this file. False where nothing is known.
-    fn keep(&mut self, last: Option<&Self>, asked: Option<&Asked>) -> bool {
-        match last {
-            Some(last) if last.unknown_wish || !last.present => return false,
-            Some(last) => {
+    fn keep(&mut self, last: Option<&Self>, remembered: &Remembered) -> bool {
+        match (last, &remembered.ecs) {
+            (Some(last), _) if last.unknown_wish || !last.present => return false,
+            (Some(last), _) => {
                 let unreadable = std::mem::take(&mut self.ecs.unreadable);
                 self.ecs = EcsConfig {
                     unreadable,
@@ -249,13 +264,32 @@ impl Inputs {
                 };
                 self.kept.clone_from(&last.kept);
             }
-            None => match asked.filter(|asked| asked.path == self.path) {
-                Some(asked) => self.kept = Some(asked.clone()),
-                None => return false,
-            },
+            (None, Last::Known(asked)) if asked.path == self.path => {
+                self.kept = Some(asked.clone());
+            }
+            (None, _) => return false,
         }
         self.present = true;
         true
+    }
+}
+
+const BREAKS_OFF: &str = "breaks off within its last line";
+
+/// Why ecs.config is as good as gone; `None` where it is all there.
+fn missing(text: &FileText) -> Option<&'static str> {
+    match text {
+        FileText::Absent => Some("is gone"),
+        FileText::Unreadable(_) => None,
+        FileText::Text(text) if text.trim().is_empty() => Some("is empty"),
+        FileText::Text(text) => {
+            let last = text.lines().next_back().unwrap_or_default().trim_start();
+            // Before or right after its `=`: a value that is cut counts as it stands.
+            let cut = last
+                .split_once('=')
+                .is_none_or(|(_, value)| value.is_empty());
+            (cut && !text.ends_with('\n') && !last.starts_with('#')).then_some(BREAKS_OFF)
+        }
     }
 }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -12,6 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::Deserialize;
 
 use super::unix_http::{self, Failure};
+use crate::config::FileText;
 
 /// Docker's socket.
 pub const SOCKET: &str = "/run/docker.sock";
@@ -70,7 +70,7 @@ pub fn runs() -> bool {
 }
 
 fn running() -> Option<Run> {
-    let number = fs::read_to_string(PIDFILE).ok()?.trim().to_owned();
+    let number = FileText::read(Path::new(PIDFILE)).text()?.trim().to_owned();
     let noted = fs::metadata(PIDFILE)
         .and_then(|meta| meta.modified())
         .ok()?;
@@ -135,18 +135,18 @@ fn in_answer(answer: &[u8]) -> Result<Option<String>, Failure> {
 /// The default bridge that a daemon.json names.
 fn in_file(path: &Path, problems: &mut Vec<String>) -> Option<String> {
     let usual = Some(USUAL.to_owned());
-    let mut doubt = |error: &dyn std::fmt::Display| {
+    let mut doubt = |problem: String| {
         let path = path.display();
         problems.push(format!(
-            "read {path}: {error}; taking {USUAL} as the default bridge"
+            "{path} {problem}; taking {USUAL} as the default bridge"
         ));
     };
-    let text = match fs::read_to_string(path) {
-        Ok(text) if text.trim().is_empty() => return usual,
-        Ok(text) => text,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return usual,
-        Err(error) => {
-            doubt(&error);
+    let text = match FileText::read(path) {
+        FileText::Absent => return usual,
+        FileText::Text(text) if text.trim().is_empty() => return usual,
+        FileText::Text(text) => text,
+        FileText::Unreadable(problem) => {
+            doubt(problem);
             return usual;
         }
     };
@@ -157,7 +157,7 @@ fn in_file(path: &Path, problems: &mut Vec<String>) -> Option<String> {
             Some(name) => Some(name.to_owned()),
         },
         Err(error) => {
-            doubt(&error);
+            doubt(format!("is not valid JSON: {error}"));
             usual
         }
     }
@@ -242,5 +242,15 @@ mod tests {
         );
         assert_eq!(read(Some("{\"bridge\": \"none\"}")), (None, 0));
         assert_eq!(read(Some("{")), (usual(), 1));
+        assert_eq!(read(Some(&" ".repeat(2 << 20))), (usual(), 1), "too large");
+        fs::remove_file(&path).unwrap();
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        // One that were waited for would keep this test for ever.
+        let mut problems = Vec::new();
+        assert_eq!(
+            (in_file(&path, &mut problems), problems.len()),
+            (usual(), 1)
+        );
+        assert!(problems[0].contains("FIFO"), "{problems:?}");
     }
 }

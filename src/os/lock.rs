@@ -2,9 +2,11 @@
 //! network namespace in [`NAMESPACES`], so that guards with different runtime directories exclude each
 //! other too.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
+use std::os::unix::fs::{
+    DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _,
+};
 use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
@@ -85,8 +87,12 @@ fn lock(dir: &Path, name: &str, command: &str) -> Result<Flock<File>, Error> {
         .truncate(false)
         .read(true)
         .write(true)
+        .mode(0o600)
         .open(&path)
         .map_err(io("open"))?;
+    // Whoever may open it may lock it. One that is there may be older, or another program's.
+    file.set_permissions(Permissions::from_mode(0o600))
+        .map_err(io("set the mode of"))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut file) => {
             let holder = format!("ecs-netguard {command} (pid {})\n", std::process::id());
@@ -106,5 +112,22 @@ fn lock(dir: &Path, name: &str, command: &str) -> Result<Flock<File>, Error> {
             Err(Error::Held { path, holder })
         }
         Err((_, errno)) => Err(io("lock")(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_can_open_the_lock() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("lock");
+        let mode = || std::fs::metadata(&path).unwrap().mode() & 0o777;
+        drop(lock(dir.path(), "lock", "run").unwrap());
+        assert_eq!(mode(), 0o600);
+        std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        drop(lock(dir.path(), "lock", "run").unwrap());
+        assert_eq!(mode(), 0o600);
     }
 }

@@ -1,10 +1,11 @@
 //! The program that made a change: what the process table says of a process while it is there.
 
 use std::fs;
+use std::path::Path;
 
 use sysinfo::{Pid, Process, ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
-use crate::config::sanitize;
+use crate::config::{FileText, sanitize};
 use crate::events::By;
 
 /// Programs that only run others, by the names that the kernel has of them: the person who is paged at
@@ -143,8 +144,8 @@ fn ancestors(system: &mut System, first: Option<Pid>) -> Option<String> {
 /// The name from /etc/passwd, else the number. Not from the other sources of getpwuid(3): those may
 /// ask the network.
 fn user_name(id: u32) -> String {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    named_in(&passwd, id).unwrap_or_else(|| id.to_string())
+    let passwd = FileText::read(Path::new("/etc/passwd"));
+    named_in(passwd.text().unwrap_or_default(), id).unwrap_or_else(|| id.to_string())
 }
 
 fn named_in(passwd: &str, id: u32) -> Option<String> {

@@ -138,7 +138,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let mut overrun = signal(SignalKind::from_raw(libc::SIGXCPU)).unwrap();
-            let (tell, told) = mpsc::channel();
+            let (tell, told) = mpsc::sync_channel(1);
             static END: AtomicBool = AtomicBool::new(false);
             let runaway = std::thread::spawn(move || {
                 let scheduling_of_child = || std::thread::spawn(|| scheduling(gettid())).join();

@@ -59,7 +59,7 @@ pub fn bridges() -> io::Result<Vec<String>> {
 /// a process of its own. In the calling thread's network namespace, which is the host's.
 pub fn run(asked: &[Asked], program: &Path) -> anyhow::Result<Vec<Tried>> {
     let shared = Arc::new(Shared::open(program)?);
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = mpsc::sync_channel(asked.len());
     let ports = bridge::ports();
     for (number, asked) in asked.iter().enumerate() {
         let (shared, asked, sender) = (Arc::clone(&shared), asked.clone(), sender.clone());

@@ -10,14 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::model::Tried;
 use super::verdict::Verdict;
+use crate::config::FileText;
 use crate::events::rfc3339;
 use crate::state::PROBE;
 
 /// The version of its form.
 const SCHEMA: u32 = 1;
-
-/// The largest that is read: the writer is root, but mistakes happen.
-const LARGEST: u64 = 256 * 1024;
 
 /// What a probe came to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -75,15 +73,12 @@ impl Record {
     /// Reads the last one; `None` where there is none.
     pub fn read(state_dir: &Path) -> io::Result<Option<Self>> {
         let path = state_dir.join(PROBE);
-        match fs::metadata(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-            Ok(found) if found.len() > LARGEST => {
-                return Err(io::Error::other(format!("larger than {LARGEST} bytes")));
-            }
-            Ok(_) => {}
-        }
-        let record: Self = serde_json::from_slice(&fs::read(path)?)?;
+        let text = match FileText::read(&path) {
+            FileText::Absent => return Ok(None),
+            FileText::Unreadable(problem) => return Err(io::Error::other(problem)),
+            FileText::Text(text) => text,
+        };
+        let record: Self = serde_json::from_str(&text)?;
         if record.schema == SCHEMA {
             Ok(Some(record))
         } else {
@@ -136,8 +131,8 @@ mod tests {
             fs::write(dir.path().join(PROBE), text).unwrap();
             assert!(Record::read(dir.path()).is_err(), "{text}");
         }
-        fs::write(dir.path().join(PROBE), vec![b' '; 300_000]).unwrap();
+        fs::write(dir.path().join(PROBE), vec![b' '; 2 << 20]).unwrap();
         let error = Record::read(dir.path()).unwrap_err().to_string();
-        assert!(error.starts_with("larger"), "{error}");
+        assert!(error.contains("at most 1 MiB"), "{error}");
     }
 }

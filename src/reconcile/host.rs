@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use crate::config::settings::{Backend as BackendChoice, Settings};
 use crate::desired::Desired;
 use crate::facts::Facts;
-use crate::guarantee::{Rules, WantedRule};
+use crate::guarantee::{Guarantee, PLACES, Rules, WantedRule};
 use crate::os::exec::side_by_side;
 use crate::os::iptables::{Backend, Tool};
 use crate::os::nft::{generation, wake};
@@ -27,18 +27,23 @@ pub struct Host {
 }
 
 /// Reads the rest of a host of which these are the facts, and what `posture` means on it. `backend`, from the
-/// command line, wins over the settings.
+/// command line, wins over the settings. Of the guarantees of which it is `unknown` whether they are asked for,
+/// the rules that stand are wanted too.
 #[must_use]
 pub fn resolve(
     settings: &Settings,
     backend: Option<BackendChoice>,
     posture: &Posture,
     facts: Facts,
+    unknown: &[Guarantee],
 ) -> (Desired, Host) {
     let mut desired = Desired::here(settings, posture, &facts);
     let choice = backend.unwrap_or(settings.iptables.backend);
     let host = Host::find(&desired.families, choice, facts);
     host.spare_legacy(&mut desired);
+    if !unknown.is_empty() {
+        host.keep_standing(unknown, &mut desired.rules);
+    }
     (desired, host)
 }
 
@@ -101,6 +106,21 @@ impl Host {
         let legacy = self.tools.iter().filter(|t| t.backend == Backend::Legacy);
         for tool in legacy {
             desired.leave_out_cgroups(tool.family);
+        }
+    }
+
+    /// Adds the rules that stand with a tag of these. A table that cannot be listed is not changed either.
+    fn keep_standing(&self, of: &[Guarantee], wanted: &mut Rules) {
+        for tool in &self.tools {
+            for place in PLACES {
+                let Ok(table) = tool.list(place.0) else {
+                    continue;
+                };
+                let chain = table.chains.get(place.1);
+                for listed in chain.into_iter().flat_map(|chain| &chain.rules) {
+                    wanted.keep_standing(of, tool.family, place, listed);
+                }
+            }
         }
     }
 

@@ -30,10 +30,13 @@ use crate::os::nft::{Error, Socket};
 use crate::os::poll::Waker;
 use crate::seal::edge::SharedEdge;
 
+/// How many orders may wait. The slow side waits where the sentinel does not take them.
+const ORDERS: usize = 16;
+
 /// The running sentinel, as the slow side has it. It ends when this is dropped.
 #[derive(Debug)]
 pub struct Sentinel {
-    orders: mpsc::Sender<Order>,
+    orders: mpsc::SyncSender<Order>,
     waker: Waker,
     thread: Option<JoinHandle<()>>,
 }
@@ -43,7 +46,7 @@ impl Sentinel {
     /// of the edge what a pass has brought about.
     /// `tell` must not wait for anything.
     pub fn start(tell: impl Fn(Report) + Send + 'static, edge: SharedEdge) -> io::Result<Self> {
-        let (orders, inbox) = mpsc::channel();
+        let (orders, inbox) = mpsc::sync_channel(ORDERS);
         let waker = Waker::new()?;
         let watcher = Watcher::new(inbox, waker.clone(), Box::new(tell), edge)?;
         let thread = std::thread::Builder::new()

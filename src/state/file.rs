@@ -13,7 +13,10 @@ use super::State;
 use crate::config::FileText;
 
 /// The version of the file's form. A program reads its own version alone.
-pub(super) const SCHEMA: u32 = 1;
+pub(super) const SCHEMA: u32 = 2;
+
+/// The most that is read: config.toml may have 1 MiB, and more as JSON.
+const MAX_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The file.
 pub(super) const CURRENT: &str = "state.json";
@@ -44,8 +47,8 @@ pub struct Error {
 pub(super) enum Unusable {
     #[error("is not there")]
     Absent,
-    #[error("is of a newer ecs-netguard (schema {0}, known is {SCHEMA})")]
-    Newer(u32),
+    #[error("is of another version of ecs-netguard (schema {0}, this one reads {SCHEMA})")]
+    OfAnother(u32),
     #[error("{0}")]
     Unreadable(String),
     #[error("is damaged: {0}")]
@@ -63,7 +66,7 @@ struct Document {
 
 /// Reads one of the files.
 pub(super) fn read(path: &Path) -> Result<State, Unusable> {
-    let text = match FileText::read(path) {
+    let text = match FileText::read_at_most(path, MAX_BYTES) {
         FileText::Text(text) => text,
         FileText::Absent => return Err(Unusable::Absent),
         FileText::Unreadable(why) => return Err(Unusable::Unreadable(why)),
@@ -78,8 +81,8 @@ pub(super) fn parse(text: &str) -> Result<State, Unusable> {
     if checksum(document.schema, &content) != document.crc32 {
         return Err(Unusable::Damaged("its checksum does not fit".to_owned()));
     }
-    if document.schema > SCHEMA {
-        return Err(Unusable::Newer(document.schema));
+    if document.schema != SCHEMA {
+        return Err(Unusable::OfAnother(document.schema));
     }
     serde_json::from_value(document.state).map_err(damaged)
 }

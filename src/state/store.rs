@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Unusable};
-use super::{HISTORY, PROBE, State, boot_id, machine_id};
+use super::{HISTORY, PROBE, Remembered, State, boot_id, machine_id};
 
 /// The state, and what of it is on the disk.
 #[derive(Debug)]
@@ -17,7 +17,8 @@ pub struct Store {
 
 impl Store {
     /// Reads the state in `dir`; the second value says what was wrong with it. A file that cannot be
-    /// used is set aside, and its previous copy taken; another machine's files are removed.
+    /// used is set aside, and its previous copy taken; another machine's files are removed. Where no
+    /// copy can be used what was asked for is unknown.
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Option<String>) {
         Self::read(dir, set_aside, discard)
@@ -46,7 +47,7 @@ impl Store {
                     };
                     let instead = match &found {
                         Ok(_) => format!("{} is used instead", previous.display()),
-                        Err(_) => "the guard goes on without it".to_owned(),
+                        Err(_) => "what the inputs asked for before is unknown".to_owned(),
                     };
                     let warning = format!("{} {why}; {aside}{instead}", current.display());
                     (found.ok(), Some(warning))
@@ -54,7 +55,11 @@ impl Store {
             },
         };
         let Some(mut state) = read else {
-            return (Self::unwritten(dir, State::empty()), warning);
+            let mut state = State::empty();
+            if warning.is_some() {
+                state.inputs = Remembered::LOST;
+            }
+            return (Self::unwritten(dir, state), warning);
         };
         let machine = machine_id();
         // A machine that does not know its own name cannot know that this is another's.
@@ -103,7 +108,7 @@ impl Store {
         let error = self.write().err()?;
         Some(format!(
             "{error}; the rules stay in place, but after a restart the daemon will not know what \
-             ecs.config asked for while it was readable, and `release` not what a sysctl was before: \
+             ecs.config and config.toml asked for while they were readable, and `release` not what a sysctl was before: \
              make {} writable, with room for a few kilobytes",
             self.dir.display()
         ))

@@ -6,7 +6,7 @@ use super::*;
 
 fn sample(previous: &str) -> State {
     let mut state = State::empty();
-    state.asked = Some(Asked {
+    state.inputs.ecs = Last::Known(Asked {
         path: "/etc/ecs/ecs.config".into(),
         posture: Posture::everything("because"),
     });
@@ -62,7 +62,7 @@ fn of_an_earlier_boot_only_the_sysctls_are_forgotten() {
     assert_eq!(warning, None);
     assert!(!store.is_saved(), "what is on the disk is the old one");
     assert!(store.state.route_localnet.is_empty());
-    assert_eq!(store.state.asked, sample("0").asked);
+    assert_eq!(store.state.inputs, sample("0").inputs);
 }
 
 #[test]
@@ -126,25 +126,35 @@ fn a_damaged_file_is_set_aside_and_its_previous_copy_used() {
 }
 
 #[test]
-fn where_both_copies_are_damaged_the_guard_goes_on_without() {
+fn where_no_copy_can_be_used_what_was_asked_for_is_unknown() {
+    let damaged = Some(b"{".to_vec());
+    let newer = Some(file::print(&sample("0"), SCHEMA + 1).unwrap());
+    for (current, previous, said) in [
+        (&damaged, &damaged, "is damaged"),
+        (&damaged, &None, "is damaged"),
+        (&None, &damaged, "is not there"),
+        (&newer, &None, "another version of ecs-netguard"),
+        (&newer, &newer, "another version of ecs-netguard"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [(CURRENT, current), (PREVIOUS, previous)] {
+            text.iter()
+                .for_each(|text| fs::write(dir.path().join(name), text).unwrap());
+        }
+        let (mut store, warning) = Store::open(dir.path());
+        let warning = warning.unwrap();
+        assert!(
+            warning.contains(said) && warning.contains("is unknown"),
+            "{warning}"
+        );
+        assert_eq!(store.state.inputs, Remembered::LOST);
+        assert_eq!(store.save(), None);
+        let (again, warning) = Store::open(dir.path());
+        assert_eq!((again.state.inputs, warning), (Remembered::LOST, None));
+    }
     let dir = tempfile::tempdir().unwrap();
-    fs::write(dir.path().join(CURRENT), "{").unwrap();
-    fs::write(dir.path().join(PREVIOUS), "{").unwrap();
-    let (store, warning) = Store::open(dir.path());
-    assert_eq!(store.state, State::empty());
-    assert!(warning.unwrap().contains("goes on without it"));
-}
-
-#[test]
-fn of_a_newer_program_nothing_is_guessed() {
-    let dir = tempfile::tempdir().unwrap();
-    let text = file::print(&sample("0"), SCHEMA + 1).unwrap();
-    fs::write(dir.path().join(CURRENT), text).unwrap();
-    let (store, warning) = Store::open(dir.path());
-    assert_eq!(store.state, State::empty());
-    let warning = warning.unwrap();
-    assert!(warning.contains("newer ecs-netguard"), "{warning}");
-    assert_eq!(names(dir.path()), [ASIDE]);
+    let (first, warning) = Store::open(dir.path());
+    assert_eq!((first.state.inputs, warning), (Remembered::default(), None));
 }
 
 /// What a kill leaves at each step of a write: the new file in every length, then the names.

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use serde_json::{Value, json};
 
 use super::hub::Hub;
+use crate::log;
 use crate::os::self_usage::SelfUsage;
 use crate::report::{Daemon, Report, SCHEMA};
 use crate::verdict::Overall;
@@ -32,6 +33,7 @@ pub fn status(hub: &Hub) -> Report {
             uptime_seconds: hub.uptime().as_secs_f64(),
             memory_bytes: usage.map(|usage| usage.memory),
             cpu_seconds: usage.map(|usage| usage.cpu),
+            log_dropped: log::dropped(),
         }),
         ..report
     }

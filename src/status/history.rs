@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::open_regular;
 use crate::events::Event;
 use crate::state::{HISTORY, machine_id};
 
@@ -40,6 +41,8 @@ pub struct History {
     path: PathBuf,
     file: Option<File>,
     bytes: u64,
+    /// The number of the last event in it.
+    pub(super) written: u64,
     /// Whether the last write failed: said once, not with every event.
     failed: bool,
 }
@@ -49,7 +52,7 @@ impl History {
     #[must_use]
     pub fn open(dir: &Path) -> (Self, Vec<Event>) {
         let path = dir.join(HISTORY);
-        let events = File::open(&path).and_then(read).unwrap_or_else(|error| {
+        let events = open_regular(&path).and_then(read).unwrap_or_else(|error| {
             if error.kind() != io::ErrorKind::NotFound {
                 tracing::warn!("read {}: {error}; going on without it", path.display());
             }
@@ -59,29 +62,28 @@ impl History {
             // Written on another machine: this one was made from its image.
             let _written_anew_all_the_same = std::fs::remove_file(&path);
         }
+        let events = events.unwrap_or_default();
         let history = Self {
             path,
             file: None,
             bytes: 0,
+            written: events.last().map_or(0, |event| event.seq),
             failed: false,
         };
-        (history, events.unwrap_or_default())
+        (history, events)
     }
 
     /// What the history in `dir` holds, oldest first; changes nothing.
     pub fn peek(dir: &Path) -> io::Result<Vec<Event>> {
-        Ok(File::open(dir.join(HISTORY))
+        Ok(open_regular(&dir.join(HISTORY))
             .and_then(read)?
             .unwrap_or_default())
     }
 
-    /// Adds an event; `all` are the events to keep where the file has to be written again.
-    pub fn add(&mut self, event: &Event, all: impl FnOnce() -> Vec<Arc<Event>>) {
-        let result = if self.bytes >= MAX_BYTES {
-            self.rewrite(&all())
-        } else {
-            self.append(event)
-        };
+    /// Adds events, oldest first; `all` are the events to keep where the file has to be written again. What
+    /// cannot be written is to be added again.
+    pub fn add(&mut self, events: &[Arc<Event>], all: impl FnOnce() -> Vec<Arc<Event>>) {
+        let result = self.write(events, all);
         if let Err(error) = &result
             && !self.failed
         {
@@ -91,6 +93,24 @@ impl History {
             );
         }
         self.failed = result.is_err();
+    }
+
+    fn write(
+        &mut self,
+        events: &[Arc<Event>],
+        all: impl FnOnce() -> Vec<Arc<Event>>,
+    ) -> io::Result<()> {
+        for event in events {
+            if self.bytes >= MAX_BYTES {
+                let all = all();
+                self.rewrite(&all)?;
+                self.written = all.last().map_or(self.written, |last| last.seq);
+                return Ok(());
+            }
+            self.append(event)?;
+            self.written = event.seq;
+        }
+        Ok(())
     }
 
     fn append(&mut self, event: &Event) -> io::Result<()> {
@@ -151,7 +171,7 @@ fn ends_a_line(file: &mut File) -> io::Result<bool> {
 
 /// The last events of the file; none at all (`None`) where it is another machine's.
 fn read(file: File) -> io::Result<Option<Vec<Event>>> {
-    let mut lines = BufReader::new(file);
+    let mut lines = BufReader::new(file.take(MAX_BYTES * 2));
     let mut line = Vec::new();
     let mut events = BTreeMap::new();
     while lines.read_until(b'\n', &mut line)? > 0 {
@@ -194,7 +214,7 @@ mod tests {
     fn written(dir: &Path, seqs: std::ops::RangeInclusive<u64>) {
         let (mut history, _) = History::open(dir);
         for seq in seqs {
-            history.add(&event(seq), || unreachable!("it is small"));
+            history.add(&[Arc::new(event(seq))], || unreachable!("it is small"));
         }
     }
 
@@ -233,9 +253,9 @@ mod tests {
             message: "x".repeat(MAX_BYTES as usize),
             ..event(seq)
         };
-        history.add(&long(1), || unreachable!("it is small"));
-        history.add(&event(2), || vec![Arc::new(event(2))]);
-        history.add(&event(3), || unreachable!("it is small again"));
+        history.add(&[Arc::new(long(1))], || unreachable!("it is small"));
+        history.add(&[Arc::new(event(2))], || vec![Arc::new(event(2))]);
+        history.add(&[Arc::new(event(3))], || unreachable!("it is small again"));
         assert_eq!(seqs(dir.path()), [2, 3]);
     }
 

@@ -8,6 +8,7 @@
 use serde::Serialize;
 
 use crate::report::{GuaranteeReport, Report};
+use crate::timestamp;
 
 /// The most that a value may be, in bytes.
 const MAX_VALUE: usize = 4096;
@@ -63,9 +64,9 @@ fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
         standing: of.standing.name().to_owned(),
         required: of.required.to_string(),
         reason: cut(&of.reason),
-        since: of.since.map_or_else(String::new, |since| {
-            humantime::format_rfc3339_seconds(since).to_string()
-        }),
+        since: of
+            .since
+            .map_or_else(String::new, |since| timestamp::seconds(since).to_string()),
         problem: cut(&of.problems.join("; ")),
         host_state: report.state.name().to_owned(),
         seal: seal.unwrap_or_default().to_owned(),

@@ -17,6 +17,7 @@ use prometheus_client::registry::Registry;
 
 use crate::events::{Event, Kind};
 use crate::guarantee::Guarantee;
+use crate::log;
 use crate::os::self_usage::SelfUsage;
 use crate::probe::record::Record;
 use crate::report::{GuaranteeReport, Report};
@@ -70,6 +71,7 @@ pub struct Metrics {
     last_proof: Gauge<f64, AtomicU64>,
     cpu: Seconds,
     memory: Gauge,
+    log_dropped: Counter,
     commands: Mutex<BTreeSet<String>>,
     /// The labels of the last posture.
     sources: Mutex<Vec<Labels>>,
@@ -202,6 +204,12 @@ impl Metrics {
                 "process_resident_memory_bytes",
                 "Memory that the daemon holds",
                 Gauge::default(),
+            ),
+            log_dropped: put(
+                r,
+                "log_messages_dropped",
+                "Log messages that were dropped, because their reader was stuck or gone",
+                Counter::default(),
             ),
             commands: Mutex::default(),
             sources: Mutex::default(),
@@ -386,6 +394,9 @@ impl Metrics {
             self.cpu.inner().store(own.cpu.to_bits(), Ordering::Relaxed);
             self.memory.set(own.memory.try_into().unwrap_or(i64::MAX));
         }
+        self.log_dropped
+            .inner()
+            .store(log::dropped(), Ordering::Relaxed);
         let mut out = String::new();
         // Writing to a string does not fail.
         let _infallible = text::encode(&mut out, &self.registry);

@@ -20,10 +20,14 @@ pub mod textfile;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use self::hub::Hub;
 use self::server::Server;
 use crate::events::{Event, Kind};
+
+/// How long the last events may take to be written when the daemon ends.
+const LAST_WRITE: Duration = Duration::from_millis(500);
 
 /// Starts everything that tells what is on the hub, within the runtime: the status socket
 /// (`inherited` is systemd's, where it made one) and the files for other programs. That clients cannot
@@ -41,4 +45,34 @@ pub fn start(runtime_dir: &Path, inherited: Option<OwnedFd>, hub: &Arc<Hub>) {
         }
     }
     tokio::spawn(outputs::run(Arc::clone(hub)));
+    tokio::spawn(use_disk(Arc::clone(hub)));
+}
+
+/// Has the hub do what waits for a disk after every pass and event, and one at a time.
+async fn use_disk(hub: Arc<Hub>) {
+    let (mut passes, mut events) = (hub.follow_passes(), hub.follow_events());
+    loop {
+        passes.mark_unchanged();
+        events.mark_unchanged();
+        let at_hand = Arc::clone(&hub);
+        if tokio::task::spawn_blocking(move || at_hand.use_disk())
+            .await
+            .is_err()
+        {
+            return;
+        }
+        let alive = tokio::select! {
+            alive = passes.changed() => alive,
+            alive = events.changed() => alive,
+        };
+        if alive.is_err() {
+            return;
+        }
+    }
+}
+
+/// Writes the last events down, unless the disk hangs.
+pub async fn finish(hub: Arc<Hub>) {
+    let written = tokio::task::spawn_blocking(move || hub.use_disk());
+    let _late = tokio::time::timeout(LAST_WRITE, written).await;
 }

@@ -45,6 +45,10 @@ const PATHS: [&str; 7] = [
     "/metrics",
     "/healthz",
 ];
+/// Those whose answer counts packets.
+const COUNTED: [&str; 3] = ["/v1/status", "/v1/guarantees", "/metrics"];
+/// How long counting packets may keep an answer back.
+const COUNT_TIME: Duration = Duration::from_secs(1);
 /// How many clients may follow events at once.
 pub const MAX_FOLLOWERS: usize = 16;
 /// The most that a request's line and headers may be, in bytes; also what hyper buffers of an answer.
@@ -95,6 +99,7 @@ impl Server {
     pub async fn run(self) {
         let mut connections = Connections::default();
         let followers = Arc::new(Semaphore::new(MAX_FOLLOWERS));
+        let counting = Arc::new(Semaphore::new(1));
         loop {
             let stream = match self.listener.accept().await {
                 Ok((stream, _)) => stream,
@@ -112,6 +117,7 @@ impl Server {
             let service = Service {
                 hub: Arc::clone(&self.hub),
                 followers: Arc::clone(&followers),
+                counting: Arc::clone(&counting),
                 phase,
             };
             let task = tokio::spawn(serve(stream, service, phases.clone()));
@@ -156,6 +162,8 @@ fn bind(path: &Path) -> io::Result<StdListener> {
 struct Service {
     hub: Arc<Hub>,
     followers: Arc<Semaphore>,
+    /// Packets are counted for one client at a time.
+    counting: Arc<Semaphore>,
     phase: watch::Sender<Phase>,
 }
 
@@ -166,7 +174,12 @@ async fn serve(stream: UnixStream, service: Service, phase: watch::Receiver<Phas
         Ok(socket) => socket,
         Err(error) => return tracing::warn!("the status socket: {error}"),
     };
-    let answer = service_fn(|request| {
+    let answer = service_fn(|request: Request<_>| async {
+        let request = request;
+        service.phase.send_replace(Phase::Reading);
+        if COUNTED.contains(&request.uri().path()) {
+            service.recount().await;
+        }
         let response = service.respond(&request);
         let (pid, uid) = peer.map_or((None, None), |p| (p.pid(), Some(p.uid())));
         tracing::debug!(
@@ -179,7 +192,7 @@ async fn serve(stream: UnixStream, service: Service, phase: watch::Receiver<Phas
             uid.map_or("?".to_owned(), |uid| uid.to_string()),
             response.status().as_u16(),
         );
-        std::future::ready(Ok::<_, Infallible>(response))
+        Ok::<_, Infallible>(response)
     });
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(UNREAD_TIME));
@@ -215,8 +228,21 @@ async fn over(mut phase: watch::Receiver<Phase>, socket: OwnedFd) {
 }
 
 impl Service {
+    /// Brings the count of packets up to date, off the loop: the kernel answers when other programs' commits
+    /// to nf_tables are done. Where that takes long, the answer has the last count.
+    async fn recount(&self) {
+        let Ok(counting) = Arc::clone(&self.counting).try_acquire_owned() else {
+            return;
+        };
+        let hub = Arc::clone(&self.hub);
+        let counted = tokio::task::spawn_blocking(move || {
+            hub.recount();
+            drop(counting);
+        });
+        let _late = timeout(COUNT_TIME, counted).await;
+    }
+
     fn respond<B>(&self, request: &Request<B>) -> Response<Answer> {
-        self.phase.send_replace(Phase::Reading);
         if ![Method::GET, Method::HEAD].contains(request.method()) {
             let mut response = error(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -228,9 +254,6 @@ impl Service {
         }
         let hub = &self.hub;
         let (path, query) = (request.uri().path(), request.uri().query());
-        if ["/v1/status", "/v1/guarantees", "/metrics"].contains(&path) {
-            hub.recount();
-        }
         match (path, query.unwrap_or_default()) {
             ("/v1/status", "") => json(&answer::status(hub)),
             ("/v1/guarantees", "") => json(&answer::guarantees(hub)),
@@ -319,6 +342,7 @@ mod tests {
         let service = Service {
             hub: Hub::new(),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            counting: Arc::new(Semaphore::new(1)),
             phase: watch::Sender::new(Phase::Asking),
         };
         let status = |target: &str| {
@@ -346,6 +370,30 @@ mod tests {
         ] {
             assert_eq!(status(path), 404, "{path}");
         }
+    }
+
+    #[tokio::test]
+    #[allow(
+        clippy::await_holding_lock,
+        reason = "it is what the count waits for, on another thread"
+    )]
+    async fn counting_that_hangs_holds_up_no_answer() {
+        let service = Service {
+            hub: Hub::new(),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            counting: Arc::new(Semaphore::new(1)),
+            phase: watch::Sender::new(Phase::Asking),
+        };
+        let hub = Arc::clone(&service.hub);
+        let hangs = hub.hold_counters();
+        let began = Instant::now();
+        service.recount().await;
+        assert!(began.elapsed() < COUNT_TIME * 2);
+        // The next client does not wait at all.
+        let began = Instant::now();
+        service.recount().await;
+        assert!(began.elapsed() < COUNT_TIME / 2);
+        drop(hangs);
     }
 
     #[tokio::test]

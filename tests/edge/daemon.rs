@@ -126,7 +126,7 @@ fn packets_from_an_allowed_interface_pass_and_no_others() {
     let _daemon = started(&lab);
     all_is_so("it runs again");
     assert_eq!(marks(), before, "what is marked is marked as before");
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     eventually(SOON, "the proxy is no exception any more", || {
         proxy.role_credentials_v1(IMDS).is_err()
     });
@@ -206,7 +206,7 @@ fn release_and_a_switch_remove_it() {
     eventually(SOON, "it is switched off", || {
         !lab.host.sh("nft list ruleset").contains("table netdev")
     });
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     eventually(SOON, "it is back", || look(&lab).state.is_owned());
     drop(daemon);
     let released = lab.netguard(["release"]).run();

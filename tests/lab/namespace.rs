@@ -38,7 +38,7 @@ pub enum Kind {
 #[derive(Debug)]
 pub struct Namespace {
     name: &'static str,
-    jobs: Option<mpsc::Sender<Job>>,
+    jobs: Option<mpsc::SyncSender<Job>>,
     thread: Option<JoinHandle<()>>,
     tid: Pid,
     /// Milliseconds a probe waits for an answer; see [`Namespace::set_patience`].
@@ -48,8 +48,8 @@ pub struct Namespace {
 impl Namespace {
     /// Makes the namespace, with its loopback interface down as the kernel makes it.
     pub fn new(name: &'static str, kind: Kind) -> io::Result<Self> {
-        let (jobs, todo) = mpsc::channel::<Job>();
-        let (report, entered) = mpsc::channel();
+        let (jobs, todo) = mpsc::sync_channel::<Job>(16);
+        let (report, entered) = mpsc::sync_channel(1);
         // Fifteen bytes are what the kernel keeps of a thread's name.
         let thread = thread::Builder::new()
             .name(format!("lab-{name}"))

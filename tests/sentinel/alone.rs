@@ -33,7 +33,7 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings));
+        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings), &[]);
         let sentinel = Sentinel::start(tell, SharedEdge::default()).unwrap();
         let orders =
             Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
@@ -56,8 +56,8 @@ fn it_repairs_though_no_receiver_listens() {
 #[test]
 fn of_thousands_of_commits_the_last_is_seen() {
     let lab = Lab::new();
-    let (tell, told) = mpsc::channel();
-    let _sentinel = sentinel(&lab, move |report| drop(tell.send(report)));
+    let (tell, told) = mpsc::sync_channel(1024);
+    let _sentinel = sentinel(&lab, move |report| drop(tell.try_send(report)));
     let before = rules(&lab.tamper(Backend::Nft).save());
     let mut script = String::new();
     // One commit a line: in a file all would be one.
@@ -99,14 +99,20 @@ fn it_leaves_alone_what_is_on_hold() {
 #[test]
 fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
     let lab = Lab::new();
-    let (tell, told) = mpsc::channel();
+    let (tell, told) = mpsc::sync_channel(1024);
     let (sentinel, _seal) = lab.host.run(move || {
         let posture = Posture::everything("test");
         let settings = Settings::default();
         let facts = facts::read(&settings);
-        let native = resolve(&settings, None, &posture, facts).0.rules.native;
-        let sentinel =
-            Sentinel::start(move |report| drop(tell.send(report)), SharedEdge::default()).unwrap();
+        let native = resolve(&settings, None, &posture, facts, &[])
+            .0
+            .rules
+            .native;
+        let sentinel = Sentinel::start(
+            move |report| drop(tell.try_send(report)),
+            SharedEdge::default(),
+        )
+        .unwrap();
         let mut seal = Table::open(None).unwrap().lacking(Lacking::Owner);
         let around = Around {
             before: &|| sentinel.hold_native(Duration::from_secs(600)),

@@ -125,7 +125,7 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
         lab.host
             .sh(&format!("nft flush chain inet {table} forward"));
         eventually(SOON, "what is new is guarded", || drops() == 8);
-        lab.write("config.toml", "");
+        lab.write("config.toml", "# the defaults\n");
         eventually(SOON, "and again", || drops() == 16);
         let log = daemon.log();
         assert_eq!(log[seen..].contains(held), lacking == "persist", "{log}");

@@ -89,6 +89,7 @@ fn sample() -> Report {
             uptime_seconds: 10_000.0,
             memory_bytes: Some(4_404_019),
             cpu_seconds: None,
+            log_dropped: 0,
         }),
         ..Report::new(time, guarantees)
     }

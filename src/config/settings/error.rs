@@ -8,7 +8,7 @@ use thiserror::Error;
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum SettingsError {
     /// The file is there and cannot be read.
-    #[error("{} {reason}; correct that, or remove the file to run with the defaults", .path.display())]
+    #[error("{} {reason}; correct that; a file with nothing but a comment stands for the defaults", .path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,

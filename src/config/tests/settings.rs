@@ -14,10 +14,7 @@ fn nothing_means_the_defaults() {
     assert_eq!(parse(""), Ok(Settings::default()));
     assert_eq!(parse("# nothing\n[imds]\n"), Ok(Settings::default()));
     let dir = tempfile::tempdir().unwrap();
-    assert_eq!(
-        Settings::load(&dir.path().join("none")),
-        Ok(Settings::default())
-    );
+    assert_eq!(Settings::text(&dir.path().join("none")), Ok(None));
 }
 
 #[test]
@@ -188,9 +185,9 @@ fn nothing_to_block_needs_no_interfaces() {
 #[test]
 fn what_cannot_be_read_is_an_error() {
     let dir = tempfile::tempdir().unwrap();
-    let message = Settings::load(dir.path()).unwrap_err().to_string();
+    let message = Settings::text(dir.path()).unwrap_err().to_string();
     assert!(
-        message.ends_with("is a directory; expected a regular file; correct that, or remove the file to run with the defaults"),
+        message.ends_with("is a directory; expected a regular file; correct that; a file with nothing but a comment stands for the defaults"),
         "{message}"
     );
 }

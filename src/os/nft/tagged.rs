@@ -5,23 +5,15 @@ use super::chains::ChainName;
 use super::message::Proto;
 use super::rules::first_of;
 use super::socket::Socket;
+use crate::guarantee::PLACES;
 use crate::os::netlink::Error;
 use crate::ruleset::Family;
-
-/// The built-in chains in which the guard keeps rules (iptables(8), TABLES).
-const CHAINS: [(&str, &str); 5] = [
-    ("filter", "FORWARD"),
-    ("filter", "INPUT"),
-    ("filter", "OUTPUT"),
-    ("nat", "PREROUTING"),
-    ("nat", "OUTPUT"),
-];
 
 /// Deletes every rule of a family's built-in chains of iptables-nft whose comment holds `tag`; the
 /// guard's stand at the top of their chain. Returns what was removed, a line a chain.
 pub fn delete_tagged(socket: &mut Socket, family: Family, tag: &str) -> Result<Vec<String>, Error> {
     let mut removed = Vec::new();
-    for (table, chain) in CHAINS {
+    for (table, chain) in PLACES {
         let name = ChainName {
             proto: Proto::from(family),
             table: table.to_owned(),

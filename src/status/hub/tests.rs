@@ -37,10 +37,14 @@ fn a_late_client_learns_how_many_events_it_missed() {
 #[test]
 fn numbers_go_on_after_a_restart() {
     let dir = tempfile::tempdir().unwrap();
-    push(&Hub::open(dir.path()), 3);
+    let hub = Hub::open(dir.path());
+    push(&hub, 3);
+    hub.use_disk();
     let hub = Hub::open(dir.path());
     push(&hub, 1);
+    hub.use_disk();
     assert_eq!(seqs(&hub.events(0, 9)), [1, 2, 3, 4]);
+    assert_eq!(seqs(&Hub::open(dir.path()).events(0, 9)), [1, 2, 3, 4]);
 }
 
 #[test]

@@ -4,28 +4,25 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
-use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use flate2::{Compression, write::GzEncoder};
-use nix::sys::resource::{Resource, setrlimit};
 
 const BLOCK: &str = "*filter\n-A FORWARD -m comment --comment \"two\nlines\" -i docker+ -d 169.254.169.254 -j DROP\nCOMMIT\n";
-const LIMIT: u64 = 512 << 20;
 
 /// Runs a command of the program in a folder, with 512 MiB of memory.
 fn run(dir: &Path, args: &str, input: &[u8]) -> (i32, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ecs-netguard"));
-    command
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -v 524288 && exec \"$@\"", "sh"])
+        .arg(env!("CARGO_BIN_EXE_ecs-netguard"))
         .args(args.split_whitespace())
         .current_dir(dir)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    // SAFETY: setrlimit is async-signal-safe, and nothing is allocated.
-    unsafe { command.pre_exec(|| Ok(setrlimit(Resource::RLIMIT_AS, LIMIT, LIMIT)?)) };
-    let mut child = command.spawn().unwrap();
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     // It may end before it has read everything.
     let _refused = child.stdin.take().unwrap().write_all(input);
     let Output {
@@ -131,7 +128,6 @@ fn the_largest_text_is_read_within_its_memory() {
     const MOST: usize = 16 << 20;
     let dir = tempfile::tempdir().unwrap();
     let rules = [
-        "-A FORWARD -s 10.1.2.3/32 -p tcp -m tcp --dport 80 -j ACCEPT\n",
         "-A FORWARD\n",
         "-A FORWARD -m a -m b -m c -m d -m e -m f -m g -m h -m i -m j -m k\n",
     ];

@@ -136,7 +136,10 @@ fn other(text: &[u8]) -> Option<Other> {
     ]) {
         Some(Other::Nft)
     } else {
-        has(&["{"]).then_some(Other::NftJson)
+        let start = text.trim_ascii_start();
+        let mut words = start.split(|byte| byte.is_ascii_whitespace() || b"{:".contains(byte));
+        let key = words.find(|word| !word.is_empty());
+        (has(&["{"]) && key == Some(b"\"nftables\"")).then_some(Other::NftJson)
     }
 }
 

@@ -335,10 +335,9 @@ pub fn stands(rule: &WantedRule, actual: &Snapshot) -> bool {
     })
 }
 
-/// Whether a rule bears the tag of one of the guarantees. None of ours goes over lines, and one that does
-/// would be more than one command to iptables-restore.
+/// Whether a rule bears the tag of one of the guarantees.
 fn is_own(listed: &Listed) -> bool {
-    !listed.text.contains(['\n', '\r']) && Guarantee::owning(&listed.rule).is_some()
+    Guarantee::owning(&listed.rule).is_some()
 }
 
 fn rebuild(input: &mut String, name: &str, want: &[&WantedRule], chain: &Chain) {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::sanitize_line;
 use crate::desired::Undecidable;
 use crate::guarantee::Guarantee;
 use crate::prove::Walk;
@@ -241,7 +242,9 @@ fn decision(walk: &Walk) -> String {
         .unwrap_or_default();
     format!(
         "{ends} by {} {}{number} (`{}`)",
-        step.table, step.chain, step.text
+        step.table,
+        step.chain,
+        sanitize_line(&step.text)
     )
 }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
+use lab::wait::eventually;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 const TIME: Duration = Duration::from_secs(20);
@@ -150,6 +151,11 @@ fn events_are_read_from_the_history_when_the_daemon_is_dead() {
     daemon.wait_for_log("imds-block: 4 rules missing", TIME);
     let (code, live, _) = run(&lab, &["events"]);
     assert_eq!(code, Some(0));
+    // The daemon waits for no disk. The file has one line more.
+    eventually(TIME, "the events are written down", || {
+        std::fs::read_to_string(lab.dir().join("state/events.jsonl"))
+            .is_ok_and(|history| history.lines().count() > live.lines().count())
+    });
     daemon.kill();
     let (code, dead, err) = run(&lab, &["events"]);
     assert_eq!(code, Some(4), "{err}");

@@ -222,6 +222,11 @@ fn without_the_daemon() {
     let lab = Lab::new();
     said.run(&lab, '$', &["status"]);
     let mut daemon = start(&lab, BLOCK);
+    // The daemon waits for no disk.
+    eventually(TIME, "the events are written down", || {
+        std::fs::read_to_string(lab.dir().join("state/events.jsonl"))
+            .is_ok_and(|history| history.contains("the rules are kept with"))
+    });
     daemon.kill();
     said.run(&lab, '$', &["status"]);
     said.run(&lab, '#', &["events", "--limit", "2"]);

@@ -28,7 +28,8 @@ pub(super) const EXPLAIN: &str = "Examples:
   ecs-netguard explain --iif docker0 --dst 169.254.169.254
   ecs-netguard explain --iif docker0 --dst 169.254.169.254 --proto tcp --dport 80
   ecs-netguard explain --cgroup ecstasks.slice --dst 169.254.169.254
-  ecs-netguard explain --ruleset saved.rules --iif docker0 --dst 169.254.169.254";
+  ecs-netguard explain --ruleset saved.rules --iif docker0 --dst 169.254.169.254
+  ssh HOST sudo iptables-save | ecs-netguard explain --ruleset - --iif docker0 --dst 169.254.169.254";
 
 pub(super) const PROBE: &str = "Examples:
   ecs-netguard probe                                      from everywhere

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::common::{Common, Exit, need_net_admin, print_json};
 use super::saved::{self, Files};
+use crate::config::sanitize_line;
 use crate::guarantee::NativeRule;
 use crate::inputs::Inputs;
 use crate::os::facts::{self, host_view};
@@ -239,7 +240,7 @@ fn line(step: &Step) -> String {
         Outcome::Partly => "partly",
         Outcome::Unknown(_) => "unknown",
     };
-    let mut line = format!("{number:>5}  {outcome:<8} {}", step.text);
+    let mut line = format!("{number:>5}  {outcome:<8} {}", sanitize_line(&step.text));
     if !step.note.is_empty() {
         line.push_str(&format!("  ({})", step.note));
     }

@@ -1,24 +1,28 @@
 //! Rulesets from files instead of the kernel: without root, also from another machine.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use flate2::bufread::MultiGzDecoder;
 
 use crate::config::settings::Settings;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
-use crate::ruleset::{Family, Ruleset, parse_save};
+use crate::ruleset::{Family, Ruleset, parse_file};
 
 /// Which files.
 #[derive(Debug, Args)]
 #[group(id = "saved", multiple = true)]
 pub(super) struct Files {
-    /// Judge this output of iptables-save instead of the kernel
+    /// Judge this output of iptables-save, or file for iptables-restore, instead of the kernel; gzip is
+    /// unpacked, `-` is standard input
     #[arg(long, value_name = "FILE")]
     ruleset: Option<PathBuf>,
-    /// Judge this output of ip6tables-save instead of the kernel
+    /// Judge this output of ip6tables-save, or file for ip6tables-restore, likewise
     #[arg(long, value_name = "FILE")]
     ruleset6: Option<PathBuf>,
 }
@@ -29,7 +33,11 @@ impl Files {
         let files = [(Family::V4, &self.ruleset), (Family::V6, &self.ruleset6)];
         let named = files
             .into_iter()
-            .filter_map(|(family, file)| Some((family, file.as_ref()?)));
+            .filter_map(|(family, file)| Some((family, file.as_deref()?)));
+        anyhow::ensure!(
+            named.clone().filter(|(_, file)| is_stdin(file)).count() < 2,
+            "--ruleset and --ruleset6 cannot both be standard input"
+        );
         let rulesets: Vec<Ruleset> = named
             .map(|(family, file)| read(family, file))
             .collect::<anyhow::Result<_>>()?;
@@ -41,14 +49,48 @@ impl Files {
     }
 }
 
+/// The largest text that is read: about 150,000 rules, for which the reader needs a few hundred MiB.
+const MOST_BYTES: u64 = 16 << 20;
+
+/// The first bytes of what gzip makes.
+const GZIP: &[u8] = &[0x1f, 0x8b];
+
 fn read(family: Family, file: &Path) -> anyhow::Result<Ruleset> {
-    let text = std::fs::read(file).with_context(|| format!("read {}", file.display()))?;
-    parse_save(family, &text).map_err(|error| {
-        anyhow::anyhow!(
-            "{}:{error}; is it the output of iptables-save?",
-            file.display()
-        )
-    })
+    let (name, text) = if is_stdin(file) {
+        ("standard input".to_owned(), text(io::stdin().lock()))
+    } else {
+        let opened = File::open(file);
+        (file.display().to_string(), opened.and_then(text))
+    };
+    let text = text.with_context(|| format!("read {name}"))?;
+    parse_file(family, &text).with_context(|| name)
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
+/// What there is to read, unpacked.
+fn text(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut from = BufReader::new(from);
+    if from.fill_buf()?.starts_with(GZIP) {
+        bounded(MultiGzDecoder::new(from))
+    } else {
+        bounded(from)
+    }
+}
+
+fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    let read = from.take(MOST_BYTES + 1).read_to_end(&mut text)?;
+    if read as u64 > MOST_BYTES {
+        return Err(io::Error::other(format!(
+            "it holds more than {} MiB of text, which is more than is read; run `ecs-netguard check` on that \
+             host instead",
+            MOST_BYTES >> 20
+        )));
+    }
+    Ok(text)
 }
 
 /// What a saved ruleset does not tell of its host: `route_localnet` is taken as the guarantees need

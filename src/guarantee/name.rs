@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ruleset::{Rule, cgroup_noted};
+use crate::ruleset::{Match, Rule, cgroup_noted};
 
 /// What every tag starts with. The tag is the ownership: rules without it are another program's.
 pub const TAG_PREFIX: &str = "ecs-netguard: ";
@@ -85,9 +85,15 @@ impl Guarantee {
         }
     }
 
-    /// The guarantee whose tag the rule bears.
+    /// The guarantee whose tag the rule bears. None of ours has a comment that goes over lines, and one that
+    /// has would be more than one command to iptables-restore.
     #[must_use]
     pub fn owning(rule: &Rule) -> Option<Self> {
+        let over_lines =
+            |one: &Match| matches!(one, Match::Comment(text) if text.contains(['\n', '\r']));
+        if rule.matches.iter().any(over_lines) {
+            return None;
+        }
         rule.comment().and_then(Self::from_tag)
     }
 }

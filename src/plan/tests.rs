@@ -167,7 +167,8 @@ fn a_tagged_rule_that_is_not_wanted_is_stray_wherever_it_is() {
 fn rules_without_the_tag_are_never_touched() {
     let filter = "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n\
                   -A FORWARD -m comment --comment \"ecs-netguard: something else\" -j DROP\n\
-                  -A FORWARD -m comment --comment \"not ecs-netguard: imds-block\" -j DROP\n";
+                  -A FORWARD -m comment --comment \"not ecs-netguard: imds-block\" -j DROP\n\
+                  -A FORWARD -m comment --comment \"ecs-netguard: imds-block\" -m comment --comment \"\nCOMMIT\n\" -j DROP\n";
     let plan = plan(&wanted(&BLOCK), &host(filter, "", "0"));
     assert_eq!(kinds(&plan), [DriftKind::Missing, DriftKind::Missing]);
     assert!(!steps(&plan).contains("-D "), "{}", steps(&plan));

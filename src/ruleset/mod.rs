@@ -1,5 +1,5 @@
 //! The model of what the kernel holds: tables, chains, rules, and a strict parser of the text that
-//! `iptables-save` and `iptables -S` print.
+//! `iptables-save` and `iptables -S` print, and `iptables-restore` reads.
 //!
 //! The text is the only description of the kernel's rules that every host offers, on both backends,
 //! so a reader of it decides whether a proof is worth anything. Two rules keep it honest:
@@ -8,8 +8,8 @@
 //!   every option and every operand are known. Anything else is kept as [`Match::Unknown`] or
 //!   [`Target::Unknown`] with its text: never dropped, never guessed. A match that silently vanished
 //!   would make a DROP look wider than it is.
-//! * **A broken text is an error, not half a ruleset.** An unterminated quote, a rule of a chain that
-//!   was not declared or a table without `COMMIT` (a truncated file) has a line and a column.
+//! * **A broken text is an error, not half a ruleset.** An unterminated quote, a rule of a user chain
+//!   that was not declared or a table without `COMMIT` (a truncated file) has a line and a column.
 //!
 //! What the text itself does not say, the model cannot know. All of the following were seen with
 //! iptables 1.8.9, and all need root to be installed:
@@ -22,8 +22,11 @@
 //!   reads as `-i d+ -p 6`.
 
 mod chance;
+mod command;
 mod extension;
 mod family;
+mod file;
+mod line;
 mod matches;
 mod names;
 pub mod native;
@@ -45,11 +48,13 @@ use std::fmt;
 use serde::Serialize;
 
 pub use family::Family;
+pub use file::{FileError, parse_file};
+pub use line::ParseError;
 pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
 };
 pub use names::protocol_name;
-pub use parse::{ParseError, parse_listing, parse_save};
+pub use parse::{parse_listing, parse_save};
 pub use print::Unprintable;
 pub use target::{Reach, Rewrite, Target};
 pub(crate) use value::{IFNAME_MAX, bits};

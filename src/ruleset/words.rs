@@ -32,7 +32,7 @@ pub(super) struct Unsplittable {
 /// A quote opens only at the beginning of a word and closes only at its end, with `\` before a quote
 /// or a backslash inside: that is how libxtables prints (`xtables_save_string`). A quote within a
 /// word is a plain character, because interface and chain names are printed as they are. Text where
-/// these disagree is refused: a newline in a comment ends up here, as an unterminated quote.
+/// these disagree is refused.
 pub(super) fn split(line: &str) -> Result<Vec<Word<'_>>, Unsplittable> {
     let mut words = Vec::new();
     let mut rest = line;

@@ -6,6 +6,7 @@ use super::*;
 
 mod print;
 mod random;
+mod restore;
 mod rules;
 
 /// A chain's only rule.
@@ -158,8 +159,8 @@ fn broken_texts_name_the_place() {
     let errors = [
         table("-A FORWARD -m comment --comment \"a"),
         table("-A FORWARD -m comment --comment \"a\"b -j DROP"),
-        table("-A INPUT -j DROP"),
-        table("-I FORWARD -j DROP"),
+        table("-A USER -j DROP"),
+        table("-C FORWARD -j DROP"),
         table(":FORWARD DROP [0:0]"),
         table(":OTHER QUEUE [0:0]"),
         table("*nat"),
@@ -174,12 +175,12 @@ fn broken_texts_name_the_place() {
         [
             "line 3, column 33: this quote is never closed",
             "line 3, column 36: a closing quote must end the word",
-            "line 3, column 4: chain INPUT is not declared",
+            "line 3, column 4: chain USER is not declared",
             "line 3, column 1: not a rule: no -A CHAIN",
             "line 3, column 1: chain FORWARD appears twice",
             "line 3, column 8: a policy is ACCEPT, DROP or -",
             "line 3, column 1: table filter has no COMMIT before this",
-            "line 3, column 1: not a rule: no -A CHAIN",
+            "line 3, column 1: -A is incomplete, or says too much",
             "line 1, column 1: this stands outside a table",
             "line 3, column 1: the text ends within table filter: COMMIT is missing",
             "line 1, column 2: `*` must be followed by the name of one table",

@@ -60,6 +60,7 @@ proptest! {
     fn any_bytes_are_a_ruleset_or_an_error(bytes in prop::collection::vec(any::<u8>(), 0..400)) {
         let _ = parse_save(Family::V4, &bytes);
         let _ = parse_save(Family::V6, &bytes);
+        let _ = parse_file(Family::V4, &bytes);
         let _ = parse_listing(Family::V4, "filter", &bytes);
     }
 
@@ -71,6 +72,28 @@ proptest! {
             let saved = parse_save(Family::V4, save).unwrap();
             prop_assert!(saved.tables["filter"].chains["FORWARD"].rules[0].rule.same_as(&read.rule));
         }
+    }
+
+    #[test]
+    fn a_comment_reads_back_whatever_is_in_it(
+        said in "[\"\\\\\n\r\t a-c-]{0,80}",
+        second in "[\"\\\\\n a-c]{0,20}",
+    ) {
+        let quoted = |text: &str| format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""));
+        let save = format!(
+            "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m comment --comment {} -m comment --comment {} -j DROP\n\
+             -A FORWARD -j ACCEPT\nCOMMIT\n",
+            quoted(&said),
+            quoted(&second),
+        );
+        let read = parse_save(Family::V4, save).unwrap();
+        let rules = &read.tables["filter"].chains["FORWARD"].rules;
+        prop_assert_eq!(rules.len(), 2);
+        prop_assert_eq!(
+            &rules[0].rule.matches,
+            &[Match::Comment(said), Match::Comment(second)]
+        );
+        prop_assert_eq!(&rules[0].rule.target, &Target::Drop);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test packer-validate packer-test clean
+.PHONY: help setup build demo test attack fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
 kill-test: setup ## Kill the daemon and the probe N times at random instants, and look at what is left
 	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
 	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test probe -- --nocapture a_probe_that_is_killed
+
+attack: setup ## Attack the daemon with what containers, users and broken files can do; a table of what came of it
+	@scripts/attack.sh
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) fmt --all --check

@@ -29,8 +29,8 @@ pub(crate) const RATIO: &str = "with the edge, of that without";
 pub(crate) const INTERFACE: &str = "a new interface";
 pub(crate) const CHAIN: &str = "until it has its chain";
 
-/// How often with and without are compared, one right after the other, and how long each is measured.
-const PAIRS: usize = 60;
+/// How often they are compared, one right after the other, and how long each is measured.
+const ROUNDS: usize = 60;
 const SLICE: Duration = Duration::from_millis(100);
 /// What makes 64 bytes with the headers of Ethernet, IPv4 and UDP.
 const PAYLOAD: usize = 64 - 14 - 20 - 8;
@@ -40,7 +40,7 @@ const PORT: u16 = 5001;
 const INTERFACES: usize = 100;
 
 pub(crate) fn measure(_: &Options) -> Figure {
-    let mut figure = Figure::new(ID, "the edge on the data path, over the uplink, in pairs");
+    let mut figure = Figure::new(ID, "the edge on the data path, over the uplink, in turns");
     let lab = Lab::new();
     let listener = lab.imds.run(|| TcpListener::bind((ROUTER, PORT)));
     let listener = listener.expect("a port beyond the uplink");
@@ -55,54 +55,87 @@ pub(crate) fn measure(_: &Options) -> Figure {
         lab.host.run(move || {
             cores.bind();
             let edge = Edge::open(None).expect("nf_tables");
-            let packets = pairs(edge, packets_for);
+            let packets = rounds(edge, packets_for);
             let edge = Edge::open(None).expect("nf_tables");
             let mut to = TcpStream::connect((ROUTER, PORT)).expect("a stream");
-            (packets, pairs(edge, move |time| bytes_for(&mut to, time)))
+            (packets, rounds(edge, move |time| bytes_for(&mut to, time)))
         })
     });
     sink.join().expect("the other end");
-    for (who, unit, pairs) in [
+    for (who, unit, rounds) in [
         (PACKETS, Unit::PerSecond, packets),
         (STREAM, Unit::Bytes, stream),
     ] {
-        let of = |which: fn(&(f64, f64)) -> f64| pairs.iter().map(which).collect();
-        figure.add(who, "without, in a second", unit, of(|pair| pair.0));
-        figure.add(who, "with, in a second", unit, of(|pair| pair.1));
+        let of = |which: fn(&[f64; 3]) -> f64| rounds.iter().map(which).collect();
+        figure.add(who, "without, in a second", unit, of(|[none, ..]| *none));
+        figure.add(who, "with, in a second", unit, of(|[.., with]| *with));
+        figure.add(
+            who,
+            "with an empty chain, of that without",
+            Unit::Percent,
+            of(|[none, empty, _]| 100.0 * empty / none),
+        );
         figure.add(
             who,
             RATIO,
             Unit::Percent,
-            of(|pair| 100.0 * pair.1 / pair.0),
+            of(|[none, _, with]| 100.0 * with / none),
         );
     }
     figure.add_times(INTERFACE, CHAIN, &new_interfaces());
     figure
 }
 
-/// How much is done in a second without and with the edge, again and again.
-fn pairs(mut edge: Edge, mut work: impl FnMut(Duration) -> f64) -> Vec<(f64, f64)> {
+/// What stands at the uplink.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    Nothing,
+    /// A chain without a rule: what the kernel takes for itself.
+    EmptyChain,
+    Edge,
+}
+
+/// How much is done in a second with each of these at the uplink, again and again.
+fn rounds(mut edge: Edge, mut work: impl FnMut(Duration) -> f64) -> Vec<[f64; 3]> {
     let families = [Family::V4, Family::V6];
     let (with, without) = (EdgeRules::sockets_only(&families), EdgeRules::default());
-    let mut rate = |rules: &EdgeRules| {
+    let mut rate = |there: There| {
+        let rules = if there == There::Edge {
+            &with
+        } else {
+            &without
+        };
         edge.keep(rules).expect("the kernel has an edge");
-        work(SLICE)
-    };
-    // Whichever is first in a pair has it better or worse: they take turns.
-    let mut pair = |number: usize| match number % 2 {
-        0 => {
-            let first = rate(&without);
-            (first, rate(&with))
+        if there == There::EmptyChain {
+            nft(
+                "table netdev empty { chain c { type filter hook egress device ens5 priority 0; }; }",
+            );
         }
-        _ => {
-            let first = rate(&with);
-            (rate(&without), first)
+        let done = work(SLICE);
+        if there == There::EmptyChain {
+            nft("delete table netdev empty");
         }
+        done
     };
-    pair(0);
-    let pairs = (0..PAIRS).map(pair).collect();
+    // Whichever is first has it better or worse: they take turns.
+    let mut round = |number: usize| {
+        let mut order = [There::Nothing, There::EmptyChain, There::Edge];
+        order.rotate_left(number % 3);
+        let mut done = [0.0; 3];
+        for there in order {
+            done[there as usize] = rate(there);
+        }
+        done
+    };
+    round(0);
+    let rounds = (0..ROUNDS).map(round).collect();
     edge.keep(&without).expect("it can be removed");
-    pairs
+    rounds
+}
+
+fn nft(command: &str) {
+    let status = Command::new("nft").arg(command).status();
+    assert!(status.expect("nft").success(), "nft {command}");
 }
 
 fn packets_for(time: Duration) -> f64 {

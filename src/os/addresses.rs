@@ -30,7 +30,7 @@ pub struct Address {
     pub prefix: u8,
     /// Whether duplicate address detection has not ended yet (RFC 4862).
     pub tentative: bool,
-    /// Whether another station has it.
+    /// Whether another host has it.
     pub duplicate: bool,
 }
 

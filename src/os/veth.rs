@@ -1,4 +1,4 @@
-//! A cable from a bridge of the host into another network namespace, and the addresses and routes
+//! A veth pair from a bridge of the host into another network namespace, and the addresses and routes
 //! of its inner end, over rtnetlink.
 //!
 //! Numbers are those of linux/rtnetlink.h, linux/if_link.h and linux/neighbour.h.
@@ -62,9 +62,9 @@ pub struct Hop {
     pub source: Option<IpAddr>,
 }
 
-/// A cable that is to be made.
+/// A veth pair that is to be made.
 #[derive(Debug, Clone, Copy)]
-pub struct Cable<'a> {
+pub struct Pair<'a> {
     /// The name of the end that becomes a port of the bridge.
     pub port: &'a str,
     /// The number of the bridge.
@@ -89,11 +89,11 @@ impl Wires {
 
     /// Makes a veth pair in one request: the port is up and on the bridge, and the other end is in the
     /// other namespace, from its first instant. It goes with that namespace.
-    pub fn plug(&mut self, cable: &Cable<'_>, other: impl AsFd) -> io::Result<()> {
+    pub fn add_pair(&mut self, pair: &Pair<'_>, other: impl AsFd) -> io::Result<()> {
         let fd = other.as_fd().as_raw_fd().cast_unsigned();
         let inner = Attributes::default()
-            .put(IFLA_IFNAME, &named(cable.inner))
-            .put(IFLA_ADDRESS, &cable.inner_mac)
+            .put(IFLA_IFNAME, &named(pair.inner))
+            .put(IFLA_ADDRESS, &pair.inner_mac)
             .put(IFLA_NET_NS_FD, &fd.to_ne_bytes());
         // A message about a link within the attribute: its header, then its attributes.
         let mut peer = link(0, 0).to_vec();
@@ -103,9 +103,9 @@ impl Wires {
             .put(IFLA_INFO_KIND, b"veth")
             .nest(IFLA_INFO_DATA, &data);
         let attributes = Attributes::default()
-            .put(IFLA_IFNAME, &named(cable.port))
-            .put(IFLA_ADDRESS, &cable.mac)
-            .put(IFLA_MASTER, &cable.bridge.to_ne_bytes())
+            .put(IFLA_IFNAME, &named(pair.port))
+            .put(IFLA_ADDRESS, &pair.mac)
+            .put(IFLA_MASTER, &pair.bridge.to_ne_bytes())
             .nest(IFLA_LINKINFO, &info);
         let flags = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
         self.change(RTM_NEWLINK, flags, &link(0, IFF_UP), &attributes)

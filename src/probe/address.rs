@@ -24,18 +24,18 @@ pub fn candidates(bridge: Ipv4Addr, prefix: u8, seed: u32) -> impl Iterator<Item
         .filter(move |address| *address != bridge)
 }
 
-/// What the claims of other stations leave of some addresses.
+/// What the claims of other hosts leave of some addresses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Choice {
     /// This one is free.
     Free(Ipv4Addr),
     /// None is free, but some are only asked for, by other probes perhaps: they may stay so.
     Contended,
-    /// Stations have all of them.
+    /// Others have all of them.
     Taken,
 }
 
-/// The first of the addresses that no station has and none asks for.
+/// The first of the addresses that no other host has and none asks for.
 #[must_use]
 pub fn choose(addresses: &[Ipv4Addr], claims: &BTreeSet<ArpClaim>) -> Choice {
     let without = |claim: fn(Ipv4Addr) -> ArpClaim| {

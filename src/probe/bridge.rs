@@ -1,4 +1,4 @@
-//! A throwaway container on a bridge: a network namespace that has no name, a cable into it, and a free
+//! A throwaway container on a bridge: a network namespace that has no name, a veth pair into it, and a free
 //! address. The kernel takes all of it with the thread that made it, however that ends.
 
 use std::collections::BTreeSet;
@@ -26,7 +26,7 @@ use crate::os::veth::{self, Address, Wires};
 
 /// How long the bridge may take to forward what a new port sends.
 const LINK: Duration = Duration::from_secs(8);
-/// How often, and how long each time, stations are asked whether an address is theirs. RFC 5227 asks as
+/// How often, and how long each time, hosts are asked whether an address is theirs. RFC 5227 asks as
 /// often and waits longer, for links that are slower than one within a machine.
 const ASKED: usize = 3;
 const ANSWER: Duration = Duration::from_millis(120);
@@ -154,7 +154,7 @@ pub(super) fn probe(
     let mut outside = container.outside.take();
     let mut post = container.post(host)?;
     post.try_all(asked, &mut tried);
-    // What the host has learnt of the address would be in the way of the next station that gets it. It may have
+    // What the host has learnt of the address would be in the way of the next host that gets it. It may have
     // learnt nothing.
     for source in &tried.sources {
         if let Some(outside) = &mut outside {
@@ -183,7 +183,7 @@ impl Container {
         let mut outside = Wires::open()?;
         unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
         let inside = Netns::current()?;
-        let cable = veth::Cable {
+        let pair = veth::Pair {
             port,
             bridge: bridge.index,
             mac: random_mac(PORT),
@@ -191,8 +191,8 @@ impl Container {
             inner_mac: random_mac(packet::THROWAWAY),
         };
         outside
-            .plug(&cable, &inside)
-            .context("make a cable from the bridge")?;
+            .add_pair(&pair, &inside)
+            .context("make a veth pair from the bridge")?;
         let interface = if_nametoindex(INNER)?;
         // Quicker and quieter; where /proc/sys is read-only it takes a second more.
         for (key, value) in [
@@ -208,7 +208,7 @@ impl Container {
             outside: Some(outside),
             wires,
             interface,
-            mac: cable.inner_mac,
+            mac: pair.inner_mac,
             router,
             sources: Vec::new(),
             pending: None,

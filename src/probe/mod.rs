@@ -172,7 +172,7 @@ fn handles(home: &Netns) -> io::Result<BTreeMap<u64, Vec<PathBuf>>> {
     Ok(found)
 }
 
-/// The threads have ended; the kernel removes their namespaces, and the cables into them, a moment later.
+/// The threads have ended; the kernel removes their namespaces, and the veth pairs into them, a moment later.
 fn wait_until_cleared(ports: &str) {
     let began = Instant::now();
     let there = || {

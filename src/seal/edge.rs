@@ -114,7 +114,7 @@ impl Edge {
 
     /// The same for interfaces that are known already. A chain at an interface that is newer stays.
     ///
-    /// To list the interfaces takes the kernel's lock on them (RTNL), which whoever makes an interface
+    /// To list the interfaces takes the kernel's lock on them (RTNL), which a program that makes an interface
     /// holds for milliseconds longer: by then it may have carried packets.
     pub fn follow(&mut self, rules: &EdgeRules, known: &[Interface]) -> Result<Kept, Problem> {
         if let Some(lacks) = self.lacks.as_ref().filter(|_| !rules.is_empty()) {

@@ -18,7 +18,7 @@ pub struct Clues {
     pub label: Option<String>,
     /// The task for which the agent of a managed instance made it, by the name of its handle.
     pub handle: Option<String>,
-    /// It has an interface that is neither the loopback nor a cable: an ENI, or a VLAN or macvlan of
+    /// It has an interface that is neither the loopback nor a veth pair: an ENI, or a VLAN or macvlan of
     /// one.
     pub own_interface: bool,
 }

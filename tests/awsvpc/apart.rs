@@ -69,6 +69,6 @@ fn never_means_no_child_and_no_power() {
     let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
     assert_eq!(std::fs::read_to_string(path).unwrap(), "");
     assert_eq!(status(daemon.pid().as_raw(), "CapBnd") & POWER, 0);
-    lab.write("config.toml", "");
+    lab.write("config.toml", "# the defaults\n");
     daemon.wait_for_log("systemctl restart ecs-netguard", LONG);
 }

@@ -264,6 +264,7 @@ fn a_copy_of_the_table_that_the_task_owns_counts_for_nothing_and_is_replaced_whe
 /// Events larger than the buffer, from the routes and the interfaces of one task.
 #[test]
 fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
+    let _one_at_a_time = with_many_interfaces();
     let lab = Lab::new();
     let mut daemon = daemon(&lab);
     let (task, other) = (lab.task(Plan::default()), lab.task(Plan::default()));
@@ -303,6 +304,7 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
 #[test]
 fn thousands_of_interfaces_and_a_table_that_the_task_owns_end_nothing() {
     const MANY: usize = 4600;
+    let _one_at_a_time = with_many_interfaces();
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let mut daemon = daemon(&lab);

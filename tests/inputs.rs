@@ -173,7 +173,7 @@ fn where_the_state_was_lost_and_the_files_are_gone_the_rules_stay() {
 fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
-    let mut daemon = lab.start_daemon("\0");
+    let daemon = lab.start_daemon("\0");
     daemon.wait_for_log("IMDS is blocked", TIME);
     daemon.wait_for_log("the rules are kept with", TIME);
     // Each flush is repaired by a later turn: so several turns have seen the same file.
@@ -186,8 +186,9 @@ fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     eventually(TIME, "config.toml is readable, and decides", || {
         !blocked(&lab)
     });
-    daemon.terminate();
 
+    // On a host that remembers no settings.
+    let lab = Lab::new();
     lab.write("config.toml", "[imds]\nblock = 3\n");
     let daemon = lab.start_daemon("");
     daemon.wait_for_log("IMDS is blocked", TIME);

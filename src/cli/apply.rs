@@ -12,7 +12,6 @@ use super::screen;
 use crate::config::sanitize_line;
 use crate::guarantee::Guarantee;
 use crate::inputs::Inputs;
-use crate::os::facts;
 use crate::os::lock::Lock;
 use crate::os::sysctl;
 use crate::out;
@@ -142,15 +141,7 @@ impl fmt::Display for Difference {
 }
 
 fn pass(common: &Common, inputs: &Inputs, store: &mut Store) -> Report {
-    let facts = facts::read(&inputs.settings);
-    let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(
-        &inputs.settings,
-        common.backend,
-        &posture,
-        facts,
-        &inputs.unknown(),
-    );
+    let (posture, desired, mut host) = common.resolve(inputs);
     let in_tasks = tasks::once::pass(tasks::wish(&inputs.settings, &posture));
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = in_tasks.tasks;

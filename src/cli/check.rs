@@ -12,7 +12,6 @@ use crate::desired::{self, Desired, Undecidable};
 use crate::facts::Facts;
 use crate::guarantee::{Guarantee, Scope};
 use crate::inputs::Inputs;
-use crate::os::facts;
 use crate::posture::Posture;
 use crate::reconcile;
 use crate::report::{GuaranteeReport, Report};
@@ -51,15 +50,7 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 
 /// Reads this host's rules and tasks, and proves.
 pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
-    let facts = facts::read(&inputs.settings);
-    let posture = inputs.posture(&facts);
-    let (desired, mut host) = reconcile::resolve(
-        &inputs.settings,
-        common.backend,
-        &posture,
-        facts,
-        &inputs.unknown(),
-    );
+    let (posture, desired, mut host) = common.resolve(inputs);
     if posture.requires(Guarantee::AwsvpcImdsBlock) {
         host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
     }

@@ -11,9 +11,13 @@ use clap::{ArgMatches, Args};
 
 use crate::config::EcsPaths;
 use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
+use crate::desired::Desired;
 use crate::guarantee::Guarantee;
-use crate::inputs::{CloudInitPaths, InputPaths};
+use crate::inputs::{CloudInitPaths, InputPaths, Inputs};
+use crate::os::facts;
 use crate::out;
+use crate::posture::Posture;
+use crate::reconcile::{self, Host};
 use crate::report::Report;
 use crate::seal::Lacking;
 use crate::status::client::Client;
@@ -118,6 +122,15 @@ impl Common {
             );
         }
         Ok(())
+    }
+
+    /// This host, and what the inputs ask for on it.
+    pub(super) fn resolve(&self, inputs: &Inputs) -> (Posture, Desired, Host) {
+        let facts = facts::read(&inputs.settings);
+        let posture = inputs.posture(&facts);
+        let (settings, unknown) = (&inputs.settings, inputs.unknown());
+        let (desired, host) = reconcile::resolve(settings, self.backend, &posture, facts, &unknown);
+        (posture, desired, host)
     }
 
     pub(super) fn inputs(&self) -> InputPaths {

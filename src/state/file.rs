@@ -7,12 +7,12 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::State;
 use crate::config::FileText;
 
-/// The version of the file's form. A program reads its own version alone.
+/// The version of the file's form. A program reads its own version and the one before.
 pub(super) const SCHEMA: u32 = 2;
 
 /// The most that is read: config.toml may have 1 MiB, and more as JSON.
@@ -81,10 +81,25 @@ pub(super) fn parse(text: &str) -> Result<State, Unusable> {
     if checksum(document.schema, &content) != document.crc32 {
         return Err(Unusable::Damaged("its checksum does not fit".to_owned()));
     }
-    if document.schema != SCHEMA {
-        return Err(Unusable::OfAnother(document.schema));
+    let state = match document.schema {
+        SCHEMA => document.state,
+        1 => of_schema_1(document.state),
+        other => return Err(Unusable::OfAnother(other)),
+    };
+    serde_json::from_value(state).map_err(damaged)
+}
+
+/// A state of schema 1, which remembered ecs.config alone, and that as `asked`.
+fn of_schema_1(mut state: Value) -> Value {
+    if let Some(fields) = state.as_object_mut() {
+        let ecs = match fields.remove("asked") {
+            None | Some(Value::Null) => json!("never"),
+            Some(asked) => json!({ "known": asked }),
+        };
+        let inputs = json!({ "ecs": ecs, "settings": "never" });
+        fields.insert("inputs".to_owned(), inputs);
     }
-    serde_json::from_value(document.state).map_err(damaged)
+    state
 }
 
 pub(super) fn print(state: &State, schema: u32) -> serde_json::Result<Vec<u8>> {
@@ -155,7 +170,7 @@ pub(super) fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-fn checksum(schema: u32, content: &[u8]) -> u32 {
+pub(super) fn checksum(schema: u32, content: &[u8]) -> u32 {
     crc32(&[schema.to_le_bytes().as_slice(), content].concat())
 }
 

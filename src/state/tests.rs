@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::file::{self, ASIDE, CURRENT, NEW, PREVIOUS, SCHEMA, Unusable};
 use super::*;
+use crate::guarantee::Guarantee;
 
 fn sample(previous: &str) -> State {
     let mut state = State::empty();
@@ -50,6 +51,51 @@ fn what_was_saved_is_read_again() {
     save(&below, sample("2"));
     assert_eq!(names(&below), [CURRENT, PREVIOUS]);
     assert_eq!(file::read(&below.join(PREVIOUS)), Ok(sample("0")));
+}
+
+/// As version 1 of this program wrote it.
+const SCHEMA_1: &str = r#"{
+  "schema": 1,
+  "crc32": 533041989,
+  "state": {
+    "machine_id": "3d1219c7c4c5404aaa1f6d2a48adfda4",
+    "boot_id": "d54d9cab-f8b3-4069-80ae-6bf8f6da25eb",
+    "asked": {
+      "path": "/run/t/ecs.config",
+      "posture": [
+        {"guarantee": "imds-block", "required": true,
+         "reason": "ECS_AWSVPC_BLOCK_IMDS=true (/run/t/ecs.config:1)"},
+        {"guarantee": "awsvpc-imds-block", "required": true,
+         "reason": "ECS_AWSVPC_BLOCK_IMDS=true (/run/t/ecs.config:1)"},
+        {"guarantee": "host-imds-block", "required": false,
+         "reason": "host_tasks = false under [imds] in config.toml"},
+        {"guarantee": "loopback-shield", "required": true,
+         "reason": "route_localnet is needed: ECS_ENABLE_TASK_IAM_ROLE=true (/run/t/ecs.config:2)"},
+        {"guarantee": "introspection-shield", "required": true,
+         "reason": "ECS_ALLOW_OFFHOST_INTROSPECTION_ACCESS=false (default of ecs-init)"},
+        {"guarantee": "task-credentials", "required": true,
+         "reason": "ECS_ENABLE_TASK_IAM_ROLE=true (/run/t/ecs.config:2)"}
+      ]
+    },
+    "route_localnet": {"all": "0"}
+  }
+}"#;
+
+#[test]
+fn an_upgrade_forgets_neither_what_was_asked_nor_what_the_sysctl_was() {
+    let state = file::parse(SCHEMA_1).unwrap();
+    assert_eq!(state.route_localnet["all"], "0");
+    assert_eq!(state.inputs.settings, Last::Never);
+    let Last::Known(asked) = &state.inputs.ecs else {
+        panic!("{:?}", state.inputs.ecs);
+    };
+    assert!(asked.posture.requires(Guarantee::ImdsBlock));
+    let mut document: serde_json::Value = serde_json::from_str(SCHEMA_1).unwrap();
+    document["state"]["asked"] = serde_json::Value::Null;
+    let content = serde_json::to_vec(&document["state"]).unwrap();
+    document["crc32"] = file::checksum(1, &content).into();
+    let state = file::parse(&document.to_string()).unwrap();
+    assert_eq!(state.inputs, Remembered::default());
 }
 
 #[test]

@@ -29,6 +29,18 @@ fn names_its_interface(ns: &Namespace, to: IpAddr) {
     });
 }
 
+/// Nothing that the task sends by such a socket arrives.
+#[track_caller]
+fn no_packet_arrives(lab: &Lab, task: &Task) {
+    lab.counter().reset();
+    for service in [IMDS, IMDS6] {
+        names_its_interface(&task.ns, service);
+    }
+    // What might still be on its way would have arrived by then.
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(lab.counter().arrived().total(), 0);
+}
+
 #[test]
 fn a_socket_that_names_its_interface_gets_past_blackholes_and_not_past_the_guard() {
     let lab = Lab::new();
@@ -57,13 +69,7 @@ fn a_socket_that_names_its_interface_gets_past_blackholes_and_not_past_the_guard
 
     let daemon = daemon(&lab);
     wait_until_held(&lab, &task);
-    lab.counter().reset();
-    for service in [IMDS, IMDS6] {
-        names_its_interface(&task.ns, service);
-    }
-    // What might still be on its way would have arrived by then.
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(lab.counter().arrived().total(), 0);
+    no_packet_arrives(&lab, &task);
     assert_eq!(json(&lab, "check").1, 0);
     drop(daemon);
 }
@@ -253,12 +259,7 @@ fn a_copy_of_the_table_that_the_task_owns_counts_for_nothing_and_is_replaced_whe
     });
     drop(owner);
     wait_until_held(&lab, &task);
-    lab.counter().reset();
-    for service in [IMDS, IMDS6] {
-        names_its_interface(&task.ns, service);
-    }
-    std::thread::sleep(std::time::Duration::from_millis(300));
-    assert_eq!(lab.counter().arrived().total(), 0);
+    no_packet_arrives(&lab, &task);
 }
 
 /// Events larger than the buffer, from the routes and the interfaces of one task.
@@ -341,10 +342,5 @@ fn a_chain_of_another_type_is_no_block_and_is_replaced() {
         let table = task.ns.sh("nft list table inet ecs_netguard");
         !table.contains("type nat") && table.contains("type filter hook postrouting")
     });
-    lab.counter().reset();
-    for service in [IMDS, IMDS6] {
-        names_its_interface(&task.ns, service);
-    }
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(lab.counter().arrived().total(), 0);
+    no_packet_arrives(&lab, &task);
 }

@@ -27,7 +27,7 @@ kill-test: setup ## Kill the daemon and the probe N times at random instants, an
 	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
 	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test probe -- --nocapture a_probe_that_is_killed
 
-attack: setup ## Attack the daemon with what containers, users and broken files can do; a table of what came of it
+attack: setup ## Attack the daemon as containers, users and broken files can; print a table
 	@scripts/attack.sh
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox

@@ -31,9 +31,9 @@ attack awsvpc attacks::a_copy_of_the_table_that_the_task_owns_counts_for_nothing
 attack awsvpc attacks::a_chain_of_another_type_is_no_block_and_is_replaced \
     "a task: a chain with the right rules and the type nat" "counted as whole"
 attack awsvpc attacks::what_the_tasks_root_deletes_is_back \
-    "a task: deletes the guard's tables" "repaired"
+    "a task: deletes the guard's tables" "stopped"
 attack awsvpc attacks::a_socket_that_names_its_interface_gets_past_blackholes_and_not_past_the_guard \
-    "a task: a socket that names its interface" "got past the routes"
+    "a task: a socket that names its interface" "stopped"
 attack links an_interface_with_hundreds_of_names_hides_no_other \
     "an interface with hundreds of names, which cuts the kernel's list short" "others were not listed"
 attack nftables a_table_that_goes_without_a_commit_is_seen_to_have_gone \
@@ -57,9 +57,9 @@ attack sandbox the_unit_gives_away_no_socket_behind_a_link \
 attack journal a_stuck_journald_holds_up_nothing_and_what_it_missed_is_counted \
     "a journald that does not read" "repairs and SIGTERM waited"
 attack bad_days a_disk_that_hangs_holds_up_no_answer_and_not_the_end \
-    "a disk that hangs" "answers waited"
+    "a disk that hangs" "not tried"
 attack commands a_daemon_that_is_silent_is_waited_for_as_long_as_was_asked \
     "a daemon that is stopped: status answers or fails in 2 s" "20 s"
 attack hostile a_thousand_silent_clients_keep_no_other_out_and_nothing_waits_for_them \
-    "a thousand silent clients on the status socket" "held off"
+    "a thousand silent clients on the status socket" "stopped"
 exit $failed

@@ -19,11 +19,8 @@ pub(super) struct Follower {
 }
 
 impl Follower {
-    pub(super) const fn new(edge: SharedEdge) -> Self {
-        Self {
-            edge,
-            at: Vec::new(),
-        }
+    pub(super) const fn new(edge: SharedEdge, at: Vec<Interface>) -> Self {
+        Self { edge, at }
     }
 
     /// Follows interfaces that have changed; what there is to report of it. Most events change nothing

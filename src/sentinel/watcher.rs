@@ -57,6 +57,7 @@ impl Watcher {
     ) -> io::Result<Self> {
         let waiter = Waiter::new()?;
         let links = Links::open()?;
+        let interfaces = links.interfaces();
         let sysctls = Watches::new()?;
         let lock = Watches::new()?;
         waiter.add(&waker)?;
@@ -70,7 +71,7 @@ impl Watcher {
             waiter,
             nftables: None,
             links,
-            edge: Follower::new(edge),
+            edge: Follower::new(edge, interfaces),
             sysctls,
             orders: Orders::default(),
             open: Vec::new(),
@@ -318,9 +319,11 @@ impl Watcher {
                 return;
             }
         };
-        let report = self
-            .edge
-            .changed(&changes, self.links.interfaces(), noticed);
+        if changes.is_empty() {
+            return;
+        }
+        let interfaces = self.links.interfaces();
+        let report = self.edge.changed(&changes, interfaces, noticed);
         report.into_iter().for_each(&self.tell);
         let mut matters = false;
         for change in &changes {

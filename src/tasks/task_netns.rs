@@ -160,13 +160,12 @@ impl Look {
         interfaces: &[Interface],
     ) -> Result<(), seal::Error> {
         let wanted = (wish != Wish::Nothing).then_some(interfaces);
-        if wish != Wish::Audit && edge::keep(socket, wanted)? {
+        let changed = wish != Wish::Audit && edge::keep(socket, wanted)?;
+        if changed {
             self.done
                 .push("nftables table netdev ecs_netguard".to_owned());
         }
-        if wish != Wish::Nothing {
-            self.frames = Some(edge::look(socket, interfaces)?);
-        }
+        self.frames = state(wish, changed, || edge::look(socket, interfaces))?;
         Ok(())
     }
 
@@ -175,13 +174,12 @@ impl Look {
             Wish::Nothing => Vec::new(),
             Wish::Audit | Wish::Keep => awsvpc_imds_block::drops(),
         };
-        if wish != Wish::Audit && task::keep(socket, &wanted)? {
+        let changed = wish != Wish::Audit && task::keep(socket, &wanted)?;
+        if changed {
             self.done
                 .push("nftables table inet ecs_netguard".to_owned());
         }
-        if wish != Wish::Nothing {
-            self.drop = Some(task::look(socket, &wanted)?);
-        }
+        self.drop = state(wish, changed, || task::look(socket, &wanted))?;
         Ok(())
     }
 
@@ -258,6 +256,19 @@ impl Look {
                 .map(|error| format!("native table: {error}")),
         );
         (Standing::Held, problems, notes)
+    }
+}
+
+/// What a table is. One that was to be kept and needed no change was found intact just now.
+fn state(
+    wish: Wish,
+    changed: bool,
+    look: impl FnOnce() -> Result<TaskTable, seal::Error>,
+) -> Result<Option<TaskTable>, seal::Error> {
+    match wish {
+        Wish::Nothing => Ok(None),
+        Wish::Keep if !changed => Ok(Some(TaskTable::Intact)),
+        Wish::Keep | Wish::Audit => look().map(Some),
     }
 }
 

@@ -4,8 +4,9 @@
 //! Goals, and how each is met:
 //!
 //! 1. *A change is looked at soon, a burst of them once.* A reconcile waits for [`QUIET`] after the
-//!    last change, at most [`BURST`] after the first, and never costs more than a tenth of a processor
-//!    ([`REST`]).
+//!    last change, at most [`BURST`] after the first, and costs no more than a tenth of a processor
+//!    ([`REST`]) where a pass takes less than half a second. However long one takes, a change waits for
+//!    no more than [`LONGEST_REST`] after it.
 //! 2. *Whatever happens, the host is verified in time.* The safety net's deadline counts from the last
 //!    verification that ended, so no number of other events moves it.
 //! 3. *The watchdog is fed by verification alone.* A pass that looked at nothing feeds nothing.
@@ -44,6 +45,10 @@ const OWN_USE: Duration = Duration::from_millis(100);
 
 /// How many times as long as a pass the time after it is without another for changes alone.
 const REST: u32 = 9;
+
+/// No such time is longer: on a busy host a pass may take seconds, most of which it waits for the
+/// processor.
+const LONGEST_REST: Duration = RETRY;
 
 /// How soon a pass is repeated that could not do or read everything.
 const RETRY: Duration = Duration::from_secs(5);
@@ -280,7 +285,7 @@ impl Schedule {
         self.verified = Some(now);
         self.interval = ended.interval;
         self.settled = ended.settled;
-        self.rest = Some(now + (now - began) * REST);
+        self.rest = Some(now + ((now - began) * REST).min(LONGEST_REST));
         // Whose a use of the lock was is not known. One during a pass is a reason for another, which only
         // reads, and reading does not use the lock. After a pass that failed it is none: the next
         // attempt is due anyway, and would use the lock each time.

@@ -11,6 +11,9 @@ use crate::tasks::protocol::{Happened, Repaired};
 /// costs at most a tenth of a processor.
 const REST_IN_FIGHT: u32 = 9;
 
+/// No rest is longer, however long the look took on a busy host.
+const LONGEST_REST: Duration = Duration::from_secs(5);
+
 /// How many repairs of one namespace are reported one by one within [`WINDOW`]; the rest are counted.
 const REPORTED: usize = 10;
 
@@ -68,7 +71,7 @@ impl Repairs {
             }
         }
         if trouble.fight.is_some_and(|until| until > now) {
-            trouble.rest = now + took * REST_IN_FIGHT;
+            trouble.rest = now + (took * REST_IN_FIGHT).min(LONGEST_REST);
         }
         trouble
             .reported
@@ -110,13 +113,17 @@ mod tests {
     use super::*;
 
     fn repair(repairs: &mut Repairs, now: Instant) -> Vec<Happened> {
+        repair_after(Duration::from_millis(1), repairs, now)
+    }
+
+    fn repair_after(took: Duration, repairs: &mut Repairs, now: Instant) -> Vec<Happened> {
         let repair = Repair {
             netns: 7,
             objects: vec!["blackhole 169.254.169.254".into()],
             took: Duration::from_micros(20),
         };
         let by = (42, "ip".to_owned());
-        repairs.note(repair, Some(&by), Duration::from_millis(1), now)
+        repairs.note(repair, Some(&by), took, now)
     }
 
     #[test]
@@ -140,6 +147,8 @@ mod tests {
             .filter(|happened| *happened == Happened::Fight(7));
         assert_eq!(fights.count(), 1);
         assert_eq!(repairs.rest(7), Some(now + Duration::from_millis(9)));
+        repair_after(Duration::from_secs(2), &mut repairs, now);
+        assert_eq!(repairs.rest(7), Some(now + LONGEST_REST));
         repairs.forget(7);
         assert_eq!(repairs.rest(7), None);
     }

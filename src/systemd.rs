@@ -5,14 +5,15 @@
 //! waits a second where systemd does not read its socket: it is for the slow side, never for the sentinel.
 
 use std::io;
-use std::os::fd::BorrowedFd;
-use std::os::linux::net::SocketAddrExt as _;
+use std::io::IoSlice;
+use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt as _;
-use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
+use nix::sys::socket::{ControlMessage, MsgFlags, UnixAddr, sendmsg};
+use sd_notify::NotifyState;
 use sd_notify::NotifyState::{Custom, FdName, FdStore, Ready, Stopping, Watchdog};
-use sd_notify::{NotifyState, notify_with_fds};
 
 use crate::config::sanitize;
 
@@ -27,17 +28,17 @@ pub fn listens() -> bool {
 
 /// Starting is over.
 pub fn ready() -> io::Result<()> {
-    say(&[Ready])
+    say(&[Ready], &[])
 }
 
 /// The daemon is about to leave.
 pub fn stopping() -> io::Result<()> {
-    say(&[Stopping])
+    say(&[Stopping], &[])
 }
 
 /// Feeds the watchdog.
 pub fn watchdog() -> io::Result<()> {
-    say(&[Watchdog])
+    say(&[Watchdog], &[])
 }
 
 /// How often [`watchdog`] is to be called: half of `WatchdogSec=`, as sd_watchdog_enabled(3) advises.
@@ -56,22 +57,28 @@ pub fn store(fd: BorrowedFd<'_>, name: &str) -> io::Result<()> {
     // Without FDPOLL=0 (systemd 246) systemd drops a descriptor that polls as failed, as a netlink
     // socket does after one answer that found no room.
     let message = [FdStore, FdName(name), Custom("FDPOLL=0")];
-    notify_with_fds(&message, &[fd]).map_err(|error| failed(&message, &error))
+    say(&message, &[fd.as_raw_fd()])
 }
 
-/// Sends what the loop has to say. sd_notify would wait for ever for a systemd that does not read.
-fn say(message: &[NotifyState<'_>]) -> io::Result<()> {
+/// Sends a message. sd_notify's own way would wait for ever for a systemd that does not read, and would
+/// connect, which the daemon may not.
+fn say(message: &[NotifyState<'_>], fds: &[RawFd]) -> io::Result<()> {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else {
         return Ok(());
     };
     let send = || {
         let to = match path.as_bytes() {
-            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
-            _ => SocketAddr::from_pathname(&path)?,
+            [b'@', name @ ..] => UnixAddr::new_abstract(name)?,
+            path => UnixAddr::new(path)?,
         };
         let socket = UnixDatagram::unbound()?;
         socket.set_write_timeout(Some(PATIENCE))?;
-        socket.send_to_addr(words(message, "\n").as_bytes(), &to)
+        let text = words(message, "\n");
+        let text = [IoSlice::new(text.as_bytes())];
+        let rights = [ControlMessage::ScmRights(fds)];
+        let rights = if fds.is_empty() { &[] } else { &rights[..] };
+        let (socket, flags) = (socket.as_raw_fd(), MsgFlags::empty());
+        sendmsg(socket, &text, rights, flags, Some(&to)).map_err(io::Error::from)
     };
     send().map(drop).map_err(|error| failed(message, &error))
 }

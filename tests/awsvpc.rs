@@ -42,7 +42,6 @@ fn alone() -> MutexGuard<'static, ()> {
     CGROUPS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the daemon and waits for its first proof.
 /// Held by tests that make hundreds of tasks or thousands of interfaces: the kernel has one lock for the
 /// interfaces of all namespaces, and each of these tests would wait for another's.
 static INTERFACES: Mutex<()> = Mutex::new(());
@@ -51,6 +50,7 @@ fn with_many_interfaces() -> MutexGuard<'static, ()> {
     INTERFACES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Starts the daemon and waits for its first proof.
 fn daemon(lab: &Lab) -> Daemon {
     let daemon = lab.start_daemon(BLOCK);
     daemon.wait_for_log("the rules are kept with", LONG);

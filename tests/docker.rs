@@ -70,7 +70,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
 
 /// A bridge that dockerd's command line names, and no file does.
 #[test]
-fn the_default_bridge_is_the_one_that_docker_says_is() {
+fn the_default_bridge_is_the_one_that_dockerd_was_started_with() {
     let lab = Lab::builder().without_docker0().build();
     lab.host.sh(
         "ip link add mybr0 type bridge; ip addr add 172.20.0.1/16 dev mybr0; ip link set mybr0 up",
@@ -79,7 +79,8 @@ fn the_default_bridge_is_the_one_that_docker_says_is() {
     docker.container("one", "bridge");
     assert_eq!(docker.wget("one", URL).as_deref(), Ok(ROLE), "the lab");
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
-    lab.netguard(["apply"]).run();
+    let beside = docker.beside(binary().to_str().unwrap()).arg("apply");
+    with_paths(beside, &lab).run();
     assert!(blocked(&docker, "one"));
     // As ecs-init has it, whose own ACCEPT for the bridge must not stand below a DROP.
     let rules = lab.host.sh("iptables -S INPUT");

@@ -214,7 +214,7 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
     // under way any more when the answer is there.
     for from in lab.containers() {
         for address in [IMDS, IMDS6] {
-            eventually(Duration::from_secs(5), "containers reach IMDS", || {
+            eventually(Duration::from_secs(20), "containers reach IMDS", || {
                 from.icmp_echo(address).unwrap()
             });
         }

@@ -27,7 +27,7 @@ use lab::tamper::Backend;
 use lab::wait::eventually;
 use lab::{AWSVPC, DOCKER, Lab, NEIGHBOUR, USER};
 
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(20);
 
 fn steals_role(container: &Namespace, imds: IpAddr) -> bool {
     let v1 = container.role_credentials_v1(imds);

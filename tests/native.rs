@@ -100,7 +100,7 @@ fn scene(native: &Native) -> Lab {
     let lab = Lab::new();
     lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
     for from in lab.containers() {
-        eventually(Duration::from_secs(5), "containers reach IMDS", || {
+        eventually(Duration::from_secs(20), "containers reach IMDS", || {
             from.icmp_echo(IMDS).unwrap()
         });
     }

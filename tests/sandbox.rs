@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
@@ -122,6 +122,18 @@ fn the_units_capabilities_are_enough() {
         let task = lab.task(Plan::default());
         let daemon = start_with_the_units_rights(&lab);
         let log = daemon.wait_for_log("the rules are kept with", TIME);
+        for thread in fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
+            let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+            let has = |field: &str| {
+                let line = status.lines().find_map(|line| line.strip_prefix(field));
+                line.unwrap().trim().to_owned()
+            };
+            // CAP_NET_ADMIN and CAP_NET_RAW: what scripts/check-units.sh asks about.
+            for set in ["CapBnd:", "CapPrm:", "CapEff:"] {
+                assert_eq!(has(set), format!("{:016x}", 3 << 12), "{set}");
+            }
+            assert_eq!(has("Seccomp:"), "2", "{status}");
+        }
         let rules = task.ns.sh("nft list table inet ecs_netguard");
         assert_eq!(rules.matches(" drop").count(), 2, "{rules}");
         let rules = task.ns.sh("nft list table netdev ecs_netguard");
@@ -148,6 +160,69 @@ fn the_units_capabilities_are_enough() {
         let state = lab.dir().join("state/state.json");
         assert!(state.exists());
     }
+}
+
+/// Sockets whose owners do as root whatever uid 0 asks of them.
+const SOCKETS: [&str; 4] = [
+    "/run/docker.sock",
+    "/run/containerd/containerd.sock",
+    "/run/dbus/system_bus_socket",
+    "/run/systemd/private",
+];
+
+/// What each attempt of taken_over.py came to.
+fn attempts(told: &str) -> Vec<(String, String)> {
+    let lines = told.lines().filter_map(|line| line.split_once('\t'));
+    lines
+        .map(|(what, end)| (what.to_owned(), end.to_owned()))
+        .collect()
+}
+
+#[test]
+fn a_daemon_that_is_taken_over_does_not_become_root() {
+    let lab = Lab::new();
+    lab.tamper(Backend::Nft).make_default().unwrap();
+    let run = lab.host.root().join("run");
+    let mut listeners = Vec::new();
+    for socket in SOCKETS {
+        let path = run.join(socket.strip_prefix("/run/").unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        listeners.push(UnixListener::bind(&path).unwrap());
+    }
+    let mut victim = Command::new("sleep").arg("1000").spawn().unwrap();
+    let attack = format!(
+        "python3 {}/tests/sandbox/taken_over.py {} {}",
+        env!("CARGO_MANIFEST_DIR"),
+        victim.id(),
+        SOCKETS.join(" ")
+    );
+    let by_root = attempts(&lab.host.sh(&attack));
+    assert_eq!(by_root.len(), SOCKETS.len() + 5);
+    // In a container without io_uring it would be the kernel that refuses.
+    for (what, end) in by_root.iter().filter(|(what, _)| what != "io_uring_setup") {
+        assert_eq!(end, "through", "{what}: the lab itself");
+    }
+    // What runs in the daemon's place has all that it has left.
+    let iptables = run.join("alternatives-nft/iptables");
+    let real = fs::read_link(&iptables).unwrap();
+    fs::remove_file(&iptables).unwrap();
+    let script = format!(
+        "#!/bin/sh\ntest -e /run/lab/told || {attack} >/run/lab/told 2>&1\nexec {} \"$@\"\n",
+        real.display()
+    );
+    fs::write(&iptables, script).unwrap();
+    fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755)).unwrap();
+    lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let daemon = start_with_the_units_rights(&lab);
+    daemon.wait_for_log("the rules are kept with", TIME);
+    let told = fs::read_to_string(lab.dir().join("told")).unwrap();
+    let by_daemon = attempts(&told);
+    assert_eq!(by_daemon.len(), by_root.len(), "{told}");
+    for (what, end) in by_daemon {
+        assert!(["EPERM", "EACCES"].contains(&end.as_str()), "{what}: {end}");
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! What the process that goes into tasks' namespaces is confined to: its signals, and the system
-//! calls that it needs and no others (seccomp(2)).
+//! What the daemon's two processes are confined to by seccomp(2): the one that goes into tasks' namespaces to
+//! the system calls that it needs and no others, and the daemon itself, which starts iptables, to all but those
+//! by which it could get more power than it has.
 //!
-//! A call that is not on the list fails with EPERM instead of ending the process: were one forgotten,
+//! A call that is not allowed fails with EPERM instead of ending the process: were one forgotten,
 //! something would be reported as trouble, and not the whole daemon start over and over.
 
 use std::collections::BTreeMap;
@@ -11,8 +12,8 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use seccompiler::{
-    SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule,
-    TargetArch, apply_filter,
+    BackendError, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch, apply_filter, sock_filter,
 };
 
 /// Calls that take whatever arguments.
@@ -66,6 +67,61 @@ const PLAIN: &[libc::c_long] = &[
     libc::SYS_lstat,
 ];
 
+/// What the daemon does not get back, nor does what it starts.
+///
+/// Whoever can talk to the sockets of Docker, containerd, D-Bus or systemd as uid 0 is root, with all
+/// capabilities; all of them are connected to, and the paths of some are not known. The daemon connects to
+/// nothing: to the journal and to systemd it sends datagrams, of which neither makes anybody root. The rest is
+/// what the unit allows, since the process that goes into tasks' namespaces needs it, and what would get around this filter
+/// (io_uring) or reach into processes and kernel memory.
+///
+/// Calls of another architecture are not compared; the unit allows none (`SystemCallArchitectures=native`).
+const GIVEN_UP: &[libc::c_long] = &[
+    libc::SYS_capset,
+    libc::SYS_connect,
+    libc::SYS_io_uring_enter,
+    libc::SYS_io_uring_register,
+    libc::SYS_io_uring_setup,
+    // Namespaces and mounts.
+    libc::SYS_chroot,
+    libc::SYS_fsconfig,
+    libc::SYS_fsmount,
+    libc::SYS_fsopen,
+    libc::SYS_fspick,
+    libc::SYS_mount,
+    libc::SYS_mount_setattr,
+    libc::SYS_move_mount,
+    libc::SYS_open_by_handle_at,
+    libc::SYS_open_tree,
+    libc::SYS_pivot_root,
+    libc::SYS_setns,
+    libc::SYS_umount2,
+    libc::SYS_unshare,
+    // Other processes.
+    libc::SYS_kcmp,
+    libc::SYS_pidfd_getfd,
+    libc::SYS_process_madvise,
+    libc::SYS_process_vm_readv,
+    libc::SYS_process_vm_writev,
+    libc::SYS_ptrace,
+    // The kernel.
+    libc::SYS_add_key,
+    libc::SYS_bpf,
+    libc::SYS_delete_module,
+    libc::SYS_finit_module,
+    libc::SYS_init_module,
+    libc::SYS_kexec_file_load,
+    libc::SYS_kexec_load,
+    libc::SYS_keyctl,
+    libc::SYS_perf_event_open,
+    libc::SYS_reboot,
+    libc::SYS_request_key,
+    libc::SYS_seccomp,
+    libc::SYS_swapoff,
+    libc::SYS_swapon,
+    libc::SYS_userfaultfd,
+];
+
 /// Makes the calling thread one that goes on whatever signals ask it to end, since its parent decides
 /// (systemd sends SIGTERM to both), and that ends with its parent.
 pub fn obey_parent() -> io::Result<()> {
@@ -85,14 +141,29 @@ pub fn obey_parent() -> io::Result<()> {
     Ok(())
 }
 
-/// Confines the calling thread, and all that it starts from now on, for good.
-pub fn confine() -> io::Result<()> {
-    let filter = filter().map_err(io::Error::other)?;
-    // It sets PR_SET_NO_NEW_PRIVS first.
-    apply_filter(&filter).map_err(io::Error::other)
+/// Confines the calling thread, which goes into tasks' namespaces, and all that it starts from now on, for good.
+pub fn confine_worker() -> io::Result<()> {
+    apply(worker_filter())
 }
 
-fn filter() -> Result<Vec<seccompiler::sock_filter>, seccompiler::BackendError> {
+/// Confines the calling thread, the daemon's, and all that it starts from now on, for good.
+pub fn confine_daemon() -> io::Result<()> {
+    let rules = GIVEN_UP.iter().map(|call| (*call, Vec::new())).collect();
+    let filter = SeccompFilter::new(
+        rules,
+        SeccompAction::Allow,
+        SeccompAction::Errno(libc::EPERM as u32),
+        ARCH,
+    );
+    apply(filter.and_then(TryInto::try_into))
+}
+
+fn apply(filter: Result<Vec<sock_filter>, BackendError>) -> io::Result<()> {
+    // It sets PR_SET_NO_NEW_PRIVS first.
+    apply_filter(&filter.map_err(io::Error::other)?).map_err(io::Error::other)
+}
+
+fn worker_filter() -> Result<Vec<sock_filter>, BackendError> {
     let mut rules: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
     for call in PLAIN {
         rules.insert(*call, Vec::new());
@@ -106,7 +177,7 @@ fn filter() -> Result<Vec<seccompiler::sock_filter>, seccompiler::BackendError> 
         )?;
         let rule = SeccompRule::new(vec![condition])?;
         rules.entry(call).or_default().push(rule);
-        Ok::<(), seccompiler::BackendError>(())
+        Ok::<(), BackendError>(())
     };
     const ALL: u64 = u32::MAX as u64;
     // Files are read. (O_TMPFILE contains a bit that only comes with writing.)
@@ -138,6 +209,7 @@ mod tests {
     use std::ffi::CString;
     use std::fs::{self, File};
     use std::net::UdpSocket;
+    use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
     use std::thread;
 
     use nix::sched::{CloneFlags, setns, unshare};
@@ -145,16 +217,50 @@ mod tests {
 
     use super::*;
 
-    /// Of a thread that is confined: what it can and cannot do.
+    fn refused(result: io::Result<()>) {
+        assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
+    }
+
     #[test]
-    fn what_is_confined_can_look_and_nothing_else() {
+    fn the_daemon_connects_to_nothing_and_gets_no_power_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("docker.sock");
+        let _listener = UnixListener::bind(&path).unwrap();
+        let receiver = UnixDatagram::bind(dir.path().join("journal")).unwrap();
+        drop(UnixStream::connect(&path).unwrap());
+        let thread = thread::spawn(move || {
+            let here = File::open("/proc/thread-self/ns/net").unwrap();
+            confine_daemon().unwrap();
+            refused(UnixStream::connect(&path).map(drop));
+            let sender = UnixDatagram::unbound().unwrap();
+            sender
+                .send_to(b"heard", dir.path().join("journal"))
+                .unwrap();
+            let done = std::process::Command::new("sh")
+                .args(["-c", "true"])
+                .status();
+            assert!(done.unwrap().success());
+            refused(unshare(CloneFlags::CLONE_NEWNS).map_err(Into::into));
+            refused(setns(here, CloneFlags::CLONE_NEWNET).map_err(Into::into));
+            for call in GIVEN_UP {
+                // SAFETY: the call is refused before it does anything.
+                let result = unsafe { libc::syscall(*call, -1, 0, 0, 0, 0, 0) };
+                refused(Errno::result(result).map(drop).map_err(Into::into));
+            }
+        });
+        thread.join().unwrap();
+        let mut heard = [0; 5];
+        receiver.recv(&mut heard).unwrap();
+        assert_eq!(&heard, b"heard");
+    }
+
+    /// Of the thread that goes into tasks' namespaces: what it can and cannot do.
+    #[test]
+    fn the_worker_can_look_and_nothing_else() {
         let thread = thread::spawn(|| {
             let here = File::open("/proc/thread-self/ns/uts").unwrap();
-            confine().unwrap();
+            confine_worker().unwrap();
             assert!(fs::read_to_string("/proc/self/status").is_ok());
-            let refused = |result: io::Result<()>| {
-                assert_eq!(result.unwrap_err().raw_os_error(), Some(libc::EPERM));
-            };
             let program = CString::new("/bin/true").unwrap();
             refused(execv(&program, &[&program]).map(drop).map_err(Into::into));
             refused(File::create("/tmp/ecs-netguard-confined").map(drop));

@@ -5,15 +5,13 @@
 //! container of Docker's has one of its own only with `userns-remap`; any other can move the host's
 //! interfaces by rtnetlink (IFLA_TARGET_NETNSID), whatever network it is on.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde::Deserialize;
-
-use super::{docker, procfs, unix_http};
+use super::docker::Container;
+use super::procfs;
 use crate::facts::PrivilegedContainer;
 use crate::tasks::Power;
 use crate::tasks::evidence::task_of_arn;
@@ -22,67 +20,34 @@ use crate::tasks::evidence::task_of_arn;
 const ASKED: usize = 64;
 /// How long what was found is used again: reading the process table takes about 10 µs a process.
 const FRESH: Duration = Duration::from_secs(5);
-/// How long Docker is not asked again after it did not answer.
-const SILENT: Duration = Duration::from_secs(60);
-/// How long Docker's answer may take, and how long it may be. A container takes about two thousand bytes.
-const LIMIT: Duration = Duration::from_millis(500);
-const MAX_ANSWER: usize = 1024 * 1024;
 /// How the ECS agent's own container is called (ecs-init/config/common.go, `AgentContainerName`).
 const AGENT: &str = "ecs-agent";
 
-#[derive(Default)]
-struct Known {
-    found: Option<(Instant, Vec<PrivilegedContainer>)>,
-    /// What Docker says of containers, which does not change while they run.
-    names: BTreeMap<String, Name>,
-    silent: Option<Instant>,
-}
-
-/// What Docker calls a container, and the ECS task that it is of.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Name {
-    name: Option<String>,
-    task: Option<String>,
-}
-
-static KNOWN: Mutex<Option<Known>> = Mutex::new(None);
+/// What was found last, and when.
+static FOUND: Mutex<Option<(Instant, Vec<PrivilegedContainer>)>> = Mutex::new(None);
 
 /// The privileged containers that run, by id, without the ECS agent's own and without the one in which this
 /// program itself runs.
 #[must_use]
 pub fn privileged() -> Vec<PrivilegedContainer> {
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    let known = known.get_or_insert_default();
-    match &known.found {
+    let mut last = FOUND.lock().unwrap_or_else(PoisonError::into_inner);
+    match &*last {
         Some((at, found)) if at.elapsed() < FRESH => return found.clone(),
         _ => {}
     }
-    let containers = dangerous();
-    let ids: BTreeSet<&String> = containers.keys().collect();
-    known.names.retain(|id, _| ids.contains(id));
-    let unknown: Vec<&String> = ids
-        .into_iter()
-        .filter(|id| !known.names.contains_key(*id))
-        .collect();
-    let silent = known.silent.is_some_and(|since| since.elapsed() < SILENT);
-    if !unknown.is_empty() && !silent && docker::runs() {
-        match ask(&unknown) {
-            Some(names) => known.names.extend(names),
-            None => known.silent = Some(Instant::now()),
-        }
-    }
     let named = |(id, powers): (String, Vec<Power>)| {
-        let Name { name, task } = known.names.get(&id).cloned().unwrap_or_default();
-        let agent = name.as_deref() == Some(AGENT);
-        (!agent).then_some(PrivilegedContainer {
+        let container = Container::with_id(&id).unwrap_or_default();
+        let agent = container.name.as_deref() == Some(AGENT);
+        let arn = container.labels.get("com.amazonaws.ecs.task-arn");
+        (!agent).then(|| PrivilegedContainer {
+            task: arn.and_then(|arn| task_of_arn(arn)),
+            name: container.name,
             id,
-            name,
-            task,
             powers,
         })
     };
-    let found: Vec<PrivilegedContainer> = containers.into_iter().filter_map(named).collect();
-    known.found = Some((Instant::now(), found.clone()));
+    let found: Vec<PrivilegedContainer> = dangerous().into_iter().filter_map(named).collect();
+    *last = Some((Instant::now(), found.clone()));
     found
 }
 
@@ -143,41 +108,6 @@ fn container_of(cgroup: &str) -> Option<String> {
     })
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    id: String,
-    #[serde(default)]
-    names: Vec<String>,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-/// What Docker says of these containers; `None` where it does not answer.
-fn ask(ids: &[&String]) -> Option<BTreeMap<String, Name>> {
-    let ids: Vec<String> = ids.iter().map(|id| format!("%22{id}%22")).collect();
-    let target = format!(
-        "/containers/json?filters=%7B%22id%22%3A%5B{}%5D%7D",
-        ids.join(",")
-    );
-    let answer = unix_http::get_now(Path::new(docker::SOCKET), &target, MAX_ANSWER, LIMIT);
-    names(&answer.ok()?)
-}
-
-fn names(answer: &[u8]) -> Option<BTreeMap<String, Name>> {
-    let listed: Vec<Listed> = serde_json::from_slice(answer).ok()?;
-    let named = |of: Listed| {
-        let name = of
-            .names
-            .first()
-            .map(|name| name.trim_start_matches('/').to_owned());
-        let arn = of.labels.get("com.amazonaws.ecs.task-arn");
-        let task = arn.and_then(|arn| task_of_arn(arn));
-        (of.id, Name { name, task })
-    };
-    Some(listed.into_iter().map(named).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,19 +133,5 @@ mod tests {
         ] {
             assert_eq!(container_of(path), None, "{path}");
         }
-    }
-
-    #[test]
-    fn docker_names_them_and_their_tasks() {
-        let answer = br#"[{"Id":"aa","Names":["/web"],"Labels":{"com.amazonaws.ecs.task-arn":
-            "arn:aws:ecs:eu-west-1:1:task/cluster/0f3a"}},{"Id":"bb","Names":[]}]"#;
-        let found = names(answer).unwrap();
-        let name = |name: Option<&str>, task: Option<&str>| Name {
-            name: name.map(str::to_owned),
-            task: task.map(str::to_owned),
-        };
-        assert_eq!(found["aa"], name(Some("web"), Some("0f3a")));
-        assert_eq!(found["bb"], name(None, None));
-        assert_eq!(names(b"{}"), None);
     }
 }

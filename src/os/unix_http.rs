@@ -1,11 +1,10 @@
-//! One HTTP `GET` over a Unix socket, for the daemon's status socket and for Docker's.
+//! One HTTP `GET` over a Unix socket, for the daemon's status socket.
 //!
 //! [`open`] and [`get`] have no time limit: the caller sets one over everything that it asks.
 
 use std::error::Error as _;
 use std::io;
 use std::path::Path;
-use std::time::Duration;
 
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Bytes, Incoming};
@@ -62,28 +61,6 @@ pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
 /// The whole answer to `GET target`, of at most `limit` bytes.
 pub async fn get(socket: &Path, target: &str, limit: usize) -> Result<Bytes, Failure> {
     collect(open(socket, target).await?, limit).await
-}
-
-/// The same, on a thread of its own and within a time limit: for a caller that has nothing else to do meanwhile.
-pub fn get_now(
-    socket: &Path,
-    target: &str,
-    limit: usize,
-    within: Duration,
-) -> Result<Bytes, Failure> {
-    let ask = || {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(broken)?;
-        let answer = async { tokio::time::timeout(within, get(socket, target, limit)).await };
-        let late = |_| Failure::Broken(format!("no answer within {within:?}"));
-        runtime.block_on(answer).map_err(late)?
-    };
-    std::thread::scope(|scope| {
-        let ended = scope.spawn(ask).join();
-        ended.unwrap_or_else(|_| Err(Failure::Broken("the question ended in a panic".to_owned())))
-    })
 }
 
 async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Failure> {

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
+use super::labels::{Labels, is_sandbox};
 use super::model::{Mode, Task};
 use super::power::Power;
-use super::sandboxes::{self, Labels};
 use super::task_netns::{Look, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
@@ -73,7 +73,9 @@ pub struct News {
     pub released: Vec<String>,
     /// What could not be found out.
     pub troubles: Vec<String>,
-    /// Docker's sandboxes of which its labels could tell whether they are tasks', or which task's.
+    /// What an operator should know of Docker's files, once.
+    pub warnings: Vec<String>,
+    /// Docker's sandboxes of which labels could tell whether they are tasks', or which task's, and do not yet.
     pub unsure: BTreeSet<String>,
 }
 
@@ -96,14 +98,8 @@ impl Survey {
             home: Netns::current()?,
             peers: Peers::open()?,
             tasks: BTreeMap::new(),
-            labels: Labels::new(),
+            labels: Labels::default(),
         })
-    }
-
-    /// Takes note of what Docker's labels say, in place of what they said before. What is recognised
-    /// by them is so at the next pass.
-    pub fn label(&mut self, labels: Labels) {
-        self.labels = sandboxes::sound(labels);
     }
 
     /// All tasks that are known.
@@ -134,16 +130,43 @@ impl Survey {
         for inode in &news.gone {
             self.tasks.remove(inode);
         }
+        for (inode, place) in &places {
+            self.go_to(*inode, place, &ports, (wish, every), &mut news);
+        }
+        if news.unsure.is_empty() {
+            return Ok(news);
+        }
+        news.warnings.extend(self.labels.read());
+        let unsure = std::mem::take(&mut news.unsure);
+        let (told, unsure) = unsure
+            .into_iter()
+            .partition(|name| self.labels.task(name).is_some());
+        let told: BTreeSet<String> = told;
+        news.unsure = unsure;
         for (inode, place) in places {
-            if let Err(error) = self.visit(inode, place, &ports, (wish, every), &mut news)
-                && !vanished(&error)
-            {
-                news.troubles.push(format!(
-                    "the network namespace {inode} cannot be looked into: {error}"
-                ));
+            if place.sandboxes().any(|name| told.contains(name)) {
+                self.go_to(inode, &place, &ports, (wish, false), &mut news);
             }
         }
         Ok(news)
+    }
+
+    /// Looks at one namespace.
+    fn go_to(
+        &mut self,
+        inode: u64,
+        place: &Place,
+        ports: &Ports,
+        how: (Wish, bool),
+        news: &mut News,
+    ) {
+        if let Err(error) = self.visit(inode, place, ports, how, news)
+            && !vanished(&error)
+        {
+            news.troubles.push(format!(
+                "the network namespace {inode} cannot be looked into: {error}"
+            ));
+        }
     }
 
     /// Looks into one task's namespace, and repairs what is wrong there.
@@ -224,16 +247,15 @@ impl Survey {
     fn visit(
         &mut self,
         inode: u64,
-        place: Place,
+        place: &Place,
         ports: &Ports,
         (wish, every): (Wish, bool),
         news: &mut News,
     ) -> io::Result<()> {
-        let sandboxes: Vec<String> = place.handles.iter().filter_map(|h| sandbox(h)).collect();
-        let label = sandboxes.iter().find_map(|name| self.labels.get(name));
+        let label = place.sandboxes().find_map(|name| self.labels.task(name));
         let mut names = place.handles.iter().filter_map(|h| h.file_name()?.to_str());
         let named = names.find_map(evidence::task_in);
-        let mut handles = place.handles;
+        let mut handles = place.handles.clone();
         handles.extend(
             place
                 .processes
@@ -255,7 +277,7 @@ impl Survey {
                     .or(named);
             }
             if space.id.is_none() {
-                news.ask(sandboxes);
+                news.unsure.extend(place.sandboxes().map(str::to_owned));
             }
             let learned = nameless && space.id.is_some();
             if every || anew || learned {
@@ -276,7 +298,8 @@ impl Survey {
             clues.label = label.cloned();
             clues.handle = named;
         }
-        let tellable = clues.cgroup.is_some() || clues.handle.is_some() || !sandboxes.is_empty();
+        let tellable =
+            clues.cgroup.is_some() || clues.handle.is_some() || place.sandboxes().next().is_some();
         if !clues.ecs_port && !clues.other_port && tellable {
             clues.own_interface = ns.with(&self.home, has_own_interface)??;
         }
@@ -285,7 +308,7 @@ impl Survey {
             .or_else(|| clues.handle.clone());
         let recognised = evidence::weigh(&clues).is_some();
         if evidence::unsure(&clues) || (recognised && id.is_none()) {
-            news.ask(sandboxes);
+            news.unsure.extend(place.sandboxes().map(str::to_owned));
         }
         if !recognised {
             return Ok(());
@@ -310,11 +333,16 @@ impl Survey {
     }
 }
 
-impl News {
-    /// Docker is to be asked for the labels of these.
-    fn ask(&mut self, sandboxes: Vec<String>) {
-        let room = sandboxes::MOST.saturating_sub(self.unsure.len());
-        self.unsure.extend(sandboxes.into_iter().take(room));
+impl Place {
+    /// The names of Docker's sandboxes of which it has the handle.
+    fn sandboxes(&self) -> impl Iterator<Item = &str> {
+        let docker = Path::new(DOCKER);
+        let handles = self
+            .handles
+            .iter()
+            .filter(move |path| path.parent() == Some(docker));
+        let names = handles.filter_map(|path| path.file_name()?.to_str());
+        names.filter(|name| is_sandbox(name))
     }
 }
 
@@ -374,13 +402,6 @@ fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
         }
     }
     Err(last)
-}
-
-/// The name of Docker's sandbox of which this is the handle.
-fn sandbox(handle: &Path) -> Option<String> {
-    let handle = handle.strip_prefix(DOCKER).ok()?;
-    let name = handle.file_name()?.to_str()?;
-    sandboxes::is_sandbox(name).then(|| name.to_owned())
 }
 
 fn task_id(processes: &[u32]) -> Option<String> {

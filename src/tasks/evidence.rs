@@ -14,7 +14,7 @@ pub struct Clues {
     pub remembered: bool,
     /// The task in whose cgroup one of its processes is.
     pub cgroup: Option<String>,
-    /// The task whose pause container Docker says has it, by the container's labels.
+    /// The task whose pause container has it, by the container's labels.
     pub label: Option<String>,
     /// The task for which the agent of a managed instance made it, by the name of its handle.
     pub handle: Option<String>,
@@ -60,7 +60,7 @@ pub fn weigh(clues: &Clues) -> Option<Evidence> {
     }
 }
 
-/// Whether this could be a task's namespace, and only Docker can say so.
+/// Whether this could be a task's namespace, and only labels can tell.
 #[must_use]
 pub fn unsure(clues: &Clues) -> bool {
     let labelled = Clues {
@@ -117,7 +117,7 @@ pub fn task_of_arn(arn: &str) -> Option<String> {
 }
 
 /// Task ids are 32 hexadecimal digits, or a UUID in the old form; systemd has the dashes escaped.
-pub(super) fn is_id(id: &str) -> bool {
+fn is_id(id: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '\\';
     !id.is_empty() && id.len() <= 64 && id.chars().all(plain)
 }
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn docker_is_asked_only_of_what_nothing_else_tells() {
+    fn labels_are_read_only_of_what_nothing_else_tells() {
         let own = Clues {
             own_interface: true,
             ..Clues::default()

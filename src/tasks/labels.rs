@@ -1,202 +1,113 @@
-//! What Docker says of namespaces that nothing else tells apart: which sandbox is that of an ECS
+//! What Docker's files say of namespaces that nothing else tells apart: which sandbox is that of an ECS
 //! task's pause container, by the labels that the ECS agent gives it (aws/amazon-ecs-agent,
-//! agent/engine/docker_task_engine.go). The daemon asks; the process that goes into tasks' namespaces
-//! has no way to.
+//! agent/engine/docker_task_engine.go).
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::io;
-use std::path::Path;
-use std::sync::Arc;
-use std::time::Duration;
-
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use super::evidence::task_of_arn;
-use super::protocol::Said;
-use super::sandboxes::{Labels, is_hex, is_sandbox};
-use super::task_events::Report;
-use crate::config::sanitize_message;
-use crate::events::{Event, Kind};
-use crate::guarantee::Guarantee;
-use crate::os::channel::Channel;
-use crate::os::docker::SOCKET;
-use crate::os::unix_http::{self, Failure};
+use crate::os::docker::{self, Container};
 
-/// The containers that run and have the label of a task's pause container:
-/// `{"label":["com.amazonaws.ecs.container-name=~internal~ecs~pause"]}`, as a query has it.
-const PAUSES: &str = "/containers/json?filters=%7B%22label%22%3A%5B%22com.amazonaws.ecs.container-name\
-                      %3D~internal~ecs~pause%22%5D%7D";
 const NAME: &str = "com.amazonaws.ecs.container-name";
 const PAUSE: &str = "~internal~ecs~pause";
 const TASK: &str = "com.amazonaws.ecs.task-arn";
 
-/// How long all of Docker's answers may take together. It answers one in about a millisecond.
-const LIMIT: Duration = Duration::from_secs(1);
-/// The most bytes that one answer may have. A container takes about two thousand in the list.
-const MAX_ANSWER: usize = 1024 * 1024;
-/// What Docker answered.
+/// What the labels say, and what was read for it.
 #[derive(Debug, Default)]
-pub struct Answer {
-    /// Those of the sandboxes asked about that are tasks'.
-    pub labels: Labels,
-    /// Whether the others are not.
-    pub whole: bool,
-    /// What is wrong with the answer, in words for an operator.
-    pub trouble: Option<String>,
+pub(super) struct Labels {
+    /// Of each container's file as it last changed, the sandbox and the task, where it is a pause container's.
+    files: BTreeMap<PathBuf, (SystemTime, Option<(String, String)>)>,
+    trouble: Option<String>,
 }
 
-/// Asks for whatever is unsure, tells the process that goes into tasks' namespaces, and `tell`s what
-/// the daemon's loop has to know. Ends when it is no longer said what is unsure.
-pub(super) async fn serve(
-    mut unsure: watch::Receiver<BTreeSet<String>>,
-    channel: Arc<Channel>,
-    tell: impl Fn(Report),
-) {
-    // Labels never change: a container that was asked about once needs not be again.
-    let mut known = BTreeSet::new();
-    let mut told = None;
-    while unsure.changed().await.is_ok() {
-        let sandboxes = unsure.borrow_and_update().clone();
-        if sandboxes.is_subset(&known) {
-            continue;
+impl Labels {
+    /// The task that a sandbox is of. A sandbox is the name of Docker's handle on a container's network
+    /// namespace: it is random, and not given again.
+    pub(super) fn task(&self, sandbox: &str) -> Option<&String> {
+        let found = self.files.values().filter_map(|(_, found)| found.as_ref());
+        let mut of = found.filter(|(name, _)| name == sandbox);
+        of.next().map(|(_, task)| task)
+    }
+
+    /// Reads what has changed. Returns what is wrong with it where that is new, in words for an operator.
+    pub(super) fn read(&mut self) -> Option<String> {
+        let mut trouble = None;
+        let mut last = std::mem::take(&mut self.files);
+        for (path, changed) in docker::container_files() {
+            let known = last.remove(&path).filter(|(at, _)| *at == changed);
+            let known = known.or_else(|| match Container::read(&path) {
+                Ok(container) => Some((changed, pause(&container))),
+                Err(problem) => {
+                    trouble = Some(format!(
+                        "{} {problem}; should it be a task's that nothing else tells from other containers, \
+                         it is not kept from the metadata service",
+                        path.display()
+                    ));
+                    None
+                }
+            });
+            self.files.extend(known.map(|known| (path, known)));
         }
-        let answer = ask(Path::new(SOCKET), &sandboxes).await;
-        if answer.trouble != told {
-            told.clone_from(&answer.trouble);
-            if let Some(trouble) = answer.trouble {
-                let event = Event::new(Kind::Warning, trouble).about(Guarantee::AwsvpcImdsBlock);
-                tell(Report::Happened(Box::new(event)));
-            }
-        }
-        known = if answer.whole {
-            sandboxes
-        } else {
-            BTreeSet::new()
-        };
-        if !answer.labels.is_empty() {
-            // Where no receiver is left, the daemon's loop is notified.
-            let _ended = channel.send(&Said::Labelled(answer.labels));
-        }
+        let new = trouble.clone().filter(|_| trouble != self.trouble);
+        self.trouble = trouble;
+        new
     }
 }
 
-/// Asks as a program that does nothing else meanwhile.
-pub(super) fn ask_now(unsure: &BTreeSet<String>) -> io::Result<Answer> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    Ok(runtime.block_on(ask(Path::new(SOCKET), unsure)))
-}
-
-async fn ask(socket: &Path, unsure: &BTreeSet<String>) -> Answer {
-    let mut labels = Labels::new();
-    let asked = tokio::time::timeout(LIMIT, collect(socket, unsure, &mut labels)).await;
-    let problem = match asked {
-        Ok(Ok(())) => None,
-        // No Docker, or not for us: no evidence.
-        Ok(Err(Failure::Connect(_))) => {
-            return Answer {
-                labels,
-                ..Answer::default()
-            };
-        }
-        Ok(Err(failure)) => Some(sanitize_message(&failure.to_string())),
-        Err(_) => Some(format!("no answer within {LIMIT:?}")),
-    };
-    let trouble = problem.map(|problem| {
-        format!(
-            "{SOCKET}: ask Docker for the labels of tasks' pause containers: {problem}; tasks that \
-             nothing else tells from other containers are not kept from the metadata service until \
-             it answers: see `systemctl status docker`"
-        )
-    });
-    Answer {
-        labels,
-        whole: trouble.is_none(),
-        trouble,
-    }
-}
-
-async fn collect(
-    socket: &Path,
-    unsure: &BTreeSet<String>,
-    labels: &mut Labels,
-) -> Result<(), Failure> {
-    for (container, task) in pauses(&unix_http::get(socket, PAUSES, MAX_ANSWER).await?)? {
-        let target = format!("/containers/{container}/json");
-        let answer = match unix_http::get(socket, &target, MAX_ANSWER).await {
-            // It ended meanwhile.
-            Err(Failure::Status(status, _)) if status.as_u16() == 404 => continue,
-            other => other?,
-        };
-        if let Some(sandbox) = sandbox(&answer)?.filter(|sandbox| unsure.contains(sandbox)) {
-            labels.insert(sandbox, task);
-        }
-        if labels.len() == unsure.len() {
-            break;
-        }
-    }
-    Ok(())
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Listed {
-    id: String,
-    #[serde(default)]
-    labels: BTreeMap<String, String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Inspected {
-    network_settings: NetworkSettings,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct NetworkSettings {
-    sandbox_key: String,
-}
-
-/// The pause containers in Docker's list, each with the id of its task.
-fn pauses(answer: &[u8]) -> Result<Vec<(String, String)>, Failure> {
-    let listed: Vec<Listed> = read(answer)?;
-    let mut pauses = Vec::new();
-    for container in listed {
-        let label = |name| container.labels.get(name).map(String::as_str);
-        let Some(task) = label(TASK).and_then(task_of_arn).filter(|_| {
-            // The list is filtered already; what only resembles Docker may not know filters.
-            label(NAME) == Some(PAUSE)
-        }) else {
-            continue;
-        };
-        // It becomes a part of what is asked for next.
-        if container.id.len() != 64 || !is_hex(&container.id) {
-            return Err(Failure::Broken(format!(
-                "{:?} is not the id of a container",
-                container.id
-            )));
-        }
-        pauses.push((container.id, task));
-    }
-    Ok(pauses)
-}
-
-/// The sandbox of an inspected container; `None` where it has none, or Docker keeps it elsewhere.
-fn sandbox(answer: &[u8]) -> Result<Option<String>, Failure> {
-    let key = read::<Inspected>(answer)?.network_settings.sandbox_key;
+/// The sandbox and the task of a task's pause container.
+fn pause(container: &Container) -> Option<(String, String)> {
+    let label = |name| container.labels.get(name).map(String::as_str);
+    let task = label(TASK).and_then(task_of_arn)?;
+    let key = &container.sandbox_key;
     let name = key.strip_prefix("/var/run/docker/netns/");
-    let name = name.or_else(|| key.strip_prefix("/run/docker/netns/"));
-    Ok(name.filter(|name| is_sandbox(name)).map(str::to_owned))
+    let name = name.or_else(|| key.strip_prefix("/run/docker/netns/"))?;
+    let is_one = label(NAME) == Some(PAUSE) && is_sandbox(name);
+    is_one.then(|| (name.to_owned(), task))
 }
 
-fn read<T: DeserializeOwned>(answer: &[u8]) -> Result<T, Failure> {
-    serde_json::from_slice(answer)
-        .map_err(|error| Failure::Broken(format!("not what Docker answers: {error}")))
+/// Whether a handle has the name of a container's sandbox: twelve hexadecimal digits of its id
+/// (moby/moby, libnetwork/osl: `GenerateKey`).
+pub(super) fn is_sandbox(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use super::*;
+
+    const ID: &str = "0123456789abcdef0123456789abcdef";
+    const KEY: &str = "/var/run/docker/netns/0123456789ab";
+
+    fn container(name: &str, arn: &str, key: &str) -> Container {
+        let labels = [(NAME, name), (TASK, arn)];
+        Container {
+            labels: labels.map(|(n, v)| (n.to_owned(), v.to_owned())).into(),
+            sandbox_key: key.to_owned(),
+            ..Container::default()
+        }
+    }
+
+    #[test]
+    fn a_pause_container_tells_its_sandboxs_task() {
+        let arn = format!("arn:aws:ecs:eu-central-1:123456789012:task/main/{ID}");
+        let found = Some(("0123456789ab".to_owned(), ID.to_owned()));
+        assert_eq!(pause(&container(PAUSE, &arn, KEY)), found);
+        let key = KEY.strip_prefix("/var").unwrap();
+        assert_eq!(pause(&container(PAUSE, &arn, key)), found);
+        assert_eq!(pause(&container("app", &arn, KEY)), None);
+        assert_eq!(pause(&container(PAUSE, "a task", KEY)), None);
+        assert_eq!(pause(&container(PAUSE, &format!("{arn}\n"), KEY)), None);
+        assert_eq!(pause(&Container::default()), None);
+        for other in [
+            "",
+            "/var/run/docker/netns/default",
+            "/var/run/docker/netns/0123456789a",
+            "/var/run/docker/netns/../0123456789ab",
+            "/var/run/docker/netns/0123456789ag",
+            "/proc/1/ns/net",
+        ] {
+            assert_eq!(pause(&container(PAUSE, &arn, other)), None, "{other}");
+        }
+    }
+}

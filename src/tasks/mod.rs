@@ -7,12 +7,11 @@
 
 pub mod discovery;
 pub mod evidence;
-pub mod labels;
+mod labels;
 pub mod model;
 pub mod once;
 pub mod power;
 pub mod protocol;
-pub mod sandboxes;
 pub mod task_events;
 pub mod task_netns;
 pub mod worker;

@@ -3,7 +3,6 @@
 use std::thread;
 
 use super::discovery::{News, Survey};
-use super::labels;
 use super::model::Tasks;
 use super::task_netns::Wish;
 
@@ -22,14 +21,7 @@ pub fn pass(wish: Wish) -> Pass {
     let look = move || {
         let mut survey = Survey::open()?;
         let mut news = survey.pass(wish, true)?;
-        if !news.unsure.is_empty() {
-            let answer = labels::ask_now(&news.unsure)?;
-            survey.label(answer.labels);
-            let by_label = survey.pass(wish, true)?;
-            news.released.extend(by_label.released);
-            news.troubles = by_label.troubles;
-            news.troubles.extend(answer.trouble);
-        }
+        news.troubles.append(&mut news.warnings);
         Ok::<_, std::io::Error>((survey.tasks().cloned().collect(), news))
     };
     let done = thread::Builder::new()

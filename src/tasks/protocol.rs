@@ -1,11 +1,8 @@
 //! What the daemon and the process that goes into tasks' namespaces say to each other.
 
-use std::collections::BTreeSet;
-
 use serde::{Deserialize, Serialize};
 
 use super::model::Task;
-use super::sandboxes::{self, Labels};
 use super::task_netns::Wish;
 use crate::config::sanitize_to;
 
@@ -13,16 +10,6 @@ use crate::config::sanitize_to;
 /// longest message, whatever a task does.
 const MOST_TEXTS: usize = 16;
 const TEXT_BYTES: usize = 600;
-
-/// What the daemon says.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Said {
-    /// What it wants.
-    Order(Order),
-    /// What Docker's labels say of those that were reported as unsure.
-    Labelled(Labels),
-}
 
 /// What the daemon wants. Every order asks for a look at everything.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,9 +31,6 @@ pub enum Told {
     Gone(u64),
     /// Something happened.
     Happened(Happened),
-    /// Docker's sandboxes that could be tasks', or are those of tasks without an id, and only Docker
-    /// can say so.
-    Unsure(BTreeSet<String>),
     /// The look at everything that an order asked for is over.
     Complete {
         /// The order's number.
@@ -66,12 +50,6 @@ impl Told {
                 few(&mut task.problems);
                 few(&mut task.notes);
                 Self::Task(task)
-            }
-            Self::Unsure(mut sandboxes) => {
-                while sandboxes.len() > sandboxes::MOST {
-                    sandboxes.pop_last();
-                }
-                Self::Unsure(sandboxes)
             }
             Self::Complete {
                 number,
@@ -169,7 +147,6 @@ mod tests {
             };
             for told in [
                 Told::Task(task),
-                Told::Unsure((0..5000).map(|n| format!("{n:012x}")).collect()),
                 Told::Complete {
                     number: u64::MAX,
                     troubles: texts(of),

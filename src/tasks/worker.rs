@@ -17,7 +17,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::repairs::Repairs;
 use super::discovery::{HANDLES, News, Survey};
-use super::protocol::{Happened, Order, Said, Told};
+use super::protocol::{Happened, Order, Told};
 use super::task_netns::Wish;
 use crate::os::channel::Channel;
 use crate::os::inotify::Watches;
@@ -32,8 +32,12 @@ const GATHER: Duration = Duration::from_millis(2);
 /// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
 
-/// When a look that failed as a whole is tried again: the interfaces may have changed during each reading.
+/// When a look that failed as a whole is tried again, since the interfaces may have changed during each reading,
+/// or one at what is new and unclear.
 const AGAIN: Duration = Duration::from_millis(200);
+
+/// How long after a container's network namespace appears Docker may write down which container's it is.
+const WRITTEN: Duration = Duration::from_secs(5);
 
 /// How much longer than a look for new namespaces the rest after it is, so that such looks take at
 /// most a quarter of a processor.
@@ -43,24 +47,13 @@ const REST: u32 = 3;
 pub fn run(channel: &Channel) -> io::Result<()> {
     let mut survey = Survey::open()?;
     loop {
-        let order = match hear(channel)? {
-            None => return Ok(()),
-            // Nothing is wanted: also of those that only the labels tell of.
-            Some(Said::Labelled(labels)) => {
-                survey.label(labels);
-                let _known = release(channel, &mut survey)?;
-                let _told_of_nobody = survey.forget();
-                continue;
-            }
-            Some(Said::Order(order)) => order,
+        let Some(order) = hear(channel)? else {
+            return Ok(());
         };
         if order.wish == Wish::Nothing {
             let news = release(channel, &mut survey)?;
             let _told_of_nobody = survey.forget();
             complete(channel, order, news.troubles)?;
-            if !news.unsure.is_empty() {
-                tell(channel, Told::Unsure(news.unsure))?;
-            }
         } else if !Worker::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
         }
@@ -90,7 +83,7 @@ fn tell(channel: &Channel, told: Told) -> io::Result<()> {
 }
 
 /// Waits for what the daemon says; `None` where it is gone. What makes no sense is a trouble.
-fn hear(channel: &Channel) -> io::Result<Option<Said>> {
+fn hear(channel: &Channel) -> io::Result<Option<Order>> {
     loop {
         match channel.receive() {
             Err(error) if error.kind() == io::ErrorKind::InvalidData => {
@@ -126,8 +119,8 @@ struct Worker<'a> {
     /// The namespaces to be looked into: since when, and which program changed something there.
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
     repairs: Repairs,
-    /// The sandboxes that the last look reported as unsure.
-    unsure: BTreeSet<String>,
+    /// The sandboxes of which nothing told yet whether they are tasks', and until when they are new.
+    unsure: (BTreeSet<String>, Instant),
 }
 
 impl<'a> Worker<'a> {
@@ -151,7 +144,7 @@ impl<'a> Worker<'a> {
             rest: Instant::now(),
             dirty: BTreeMap::new(),
             repairs: Repairs::default(),
-            unsure: BTreeSet::new(),
+            unsure: (BTreeSet::new(), Instant::now()),
         };
         worker.watch();
         worker.look_at_everything()?;
@@ -164,27 +157,19 @@ impl<'a> Worker<'a> {
         loop {
             let due = self.due();
             if self.wait(due)? {
-                match hear(self.channel)? {
-                    None => return Ok(false),
-                    Some(Said::Labelled(labels)) => {
-                        self.survey.label(labels);
-                        self.search.get_or_insert(Instant::now());
+                let Some(order) = hear(self.channel)? else {
+                    return Ok(false);
+                };
+                self.order = order;
+                if order.wish == Wish::Nothing {
+                    let news = release(self.channel, self.survey)?;
+                    for netns in self.survey.forget() {
+                        tell(self.channel, Told::Gone(netns))?;
                     }
-                    Some(Said::Order(order)) => {
-                        self.order = order;
-                        if order.wish == Wish::Nothing {
-                            let news = release(self.channel, self.survey)?;
-                            for netns in self.survey.forget() {
-                                tell(self.channel, Told::Gone(netns))?;
-                            }
-                            complete(self.channel, order, news.troubles)?;
-                            return Ok(true);
-                        }
-                        // What Docker could not say it is asked for again.
-                        self.unsure.clear();
-                        self.look_at_everything()?;
-                    }
+                    complete(self.channel, order, news.troubles)?;
+                    return Ok(true);
                 }
+                self.look_at_everything()?;
             }
             self.hear()?;
             self.tend()?;
@@ -317,11 +302,7 @@ impl<'a> Worker<'a> {
         self.lost &= passed.is_err();
         let mut news = passed.unwrap_or_else(failed);
         let troubles = std::mem::take(&mut news.troubles);
-        let unsure = std::mem::take(&mut news.unsure);
-        if unsure != self.unsure {
-            tell(self.channel, Told::Unsure(unsure.clone()))?;
-            self.unsure = unsure;
-        }
+        self.wonder(std::mem::take(&mut news.unsure));
         for netns in &news.gone {
             self.repairs.forget(*netns);
             self.dirty.remove(netns);
@@ -330,6 +311,20 @@ impl<'a> Worker<'a> {
         self.tell(news, None, took)?;
         self.rest = Instant::now() + took * REST;
         Ok(troubles)
+    }
+
+    /// Looks again at what is new and unclear: Docker writes down where a container's network namespace is only
+    /// once it has started, and no event reports that.
+    fn wonder(&mut self, unsure: BTreeSet<String>) {
+        let now = Instant::now();
+        let (known, until) = &mut self.unsure;
+        if !unsure.is_subset(known) {
+            *until = now + WRITTEN;
+        }
+        *known = unsure;
+        if !known.is_empty() && now < *until {
+            self.search.get_or_insert(now + AGAIN);
+        }
     }
 
     fn tell(&mut self, news: News, by: Option<&(u32, String)>, took: Duration) -> io::Result<()> {
@@ -344,7 +339,7 @@ impl<'a> Worker<'a> {
                 tell(self.channel, Told::Happened(happened))?;
             }
         }
-        for message in news.troubles {
+        for message in news.troubles.into_iter().chain(news.warnings) {
             tell(self.channel, Told::Happened(Happened::Trouble(message)))?;
         }
         Ok(())

@@ -1,7 +1,7 @@
 //! The daemon's side of the process that goes into tasks' namespaces: starting it, giving up what
 //! only it needs, telling it what is wanted, hearing what it finds.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
@@ -9,11 +9,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 
-use super::labels;
 use super::model::{Task, Tasks};
-use super::protocol::{Order, Said, Told};
+use super::protocol::{Order, Told};
 use super::task_events::Report;
 use super::task_netns::Wish;
 use super::worker;
@@ -53,8 +52,6 @@ pub struct WorkerClient {
 struct Known {
     state: Mutex<State>,
     news: Condvar,
-    /// The last that it was unsure of.
-    unsure: watch::Sender<BTreeSet<String>>,
 }
 
 #[derive(Debug, Default)]
@@ -84,15 +81,9 @@ impl WorkerClient {
         })
     }
 
-    /// Begins to hear what it reports, and to ask Docker for it; what the daemon's loop has to know goes
-    /// to `reports`. To be called where there is an event loop.
+    /// Begins to hear what it reports; what the daemon's loop has to know goes to `reports`.
     pub fn listen(&self, reports: mpsc::Sender<Report>) -> io::Result<()> {
         let (channel, known) = (Arc::clone(&self.channel), Arc::clone(&self.known));
-        let asked = self.known.unsure.subscribe();
-        let of_labels = reports.clone();
-        // What Docker fails to answer is asked again, and reported again.
-        let tell = move |report| drop(of_labels.try_send(report));
-        tokio::spawn(labels::serve(asked, Arc::clone(&channel), tell));
         // This thread waits where the loop has no room, and the worker in turn: nothing is lost.
         let tell = move |report| drop(reports.blocking_send(report));
         let hear = move || {
@@ -156,7 +147,7 @@ impl WorkerClient {
     fn ask(&mut self, wish: Wish) -> io::Result<()> {
         let number = self.order.number + 1;
         self.order = Order { number, wish };
-        self.channel.send(&Said::Order(self.order))
+        self.channel.send(&self.order)
     }
 }
 
@@ -174,10 +165,6 @@ impl Known {
                 true
             }
             Told::Gone(netns) => state.tasks.remove(&netns).is_some(),
-            Told::Unsure(sandboxes) => {
-                self.unsure.send_replace(sandboxes);
-                false
-            }
             Told::Complete { number, troubles } => {
                 let news = state.troubles != troubles;
                 state.complete = number;
@@ -236,8 +223,8 @@ impl State {
     }
 }
 
-/// Gives up what only that process needs, for this process and all that it starts. Returns what an
-/// operator should know where that could not be done whole.
+/// Gives up what only that process needs, and every way to more power than is left, for this process and all
+/// that it starts. Returns what an operator should know where that could not be done whole.
 pub fn give_up_powers() -> io::Result<Option<String>> {
     let given_up = [
         CAP_SYS_ADMIN,
@@ -246,6 +233,7 @@ pub fn give_up_powers() -> io::Result<Option<String>> {
         CAP_SETPCAP,
     ];
     let narrowed = capabilities::keep_only(|capability| !given_up.contains(&capability))?;
+    confine::confine_daemon()?;
     Ok((!narrowed).then(|| {
         "without CAP_SETPCAP the bounding set keeps CAP_SYS_ADMIN, CAP_SYS_PTRACE and \
          CAP_NET_BROADCAST, which the programs that the daemon starts may get back"
@@ -259,6 +247,6 @@ pub fn serve() -> io::Result<()> {
     confine::obey_parent()?;
     capabilities::keep_only(|capability| POWERS.contains(&capability))?;
     let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
-    confine::confine()?;
+    confine::confine_worker()?;
     worker::run(&channel)
 }

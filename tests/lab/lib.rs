@@ -27,7 +27,7 @@ pub mod cgroup;
 pub mod counter;
 pub mod daemon;
 pub mod docker;
-pub mod docker_api;
+pub mod docker_files;
 mod docker_rules;
 pub mod firewalls;
 pub mod frames;

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test attack fuzz-kernel kill-test lint bench load man rpm rpm-check vm-image vm-test packer-validate packer-test clean
+.PHONY: help setup build demo test attack fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ bench: setup ## Measure the guard against what people use today (ONLY=window,idl
 
 load: build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
 	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),10)
+
+soak: build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory, files and repairs must stay
+	@$(CARGO) run --release --locked --quiet --example soak -- $(or $(MINUTES),30)
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target

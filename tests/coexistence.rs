@@ -13,7 +13,6 @@
 )]
 
 mod coexistence {
-    mod asking;
     mod docker;
     mod ecs_init;
     mod fail2ban;

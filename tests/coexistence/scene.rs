@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::asking::Asking;
 use super::found::Found;
+use lab::asking::Asking;
 use lab::daemon::Daemon;
 use lab::http::{Response, Server};
 use lab::imds::IMDS;

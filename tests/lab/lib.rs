@@ -23,6 +23,7 @@
     reason = "test support, as in #[test] functions"
 )]
 
+pub mod asking;
 pub mod cgroup;
 pub mod counter;
 pub mod daemon;

@@ -6,8 +6,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use lab::Lab;
-use lab::imds::{IMDS, IMDS6};
+use super::Lab;
+use super::imds::{IMDS, IMDS6};
+use super::namespace::Namespace;
 
 /// Between two packets of a container: short against every window, and leaves the machine to others.
 const PACE: Duration = Duration::from_micros(300);
@@ -16,17 +17,19 @@ const PACE: Duration = Duration::from_micros(300);
 ///
 /// Single packets, since a request whose first packet is dropped would be silent for a second. A
 /// packet leaves from a port of its own: to connection tracking each is the first of its kind.
-pub(crate) struct Asking {
+#[derive(Debug)]
+pub struct Asking {
     stop: Arc<AtomicBool>,
     asked: Arc<AtomicU64>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Asking {
-    pub(crate) fn start(lab: &Lab) -> Self {
+    /// Begins.
+    pub fn start(lab: &Lab) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let asked = Arc::new(AtomicU64::new(0));
-        let ask = |container: &lab::namespace::Namespace| {
+        let ask = |container: &Namespace| {
             let (stop, asked) = (Arc::clone(&stop), Arc::clone(&asked));
             container.thread(move || {
                 while !stop.load(Ordering::Relaxed) {
@@ -46,7 +49,7 @@ impl Asking {
     }
 
     /// How many packets were sent.
-    pub(crate) fn asked(&self) -> u64 {
+    pub fn asked(&self) -> u64 {
         self.asked.load(Ordering::Relaxed)
     }
 }

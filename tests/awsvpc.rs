@@ -94,16 +94,25 @@ fn everything(ns: &lab::namespace::Namespace) -> String {
     )
 }
 
-/// The child of the daemon.
-fn keeper(daemon: &Daemon) -> i32 {
-    let path = format!("/proc/{0}/task/{0}/children", daemon.pid());
-    let children = std::fs::read_to_string(Path::new(&path)).unwrap();
-    let is_it = |pid: &&str| {
-        let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        line.contains("keep-tasks")
+/// The process below the daemon that goes into tasks' namespaces.
+fn worker(daemon: &Daemon) -> i32 {
+    child(supervisor(daemon), "enter-tasks")
+}
+
+/// The one between, which starts it again.
+fn supervisor(daemon: &Daemon) -> i32 {
+    child(daemon.pid().as_raw(), "keep-tasks")
+}
+
+/// The child with this in its command line.
+fn child(of: i32, word: &str) -> i32 {
+    let find = || {
+        let children = std::fs::read_to_string(format!("/proc/{of}/task/{of}/children")).ok()?;
+        let is_it = |pid: &&str| {
+            let line = std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            line.contains(word)
+        };
+        children.split_whitespace().find(is_it)?.parse().ok()
     };
-    let pid = children.split_whitespace().find(is_it);
-    pid.unwrap_or_else(|| panic!("no keeper among {children:?}"))
-        .parse()
-        .unwrap()
+    eventually(LONG, "the child runs", find)
 }

@@ -98,9 +98,12 @@ enum Command {
     /// as plain text. Lines that may hold a secret are left out. Read it before you send it.
     #[command(after_help = examples::REPORT)]
     Report(report::Arguments),
-    /// Enter tasks' network namespaces for the daemon
+    /// Keep a process that enters tasks' network namespaces for the daemon
     #[command(hide = true)]
     KeepTasks,
+    /// Enter tasks' network namespaces for the daemon
+    #[command(hide = true)]
+    EnterTasks(worker::Arguments),
     /// Send for `probe` from a cgroup of its own
     #[command(hide = true, name = crate::probe::host_tasks::SUBCOMMAND)]
     ProbeHostTasks {
@@ -171,7 +174,8 @@ fn dispatch(common: &Common, command: Command, inherited: &mut Inherited) -> any
         Command::Config(arguments) => config::run(common, &arguments),
         Command::Release(arguments) => release::run(common, &arguments),
         Command::Report(arguments) => report::run(common, &arguments),
-        Command::KeepTasks => worker::run(),
+        Command::KeepTasks => worker::supervise(),
+        Command::EnterTasks(arguments) => worker::work(arguments),
         Command::ProbeHostTasks { asked } => probe::child(&asked),
     }
 }

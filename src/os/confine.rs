@@ -28,6 +28,7 @@ const PLAIN: &[libc::c_long] = &[
     libc::SYS_getsockopt,
     libc::SYS_lseek,
     libc::SYS_ppoll,
+    libc::SYS_pwrite64,
     libc::SYS_read,
     libc::SYS_recvfrom,
     libc::SYS_recvmsg,

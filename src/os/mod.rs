@@ -23,6 +23,7 @@ mod netlink;
 pub mod netns;
 pub mod netns_events;
 pub mod nft;
+pub mod note;
 pub mod nsid;
 pub mod packet_socket;
 pub mod poll;

@@ -36,7 +36,7 @@ use crate::os::netns::Netns;
 use crate::os::nsid::Peers;
 use crate::os::procfs;
 use crate::os::veth::Wires;
-use crate::tasks::discovery::HANDLES;
+use crate::tasks::place::HANDLES;
 
 /// How long all of it may take. A place that is not done by then is undecided.
 const LIMIT: Duration = Duration::from_secs(20);

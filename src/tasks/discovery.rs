@@ -3,30 +3,23 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
-use super::labels::{Labels, is_sandbox};
+use super::labels::Labels;
 use super::model::{Mode, Task};
+use super::place::{ASKED, HANDLES, Place, has_own_interface, open, task_id, vanished};
 use super::power::Power;
 use super::task_netns::{Look, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
+use crate::os::note::Note;
 use crate::os::nsid::{Peers, Ports};
 use crate::os::privilege;
 use crate::os::procfs;
 use crate::seal::task::TaskTable;
 use crate::verdict::Standing;
-
-/// Where Docker keeps handles on its containers' network namespaces, and the agent of managed instances those
-/// that it makes (aws/amazon-ecs-agent, ecs-agent/netlib/model/ecscni, `NETNS_PATH_DEFAULT`).
-pub const HANDLES: [&str; 2] = [DOCKER, "/run/netns"];
-const DOCKER: &str = "/run/docker/netns";
-
-/// How many processes of a namespace are asked for their cgroup: its first one is the pause
-/// container's, which lives as long as the task.
-const ASKED: usize = 8;
 
 /// What the host's network namespace is, and what of others is known.
 #[derive(Debug)]
@@ -35,6 +28,9 @@ pub struct Survey {
     peers: Peers,
     tasks: BTreeMap<u64, Space>,
     labels: Labels,
+    /// Where it notes which namespace it looks into.
+    in_hand: Option<Note>,
+    aside: BTreeSet<u64>,
 }
 
 /// A task's network namespace.
@@ -51,13 +47,6 @@ struct Space {
     /// Whether it was made right once: what is missing afterwards was removed.
     kept: bool,
     task: Task,
-}
-
-/// Where a namespace was found.
-#[derive(Debug, Default)]
-struct Place {
-    handles: Vec<PathBuf>,
-    processes: Vec<u32>,
 }
 
 /// What came of a look.
@@ -99,7 +88,19 @@ impl Survey {
             peers: Peers::open()?,
             tasks: BTreeMap::new(),
             labels: Labels::default(),
+            in_hand: None,
+            aside: BTreeSet::new(),
         })
+    }
+
+    /// The same that notes which namespace it looks into, and leaves some alone.
+    #[must_use]
+    pub fn watched(self, in_hand: Note, aside: BTreeSet<u64>) -> Self {
+        Self {
+            in_hand: Some(in_hand),
+            aside,
+            ..self
+        }
     }
 
     /// All tasks that are known.
@@ -160,7 +161,17 @@ impl Survey {
         how: (Wish, bool),
         news: &mut News,
     ) {
-        if let Err(error) = self.visit(inode, place, ports, how, news)
+        let visited = if self.aside.contains(&inode) {
+            Err(io::Error::other(
+                "the process that looks into it ended over it again and again; it is left alone for an hour",
+            ))
+        } else {
+            self.note(Some(inode));
+            let visited = self.visit(inode, place, ports, how, news);
+            self.note(None);
+            visited
+        };
+        if let Err(error) = visited
             && !vanished(&error)
         {
             news.troubles.push(format!(
@@ -171,6 +182,17 @@ impl Survey {
 
     /// Looks into one task's namespace, and repairs what is wrong there.
     pub fn tend(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
+        self.note(Some(inode));
+        let done = self.look_into(inode, wish, news);
+        self.note(None);
+        done
+    }
+
+    fn note(&self, inode: Option<u64>) {
+        self.in_hand.iter().for_each(|note| note.write(inode));
+    }
+
+    fn look_into(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
         let Some(space) = self.tasks.get_mut(&inode) else {
             return Ok(());
         };
@@ -281,7 +303,7 @@ impl Survey {
             }
             let learned = nameless && space.id.is_some();
             if every || anew || learned {
-                self.tend(inode, wish, news)?;
+                self.look_into(inode, wish, news)?;
             }
             // One that had another's number is a stranger: the next pass judges it.
             return Ok(());
@@ -329,20 +351,7 @@ impl Survey {
         };
         space.count(&self.home, inode, &place.processes);
         self.tasks.insert(inode, space);
-        self.tend(inode, wish, news)
-    }
-}
-
-impl Place {
-    /// The names of Docker's sandboxes of which it has the handle.
-    fn sandboxes(&self) -> impl Iterator<Item = &str> {
-        let docker = Path::new(DOCKER);
-        let handles = self
-            .handles
-            .iter()
-            .filter(move |path| path.parent() == Some(docker));
-        let names = handles.filter_map(|path| path.file_name()?.to_str());
-        names.filter(|name| is_sandbox(name))
+        self.look_into(inode, wish, news)
     }
 }
 
@@ -389,42 +398,4 @@ fn unseen(inode: u64) -> Task {
         frames_stopped: false,
         powers: Vec::new(),
     }
-}
-
-/// Opens a namespace by the first handle that still is its.
-fn open(handles: &[PathBuf], inode: u64) -> io::Result<Netns> {
-    let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for handle in handles {
-        match Netns::open(handle) {
-            Ok(ns) if ns.inode == inode => return Ok(ns),
-            Ok(_) => {}
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
-}
-
-fn task_id(processes: &[u32]) -> Option<String> {
-    let asked = processes.iter().take(ASKED);
-    asked
-        .filter_map(|pid| procfs::cgroup(*pid))
-        .find_map(|text| evidence::task_of(&text))
-}
-
-/// Whether there is an ENI in the calling thread's network namespace, or a VLAN, macvlan or tunnel (GENEVE, of
-/// managed instances) of one: neither the loopback nor one of the kinds that anybody can make without having a network.
-fn has_own_interface() -> io::Result<bool> {
-    let links = Peers::open()?.links()?;
-    let own = |kind: Option<&str>| matches!(kind, None | Some("vlan" | "macvlan" | "geneve"));
-    let mut others = links.iter().filter(|link| !link.loopback);
-    Ok(others.any(|link| own(link.kind.as_deref())))
-}
-
-/// Whether it was there and is gone: a process that ended, a handle that was removed.
-fn vanished(error: &io::Error) -> bool {
-    use nix::errno::Errno;
-    matches!(
-        error.raw_os_error().map(Errno::from_raw),
-        Some(Errno::ENOENT | Errno::ESRCH)
-    ) || error.kind() == io::ErrorKind::NotFound
 }

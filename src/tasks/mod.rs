@@ -1,17 +1,21 @@
 //! The awsvpc tasks that run on this host: found, looked at, and kept from the instance metadata
 //! service within their own network namespaces.
 //!
-//! That needs more power than all the rest of the daemon, so a child process does it ([`worker`]),
+//! That needs more power than all the rest of the daemon, so a process of its own does it ([`worker`]),
 //! which can do nothing else and receives so little that it has nothing to pass on it wrong
-//! ([`protocol`]); the daemon gives that power up ([`worker_client`]).
+//! ([`protocol`]); the daemon gives that power up ([`worker_client`]). Where it ends it is started again
+//! ([`supervisor`]).
 
 pub mod discovery;
 pub mod evidence;
 mod labels;
 pub mod model;
 pub mod once;
+pub mod place;
 pub mod power;
 pub mod protocol;
+pub mod starts;
+pub mod supervisor;
 pub mod task_events;
 pub mod task_netns;
 pub mod worker;

@@ -31,6 +31,8 @@ pub enum Told {
     Gone(u64),
     /// Something happened.
     Happened(Happened),
+    /// It begins anew, since the one before it ended like this. What it was told is lost.
+    Restarted(String),
     /// The look at everything that an order asked for is over.
     Complete {
         /// The order's number.
@@ -68,6 +70,7 @@ impl Told {
                 Happened::Trouble(trouble) => Happened::Trouble(text(&trouble)),
                 Happened::Fight(netns) => Happened::Fight(netns),
             }),
+            Self::Restarted(why) => Self::Restarted(text(&why)),
             Self::Gone(netns) => Self::Gone(netns),
         }
     }
@@ -154,6 +157,7 @@ mod tests {
                 Told::Happened(Happened::Repaired(repaired)),
                 Told::Happened(Happened::Trouble(of.repeat(100_000))),
                 Told::Happened(Happened::Released(of.repeat(100_000))),
+                Told::Restarted(of.repeat(100_000)),
             ] {
                 let bytes = serde_json::to_vec(&told.bounded()).unwrap();
                 assert!(bytes.len() < LONGEST, "{} bytes of {of:?}", bytes.len());

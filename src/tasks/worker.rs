@@ -16,13 +16,15 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use self::repairs::Repairs;
-use super::discovery::{HANDLES, News, Survey};
+use super::discovery::{News, Survey};
+use super::place::HANDLES;
 use super::protocol::{Happened, Order, Told};
 use super::task_netns::Wish;
 use crate::os::channel::Channel;
 use crate::os::inotify::Watches;
 use crate::os::memory;
 use crate::os::netns_events::{Event, NetnsEvents};
+use crate::os::note::Note;
 use crate::os::watch::existing;
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
@@ -43,9 +45,17 @@ const WRITTEN: Duration = Duration::from_secs(5);
 /// most a quarter of a processor.
 const REST: u32 = 3;
 
-/// Runs until the daemon is gone.
-pub fn run(channel: &Channel) -> io::Result<()> {
-    let mut survey = Survey::open()?;
+/// Runs until the daemon is gone; says why the one before it `ended`. What it has in hand it notes, and the
+/// namespaces that are aside it leaves alone.
+pub fn run(
+    channel: &Channel,
+    ended: Option<String>,
+    (in_hand, aside): (Note, BTreeSet<u64>),
+) -> io::Result<()> {
+    let mut survey = Survey::open()?.watched(in_hand, aside);
+    if let Some(why) = ended {
+        tell(channel, Told::Restarted(why))?;
+    }
     loop {
         let Some(order) = hear(channel)? else {
             return Ok(());

@@ -1,9 +1,8 @@
 //! The daemon's side of the process that goes into tasks' namespaces: starting it, giving up what
 //! only it needs, telling it what is wanted, hearing what it finds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::os::fd::AsFd as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -13,27 +12,15 @@ use tokio::sync::mpsc;
 
 use super::model::{Task, Tasks};
 use super::protocol::{Order, Told};
+use super::supervisor::SUPERVISOR;
 use super::task_events::Report;
 use super::task_netns::Wish;
-use super::worker;
 use crate::os::capabilities::{
-    self, CAP_NET_ADMIN, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
+    self, CAP_NET_BROADCAST, CAP_SETPCAP, CAP_SYS_ADMIN, CAP_SYS_PTRACE,
 };
 use crate::os::channel::Channel;
 use crate::os::confine;
 use crate::os::process;
-
-/// The hidden subcommand by which the program is that process.
-pub const SUBCOMMAND: &str = "keep-tasks";
-
-/// What that process needs: to see namespaces, to enter them, to hear of changes there, to change
-/// them.
-const POWERS: [u32; 4] = [
-    CAP_SYS_PTRACE,
-    CAP_SYS_ADMIN,
-    CAP_NET_BROADCAST,
-    CAP_NET_ADMIN,
-];
 
 /// How long a look at everything may take before the daemon goes on without its result.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -44,7 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct WorkerClient {
     channel: Arc<Channel>,
     known: Arc<Known>,
-    order: Order,
 }
 
 /// What is known of the tasks.
@@ -56,7 +42,11 @@ struct Known {
 
 #[derive(Debug, Default)]
 struct State {
+    /// The last that was given.
+    order: Order,
     tasks: BTreeMap<u64, Task>,
+    /// Those of an earlier worker that the one that runs has not seen yet.
+    unseen: BTreeSet<u64>,
     troubles: Vec<String>,
     /// The last order that was carried out.
     complete: u64,
@@ -69,7 +59,7 @@ impl WorkerClient {
         let (own, other) = Channel::pair()?;
         // Not waited for: it ends with this process, and its end is seen at the channel.
         let _child = Command::new("/proc/self/exe")
-            .arg(SUBCOMMAND)
+            .arg(SUPERVISOR)
             .env_clear()
             .stdin(Stdio::from(other.into_fd()))
             .stdout(Stdio::null())
@@ -77,7 +67,6 @@ impl WorkerClient {
         Ok(Self {
             channel: Arc::new(own),
             known: Arc::default(),
-            order: Order::default(),
         })
     }
 
@@ -89,6 +78,15 @@ impl WorkerClient {
         let hear = move || {
             loop {
                 match channel.receive::<Told>() {
+                    Ok(Some(Told::Restarted(why))) => {
+                        let order = known.forgotten();
+                        // Where it is gone again the next one asks, or the channel ends.
+                        let _gone = channel.send(&order);
+                        tell(Report::Trouble(format!(
+                            "the process that enters tasks' network namespaces ended ({why}) and was started \
+                             again"
+                        )));
+                    }
                     Ok(Some(told)) => {
                         if let Some(report) = known.learn(told) {
                             tell(report);
@@ -117,15 +115,16 @@ impl WorkerClient {
     /// Says what is wanted; with `look`, everything is looked at also if that is nothing new.
     /// Waits until that is done, and returns what is known then.
     pub fn want(&mut self, wish: Wish, look: bool) -> Tasks {
-        let first = self.order.number == 0;
+        let last = self.known.lock().order;
+        let first = last.number == 0;
         // To find nothing to take out once is enough.
         let look = look && wish != Wish::Nothing;
-        let asked = if first || look || wish != self.order.wish {
+        let asked = if first || look || wish != last.wish {
             self.ask(wish)
         } else {
             Ok(())
         };
-        let mut tasks = self.known.settled(self.order.number);
+        let mut tasks = self.known.settled();
         if let Err(error) = asked {
             let why = format!("ask the process that goes into tasks' namespaces: {error}");
             tasks.unknown.push(why);
@@ -136,18 +135,25 @@ impl WorkerClient {
     /// Has everything looked at, without waiting for it. Returns what is known so far; `None` where
     /// nothing is wanted.
     pub fn nudge(&mut self) -> Option<Tasks> {
-        if self.order.wish == Wish::Nothing {
+        let wish = self.known.lock().order.wish;
+        if wish == Wish::Nothing {
             return None;
         }
         // Where no receiver is left, the daemon's loop is notified.
-        let _ended = self.ask(self.order.wish);
+        let _ended = self.ask(wish);
         Some(self.known.now())
     }
 
     fn ask(&mut self, wish: Wish) -> io::Result<()> {
-        let number = self.order.number + 1;
-        self.order = Order { number, wish };
-        self.channel.send(&self.order)
+        let order = {
+            let mut state = self.known.lock();
+            state.order = Order {
+                number: state.order.number + 1,
+                wish,
+            };
+            state.order
+        };
+        self.channel.send(&order)
     }
 }
 
@@ -156,22 +162,35 @@ impl Known {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The worker knows nothing: of the tasks, until it has seen them, nor of its orders. Returns the last one.
+    fn forgotten(&self) -> Order {
+        let mut state = self.lock();
+        state.unseen = state.tasks.keys().copied().collect();
+        state.order
+    }
+
     /// Takes note of what was reported; what the loop has to know of it.
     fn learn(&self, told: Told) -> Option<Report> {
         let mut state = self.lock();
         let changed = match told {
             Told::Task(task) => {
-                state.tasks.insert(task.netns?, task);
+                let netns = task.netns?;
+                state.unseen.remove(&netns);
+                state.tasks.insert(netns, task);
                 true
             }
             Told::Gone(netns) => state.tasks.remove(&netns).is_some(),
             Told::Complete { number, troubles } => {
-                let news = state.troubles != troubles;
+                let unseen = std::mem::take(&mut state.unseen);
+                state.tasks.retain(|netns, _| !unseen.contains(netns));
+                let news = state.troubles != troubles || !unseen.is_empty();
                 state.complete = number;
                 state.troubles = troubles;
                 self.news.notify_all();
                 news
             }
+            // The caller's.
+            Told::Restarted(_) => false,
             Told::Happened(happened) => {
                 let task = happened.netns().and_then(|netns| state.tasks.get(&netns));
                 let task = task.cloned();
@@ -184,10 +203,11 @@ impl Known {
         changed.then_some(Report::Changed)
     }
 
-    /// What is known once an order is carried out.
-    fn settled(&self, number: u64) -> Tasks {
+    /// What is known once the last order is carried out.
+    fn settled(&self) -> Tasks {
         let deadline = Instant::now() + PATIENCE;
         let mut state = self.lock();
+        let number = state.order.number;
         while state.complete < number && !state.ended {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -239,14 +259,4 @@ pub fn give_up_powers() -> io::Result<Option<String>> {
          CAP_NET_BROADCAST, which the programs that the daemon starts may get back"
             .to_owned()
     }))
-}
-
-/// Is that process: confines itself and serves the daemon at standard input, until the daemon is
-/// gone.
-pub fn serve() -> io::Result<()> {
-    confine::obey_parent()?;
-    capabilities::keep_only(|capability| POWERS.contains(&capability))?;
-    let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);
-    confine::confine_worker()?;
-    worker::run(&channel)
 }

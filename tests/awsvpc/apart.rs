@@ -4,6 +4,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::*;
+use lab::imds::IMDS;
+use lab::task::Plan;
 
 /// CAP_SYS_ADMIN, CAP_SYS_PTRACE, CAP_NET_BROADCAST.
 const POWER: u64 = 1 << 21 | 1 << 19 | 1 << 11;
@@ -26,21 +28,28 @@ fn the_daemon_has_none_of_that_power_and_the_child_no_other() {
     for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
         assert_eq!(status(daemon.pid().as_raw(), set) & POWER, 0, "{set}");
     }
-    let keeper = keeper(&daemon);
-    assert_eq!(status(keeper, "CapEff"), POWER | CAP_NET_ADMIN);
-    assert_eq!(status(keeper, "CapPrm"), POWER | CAP_NET_ADMIN);
-    assert_eq!(status(keeper, "CapInh"), 0);
-    assert_eq!(status(keeper, "NoNewPrivs"), 1);
+    let worker = worker(&daemon);
+    for process in [supervisor(&daemon), worker] {
+        assert_eq!(status(process, "CapEff"), POWER | CAP_NET_ADMIN);
+        assert_eq!(status(process, "CapPrm"), POWER | CAP_NET_ADMIN);
+        assert_eq!(status(process, "CapInh"), 0);
+    }
+    assert_eq!(status(worker, "NoNewPrivs"), 1);
     // SECCOMP_MODE_FILTER; what the filter does is tested beside it.
-    assert_eq!(status(keeper, "Seccomp"), 2);
+    assert_eq!(status(worker, "Seccomp"), 2);
+}
+
+fn end(process: i32) {
+    kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
+    let gone = || !Path::new(&format!("/proc/{process}")).exists();
+    eventually(LONG, "the process is gone", gone);
 }
 
 #[test]
-fn without_the_child_the_daemon_ends_and_without_the_daemon_the_child() {
+fn without_the_supervisor_the_daemon_ends_and_without_the_daemon_both() {
     let lab = Lab::new();
     let mut first = daemon(&lab);
-    let child = keeper(&first);
-    kill(Pid::from_raw(child), Signal::SIGKILL).unwrap();
+    end(supervisor(&first));
     let exit = first.wait(LONG);
     assert!(!exit.success(), "{exit}");
     assert!(
@@ -50,15 +59,64 @@ fn without_the_child_the_daemon_ends_and_without_the_daemon_the_child() {
     );
 
     let mut second = daemon(&lab);
-    let child = keeper(&second);
-    kill(Pid::from_raw(child), Signal::SIGTERM).unwrap();
+    let processes = [supervisor(&second), worker(&second)];
+    for process in processes {
+        kill(Pid::from_raw(process), Signal::SIGTERM).unwrap();
+    }
     assert!(
         second.terminate().success(),
-        "systemd's SIGTERM goes to both: {}",
+        "systemd's SIGTERM goes to all: {}",
         second.log()
     );
-    let gone = || !Path::new(&format!("/proc/{child}")).exists();
-    eventually(LONG, "the child is gone", gone);
+    for process in processes {
+        let gone = || !Path::new(&format!("/proc/{process}")).exists();
+        eventually(LONG, "the child is gone", gone);
+    }
+}
+
+#[test]
+fn a_worker_that_ends_is_started_again_and_a_task_over_which_it_ends_is_left_alone() {
+    let lab = Lab::new();
+    let mut daemon = daemon(&lab);
+    let (good, bad) = (lab.task(Plan::default()), lab.task(Plan::default()));
+    wait_until_held(&lab, &good);
+    wait_until_held(&lab, &bad);
+    // Nothing here ends it, so that it is done by hand; what it has in hand it notes at its standard output.
+    let end_over = |netns: u64| {
+        let worker = worker(&daemon);
+        let note = format!("/proc/{worker}/fd/1");
+        kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        std::fs::write(note, netns.to_ne_bytes()).unwrap();
+        end(worker);
+    };
+    let inode = std::fs::metadata(bad.ns.netns()).unwrap().ino();
+    end_over(0);
+    daemon.wait_for_log("ended (signal: 9 (SIGKILL)) and was started again", LONG);
+    for _ in 0..3 {
+        end_over(inode);
+    }
+    eventually(LONG, "the verdict is not known", || {
+        let (status, _) = json(&lab, "status");
+        let text = status.to_string();
+        (text.contains("ended over it again and again")
+            && status["guarantees"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|of| of["name"] == "awsvpc-imds-block" && of["standing"] == "undecided"))
+        .then_some(())
+    });
+    let said = format!("while it looked into the network namespace {inode}");
+    assert!(daemon.log().contains(&said), "{}", daemon.log());
+    // The other task is guarded as ever, and the one left alone has what it had.
+    wait_until_held(&lab, &good);
+    good.ns.sh("nft flush ruleset");
+    daemon.wait_for_log("missing in the network namespace of task", LONG);
+    assert!(good.ns.role_credentials_v1(IMDS).is_err());
+    assert!(bad.ns.role_credentials_v1(IMDS).is_err());
+    assert!(daemon.is_running());
+    good.stop(&lab.host);
+    bad.stop(&lab.host);
 }
 
 #[test]

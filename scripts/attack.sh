@@ -34,6 +34,8 @@ attack awsvpc attacks::what_the_tasks_root_deletes_is_back \
     "a task: deletes the guard's tables" "stopped"
 attack awsvpc attacks::a_socket_that_names_its_interface_gets_past_blackholes_and_not_past_the_guard \
     "a task: a socket that names its interface" "stopped"
+attack awsvpc apart::a_worker_that_ends_is_started_again_and_a_task_over_which_it_ends_is_left_alone \
+    "a task over which the worker ends, again and again" "the daemon ended each time"
 attack links an_interface_with_hundreds_of_names_hides_no_other \
     "an interface with hundreds of names, which cuts the kernel's list short" "others were not listed"
 attack nftables a_table_that_goes_without_a_commit_is_seen_to_have_gone \
@@ -54,8 +56,12 @@ attack inputs where_the_state_was_lost_and_the_files_are_gone_the_rules_stay \
     "ecs.config gone and every copy of the state damaged" "the block was removed"
 attack sandbox the_unit_gives_away_no_socket_behind_a_link \
     "a link where the status socket should be" "chgrp followed it"
+attack sandbox a_daemon_that_is_taken_over_does_not_become_root \
+    "a daemon that was taken over: Docker's socket, ptrace, a mount" "was root by Docker's"
 attack journal a_stuck_journald_holds_up_nothing_and_what_it_missed_is_counted \
     "a journald that does not read" "repairs and SIGTERM waited"
+attack across a_disk_that_fills_up_later_costs_no_more \
+    "a full disk below the state" "stopped"
 attack bad_days a_disk_that_hangs_holds_up_no_answer_and_not_the_end \
     "a disk that hangs" "not tried"
 attack commands a_daemon_that_is_silent_is_waited_for_as_long_as_was_asked \

@@ -41,6 +41,8 @@ pub(crate) enum Ability {
     MemoryLimit,
     /// Interfaces of every kind can be made: VLANs, ipvlan, macvlan.
     AnyLink,
+    /// Its clock is its own, and can be set.
+    OwnClock,
 }
 
 /// How a script ended.

@@ -320,6 +320,7 @@ impl Machine for InNamespaces {
             Ability::MemoryLimit => false,
             // The running kernel may lack the modules, and none can be loaded from here.
             Ability::AnyLink => false,
+            Ability::OwnClock => false,
         }
     }
 

@@ -238,7 +238,7 @@ impl Machine for InQemu {
 
     fn can(&self, ability: Ability) -> bool {
         match ability {
-            Ability::MemoryLimit | Ability::AnyLink => true,
+            Ability::MemoryLimit | Ability::AnyLink | Ability::OwnClock => true,
         }
     }
 

@@ -1,6 +1,7 @@
 //! What happens to the machines, written once for all of them.
 
 mod awsvpc_tasks;
+mod clock;
 mod crash;
 mod docker;
 mod ecs_config;
@@ -55,6 +56,7 @@ pub(crate) const ALL: &[Scenario] = &[
     stop::SCENARIO,
     upgrade::SCENARIO,
     power::SCENARIO,
+    clock::SCENARIO,
     ecs_config::SCENARIO,
     strict::SCENARIO,
     legacy::SCENARIO,

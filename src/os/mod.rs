@@ -36,3 +36,6 @@ pub mod sysctl;
 pub mod unix_http;
 pub mod veth;
 pub mod watch;
+
+#[cfg(fuzzing)]
+pub use self::netlink::script;

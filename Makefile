@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export CARGO_TERM_PROGRESS_WHEN ?= never
 
-.PHONY: help setup build demo test attack fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
+.PHONY: help setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ test: lint ## Lint and run all tests (as root: they make network namespaces of t
 
 fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
 	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
+
+fuzz: setup ## Feed random bytes to everything that reads (TARGET=nftables, SECONDS=1800)
+	@scripts/fuzz.sh $(or $(SECONDS),600) $(TARGET)
 
 kill-test: setup ## Kill the daemon and the probe N times at random instants, and look at what is left
 	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture

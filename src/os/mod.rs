@@ -37,3 +37,6 @@ pub mod sysctl;
 pub mod unix_http;
 pub mod veth;
 pub mod watch;
+
+#[cfg(fuzzing)]
+pub use self::netlink::script;

@@ -2,10 +2,14 @@
 //!
 //! Numbers are those of linux/netlink.h.
 
+#[cfg(not(fuzzing))]
+mod kernel;
+#[cfg(fuzzing)]
+pub mod script;
 #[cfg(test)]
 mod tests;
 
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use netlink_packet_core::{
@@ -14,10 +18,15 @@ use netlink_packet_core::{
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType,
-    bind, getsockname, recv, recvmsg, send, setsockopt, socket, sockopt,
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, getsockname,
+    setsockopt, socket, sockopt,
 };
 use nix::sys::time::TimeVal;
+
+#[cfg(not(fuzzing))]
+use self::kernel::{receive_from, recv, send};
+#[cfg(fuzzing)]
+use self::script::{receive_from, recv, send};
 
 /// The length of `struct nlmsghdr`, which begins every message.
 pub(super) const HEADER: usize = 16;
@@ -271,35 +280,7 @@ pub(super) fn hear_from<'a>(
     fd: BorrowedFd<'_>,
     buffer: &'a mut [u8],
 ) -> io::Result<(Next<'a>, Option<i32>)> {
-    let mut space = nix::cmsg_space!(libc::c_int);
-    let length = {
-        let mut into = [IoSliceMut::new(buffer)];
-        let (fd, flags) = (fd.as_raw_fd(), MsgFlags::MSG_DONTWAIT);
-        let received = loop {
-            match recvmsg::<NetlinkAddr>(fd, &mut into, Some(&mut space), flags) {
-                Err(Errno::EINTR) => {}
-                other => break other,
-            }
-        };
-        match received {
-            Ok(message) => {
-                let number = message.cmsgs()?.find_map(|message| match message {
-                    ControlMessageOwned::Unknown(message)
-                        if message.cmsg_header.cmsg_level == libc::SOL_NETLINK
-                            && message.cmsg_header.cmsg_type == libc::NETLINK_LISTEN_ALL_NSID =>
-                    {
-                        message.data_bytes.first_chunk().copied()
-                    }
-                    _ => None,
-                });
-                let truncated = message.flags.contains(MsgFlags::MSG_TRUNC);
-                let length = (!truncated).then_some(message.bytes);
-                Ok((length, number.map(i32::from_ne_bytes)))
-            }
-            Err(errno) => Err(errno),
-        }
-    };
-    match length {
+    match receive_from(fd, buffer) {
         Ok((length, from)) => {
             let bytes = length.and_then(|length| buffer.get(..length));
             Ok((bytes.map_or(Next::Lost, Next::Datagram), from))

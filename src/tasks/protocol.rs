@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::Task;
+use super::power::Power;
 use super::task_netns::Wish;
 use crate::config::sanitize_to;
 
@@ -51,6 +52,8 @@ impl Told {
                 task.id = text(&task.id);
                 few(&mut task.problems);
                 few(&mut task.notes);
+                let has = |power: &Power| task.powers.contains(power);
+                task.powers = Power::ALL.into_iter().filter(has).collect();
                 Self::Task(task)
             }
             Self::Complete {
@@ -124,7 +127,7 @@ pub struct Repaired {
 mod tests {
     use super::*;
     use crate::os::channel::LONGEST;
-    use crate::tasks::{Mode, Power};
+    use crate::tasks::Mode;
     use crate::verdict::Standing;
 
     #[test]
@@ -139,7 +142,7 @@ mod tests {
                 problems: texts(of),
                 notes: texts(of),
                 frames_stopped: true,
-                powers: vec![Power::NetRaw; 40],
+                powers: vec![Power::NetRaw; 10_000],
             };
             let repaired = Repaired {
                 netns: 7,

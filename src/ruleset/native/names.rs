@@ -1,5 +1,7 @@
 //! What things are called in nft's language.
 
+use std::fmt::Write as _;
+
 use super::super::matches::{PortRange, Side};
 use super::super::target::Rewrite;
 use super::Key;
@@ -14,9 +16,11 @@ pub(super) fn text(registers: &Registers, of: Source) -> String {
 }
 
 pub(super) fn hex(bytes: &[u8]) -> String {
-    bytes
-        .iter()
-        .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}"))
+    let mut text = "0x".to_owned();
+    for byte in bytes {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// What a source is called, where that does not depend on the family.
@@ -117,7 +121,9 @@ pub(super) fn payload(base: u32, offset: u32, length: usize) -> String {
         2 => "th",
         _ => "ih",
     };
-    format!("@{base},{},{}", offset * 8, length * 8)
+    // The kernel's numbers are of 32 bits, and so may be eight times as large here.
+    let offset = u64::from(offset) * 8;
+    format!("@{base},{offset},{}", length.saturating_mul(8))
 }
 
 pub(super) fn ports(ports: Option<PortRange>) -> String {
@@ -134,4 +140,15 @@ pub(super) fn rewrite(to: Option<&Rewrite>) -> String {
         return "an address of a map".to_owned();
     };
     to.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_place_in_a_packet_has_a_name() {
+        assert_eq!(payload(1, 16, 4), "@nh,128,32");
+        assert_eq!(payload(1, u32::MAX, 4), "@nh,34359738360,32");
+    }
 }

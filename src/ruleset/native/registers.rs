@@ -88,6 +88,8 @@ impl Registers {
     /// The bytes of a value, the most significant first; numbers in the machine's order with
     /// `native`.
     pub(super) fn load(&mut self, into: Register, source: Source, length: usize, native: bool) {
+        // The kernel loads no more than there is room for.
+        let length = length.min(SIZE);
         let turn = native && cfg!(target_endian = "little");
         let byte = |at: usize| Byte {
             source,
@@ -157,4 +159,17 @@ pub(super) const fn ct(key: u32) -> Option<Loaded> {
         ),
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_loaded_than_the_registers_hold() {
+        let mut registers = Registers::default();
+        registers.unknown(4, "something large", u32::MAX as usize);
+        assert!(registers.read(4, SIZE - 4).is_some());
+        assert_eq!(registers.read(0, 4), None);
+    }
 }

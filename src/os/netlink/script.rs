@@ -8,7 +8,8 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, RawFd};
 use nix::errno::Errno;
 use nix::sys::socket::MsgFlags;
 
-use super::HEADER;
+/// The length of a message's header.
+const HEADER: usize = size_of::<nix::libc::nlmsghdr>();
 
 thread_local! {
     static SCRIPT: RefCell<Script> = RefCell::default();

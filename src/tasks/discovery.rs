@@ -11,6 +11,7 @@ use super::labels::Labels;
 use super::model::{Mode, Task};
 use super::place::{ASKED, HANDLES, Place, has_own_interface, open, task_id, vanished};
 use super::power::Power;
+use super::starts::ASIDE;
 use super::task_netns::{Look, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
@@ -30,7 +31,8 @@ pub struct Survey {
     labels: Labels,
     /// Where it notes which namespace it looks into.
     in_hand: Option<Note>,
-    aside: BTreeSet<u64>,
+    /// What it leaves alone, and until when.
+    aside: (BTreeSet<u64>, Instant),
 }
 
 /// A task's network namespace.
@@ -89,16 +91,16 @@ impl Survey {
             tasks: BTreeMap::new(),
             labels: Labels::default(),
             in_hand: None,
-            aside: BTreeSet::new(),
+            aside: (BTreeSet::new(), Instant::now()),
         })
     }
 
-    /// The same that notes which namespace it looks into, and leaves some alone.
+    /// The same that notes which namespace it looks into, and leaves some alone for [`ASIDE`].
     #[must_use]
     pub fn watched(self, in_hand: Note, aside: BTreeSet<u64>) -> Self {
         Self {
             in_hand: Some(in_hand),
-            aside,
+            aside: (aside, Instant::now() + ASIDE),
             ..self
         }
     }
@@ -161,7 +163,8 @@ impl Survey {
         how: (Wish, bool),
         news: &mut News,
     ) {
-        let visited = if self.aside.contains(&inode) {
+        let (aside, until) = &self.aside;
+        let visited = if aside.contains(&inode) && Instant::now() < *until {
             Err(io::Error::other(
                 "the process that looks into it ended over it again and again; it is left alone for an hour",
             ))

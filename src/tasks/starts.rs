@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 const MOST: usize = 3;
 const WINDOW: Duration = Duration::from_secs(10 * 60);
 /// How long a namespace is left alone after the last such end.
-const ASIDE: Duration = Duration::from_secs(60 * 60);
+pub const ASIDE: Duration = Duration::from_secs(60 * 60);
 /// How often it may end within [`SOON`] with nothing in hand: then something is wrong that a start does not mend.
 const MOST_OTHERS: usize = 3;
 const SOON: Duration = Duration::from_secs(10);

@@ -78,16 +78,11 @@ impl WorkerClient {
         let hear = move || {
             loop {
                 match channel.receive::<Told>() {
-                    Ok(Some(Told::Restarted(why))) => {
-                        let order = known.forgotten();
-                        // Where it is gone again the next one asks, or the channel ends.
-                        let _gone = channel.send(&order);
-                        tell(Report::Trouble(format!(
-                            "the process that enters tasks' network namespaces ended ({why}) and was started \
-                             again"
-                        )));
-                    }
                     Ok(Some(told)) => {
+                        // A worker that begins anew has no orders. Where it is gone again the next one says so.
+                        if let (Told::Restarted(_), Some(order)) = (&told, known.order()) {
+                            let _gone = channel.send(&order);
+                        }
                         if let Some(report) = known.learn(told) {
                             tell(report);
                         }
@@ -162,11 +157,9 @@ impl Known {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The worker knows nothing: of the tasks, until it has seen them, nor of its orders. Returns the last one.
-    fn forgotten(&self) -> Order {
-        let mut state = self.lock();
-        state.unseen = state.tasks.keys().copied().collect();
-        state.order
+    /// The last order; `None` before the first, when nothing is known to be wanted or not.
+    fn order(&self) -> Option<Order> {
+        Some(self.lock().order).filter(|order| order.number > 0)
     }
 
     /// Takes note of what was reported; what the loop has to know of it.
@@ -189,8 +182,12 @@ impl Known {
                 self.news.notify_all();
                 news
             }
-            // The caller's.
-            Told::Restarted(_) => false,
+            Told::Restarted(why) => {
+                state.unseen = state.tasks.keys().copied().collect();
+                return Some(Report::Trouble(format!(
+                    "the process that enters tasks' network namespaces ended ({why}) and was started again"
+                )));
+            }
             Told::Happened(happened) => {
                 let task = happened.netns().and_then(|netns| state.tasks.get(&netns));
                 let task = task.cloned();
@@ -259,4 +256,65 @@ pub fn give_up_powers() -> io::Result<Option<String>> {
          CAP_NET_BROADCAST, which the programs that the daemon starts may get back"
             .to_owned()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tasks::Mode;
+    use crate::verdict::Standing;
+
+    fn task(netns: u64) -> Told {
+        Told::Task(Task {
+            id: netns.to_string(),
+            mode: Mode::Awsvpc,
+            netns: Some(netns),
+            standing: Standing::Held,
+            problems: Vec::new(),
+            notes: Vec::new(),
+            frames_stopped: true,
+            powers: Vec::new(),
+        })
+    }
+
+    fn complete() -> Told {
+        Told::Complete {
+            number: 1,
+            troubles: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn before_the_first_order_a_worker_that_begins_anew_is_given_none() {
+        let known = Known::default();
+        // `Wish::Nothing` would take out what an earlier daemon put into tasks' namespaces.
+        assert_eq!(known.order(), None);
+        let order = Order {
+            number: 1,
+            wish: Wish::Keep,
+        };
+        known.lock().order = order;
+        assert_eq!(known.order(), Some(order));
+    }
+
+    #[test]
+    fn tasks_are_known_until_a_worker_that_begins_anew_has_looked_for_them() {
+        let known = Known::default();
+        let running = |known: &Known| {
+            let tasks = known.now().running.into_iter();
+            tasks.filter_map(|task| task.netns).collect::<Vec<_>>()
+        };
+        known.learn(task(7));
+        known.learn(task(8));
+        let report = known.learn(Told::Restarted("signal: 9".to_owned()));
+        assert!(
+            matches!(&report, Some(Report::Trouble(why)) if why.contains("ended (signal: 9)")),
+            "{report:?}"
+        );
+        assert_eq!(running(&known), [7, 8]);
+        known.learn(task(8));
+        assert_eq!(known.learn(complete()), Some(Report::Changed));
+        assert_eq!(running(&known), [8]);
+        assert_eq!(known.learn(complete()), None);
+    }
 }

@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 
 use lab::Lab;
 use lab::daemon::Daemon;
+use lab::figures::{number, percentile};
 use lab::tamper::Backend;
 use lab::wait::eventually;
 
@@ -97,12 +98,9 @@ impl Attack {
 }
 
 fn quantiles(times: &[Duration]) -> String {
-    let mut times = times.to_vec();
-    times.sort();
-    let at = |share: usize| {
-        let index = (times.len() * share / 100).min(times.len().saturating_sub(1));
-        times.get(index).map_or(0.0, |t| t.as_secs_f64() * 1000.0)
-    };
+    let mut times: Vec<f64> = times.iter().map(Duration::as_secs_f64).collect();
+    times.sort_by(f64::total_cmp);
+    let at = |percent| percentile(&times, percent).unwrap_or(0.0) * 1e3;
     format!(
         "p50 {:.1} ms, p99 {:.1} ms, most {:.1} ms",
         at(50),
@@ -157,11 +155,7 @@ fn attack(lab: &Lab, daemon: &Daemon, flushes: u64) -> Attack {
 }
 
 /// A line of /proc/PID/status, in KiB.
-fn memory(daemon: &Daemon, line: &str) -> u64 {
+fn memory(daemon: &Daemon, field: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid())).expect("it runs");
-    let line = status.lines().find_map(|l| l.strip_prefix(line));
-    let number = line.and_then(|l| l.split_whitespace().nth(1));
-    number
-        .and_then(|n| n.parse().ok())
-        .expect("a figure in KiB")
+    number(&status, field)
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use lab::Lab;
 use lab::asking::Asking;
 use lab::daemon::Daemon;
+use lab::figures::{number, percentile};
 use lab::tamper::Backend;
 use lab::task::Plan;
 use nix::unistd::Pid;
@@ -34,7 +35,10 @@ const GROWTH: u64 = 10;
 
 fn main() {
     let minutes = std::env::args().nth(1);
-    let minutes: u32 = minutes.map_or(30, |text| text.parse().expect("a number of minutes"));
+    let Ok(minutes) = minutes.map_or(Ok(30), |text| text.parse::<u32>()) else {
+        eprintln!("soak: MINUTES is a whole number");
+        std::process::exit(2);
+    };
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"5s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
@@ -82,16 +86,9 @@ struct Usage {
 impl Usage {
     fn of(pid: Pid) -> Self {
         let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let figure = |name: &str| {
-            let line = status.lines().find_map(|line| line.strip_prefix(name));
-            let number = line.and_then(|line| line.split_whitespace().next());
-            number
-                .and_then(|n| n.parse().ok())
-                .expect("a figure in KiB")
-        };
         Self {
-            rss: figure("VmRSS:"),
-            anonymous: figure("RssAnon:"),
+            rss: number(&status, "VmRSS"),
+            anonymous: number(&status, "RssAnon"),
             files: fs::read_dir(format!("/proc/{pid}/fd"))
                 .expect("it runs")
                 .count(),
@@ -197,10 +194,9 @@ fn repairs_since(lab: &Lab, seen: &mut u64) -> Vec<f64> {
         .collect()
 }
 
-/// A quantile of sorted times, in milliseconds.
-fn at(times: &[f64], share: usize) -> f64 {
-    let index = (times.len() * share / 100).min(times.len().saturating_sub(1));
-    times.get(index).map_or(f64::NAN, |seconds| seconds * 1e3)
+/// A percentile of sorted times, in milliseconds.
+fn at(times: &[f64], percent: usize) -> f64 {
+    percentile(times, percent).map_or(f64::NAN, |seconds| seconds * 1e3)
 }
 
 type Figure = fn(&Part) -> u64;

@@ -212,9 +212,7 @@ fn introspection_answers_the_host_and_the_default_bridge_only() {
 fn a_default_bridge_of_another_name_is_covered() {
     let lab = Lab::new();
     lab.host.sh("mkdir -p /run/docker && ip link set docker0 down && ip link set docker0 name apps0 && ip link set apps0 up && ip route replace 172.17.0.0/16 dev apps0");
-    let daemon_json = lab.dir().join("daemon.json");
-    std::fs::write(&daemon_json, r#"{"bridge": "apps0"}"#).unwrap();
-    lab.host.sh("mkdir -p /run/etc-docker && cp /run/lab/daemon.json /run/etc-docker/daemon.json && mkdir -p /etc/docker && mount --bind /run/etc-docker /etc/docker");
+    lab.daemon_json(&serde_json::json!({"bridge": "apps0"}));
     assert!(reaches_imds(&lab.docker), "the lab itself");
     apply(&lab, Backend::Nft, BLOCK);
     assert!(!reaches_imds(&lab.docker));

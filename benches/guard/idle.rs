@@ -11,6 +11,7 @@ use crate::defence::guard;
 use crate::options::Options;
 use crate::report::{Figure, Unit};
 use lab::Lab;
+use lab::figures::number;
 use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "idle";
@@ -84,13 +85,4 @@ fn threads(pid: Pid) -> BTreeMap<String, Used> {
 
 fn read(file: String) -> String {
     fs::read_to_string(&file).unwrap_or_else(|e| panic!("{file}: {e}"))
-}
-
-/// The number in a line `field: number` of a status file (proc_pid_status(5)).
-fn number(status: &str, field: &str) -> u64 {
-    let line = status
-        .lines()
-        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.and_then(|rest| rest.split_ascii_whitespace().next()?.parse().ok())
-        .unwrap_or_else(|| panic!("no {field} in a status file:\n{status}"))
 }

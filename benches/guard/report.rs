@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use lab::figures::percentile;
 use serde::Serialize;
 
 /// What a number counts.
@@ -148,12 +149,6 @@ impl Figure {
         }
         text
     }
-}
-
-/// The smallest sample that is at least as large as `percent` of all (nearest rank).
-fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
-    let rank = (sorted.len() * percent).div_ceil(100).max(1);
-    sorted.get(rank - 1).copied()
 }
 
 /// All tables of a run.

@@ -70,11 +70,11 @@ const PLAIN: &[libc::c_long] = &[
 
 /// What the daemon does not get back, nor does what it starts.
 ///
-/// Whoever can talk to the sockets of Docker, containerd, D-Bus or systemd as uid 0 is root, with all
-/// capabilities; all of them are connected to, and the paths of some are not known. The daemon connects to
-/// nothing: to the journal and to systemd it sends datagrams, of which neither makes anybody root. The rest is
-/// what the unit allows, since the process that goes into tasks' namespaces needs it, and what would get around this filter
-/// (io_uring) or reach into processes and kernel memory.
+/// Whoever talks to the sockets of Docker, containerd, D-Bus or systemd as uid 0 is root, with all capabilities.
+/// One has to connect to each of them, and where others are is not known: so the daemon connects to nothing. To
+/// the journal and to systemd's notification socket it sends datagrams, which make nobody root. The rest is what
+/// would get around this filter (io_uring), reach into other processes or the kernel's memory, or is allowed by
+/// the unit since the process that goes into tasks' namespaces needs it.
 ///
 /// Calls of another architecture are not compared; the unit allows none (`SystemCallArchitectures=native`).
 const GIVEN_UP: &[libc::c_long] = &[

@@ -41,6 +41,10 @@ fn the_daemon_has_none_of_that_power_and_the_child_no_other() {
 
 fn end(process: i32) {
     kill(Pid::from_raw(process), Signal::SIGKILL).unwrap();
+    wait_gone(process);
+}
+
+fn wait_gone(process: i32) {
     let gone = || !Path::new(&format!("/proc/{process}")).exists();
     eventually(LONG, "the process is gone", gone);
 }
@@ -68,10 +72,7 @@ fn without_the_supervisor_the_daemon_ends_and_without_the_daemon_both() {
         "systemd's SIGTERM goes to all: {}",
         second.log()
     );
-    for process in processes {
-        let gone = || !Path::new(&format!("/proc/{process}")).exists();
-        eventually(LONG, "the child is gone", gone);
-    }
+    processes.into_iter().for_each(wait_gone);
 }
 
 #[test]

@@ -23,14 +23,19 @@ pub struct Container {
 pub struct DockerFiles(PathBuf);
 
 impl Lab {
+    /// The host's daemon.json says this.
+    #[track_caller]
+    pub fn daemon_json(&self, says: &Value) {
+        fs::create_dir_all(self.dir().join("etc-docker")).expect("a directory in the lab");
+        self.write("etc-docker/daemon.json", says.to_string());
+        self.host
+            .sh("mkdir -p /etc/docker && mount --bind /run/lab/etc-docker /etc/docker");
+    }
+
     /// Makes one, where the host's daemon.json says that it is.
     #[track_caller]
     pub fn docker_files(&self) -> DockerFiles {
-        fs::create_dir_all(self.dir().join("etc-docker")).expect("a directory in the lab");
-        let config = json!({"data-root": "/run/lab/docker"});
-        self.write("etc-docker/daemon.json", config.to_string());
-        self.host
-            .sh("mkdir -p /etc/docker && mount --bind /run/lab/etc-docker /etc/docker");
+        self.daemon_json(&json!({"data-root": "/run/lab/docker"}));
         let containers = self.dir().join("docker/containers");
         fs::create_dir_all(&containers).expect("a directory in the lab");
         DockerFiles(containers)

@@ -30,6 +30,7 @@ pub mod daemon;
 pub mod docker;
 pub mod docker_files;
 mod docker_rules;
+pub mod figures;
 pub mod firewalls;
 pub mod frames;
 pub mod http;

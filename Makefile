@@ -44,7 +44,7 @@ bench: setup ## Measure the guard against what people use today (ONLY=window,idl
 load: build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
 	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),10)
 
-soak: build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory, files and repairs must stay
+soak: build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory and descriptors must not grow
 	@$(CARGO) run --release --locked --quiet --example soak -- $(or $(MINUTES),30)
 
 man: setup ## Write man pages and completions to target/man and target/completions

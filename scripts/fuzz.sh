@@ -20,6 +20,10 @@ if [ $# = 0 ]; then
     set -- $("$cargo" fuzz list)
 fi
 for target; do
+    if [ ! -f "fuzz/fuzz_targets/$target.rs" ]; then
+        echo "fuzz.sh: no target $target; there are:" "$("$cargo" fuzz list | tr '\n' ' ')" >&2
+        exit 2
+    fi
     # Before there is no network any more.
     "$cargo" fuzz build --sanitizer $sanitizer "$target"
     corpus=fuzz/corpus/$target

@@ -45,6 +45,10 @@ const WRITTEN: Duration = Duration::from_secs(5);
 /// most a quarter of a processor.
 const REST: u32 = 3;
 
+/// No such rest is longer: a look may wait for seconds while other programs change interfaces, and a task that
+/// starts meanwhile has no block.
+const LONGEST_REST: Duration = Duration::from_secs(1);
+
 /// Runs until the daemon is gone; says why the one before it `ended`. What it has in hand it notes, and the
 /// namespaces that are aside it leaves alone.
 pub fn run(
@@ -68,6 +72,11 @@ pub fn run(
             return Ok(());
         }
     }
+}
+
+/// How long there is no other look for new namespaces after one that took so long.
+fn rest_after(took: Duration) -> Duration {
+    (took * REST).min(LONGEST_REST)
 }
 
 /// What there is to tell of a look that failed as a whole.
@@ -319,7 +328,7 @@ impl<'a> Worker<'a> {
         }
         let took = began.elapsed();
         self.tell(news, None, took)?;
-        self.rest = Instant::now() + took * REST;
+        self.rest = Instant::now() + rest_after(took);
         Ok(troubles)
     }
 
@@ -353,5 +362,18 @@ impl<'a> Worker<'a> {
             tell(self.channel, Told::Happened(Happened::Trouble(message)))?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_task_waits_for_no_long_rest_however_long_a_look_took() {
+        for (took, rests) in [(1, 3), (100, 300), (333, 999), (334, 1000), (20_000, 1000)] {
+            let rest = rest_after(Duration::from_millis(took));
+            assert_eq!(rest, Duration::from_millis(rests), "after {took} ms");
+        }
     }
 }

@@ -1,36 +1,47 @@
 # Everything a newcomer needs; `make` alone lists it.
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-export CARGO_TERM_PROGRESS_WHEN ?= never
+TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
+.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Before anything is installed or built: the demo, the tests and what measures make network namespaces.
+root:
+	@[ "$$(id -u)" = 0 ] || { echo "This needs root, to make network namespaces of its own; run: sudo make $(MAKECMDGOALS)" >&2; exit 1; }
 
 setup: ## Install what is missing to build and test (says what; nothing where nothing is)
 	@scripts/setup.sh
 
 build: setup ## Build the release binary: target/release/ecs-netguard
-	@$(CARGO) build --release --locked --quiet
+	@[ -e $(TARGET_DIR)/release/ecs-netguard ] || echo "build: the release binary; the first time this takes one to four minutes"
+	@$(CARGO) build --release --locked
 
-demo: build ## Run the daemon in a private lab of namespaces, attack it, show what happens
-	@$(CARGO) run --release --locked --quiet --example demo -- target/release/ecs-netguard
+# The lab and what stands on it alone: not one dependency of the tests. Name, arguments.
+define LAB_EXAMPLE
+	@$(CARGO) build --release --locked -p lab --example $(1)
+	@$(TARGET_DIR)/release/examples/$(1) $(2)
+endef
 
-test: lint ## Lint and run all tests (as root: they make network namespaces of their own)
+demo: root build ## Run the daemon in a private lab of namespaces, attack it, show what happens
+	$(call LAB_EXAMPLE,demo)
+
+test: root lint ## Lint and run all tests (as root: they make network namespaces of their own)
 	$(CARGO) test --locked
 
-fuzz-kernel: setup ## Compare proofs with real packets for N random rulesets
+fuzz-kernel: root setup ## Compare proofs with real packets for N random rulesets
 	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
 
 fuzz: setup ## Feed random bytes to everything that reads (TARGET=nftables, SECONDS=1800)
 	@scripts/fuzz.sh $(or $(SECONDS),600) $(TARGET)
 
-kill-test: setup ## Kill the daemon and the probe N times at random instants, and look at what is left
+kill-test: root setup ## Kill the daemon and the probe N times at random instants, and look at what is left
 	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
 	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test probe -- --nocapture a_probe_that_is_killed
 
-attack: setup ## Attack the daemon as containers, users and broken files can; print a table
+attack: root setup ## Attack the daemon as containers, users and broken files can; print a table
 	@scripts/attack.sh
 
 lint: setup ## Formatting, clippy, and the systemd units with their sandbox
@@ -38,14 +49,14 @@ lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 	$(CARGO) clippy --workspace --locked --all-targets -- -D warnings
 	@scripts/check-units.sh
 
-bench: setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
+bench: root setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
 
-load: build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
-	@$(CARGO) run --release --locked --quiet --example load -- $(or $(REQUESTS),10000) $(or $(FLUSHES),10)
+load: root build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
+	$(call LAB_EXAMPLE,load,$(or $(REQUESTS),10000) $(or $(FLUSHES),10))
 
-soak: build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory and descriptors must not grow
-	@$(CARGO) run --release --locked --quiet --example soak -- $(or $(MINUTES),30)
+soak: root build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory and descriptors must not grow
+	$(call LAB_EXAMPLE,soak,$(or $(MINUTES),30))
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target
@@ -61,10 +72,10 @@ rpm-check: ## Build them twice, compare the bytes, and look at what is in them
 	@scripts/rpm-twice.sh $(RPM_OPTIONS)
 
 # Namespaces need the one tree alone; every change can afford that, and no release build.
-VM_DIR = $(or $(CARGO_TARGET_DIR),target)/vm
+VM_DIR = $(TARGET_DIR)/vm
 VM_CORE = $(filter core,$(SET))
 
-vm-image: setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
+vm-image: root setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
 	@scripts/setup.sh rpm vm $(if $(VM_CORE),,qemu)
 	@vm-tests/images/all.sh $(or $(SET),all) $(VM_DIR)
 
@@ -78,8 +89,8 @@ vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,cra
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh
 
-packer-test: build ## Bake virtual machines with Packer, and start others from the images (as root, six to nine minutes)
-	@packaging/packer/qemu/test.sh $(or $(CARGO_TARGET_DIR),target)/release/ecs-netguard
+packer-test: root build ## Bake virtual machines with Packer, and start others from the images (as root, six to nine minutes)
+	@packaging/packer/qemu/test.sh $(TARGET_DIR)/release/ecs-netguard
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -26,6 +26,11 @@ need() {
     esac
 }
 
+# need_file FILE DEBIAN-PACKAGE DNF-PACKAGE: what must stand where a unit names it; a shell has its own kill.
+need_file() {
+    [ -x "$1" ] || need "$1" "$2" "$3"
+}
+
 need iptables iptables iptables-nft
 need nft nftables nftables
 need ip iproute2 iproute
@@ -33,6 +38,7 @@ need curl curl curl-minimal
 need cc gcc gcc
 need setpriv util-linux util-linux
 need python3 python3 python3
+need_file /bin/kill procps procps-ng
 need journalctl systemd systemd
 # Only to check the units: nothing of it is started.
 need systemd-analyze systemd systemd
@@ -93,7 +99,10 @@ fi
 
 rust_is_recent() {
     version=$(rustc --version 2>/dev/null | cut -d' ' -f2) || return 1
-    [ -n "$version" ] && [ "$(printf '%s\n%s\n' "$RUST_NEEDED" "$version" | sort -V | head -n 1)" = "$RUST_NEEDED" ]
+    recent_enough "$version"
+}
+recent_enough() {
+    [ -n "$1" ] && [ "$(printf '%s\n%s\n' "$RUST_NEEDED" "$1" | sort -V | head -n 1)" = "$RUST_NEEDED" ]
 }
 
 if ! { rust_is_recent && command -v cargo >/dev/null; }; then
@@ -115,30 +124,57 @@ if [ "$(id -u)" != 0 ]; then
     echo "setup: missing:$missing; run 'sudo make setup'" >&2
     exit 1
 fi
-echo "setup: installing$missing"
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-install() {
-    case $manager in
-        apt)
-            apt-get update -qq || return
-            case $missing in
-                *qemu-system-x86*)
-                    # QEMU's packages exclude each other's other versions: qemu-utils may be here from backports.
-                    version=$(apt-cache policy qemu-system-x86 | sed -n 's/ *Candidate: //p')
-                    missing=$(echo "$missing" | sed "s/ qemu-utils/ qemu-utils=$version/g")
-                    ;;
-            esac
-            DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends --allow-downgrades $missing
-            ;;
-        dnf) dnf install -y -q $missing ;;
-    esac
+trap 'exit 1' INT TERM
+
+# step WHAT COMMAND...: says what, and every half minute the last line of what the package manager says.
+step() {
+    echo "setup: $1"
+    shift
+    "$@" >"$log" 2>&1 &
+    waited=0
+    while kill -0 $! 2>/dev/null; do
+        sleep 1
+        waited=$((waited + 1))
+        if [ $((waited % 30)) = 0 ]; then
+            echo "setup: ... $waited s: $(tail -n 1 "$log" | cut -c1-100)"
+        fi
+    done
+    if ! wait $!; then
+        cat "$log" >&2
+        echo "setup: this failed; the package manager's own words are above" >&2
+        exit 1
+    fi
 }
-if ! install >"$log" 2>&1; then
-    cat "$log" >&2
-    echo "setup: installing failed; the package manager's own words are above" >&2
-    exit 1
-fi
+
+candidate() { apt-cache policy "$1" | sed -n 's/ *Candidate: //p'; }
+
+case $manager in
+    apt)
+        step "reading the lists of packages" apt-get update -qq
+        case $missing in
+            *rustc-web*)
+                if ! recent_enough "$(candidate rustc-web)"; then
+                    echo "setup: Rust $RUST_NEEDED or newer is needed, and apt has $(candidate rustc-web)." >&2
+                    echo "On Debian 12 this line in /etc/apt/sources.list brings it; elsewhere rustup.rs does:" >&2
+                    echo "deb http://security.debian.org/debian-security bookworm-security main" >&2
+                    exit 1
+                fi
+                ;;
+        esac
+        case $missing in
+            *qemu-system-x86*)
+                # QEMU's packages exclude each other's other versions: qemu-utils may be here from backports.
+                missing=$(echo "$missing" | sed "s/ qemu-utils/ qemu-utils=$(candidate qemu-system-x86)/g")
+                ;;
+        esac
+        export DEBIAN_FRONTEND=noninteractive
+        step "installing$missing (one to four minutes)" \
+            apt-get install -y -q --no-install-recommends --allow-downgrades $missing
+        ;;
+    dnf) step "installing$missing (one to four minutes)" dnf install -y $missing ;;
+esac
 if ! rust_is_recent; then
     echo "setup: Rust $RUST_NEEDED or newer is needed and $(rustc --version 2>/dev/null || echo none) was found: install it from rustup.rs" >&2
     exit 1

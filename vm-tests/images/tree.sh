@@ -10,6 +10,7 @@ set -eu
 
 suite=$1
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/mirror.sh"
 out=${2:-$here/../../target/vm}
 hash=$({ echo "$suite"; cat "$here/tree.sh" "$here/customize.sh"; } | sha256sum | cut -c1-12)
 dir=$out/$suite-$hash
@@ -30,22 +31,8 @@ if [ -e "$dir/complete" ]; then
 fi
 rm -rf --one-file-system "$dir/root" "$dir/new"
 
-own_mirror() {
-    apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1
-}
-mirror=${VM_MIRROR:-$(own_mirror)}
-if [ -z "$mirror" ]; then
-    # A machine that never asked its mirror does not know it by its label.
-    apt-get update -qq >&2 || :
-    mirror=$(own_mirror)
-fi
-if [ -z "$mirror" ]; then
-    echo "tree.sh: this machine's apt knows no Debian mirror: run 'apt-get update', or name one in VM_MIRROR" >&2
-    exit 1
-fi
-
-# mmdebstrap does not read this machine's apt configuration: how to get at the mirror is carried over.
-apt-config dump Acquire | grep -E '::(Proxy|Retries|Check-Valid-Until|Check-Date)\b' >"$dir/apt.conf" || :
+mirror=$(debian_mirror)
+apt_access "$dir/apt.conf"
 
 packages=systemd,systemd-sysv,dbus,udev,kmod,procps,util-linux,e2fsprogs
 packages=$packages,docker.io,iptables,nftables,firewalld,iproute2,conntrack,curl,socat,jq

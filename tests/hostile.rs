@@ -15,7 +15,7 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::socket::reply;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{eventually, uninterrupted};
 
 const TIME: Duration = Duration::from_secs(60);
 
@@ -300,7 +300,7 @@ fn a_client_that_does_not_read_is_closed() {
         .collect();
     for stream in &unread {
         let mut fds = [PollFd::new(stream.as_fd(), PollFlags::empty())];
-        let closed = poll(&mut fds, PollTimeout::from(60_000_u16)).unwrap();
+        let closed = uninterrupted(|| poll(&mut fds, PollTimeout::from(60_000_u16))).unwrap();
         assert_eq!(closed, 1, "still open");
         assert!(fds[0].revents().unwrap().contains(PollFlags::POLLHUP));
     }

@@ -13,7 +13,7 @@ use ecs_netguard::events::journal::message_id;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{eventually, uninterrupted};
 use serde_json::Value;
 
 const TIME: Duration = Duration::from_secs(20);
@@ -36,7 +36,7 @@ fn journal(lab: &Lab) -> UnixDatagram {
 fn entry(journal: &UnixDatagram, text: &str) -> BTreeMap<String, String> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
-        let length = journal.recv(&mut buffer).unwrap();
+        let length = uninterrupted(|| journal.recv(&mut buffer)).unwrap();
         let fields = fields(&buffer[..length]);
         if fields.get("MESSAGE").is_some_and(|m| m.contains(text)) {
             return fields;

@@ -14,15 +14,21 @@ mod real_docker;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write as _;
 use std::net::{IpAddr, SocketAddr};
+use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use lab::cgroup::{in_pid_namespace, is_gone, owner};
 use lab::daemon::Daemon;
 use lab::http::Request;
 use lab::imds::{IMDS, IMDS6, ROLE, SECRET, SECRET_PORT};
 use lab::namespace::Namespace;
 use lab::probe::proto;
+use lab::socket::reply;
 use lab::tamper::Backend;
 use lab::wait::eventually;
 use lab::{AWSVPC, DOCKER, Lab, NEIGHBOUR, USER};
@@ -45,17 +51,41 @@ fn steals_role(container: &Namespace, imds: IpAddr) -> bool {
 }
 
 #[test]
-fn is_built_in_a_moment() {
-    drop(Lab::new()); // The first one in a process pays for loading programs from the disk.
-    let start = Instant::now();
-    let lab = Lab::new();
-    let built = start.elapsed();
-    drop(lab);
-    println!(
-        "lab built in {built:?}, gone {:?} later",
-        start.elapsed() - built
-    );
-    assert!(built < Duration::from_secs(3), "{built:?}");
+fn what_a_process_left_is_found_by_its_name_and_not_taken_from_one_that_runs() {
+    let mut other = Command::new("unshare")
+        .args(["--pid", "--fork", "--kill-child", "sleep", "60"])
+        .spawn()
+        .unwrap();
+    let own = owner();
+    assert!(!is_gone(&own));
+    let (namespace, _) = own.split_once('x').unwrap();
+    assert!(is_gone(&format!("{namespace}x{}", u32::MAX)));
+    // No process has this one; whether that is so is seen from the initial namespace alone.
+    assert_eq!(is_gone("7x1"), !in_pid_namespace());
+    // Not there before its first process is.
+    let link = format!("/proc/{}/ns/pid_for_children", other.id());
+    let child = eventually(SOON, "a namespace", || fs::read_link(&link).ok());
+    let child = child.to_string_lossy();
+    let number: String = child.chars().filter(char::is_ascii_digit).collect();
+    assert!(!is_gone(&format!("{number}x1")), "{child} runs");
+    other.kill().unwrap();
+    other.wait().unwrap();
+}
+
+#[test]
+fn an_answer_is_awaited_by_a_process_that_was_stopped_meanwhile() {
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    // A read with a limit ends with EINTR when its process goes on (signal(7)).
+    ours.set_read_timeout(Some(SOON)).unwrap();
+    let awaited = thread::spawn(move || reply(ours));
+    let stop = "for i in 1 2 3; do sleep 0.1; kill -STOP $PPID; sleep 0.1; kill -CONT $PPID; done";
+    let done = Command::new("sh").args(["-c", stop]).status().unwrap();
+    assert!(done.success());
+    theirs
+        .write_all(b"HTTP/1.1 200 OK\r\n\r\nanswered")
+        .unwrap();
+    drop(theirs);
+    assert_eq!(awaited.join().unwrap().unwrap().body, "answered");
 }
 
 #[test]

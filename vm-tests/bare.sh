@@ -36,11 +36,16 @@ access=$(env | grep -iE '^(https?_proxy|no_proxy|ssl_cert_(file|dir)|git_ssl_cai
 inside() {
     root=$1
     unshare --mount --propagation slave $2 --fork --kill-child sh -euc '
+        mount --bind "$1" "$1"
         cd "$1"
         mount -t proc proc proc
         for dir in sys dev; do mount --rbind /$dir $dir; done
         mount -t tmpfs tmpfs run
-        exec chroot . env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin $3 sh -c "$2"
+        mkdir run/before
+        pivot_root . run/before
+        umount -l run/before
+        rmdir run/before
+        exec env -i HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin $3 sh -c "$2"
     ' sh "$root" "$3" "$access"
 }
 

@@ -21,6 +21,39 @@ pub fn unify(host: &Namespace) {
     host.sh(&format!("mount -t cgroup2 none {MOUNT}"));
 }
 
+/// This process, in the names of cgroups that it makes: one hierarchy serves all PID namespaces.
+pub fn owner() -> String {
+    format!("{}x{}", pid_namespace("self"), std::process::id())
+}
+
+/// Whether the process that [`owner`] named is gone; false where that cannot be seen from here.
+pub fn is_gone(owner: &str) -> bool {
+    let Some((namespace, pid)) = owner.split_once('x') else {
+        return false;
+    };
+    if namespace == pid_namespace("self") {
+        return !Path::new("/proc").join(pid).exists();
+    }
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let mut seen = processes.map(|process| pid_namespace(&process.file_name().to_string_lossy()));
+    pid_namespace("self") == INITIAL && !seen.any(|other| other == namespace)
+}
+
+/// The initial PID namespace, in which all processes can be seen (PROC_PID_INIT_INO, include/linux/proc_ns.h).
+const INITIAL: &str = "4026531836";
+
+/// The number of a process's PID namespace; empty where there is no such process.
+fn pid_namespace(process: &str) -> String {
+    let link = fs::read_link(format!("/proc/{process}/ns/pid")).unwrap_or_default();
+    let digits = |c: &char| c.is_ascii_digit();
+    link.to_string_lossy().chars().filter(digits).collect()
+}
+
+/// Whether the kernel's numbers of processes mean nothing here: this is not the initial PID namespace.
+pub fn in_pid_namespace() -> bool {
+    pid_namespace("self") != INITIAL
+}
+
 /// A slice for tasks, which goes with the value.
 #[derive(Debug)]
 pub struct TaskSlice {
@@ -34,7 +67,7 @@ impl TaskSlice {
     pub fn named() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = format!("netguard-lab{}x{number}.slice", std::process::id());
+        let name = format!("netguard-lab{}x{number}.slice", owner());
         Self {
             directory: hierarchy().join(&name),
             name,

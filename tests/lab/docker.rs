@@ -18,6 +18,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::Lab;
+use super::cgroup::{is_gone, owner};
 use super::daemon::Daemon;
 use super::namespace::{Namespace, NsCommand};
 use super::wait::within;
@@ -27,8 +28,7 @@ const PIDFILE: &str = "/run/docker.pid";
 /// What its containers are made of.
 pub const IMAGE: &str = "lab-busybox";
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Cgroups are named after the process that runs the lab: so that one can be traced whether it is
-/// still in use.
+/// Cgroups are named after the process that runs the lab, so that those of one that is gone can be found.
 const CGROUP_PREFIX: &str = "ecs-netguard-lab-";
 
 /// `dockerd` as the first process of its PID namespace, kept from the machine's sysctls: it raises
@@ -360,7 +360,7 @@ fn child_of(parent: Pid) -> Option<Pid> {
 fn cgroup_name() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{CGROUP_PREFIX}{}-{number}", std::process::id())
+    format!("{CGROUP_PREFIX}{}-{number}", owner())
 }
 
 /// The directories in which cgroups of this name may stand: version 1 has one a controller.
@@ -410,8 +410,7 @@ fn sweep_cgroups() {
             let owner = name
                 .strip_prefix(CGROUP_PREFIX)
                 .and_then(|rest| rest.split_once('-'));
-            let owner = owner.and_then(|(pid, _)| pid.parse::<i32>().ok());
-            if owner.is_some_and(|pid| kill(Pid::from_raw(pid), None).is_err()) {
+            if owner.is_some_and(|(owner, _)| is_gone(owner)) {
                 let _ = remove_tree(&entry.path()); // Another lab may be doing the same.
             }
         }

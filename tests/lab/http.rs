@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::namespace::Namespace;
+use super::wait::uninterrupted;
 
 /// A request, on either side.
 #[derive(Clone, Debug)]
@@ -247,11 +247,8 @@ pub fn wait_readable(
         PollFd::new(source.as_fd(), PollFlags::POLLIN),
         PollFd::new(stopped.as_fd(), PollFlags::POLLIN),
     ];
-    loop {
-        match poll(&mut fds, limit) {
-            Err(Errno::EINTR) => {}
-            Err(_) | Ok(0) => return false,
-            Ok(_) => return !fds[1].any().unwrap_or(true),
-        }
+    match uninterrupted(|| poll(&mut fds, limit)) {
+        Err(_) | Ok(0) => false,
+        Ok(_) => !fds[1].any().unwrap_or(true),
     }
 }

@@ -12,6 +12,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 
 use super::http::{Request, Response};
 use super::namespace::Namespace;
+use super::wait::uninterrupted;
 
 /// IP protocol numbers that have no name in the standard library.
 pub mod proto {
@@ -74,7 +75,7 @@ impl Namespace {
                     return Ok(false);
                 }
                 socket.set_read_timeout(Some(left))?;
-                match socket.recv_from(&mut packet) {
+                match uninterrupted(|| socket.recv_from(&mut packet)) {
                     Ok((length, from)) => {
                         let packet = &packet[..length];
                         // An IPv4 raw socket shows the IP header, an IPv6 one does not.

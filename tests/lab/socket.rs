@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use super::Lab;
+use super::wait::uninterrupted;
 
 /// Far longer than the daemon gives any client.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -62,7 +63,7 @@ pub fn reply(mut stream: UnixStream) -> Option<Reply> {
     let mut text = Vec::new();
     let mut buffer = [0; 4096];
     loop {
-        match stream.read(&mut buffer) {
+        match uninterrupted(|| stream.read(&mut buffer)) {
             Ok(0) => break,
             Ok(n) => text.extend_from_slice(&buffer[..n]),
             // What was unread on the other side when it closed; what came before is there.

@@ -15,6 +15,7 @@ use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg}
 
 use super::Lab;
 use super::namespace::NsCommand;
+use super::wait::uninterrupted;
 
 /// The socket's name among the lab's files.
 const SOCKET: &str = "notify";
@@ -135,7 +136,8 @@ fn hear(socket: &UnixDatagram, shared: &Shared) -> io::Result<bool> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let parts = &mut [IoSliceMut::new(&mut text)];
-    let length = recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC)?.bytes;
+    let take = || recvmsg(socket, parts, &mut control, RecvFlags::CMSG_CLOEXEC);
+    let length = uninterrupted(take)?.bytes;
     let mut fds: Vec<OwnedFd> = Vec::new();
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(received) = message {

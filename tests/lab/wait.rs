@@ -3,7 +3,21 @@
 //! Tests wait for what they need and never for a length of time: a sleep is too long on a quiet
 //! machine and too short on a busy one.
 
+use std::io;
 use std::time::{Duration, Instant};
+
+/// A call of the system until no signal ends it early. A wait with a limit is ended by a process that is stopped
+/// and goes on, whatever handlers there are (signal(7)), and by much that looks like load.
+pub fn uninterrupted<T, E: Into<io::Error>>(
+    mut call: impl FnMut() -> Result<T, E>,
+) -> io::Result<T> {
+    loop {
+        match call().map_err(Into::into) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
 
 /// What [`eventually`] can wait for: a condition, or a value that is not there yet.
 pub trait Ready {

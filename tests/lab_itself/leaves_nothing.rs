@@ -216,9 +216,8 @@ fn nothing_is_left_of_docker_after_a_kill() {
         kill_in_the_middle("leaves_nothing::nothing_is_left_of_docker_after_a_kill");
     assert_eq!(traces.namespaces.len(), 15);
     traces.vanish();
-    // But for empty cgroups, which the next one sweeps up.
+    // But for empty cgroups, which the next one sweeps up: this one, or another test's.
     let cgroup = cgroup.unwrap();
-    assert!(!cgroups_named(&cgroup).is_empty());
     let lab = Lab::builder().without_docker0().build();
     drop(lab.start_docker(&programs));
     assert_eq!(cgroups_named(&cgroup), "");

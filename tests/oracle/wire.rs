@@ -17,6 +17,7 @@ use super::packets::{Shot, bytes, number_in};
 use lab::Lab;
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
+use lab::wait::uninterrupted;
 
 /// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -202,7 +203,7 @@ impl Wire {
             .send(&message)
             .expect("conntrack can be flushed");
         let mut answer = [0; 256];
-        let length = self.conntrack.recv(&mut answer).expect("netlink answers");
+        let length = uninterrupted(|| self.conntrack.recv(&mut answer)).expect("netlink answers");
         assert!(
             length >= 20 && answer[16..20] == [0; 4],
             "conntrack refuses to be flushed"
@@ -339,7 +340,7 @@ fn drain(socket: &UdpSocket) -> Vec<Seen> {
     let mut seen = Vec::new();
     let mut packet = [0; 2048];
     // An error is "nothing there", or a wire that went down with its lab.
-    while let Ok(length) = socket.recv(&mut packet) {
+    while let Ok(length) = uninterrupted(|| socket.recv(&mut packet)) {
         seen.extend(read(&packet[..length]));
     }
     seen

@@ -66,7 +66,10 @@ impl Channel {
                 Ok(0) => bail!("QEMU is gone"),
                 Ok(read) => self.unread.extend_from_slice(&part[..read]),
                 Err(error)
-                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                    ) => {}
                 Err(error) => return Err(error).context("reading from QEMU"),
             }
         }

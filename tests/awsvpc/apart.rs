@@ -87,6 +87,10 @@ fn a_worker_that_ends_is_started_again_and_a_task_over_which_it_ends_is_left_alo
         let worker = worker(&daemon);
         let note = format!("/proc/{worker}/fd/1");
         kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        // On another processor it may go on for a moment, and write over the note.
+        let stat = format!("/proc/{worker}/stat");
+        let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+        eventually(LONG, "the worker has stopped", stopped);
         std::fs::write(note, netns.to_ne_bytes()).unwrap();
         end(worker);
     };

@@ -46,11 +46,14 @@ scriptlets() {
         fi
         has "%$name" "$script" "$on"
     done
-    has %post "$work/post" 'systemctl --quiet preset ecs-netguard.service ecs-netguard-strict.service || :' \
+    units='ecs-netguard.service ecs-netguard-strict.service ecs-netguard-probe.timer ecs-netguard-exporter.service'
+    has %post "$work/post" "systemctl --quiet preset $units || :" \
         'systemctl daemon-reload || :' 'systemctl try-restart ecs-netguard.service || :' \
+        'systemctl try-restart ecs-netguard-exporter.service || :' \
         'systemctl start ecs-netguard.service || :' 'journalctl --update-catalog || :'
     has %preun "$work/preun" 'if [ "$1" -eq 0 ]; then' 'systemctl stop ecs-netguard.service || :' \
-        'systemctl --quiet disable ecs-netguard.service ecs-netguard-strict.service || :'
+        'systemctl stop ecs-netguard-probe.timer ecs-netguard-exporter.service || :' \
+        "systemctl --quiet disable $units || :"
     has %postun "$work/postun" 'systemctl daemon-reload || :' 'journalctl --update-catalog || :'
     [ -z "$(rpm -qp --qf '%{PRETRANS}%{PREIN}%{POSTTRANS}' "$package" | sed 's/(none)//g')" ] ||
         complain "has scriptlets that were not reviewed"

@@ -235,6 +235,11 @@ impl Daemon {
                 self.trouble(trouble);
                 Ok(Vec::new())
             }
+            Report::Restarted(trouble) => {
+                self.hub.worker_restarted();
+                self.trouble(trouble);
+                Ok(Vec::new())
+            }
             Report::Ended => Err(io::Error::other(
                 "the process that enters tasks' network namespaces ended unexpectedly",
             )),

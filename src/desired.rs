@@ -33,8 +33,8 @@ pub struct Desired {
     pub raw_frames_accepted: bool,
     /// What an operator should know of it.
     pub notes: Vec<String>,
-    /// The bridges that only the edge covers, for a person.
-    pub uncovered: Option<String>,
+    /// The bridges that only the edge covers.
+    pub uncovered: Vec<String>,
 }
 
 /// A claim that no ruleset can decide.
@@ -114,7 +114,7 @@ impl Desired {
             sealed: settings.seal.enabled,
             raw_frames_accepted: settings.edge.raw_frames == RawFrames::Accept,
             notes: Vec::new(),
-            uncovered: None,
+            uncovered: Vec::new(),
         }
     }
 
@@ -170,17 +170,12 @@ fn escape(container: &PrivilegedContainer) -> Undecidable {
 }
 
 /// The bridges that may carry containers and that the settings do not name.
-fn uncovered(facts: &Facts, scope: &Scope) -> Option<String> {
-    let names = facts.bridges.keys().map(String::as_str);
-    let left: Vec<&str> = names.filter(|name| !scope.covers(name)).collect();
-    if left.is_empty() {
-        return None;
-    }
-    Some(format!(
-        "not covered by imds-block, since no name or pattern in [imds] interfaces fits: {}; if \
-         containers are on it, add it there",
-        left.join(", ")
-    ))
+fn uncovered(facts: &Facts, scope: &Scope) -> Vec<String> {
+    let bridges = facts.bridges.keys();
+    bridges
+        .filter(|name| !scope.covers(name))
+        .cloned()
+        .collect()
 }
 
 /// What of a host the guarantees depend on.

@@ -53,6 +53,10 @@ pub struct Report {
     /// The tasks that run, and how they stand; empty where none is looked at.
     #[serde(default)]
     pub tasks: Vec<Task>,
+    /// Why there may be other tasks, or why nothing is known of them: a network namespace that cannot be
+    /// looked into, or is left alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tasks_unknown: Vec<String>,
     /// The iptables programs in use.
     pub backends: Vec<Backend>,
     /// The sealed layer; absent where it is off or has no part in what is required.
@@ -61,6 +65,10 @@ pub struct Report {
     /// The edge; absent where it is off or nothing that is required needs it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub edge: Option<EdgeReport>,
+    /// The bridges that no name or pattern in `[imds] interfaces` fits, where the edge does not hold:
+    /// containers on them reach the service. Empty where the block is not required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<String>,
     /// The containers that can undo what stands on the host; empty where the block is not required.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub privileged: Vec<PrivilegedContainer>,
@@ -107,9 +115,11 @@ impl Report {
             stale: None,
             guarantees,
             tasks: Vec::new(),
+            tasks_unknown: Vec::new(),
             backends: Vec::new(),
             seal: None,
             edge: None,
+            uncovered: Vec::new(),
             privileged: Vec::new(),
             drifts: Vec::new(),
             changes: Vec::new(),
@@ -321,6 +331,9 @@ pub struct EdgeReport {
     pub explanation: String,
     /// The interfaces by which packets leave, at which it should stand.
     pub interfaces: Vec<String>,
+    /// Those of them at which it does not stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub uncovered: Vec<String>,
 }
 
 /// A step that was not taken.
@@ -412,38 +425,4 @@ pub struct Daemon {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_headline_says_from_whom_the_host_is_not_protected() {
-        let container = PrivilegedContainer {
-            id: "0f".into(),
-            name: None,
-            task: None,
-            powers: Vec::new(),
-        };
-        for (state, containers, expected) in [
-            (Overall::Protected, 0, "PROTECTED"),
-            (
-                Overall::Protected,
-                1,
-                "PROTECTED, except from 1 privileged container",
-            ),
-            (
-                Overall::Protected,
-                2,
-                "PROTECTED, except from 2 privileged containers",
-            ),
-            (Overall::NotProtected, 2, "NOT PROTECTED"),
-            (Overall::Undecided, 1, "UNDECIDED"),
-        ] {
-            let report = Report {
-                state,
-                privileged: vec![container.clone(); containers],
-                ..Report::new(SystemTime::UNIX_EPOCH, Vec::new())
-            };
-            assert_eq!(report.headline(), expected);
-        }
-    }
-}
+mod tests;

@@ -367,3 +367,21 @@ fn without_persist_a_twin_stays_and_is_repaired() {
     drop(lab.docker.udp_send(SocketAddr::new(IMDS, 80)));
     assert_eq!(lab.counter().arrived().total(), 0);
 }
+
+#[test]
+fn an_interface_at_which_it_does_not_stand_is_named() {
+    let lab = Lab::new();
+    let at = |reading: EdgeReading| (reading.interfaces, reading.uncovered);
+    let ens5 = vec!["ens5".to_owned()];
+    assert_eq!(at(look(&lab)), (ens5.clone(), ens5.clone()));
+    let edge = edge(&lab);
+    assert_eq!(at(look(&lab)), (ens5, Vec::new()));
+    lab.host.sh("ip link add way1 type veth peer name way2");
+    let found = look(&lab);
+    assert_eq!(found.state, SealState::Missing);
+    assert_eq!(found.interfaces.len(), 3, "{:?}", found.interfaces);
+    let mut uncovered = found.uncovered;
+    uncovered.sort();
+    assert_eq!(uncovered, ["way1", "way2"]);
+    drop(edge);
+}

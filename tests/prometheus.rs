@@ -1,12 +1,17 @@
-//! The way of the figures on real hosts: daemon → file → node_exporter → Prometheus → alerts and
-//! dashboard, with Debian's programs.
+//! The two ways of the figures on real hosts: daemon → exporter → Prometheus, and daemon → file →
+//! node_exporter → Prometheus; from there alerts and dashboard. With Debian's programs.
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use ecs_netguard::guarantee::Guarantee;
+use ecs_netguard::probe::record::Record;
+use ecs_netguard::probe::verdict::Verdict;
+use ecs_netguard::verdict::Standing;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
@@ -51,6 +56,13 @@ fn the_alerts_do_what_their_tests_say() {
         &["check", "rules", "ecs-netguard.rules.yml"],
     );
     promtool("packaging/prometheus", &["test", "rules", "tests.yml"]);
+    let rules = include_str!("../packaging/prometheus/ecs-netguard.rules.yml");
+    let tests = include_str!("../packaging/prometheus/tests.yml");
+    let names = rules.lines().filter_map(|line| line.split_once("alert: "));
+    for (_, name) in names {
+        let tested = tests.contains(&format!("alertname: {name}\n"));
+        assert!(tested, "{name} has no test");
+    }
 }
 
 fn dashboard_queries() -> Vec<String> {
@@ -87,6 +99,14 @@ fn ask(lab: &Lab, query: &str) -> Vec<Value> {
         .unwrap_or_default()
 }
 
+/// Leaves the outcome of a probe where the daemon looks for it.
+fn record_a_probe(lab: &Lab) {
+    let proved = BTreeMap::from([(Guarantee::ImdsBlock, Standing::Held)]);
+    let verdict = Verdict::of(&[], &proved);
+    let probe = Record::new(SystemTime::now(), Duration::from_secs(1), verdict);
+    probe.write(&lab.dir().join("state")).unwrap();
+}
+
 #[test]
 fn every_query_of_the_dashboard_has_an_answer() {
     let lab = Lab::new();
@@ -101,7 +121,9 @@ fn every_query_of_the_dashboard_has_an_answer() {
         format!(
             "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
              rule_files: [{ROOT}/packaging/prometheus/ecs-netguard.rules.yml]\n\
-             scrape_configs: [{{ job_name: node, static_configs: [{{ targets: ['127.0.0.1:9100'] }}] }}]\n"
+             scrape_configs:\n\
+             - {{ job_name: node, static_configs: [{{ targets: ['127.0.0.1:9100'] }}] }}\n\
+             - {{ job_name: ecs-netguard, static_configs: [{{ targets: ['127.0.0.1:9877'] }}] }}\n"
         ),
     );
     let _node_exporter =
@@ -116,7 +138,9 @@ fn every_query_of_the_dashboard_has_an_answer() {
         "--config.file=/run/lab/prometheus.yml",
         "--storage.tsdb.path=/run/lab/tsdb",
     ]));
-    let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
+    let _exporter = Daemon::start(lab.netguard(["exporter"]));
+    record_a_probe(&lab);
+    let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
     prometheus.wait_for_log("Server is ready to receive web requests", TIME);
 
@@ -133,8 +157,8 @@ fn every_query_of_the_dashboard_has_an_answer() {
         queries.is_empty()
     });
     let protected = ask(&lab, r#"ecs_netguard_state{state="protected"} == 1"#);
-    assert_eq!(protected.len(), 1, "{protected:#?}");
-    // The exporter found nothing wrong with the file.
+    assert_eq!(protected.len(), 2, "one by each way: {protected:#?}");
+    // node_exporter found nothing wrong with the file.
     let errors = ask(&lab, "node_textfile_scrape_error");
     assert_eq!(errors[0]["value"][1], "0", "{errors:#?}");
     let types = lab.host.sh("curl -s http://127.0.0.1:9100/metrics");
@@ -142,29 +166,55 @@ fn every_query_of_the_dashboard_has_an_answer() {
         types.contains("# TYPE ecs_netguard_drift_total counter"),
         "{types}"
     );
+    let up = |job: &str| {
+        let found = ask(&lab, &format!("up{{job=\"{job}\"}}"));
+        found.first().map(|up| up["value"][1] == "1")
+    };
+    assert_eq!(up("ecs-netguard"), Some(true));
+    daemon.kill();
+    eventually(
+        TIME,
+        "a daemon that is gone is a target that is down",
+        || up("ecs-netguard") == Some(false),
+    );
+    assert_eq!(up("node"), Some(true), "its file stays");
 }
 
 #[test]
-fn what_the_socket_answers_is_open_metrics() {
+fn what_the_socket_answers_follows_the_conventions_and_the_rules_ask_for_nothing_else() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
-    let reply = lab.get("/metrics");
-    assert_eq!(reply.status, 200);
-    assert!(
-        reply.head.contains("application/openmetrics-text"),
-        "{reply:?}"
-    );
-    assert!(reply.body.ends_with("# EOF\n"), "{reply:?}");
-    lab.write(
-        "metrics",
-        ecs_netguard::status::textfile::classic(&reply.body),
-    );
+    // What has never happened on a host has no sample there.
+    record_a_probe(&lab);
+    lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
+    let happened = ["ecs_netguard_drift_total{", "ecs_netguard_probe_state{"];
+    let reply = eventually(TIME, "the flush and the probe are counted", || {
+        let reply = lab.get("/metrics");
+        let counted = happened.iter().all(|name| reply.body.contains(name));
+        counted.then_some(reply)
+    });
+    lab.write("metrics", &reply.body);
     let tool = program("promtool");
     let check = format!("{} check metrics < /run/lab/metrics", tool.display());
     // Lints too; a name that the conventions would not have is one to think about.
     assert_eq!(lab.host.sh(&check), "");
+
+    let declared = |word: &str| -> BTreeSet<&str> {
+        let lines = reply.body.lines();
+        let lines = lines.filter_map(|line| line.strip_prefix(word)?.split_once(' '));
+        lines.map(|(name, _)| name).collect()
+    };
+    let (help, types) = (declared("# HELP "), declared("# TYPE "));
+    assert_eq!(help, types);
+    let rules = include_str!("../packaging/prometheus/ecs-netguard.rules.yml");
+    let in_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let words = rules.split(|c| !in_a_name(c));
+    let asked: BTreeSet<&str> = words.filter(|w| w.starts_with("ecs_netguard_")).collect();
+    assert!(asked.len() > 10, "{asked:?}");
+    let unknown: Vec<_> = asked.difference(&help).collect();
+    assert!(unknown.is_empty(), "{unknown:?} of {help:#?}");
 }
 
 #[test]

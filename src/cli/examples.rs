@@ -48,6 +48,11 @@ pub(super) const EVENTS: &str = "Examples:
   ecs-netguard events --guarantee imds-block --limit 20
   ecs-netguard events --follow --json";
 
+pub(super) const EXPORTER: &str = "Examples:
+  systemctl enable --now ecs-netguard-exporter            as the package's unit does
+  ecs-netguard exporter --listen 10.0.0.10:9877           on one address of the host
+  curl -s http://127.0.0.1:9877/metrics | promtool check metrics";
+
 pub(super) const CONFIG: &str = "Examples:
   ecs-netguard config                                     what is asked for, and by which line
   ecs-netguard config --check                             every error and trap; exit code 0, 1 or 2

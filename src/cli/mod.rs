@@ -7,6 +7,7 @@ mod config;
 mod events;
 mod examples;
 mod explain;
+mod exporter;
 mod probe;
 mod release;
 mod report;
@@ -86,6 +87,14 @@ enum Command {
     /// then 4.
     #[command(after_help = examples::EVENTS)]
     Events(events::Arguments),
+    /// Serve the daemon's /metrics and /healthz on TCP, for Prometheus
+    ///
+    /// Hands both over from the status socket and keeps nothing. Where the daemon does not answer, the
+    /// answer is 503, so that Prometheus' `up` is 0. Needs no root: the group ecs-netguard may use the
+    /// socket. Whatever reaches the address can read which guarantees are required and held, and the
+    /// names of commands that changed rules. The package's unit is ecs-netguard-exporter.service.
+    #[command(after_help = examples::EXPORTER)]
+    Exporter(exporter::Arguments),
     /// Show what is configured, what the ECS software makes of it, and the traps in it
     #[command(after_help = examples::CONFIG)]
     Config(config::Arguments),
@@ -171,6 +180,7 @@ fn dispatch(common: &Common, command: Command, inherited: &mut Inherited) -> any
         Command::Probe(arguments) => probe::run(common, &arguments),
         Command::Status(arguments) => status::run(common, &arguments),
         Command::Events(arguments) => events::run(common, &arguments),
+        Command::Exporter(arguments) => exporter::run(common, &arguments),
         Command::Config(arguments) => config::run(common, &arguments),
         Command::Release(arguments) => release::run(common, &arguments),
         Command::Report(arguments) => report::run(common, &arguments),

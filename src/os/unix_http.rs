@@ -1,6 +1,6 @@
 //! One HTTP `GET` over a Unix socket, for the daemon's status socket.
 //!
-//! [`open`] and [`get`] have no time limit: the caller sets one over everything that it asks.
+//! [`ask`], [`open`] and [`get`] have no time limit: the caller sets one over everything that it asks.
 
 use std::error::Error as _;
 use std::io;
@@ -9,8 +9,8 @@ use std::path::Path;
 use http_body_util::{BodyExt as _, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::client::conn::http1;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::header::{ACCEPT, HOST, HeaderValue};
+use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 
@@ -36,19 +36,32 @@ pub enum Failure {
     Broken(String),
 }
 
-/// Sends `GET target` and returns the body of the answer as it comes.
-pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
+/// Sends `GET target`, for one of the media types in `accept` where that is given. Returns the answer,
+/// whatever its status is, with its body as it comes.
+pub async fn ask(
+    socket: &Path,
+    target: &str,
+    accept: Option<HeaderValue>,
+) -> Result<Response<Incoming>, Failure> {
     let stream = UnixStream::connect(socket)
         .await
         .map_err(Failure::Connect)?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(lost)?;
     // Ends with the body that it feeds.
     tokio::spawn(connection);
-    let request = Request::get(target)
+    let mut request = Request::get(target)
         .header(HOST, "localhost")
         .body(String::new())
         .map_err(broken)?;
-    let response = sender.send_request(request).await.map_err(lost)?;
+    request
+        .headers_mut()
+        .extend(accept.map(|accept| (ACCEPT, accept)));
+    sender.send_request(request).await.map_err(lost)
+}
+
+/// Sends `GET target` and returns the body of the answer as it comes.
+pub async fn open(socket: &Path, target: &str) -> Result<Incoming, Failure> {
+    let response = ask(socket, target, None).await?;
     let status = response.status();
     if status == StatusCode::OK {
         return Ok(response.into_body());
@@ -63,7 +76,8 @@ pub async fn get(socket: &Path, target: &str, limit: usize) -> Result<Bytes, Fai
     collect(open(socket, target).await?, limit).await
 }
 
-async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Failure> {
+/// A whole body, of at most `limit` bytes.
+pub async fn collect(body: Incoming, limit: usize) -> Result<Bytes, Failure> {
     let whole = Limited::new(body, limit).collect().await;
     let whole = whole.map_err(|error| match error.downcast::<hyper::Error>() {
         Ok(error) => lost(*error),

@@ -17,6 +17,8 @@ pub(super) struct EdgeLook {
     /// Why it is no better, where there is a reason.
     why: Option<String>,
     interfaces: Vec<String>,
+    /// Those of them at which it does not stand.
+    uncovered: Vec<String>,
     /// Whether nothing would remain of it if the daemon ended now.
     twinless: bool,
     /// Whether this kernel cannot have one, so that there is nothing to try again soon.
@@ -37,6 +39,7 @@ impl EdgeLook {
                 .map(|problem| problem.to_string())
                 .or_else(|| reading.why.clone()),
             interfaces: reading.interfaces.clone(),
+            uncovered: reading.uncovered.clone(),
             twinless: reading.twinless,
         }
     }
@@ -52,6 +55,7 @@ impl EdgeLook {
                 None => self.state.to_string(),
             },
             interfaces: self.interfaces.clone(),
+            uncovered: self.uncovered.clone(),
         })
     }
 

@@ -88,13 +88,15 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     let left = reading.plan(desired, &of.opened, &[]).drifts;
     let seal = reading.seal(desired, of.seal_problem);
     let edge = reading.edge(desired, of.edge_problem);
+    let mut uncovered = desired.uncovered.clone();
+    uncovered.retain(|_| !edge.holds());
     let warnings = (reading.unread.iter().cloned())
         .chain(desired.notes.iter().cloned())
         .chain(changes.notes)
         .chain(reading.beside(host))
         .chain(seal.problem())
         .chain(edge.problem())
-        .chain(desired.uncovered.clone().filter(|_| !edge.holds()));
+        .chain(not_covered(&uncovered));
     let now = SystemTime::now();
     let report = Report {
         host: Some(self_usage::host_name()),
@@ -103,6 +105,8 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         backends: host.tools.iter().map(backend).collect(),
         seal: seal.report(),
         edge: edge.report(),
+        tasks_unknown: host.tasks.unknown.clone(),
+        uncovered,
         privileged: if of.posture.requires(Guarantee::ImdsBlock) {
             host.facts.privileged.clone()
         } else {
@@ -135,6 +139,18 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
         unread: reading.unread,
         report,
     }
+}
+
+/// The bridges that nothing covers, as a warning.
+fn not_covered(bridges: &[String]) -> Option<String> {
+    let some = !bridges.is_empty();
+    some.then(|| {
+        format!(
+            "not covered by imds-block, since no name or pattern in [imds] interfaces fits: {}; if \
+             containers are on it, add it there",
+            bridges.join(", ")
+        )
+    })
 }
 
 /// The tasks with their verdicts.

@@ -20,8 +20,8 @@ const PIECE: usize = 32;
 pub(super) type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 /// A body in one piece.
-pub(super) fn whole(text: Vec<u8>) -> Answer {
-    Full::from(text).boxed_unsync()
+pub(super) fn whole(text: impl Into<Bytes>) -> Answer {
+    Full::new(text.into()).boxed_unsync()
 }
 
 /// The events that `query` asks for, a line each, and with a `follower`'s permit also those to come.

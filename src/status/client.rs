@@ -1,12 +1,15 @@
-//! The other end of the status socket: what `status` and `events` ask with.
+//! The other end of the status socket: what `status`, `events` and the exporter ask with.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::BodyExt as _;
+use hyper::Response;
 use hyper::body::{Bytes, Incoming};
+use hyper::header::HeaderValue;
 use serde::de::DeserializeOwned;
+use tokio::sync::Semaphore;
 
 use super::server::SOCKET;
 use crate::os::unix_http::{self, Failure};
@@ -75,6 +78,12 @@ pub struct Lines {
 }
 
 impl Client {
+    /// The socket.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Asks the daemon whose runtime directory this is. A whole answer may take `timeout`, and so may
     /// the beginning of one that goes on.
     #[must_use]
@@ -89,6 +98,25 @@ impl Client {
     pub async fn get(&self, target: &str) -> Result<Bytes, Error> {
         self.in_time(target, unix_http::get(&self.path, target, MAX_ANSWER))
             .await
+    }
+
+    /// The whole answer to `GET target`, whatever its status is, of at most `limit` bytes. The wait for a
+    /// place in `turns` is a part of the time that it may take.
+    pub(super) async fn relay(
+        &self,
+        target: &str,
+        accept: Option<HeaderValue>,
+        turns: &Semaphore,
+        limit: usize,
+    ) -> Result<Response<Bytes>, Error> {
+        let asked = async {
+            let _turn = turns.acquire().await;
+            let response = unix_http::ask(&self.path, target, accept).await?;
+            let (head, body) = response.into_parts();
+            let body = unix_http::collect(body, limit).await?;
+            Ok(Response::from_parts(head, body))
+        };
+        self.in_time(target, asked).await
     }
 
     /// The answer to `GET target`, which is JSON.

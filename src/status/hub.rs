@@ -189,6 +189,11 @@ impl Hub {
         }
     }
 
+    /// Counts that the process that enters tasks' namespaces was started again.
+    pub fn worker_restarted(&self) {
+        self.metrics.worker_restarted();
+    }
+
     /// Notes which files for other programs could not be written, and why.
     pub(super) fn note_unwritten(&self, failures: Vec<String>) {
         *lock(&self.unwritten) = failures;

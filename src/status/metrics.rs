@@ -21,11 +21,7 @@ use crate::log;
 use crate::os::self_usage::SelfUsage;
 use crate::probe::record::Record;
 use crate::report::{GuaranteeReport, Report};
-use crate::tasks::{Mode as TaskMode, Task};
 use crate::verdict::{Overall, Standing};
-
-/// What `/metrics` answers with.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// How many names of commands are distinguished; the rest is `other`.
 pub const MAX_COMMANDS: usize = 20;
@@ -41,10 +37,12 @@ const VERIFICATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 mod figures;
 mod layers;
 mod probe;
+mod tasks;
 
 use self::figures::{Labels, put, seconds};
 use self::layers::LayerMetrics;
 use self::probe::ProbeMetrics;
+use self::tasks::TaskMetrics;
 
 type Seconds = Counter<f64, AtomicU64>;
 type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
@@ -59,7 +57,6 @@ pub struct Metrics {
     posture: Family<Labels, Gauge>,
     stopped: Family<Labels, Counter>,
     traps: Gauge,
-    tasks: Family<Labels, Gauge>,
     events: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
     repairs: Family<Labels, Counter>,
@@ -76,6 +73,7 @@ pub struct Metrics {
     /// The labels of the last posture.
     sources: Mutex<Vec<Labels>>,
     layers: LayerMetrics,
+    tasks: TaskMetrics,
     probe: ProbeMetrics,
 }
 
@@ -138,12 +136,6 @@ impl Metrics {
                 "Lines of the inputs that mean something else than their writer is likely to think",
                 Gauge::default(),
             ),
-            tasks: put(
-                r,
-                "tasks",
-                "Tasks that run, by network mode and by how they stand",
-                Family::default(),
-            ),
             events: put(r, "events", "Events, by kind", Family::default()),
             drift: put(
                 r,
@@ -154,7 +146,7 @@ impl Metrics {
             repairs: put(
                 r,
                 "repairs",
-                "Attempts to put such a change right, by how they ended",
+                "Attempts to repair such a change, by how they ended",
                 Family::default(),
             ),
             repair_duration: put(
@@ -214,6 +206,7 @@ impl Metrics {
             commands: Mutex::default(),
             sources: Mutex::default(),
             layers: LayerMetrics::register(r),
+            tasks: TaskMetrics::register(r),
             probe: ProbeMetrics::register(r),
             registry,
         };
@@ -304,17 +297,12 @@ impl Metrics {
 
     /// Notes which tasks there are.
     pub(super) fn note_tasks(&self, report: &Report) {
-        for mode in TaskMode::ALL {
-            for standing in Standing::ALL {
-                let of = |task: &&Task| task.mode == mode && task.standing == standing;
-                let labels = vec![
-                    ("mode", mode.name().to_owned()),
-                    ("state", standing.name().to_owned()),
-                ];
-                let count = report.tasks.iter().filter(of).count();
-                self.tasks.get_or_create(&labels).set(count as i64);
-            }
-        }
+        self.tasks.note(report);
+    }
+
+    /// Counts that the process that enters tasks' namespaces was started again.
+    pub(super) fn worker_restarted(&self) {
+        self.tasks.restarted();
     }
 
     /// Notes how many packets were stopped.

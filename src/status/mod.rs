@@ -5,6 +5,8 @@ pub mod answer;
 mod body;
 pub mod client;
 mod connections;
+pub mod exporter;
+pub mod exposition;
 mod files;
 pub mod history;
 pub mod hub;
@@ -15,7 +17,7 @@ pub mod packet_counters;
 mod probes;
 pub mod request;
 pub mod server;
-pub mod textfile;
+mod serving;
 
 use std::os::fd::OwnedFd;
 use std::path::Path;

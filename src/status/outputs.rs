@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::answer;
+use super::exposition::Format;
 use super::files;
 use super::hub::{Hub, Publishing};
 use super::inventory::Document;
-use super::textfile;
 use crate::events::{Event, Kind};
 
 /// The least time between two writings: an attacker's hundred flushes are one or two.
@@ -61,7 +61,7 @@ impl Files {
     fn write(&mut self, hub: &Hub, publishing: &Publishing) {
         let mut failures = Vec::new();
         if let Some(path) = &publishing.textfile {
-            let text = textfile::classic(&hub.metrics_text());
+            let text = Format::Text.write(hub.metrics_text());
             failures.extend(failed(
                 "metrics.textfile",
                 path,

@@ -2,8 +2,7 @@
 //!
 //! It runs on the daemon's own single-threaded runtime, beside the guard's loop; passes run on a
 //! thread of their own. So a client can cost the daemon time here and nothing there, and here every
-//! cost is bounded: connections ([`MAX_CONNECTIONS`]), one request each, its size, the time to send
-//! it, the time to read the answer, followers ([`MAX_FOLLOWERS`]).
+//! cost is bounded ([`super::serving`]), the number of followers too ([`MAX_FOLLOWERS`]).
 
 use std::convert::Infallible;
 use std::fs::Permissions;
@@ -13,27 +12,25 @@ use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener as StdListener;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::task::Context;
+use std::time::Duration;
 
-use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::header::{ACCEPT, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
 use nix::unistd::Group;
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Semaphore, watch};
-use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutStream;
+use tokio::time::timeout;
 
+use super::answer;
 use super::body::{self, Answer};
 pub use super::connections::MAX_CONNECTIONS;
-use super::connections::{Connections, Phase};
+use super::connections::Phase;
+use super::exposition::Format;
 use super::hub::Hub;
 use super::request::EventsQuery;
-use super::{answer, metrics};
+use super::serving::{self, error, json_line, respond};
 use crate::config::sanitize;
-use crate::out;
 
 /// Every path there is.
 const PATHS: [&str; 7] = [
@@ -51,17 +48,6 @@ const COUNTED: [&str; 3] = ["/v1/status", "/v1/guarantees", "/metrics"];
 const COUNT_TIME: Duration = Duration::from_secs(1);
 /// How many clients may follow events at once.
 pub const MAX_FOLLOWERS: usize = 16;
-/// The most that a request's line and headers may be, in bytes; also what hyper buffers of an answer.
-/// The least that hyper takes.
-const MAX_REQUEST: usize = 8192;
-/// How many headers a request may have.
-const MAX_HEADERS: usize = 32;
-/// How long a client may take until its request is there.
-const REQUEST_TIME: Duration = Duration::from_secs(5);
-/// How long a connection may take in all, unless it follows events.
-const TOTAL_TIME: Duration = Duration::from_secs(15);
-/// How long a follower may leave what is written to it unread.
-const UNREAD_TIME: Duration = Duration::from_secs(10);
 /// The group whose members may ask, where it exists.
 const GROUP: &str = "ecs-netguard";
 /// The socket's name in the runtime directory.
@@ -96,35 +82,23 @@ impl Server {
     }
 
     /// Serves every client, until it is dropped.
-    pub async fn run(self) {
-        let mut connections = Connections::default();
+    pub async fn run(self) -> Infallible {
         let followers = Arc::new(Semaphore::new(MAX_FOLLOWERS));
         let counting = Arc::new(Semaphore::new(1));
-        loop {
-            let stream = match self.listener.accept().await {
-                Ok((stream, _)) => stream,
-                Err(error) => {
-                    // Out of descriptors, or of memory: not for ever.
-                    tracing::warn!("the status socket: accept: {error}; trying again");
-                    sleep(Duration::from_secs(1)).await;
-                    continue;
-                }
-            };
-            while let Err(wait) = connections.make_room(Instant::now()) {
-                sleep(wait).await;
-            }
-            let (phase, phases) = watch::channel(Phase::Asking);
+        let accept = |context: &mut Context<'_>| {
+            let accepted = self.listener.poll_accept(context);
+            accepted.map_ok(|(stream, _)| stream)
+        };
+        let serve = |stream, phase| {
             let service = Service {
                 hub: Arc::clone(&self.hub),
                 followers: Arc::clone(&followers),
                 counting: Arc::clone(&counting),
                 phase,
             };
-            let task = tokio::spawn(serve(stream, service, phases.clone()));
-            connections.add(Instant::now(), phases, task.abort_handle());
-            // The new connection is looked at before the next one can take its place.
-            tokio::task::yield_now().await;
-        }
+            serve(stream, service)
+        };
+        serving::clients("the status socket", accept, serve).await
     }
 }
 
@@ -167,60 +141,40 @@ struct Service {
     phase: watch::Sender<Phase>,
 }
 
-/// Serves one connection for as long as its client has time and is there.
-async fn serve(stream: UnixStream, service: Service, phase: watch::Receiver<Phase>) {
+/// Serves one connection.
+async fn serve(stream: UnixStream, service: Service) {
     let peer = stream.peer_cred().ok();
     let socket = match stream.as_fd().try_clone_to_owned() {
         Ok(socket) => socket,
         Err(error) => return tracing::warn!("the status socket: {error}"),
     };
-    let answer = service_fn(|request: Request<_>| async {
-        let request = request;
-        service.phase.send_replace(Phase::Reading);
-        if COUNTED.contains(&request.uri().path()) {
-            service.recount().await;
+    let answer = |request: Request<_>| {
+        let service = &service;
+        async move {
+            if COUNTED.contains(&request.uri().path()) {
+                service.recount().await;
+            }
+            let response = service.respond(&request);
+            let (pid, uid) = peer.map_or((None, None), |p| (p.pid(), Some(p.uid())));
+            tracing::debug!(
+                netguard_peer_pid = pid,
+                netguard_peer_uid = uid,
+                "status socket: {} {} from process {} of user {}: {}",
+                request.method(),
+                sanitize(&request.uri().to_string()),
+                pid.map_or("?".to_owned(), |pid| pid.to_string()),
+                uid.map_or("?".to_owned(), |uid| uid.to_string()),
+                response.status().as_u16(),
+            );
+            response
         }
-        let response = service.respond(&request);
-        let (pid, uid) = peer.map_or((None, None), |p| (p.pid(), Some(p.uid())));
-        tracing::debug!(
-            netguard_peer_pid = pid,
-            netguard_peer_uid = uid,
-            "status socket: {} {} from process {} of user {}: {}",
-            request.method(),
-            sanitize(&request.uri().to_string()),
-            pid.map_or("?".to_owned(), |pid| pid.to_string()),
-            uid.map_or("?".to_owned(), |uid| uid.to_string()),
-            response.status().as_u16(),
-        );
-        Ok::<_, Infallible>(response)
-    });
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(UNREAD_TIME));
-    let connection = http1::Builder::new()
-        .keep_alive(false)
-        .half_close(true)
-        .max_buf_size(MAX_REQUEST)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(Box::pin(stream)), answer);
-    tokio::select! {
-        biased;
-        // How it ends is the client's affair.
-        _ended = connection => {}
-        () = over(phase, socket) => {}
-    }
+    };
+    serving::converse(stream, service.phase.clone(), answer, gone(socket)).await;
 }
 
-/// Returns when a client has had its time, or when one that follows events has gone. hyper does not
-/// look at what comes while it sends an answer, where clients may close their half of the connection.
-async fn over(mut phase: watch::Receiver<Phase>, socket: OwnedFd) {
-    let started = Instant::now();
-    let asked = timeout(REQUEST_TIME, phase.changed()).await.is_ok();
-    if !asked {
-        return;
-    }
-    if *phase.borrow() != Phase::Following {
-        return sleep(TOTAL_TIME.saturating_sub(started.elapsed())).await;
-    }
+/// Returns when a client that follows events has gone. hyper does not look at what comes while it sends
+/// an answer, where clients may close their half of the connection.
+async fn gone(socket: OwnedFd) {
     if let Ok(socket) = UnixStream::from_std(socket.into()) {
         // Its end, or more than a request: there is nothing more that it could say.
         let _gone = socket.readable().await;
@@ -243,14 +197,8 @@ impl Service {
     }
 
     fn respond<B>(&self, request: &Request<B>) -> Response<Answer> {
-        if ![Method::GET, Method::HEAD].contains(request.method()) {
-            let mut response = error(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "this socket is for reading: GET and HEAD",
-            );
-            let allow = HeaderValue::from_static("GET, HEAD");
-            response.headers_mut().insert(ALLOW, allow);
-            return response;
+        if let Some(refusal) = serving::refusal(request.method()) {
+            return refusal;
         }
         let hub = &self.hub;
         let (path, query) = (request.uri().path(), request.uri().query());
@@ -264,8 +212,10 @@ impl Service {
                 Err(why) => error(StatusCode::BAD_REQUEST, &why),
             },
             ("/metrics", "") => {
-                let text = hub.metrics_text().into_bytes();
-                respond(StatusCode::OK, metrics::CONTENT_TYPE, body::whole(text))
+                let format = Format::accepted(request.headers().get_all(ACCEPT));
+                let text = format.write(hub.metrics_text());
+                let kind = HeaderValue::from_static(format.content_type());
+                respond(StatusCode::OK, kind, body::whole(text))
             }
             ("/healthz", "") => {
                 let (well, line) = answer::health(hub);
@@ -274,17 +224,14 @@ impl Service {
                 } else {
                     StatusCode::SERVICE_UNAVAILABLE
                 };
-                let line = body::whole(line.into_bytes());
-                respond(status, "text/plain; charset=utf-8", line)
+                let kind = HeaderValue::from_static("text/plain; charset=utf-8");
+                respond(status, kind, body::whole(line))
             }
             _ if PATHS.contains(&path) => {
                 let why = format!("{path} takes no parameters");
                 error(StatusCode::BAD_REQUEST, &why)
             }
-            _ => error(
-                StatusCode::NOT_FOUND,
-                &format!("there is {}", PATHS.join(", ")),
-            ),
+            _ => serving::not_found(&PATHS),
         }
     }
 
@@ -301,38 +248,22 @@ impl Service {
             follower = Some(permit);
         }
         let events = body::events(Arc::clone(&self.hub), query, follower);
-        respond(StatusCode::OK, "application/x-ndjson", events)
+        let kind = HeaderValue::from_static("application/x-ndjson");
+        respond(StatusCode::OK, kind, events)
     }
 }
 
 fn json(value: &impl serde::Serialize) -> Response<Answer> {
     match serde_json::to_vec(value) {
-        Ok(text) => json_line(StatusCode::OK, text),
+        Ok(text) => json_line(StatusCode::OK, &text),
         Err(why) => error(StatusCode::INTERNAL_SERVER_ERROR, &why.to_string()),
     }
 }
 
-fn error(status: StatusCode, why: &str) -> Response<Answer> {
-    let text = serde_json::json!({ "error": why }).to_string();
-    json_line(status, text.into_bytes())
-}
-
-fn json_line(status: StatusCode, text: Vec<u8>) -> Response<Answer> {
-    let text = out::safe_json(&text) + "\n";
-    respond(status, "application/json", body::whole(text.into_bytes()))
-}
-
-fn respond(status: StatusCode, kind: &'static str, body: Answer) -> Response<Answer> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::report::Report;
     use crate::status::client::Client;

@@ -18,6 +18,8 @@ pub enum Report {
     Happened(Box<Event>),
     /// Something it said was not understood.
     Trouble(String),
+    /// It ended and was started again.
+    Restarted(String),
     /// The process is gone.
     Ended,
 }

@@ -184,7 +184,7 @@ impl Known {
             }
             Told::Restarted(why) => {
                 state.unseen = state.tasks.keys().copied().collect();
-                return Some(Report::Trouble(format!(
+                return Some(Report::Restarted(format!(
                     "the process that enters tasks' network namespaces ended ({why}) and was started again"
                 )));
             }
@@ -308,7 +308,7 @@ mod tests {
         known.learn(task(8));
         let report = known.learn(Told::Restarted("signal: 9".to_owned()));
         assert!(
-            matches!(&report, Some(Report::Trouble(why)) if why.contains("ended (signal: 9)")),
+            matches!(&report, Some(Report::Restarted(why)) if why.contains("ended (signal: 9)")),
             "{report:?}"
         );
         assert_eq!(running(&known), [7, 8]);

@@ -87,6 +87,10 @@ fn a_worker_that_ends_is_started_again_and_a_task_over_which_it_ends_is_left_alo
         let worker = worker(&daemon);
         let note = format!("/proc/{worker}/fd/1");
         kill(Pid::from_raw(worker), Signal::SIGSTOP).unwrap();
+        // On another processor it may go on for a moment, and write over the note.
+        let stat = format!("/proc/{worker}/stat");
+        let stopped = || std::fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+        eventually(LONG, "the worker has stopped", stopped);
         std::fs::write(note, netns.to_ne_bytes()).unwrap();
         end(worker);
     };
@@ -107,6 +111,12 @@ fn a_worker_that_ends_is_started_again_and_a_task_over_which_it_ends_is_left_alo
                 .any(|of| of["name"] == "awsvpc-imds-block" && of["standing"] == "undecided"))
         .then_some(())
     });
+    let metrics = lab.get("/metrics").body;
+    let unknown = "\necs_netguard_tasks_unknown 1\n";
+    assert!(metrics.contains(unknown), "{metrics}");
+    // One that is killed before it has said how the one before it ended is not counted.
+    let never = "\necs_netguard_worker_restarts_total 0\n";
+    assert!(!metrics.contains(never), "{metrics}");
     let said = format!("while it looked into the network namespace {inode}");
     assert!(daemon.log().contains(&said), "{}", daemon.log());
     // The other task is guarded as ever, and the one left alone has what it had.

@@ -301,3 +301,25 @@ fn a_task_that_can_write_raw_frames_is_a_way_through_where_nothing_stops_them() 
     );
     assert!(!check().contains("raw frames"), "{}", check());
 }
+
+#[test]
+fn a_bridge_that_nothing_covers_is_counted_and_the_edge_covers_it() {
+    let lab = Lab::new();
+    lab.host.sh("ip link add lxc0 type bridge");
+    lab.write("config.toml", "[edge]\nenabled = false\n");
+    let mut daemon = started(&lab);
+    let counted = || {
+        let metrics = lab.get("/metrics").body;
+        let name = "ecs_netguard_uncovered_interfaces{layer=\"visible\"} ";
+        let line = metrics.lines().find_map(|line| line.strip_prefix(name));
+        line.map(str::to_owned)
+    };
+    assert_eq!(status(&lab)["uncovered"], serde_json::json!(["lxc0"]));
+    assert_eq!(counted().as_deref(), Some("1"));
+    daemon.terminate();
+    // An empty file would keep the settings of the last good one.
+    lab.write("config.toml", "# the defaults\n");
+    let _daemon = started(&lab);
+    assert_eq!(status(&lab)["uncovered"], Value::Null);
+    assert_eq!(counted().as_deref(), Some("0"));
+}

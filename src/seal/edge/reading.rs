@@ -2,8 +2,8 @@
 
 use super::super::tables::{TABLE, TWIN, holds, is};
 use super::super::{Error, SealState, failed, unavailable};
-use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chains};
-use super::unread;
+use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chain_at, chains};
+use super::{listed, unread};
 use crate::config::readable;
 use crate::guarantee::EdgeRules;
 use crate::guarantee::edge::{Interface, edges, raw, routed};
@@ -20,6 +20,8 @@ pub struct EdgeReading {
     pub why: Option<String>,
     /// The interfaces at which it should stand.
     pub interfaces: Vec<String>,
+    /// Those of them at which it does not.
+    pub uncovered: Vec<String>,
     /// Whether nothing would remain if the owner's socket closed now: the twin is not intact.
     pub twinless: bool,
     /// Its chains, as `nft` names them (`netdev ecs_netguard if2`), that hold what one of the edge does.
@@ -37,9 +39,14 @@ impl EdgeReading {
             let mut socket = Socket::open().map_err(unavailable)?;
             look(&mut socket, &mut interfaces, rules).map_err(|error| error.to_string())
         };
-        read().unwrap_or_else(|why| Self {
-            why: Some(why),
-            ..Self::default()
+        read().unwrap_or_else(|why| {
+            let interfaces = names(&edges(&listed().unwrap_or_default()));
+            Self {
+                why: Some(why),
+                uncovered: interfaces.clone(),
+                interfaces,
+                ..Self::default()
+            }
         })
     }
 
@@ -64,6 +71,16 @@ pub fn look(
     Ok(found.judge(rules, &interfaces))
 }
 
+fn names(interfaces: &[&Interface]) -> Vec<String> {
+    let names = interfaces.iter().map(|interface| readable(&interface.name));
+    names.collect()
+}
+
+/// A chain, as `nft` names it.
+fn place(table: &str, chain: &str) -> String {
+    format!("{} {table} {chain}", FAMILY.name())
+}
+
 impl Found {
     pub(super) fn judge(&self, rules: &EdgeRules, interfaces: &[Interface]) -> EdgeReading {
         let held = |table, found: &Option<Table>| {
@@ -79,13 +96,22 @@ impl Found {
             _ if twin => SealState::Twin,
             _ => SealState::Missing,
         };
-        let edges = edges(interfaces).into_iter();
+        let accounted = self.accounted(rules);
+        let stands = |interface: &Interface| {
+            let chain = chain_at(interface);
+            let mut tables = [TABLE, TWIN].into_iter();
+            tables.any(|table| accounted.contains(&place(table, &chain)))
+        };
+        let edges = edges(interfaces);
+        let mut uncovered = edges.clone();
+        uncovered.retain(|interface| !stands(interface));
         EdgeReading {
             state,
             why: None,
-            interfaces: edges.map(|edge| readable(&edge.name)).collect(),
+            interfaces: names(&edges),
+            uncovered: names(&uncovered),
             twinless: state == SealState::Owned && !twin,
-            accounted: self.accounted(rules),
+            accounted,
             stopped: rules
                 .raw
                 .iter()
@@ -117,8 +143,9 @@ impl Found {
                 .iter()
                 .all(|s| found.iter().any(|chain| is(chain, s)));
             let accounted = found.iter().filter(|chain| whole && known(chain));
-            let place = |chain: &Chain| format!("{} {name} {}", FAMILY.name(), chain.name);
-            accounted.map(place).collect::<Vec<_>>()
+            accounted
+                .map(|chain| place(name, &chain.name))
+                .collect::<Vec<_>>()
         };
         let tables = [(TABLE, &self.own), (TWIN, &self.twin)];
         tables.into_iter().flat_map(of).collect()

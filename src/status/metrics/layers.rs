@@ -12,6 +12,7 @@ use crate::seal::SealState;
 #[derive(Debug)]
 pub(super) struct LayerMetrics {
     state: Family<Labels, Gauge>,
+    uncovered: Family<Labels, Gauge>,
     privileged: Gauge,
 }
 
@@ -22,6 +23,13 @@ impl LayerMetrics {
                 registry,
                 "layer_state",
                 "1 for how the native layer stands, 0 for how it does not",
+                Family::default(),
+            ),
+            uncovered: put(
+                registry,
+                "uncovered_interfaces",
+                "Interfaces at which the layer should stand and does not: bridges that no rule names while the edge does \
+                 not hold, interfaces by which packets leave without a chain of the edge",
                 Family::default(),
             ),
             privileged: put(
@@ -47,6 +55,16 @@ impl LayerMetrics {
                 let value = i64::from(state == found);
                 self.state.get_or_create_owned(&labels).set(value);
             }
+        }
+        let at_the_edge = report.edge.as_ref().map_or(0, |edge| edge.uncovered.len());
+        for (layer, count) in [
+            (Layer::Visible, report.uncovered.len()),
+            (Layer::Edge, at_the_edge),
+        ] {
+            let labels = vec![("layer", layer.name().to_owned())];
+            self.uncovered
+                .get_or_create_owned(&labels)
+                .set(count as i64);
         }
         self.privileged.set(report.privileged.len() as i64);
     }

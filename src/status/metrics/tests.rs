@@ -2,6 +2,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use super::*;
 use crate::events::By;
+use crate::report::EdgeReport;
+use crate::seal::SealState;
 
 fn drift(comm: &str) -> Event {
     Event {
@@ -51,4 +53,40 @@ fn names_that_anybody_can_choose_are_bounded_and_harmless() {
     assert_eq!(drift.len(), MAX_COMMANDS + 1, "{text}");
     assert!(text.contains(r#"command="a_b__c__"} 1"#), "{text}");
     assert!(text.contains(r#"command="other"} 981"#), "{text}");
+}
+
+#[test]
+fn what_protection_lacks_is_counted_and_goes_with_its_cause() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    let mut report = Report::new(UNIX_EPOCH, Vec::new());
+    report.uncovered = vec!["virbr0".to_owned()];
+    report.tasks_unknown = vec!["left alone".to_owned(); 2];
+    report.edge = Some(EdgeReport {
+        state: SealState::Missing,
+        stored: false,
+        explanation: String::new(),
+        interfaces: ["ens5", "ens6", "ens7"].map(str::to_owned).into(),
+        uncovered: ["ens6", "ens7"].map(str::to_owned).into(),
+    });
+    metrics.note(&report);
+    metrics.worker_restarted();
+    let text = metrics.text(Overall::Protected);
+    for line in [
+        r#"ecs_netguard_uncovered_interfaces{layer="visible"} 1"#,
+        r#"ecs_netguard_uncovered_interfaces{layer="edge"} 2"#,
+        r#"ecs_netguard_layer_state{layer="edge",state="missing"} 1"#,
+        "ecs_netguard_tasks_unknown 2",
+        "ecs_netguard_worker_restarts_total 1",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}:\n{text}");
+    }
+    metrics.note(&Report::new(UNIX_EPOCH, Vec::new()));
+    let text = metrics.text(Overall::Protected);
+    for line in [
+        r#"ecs_netguard_uncovered_interfaces{layer="visible"} 0"#,
+        r#"ecs_netguard_uncovered_interfaces{layer="edge"} 0"#,
+        "ecs_netguard_tasks_unknown 0",
+    ] {
+        assert!(text.contains(&format!("\n{line}\n")), "{line}:\n{text}");
+    }
 }

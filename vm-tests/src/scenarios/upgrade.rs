@@ -14,16 +14,51 @@ pub(super) const SCENARIO: Scenario = Scenario {
     run,
 };
 
+/// Whether the exporter answers what the daemon does, and by which process.
+fn exporter(host: &Host<'_>) -> Result<String> {
+    host.wait_for(
+        "the exporter serves metrics",
+        "curl -sf http://127.0.0.1:9877/metrics | grep -q '^ecs_netguard_state{state=\"protected\"} 1$'",
+    )?;
+    host.sh("systemctl show -P MainPID ecs-netguard-exporter")
+}
+
+/// Shows that on whatever address the exporter listens, none connects but the host and what a drop-in allows.
+fn none_connects_unasked(host: &Host<'_>) -> Result<()> {
+    let listen = |more: &str| {
+        host.sh(&format!(
+            "d=/run/systemd/system/ecs-netguard-exporter.service.d; mkdir -p $d; \
+             printf '[Service]\\nEnvironment=ECS_NETGUARD_LISTEN=0.0.0.0:9877\\n{more}' >$d/test.conf; \
+             systemctl daemon-reload && systemctl restart ecs-netguard-exporter"
+        ))
+    };
+    let from_a_container =
+        "docker exec two timeout 5 wget -q -O /dev/null http://172.17.0.1:9877/metrics";
+    listen("")?;
+    exporter(host)?;
+    host.sh(&format!("! {from_a_container}"))?;
+    listen("IPAddressAllow=172.16.0.0/12\\n")?;
+    host.sh(from_a_container)?;
+    host.sh(
+        "rm -r /run/systemd/system/ecs-netguard-exporter.service.d; systemctl daemon-reload; \
+         systemctl restart ecs-netguard-exporter",
+    )?;
+    Ok(())
+}
+
 fn run(host: &mut Host<'_>) -> Result<Report> {
     host.install()?;
     host.wait_tasks()?;
     let table = host.seal()?;
+    host.sh("! systemctl is-enabled -q ecs-netguard-exporter && systemctl enable -q --now ecs-netguard-exporter")?;
+    none_connects_unasked(host)?;
     for (command, version) in [
         ("install /var/lib/ecs-test/newer.rpm", "1.1.0"),
         ("downgrade /var/lib/ecs-test/guard.rpm", "1.0.0"),
         ("reinstall /var/lib/ecs-test/guard.rpm", "1.0.0"),
     ] {
         let pid = host.sh("systemctl show -P MainPID ecs-netguard")?;
+        let exporter_before = exporter(host)?;
         host.dnf(command)?;
         let now = host.sh("rpm -q --qf '%{version}' ecs-netguard")?;
         ensure!(now == version, "dnf {command}: {now} is installed");
@@ -32,6 +67,10 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         ensure!(
             host.sh("systemctl show -P MainPID ecs-netguard")? != pid,
             "dnf {command}: the old daemon still runs"
+        );
+        ensure!(
+            exporter(host)? != exporter_before,
+            "dnf {command}: the old exporter still runs"
         );
         ensure!(
             host.seal()? == table,
@@ -45,6 +84,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
          nft list tables | grep ecs_netguard; \
          ls -d /var/lib/ecs-netguard /run/ecs-netguard /usr/sbin/ecs-netguard 2>/dev/null; \
+         pgrep -ax ecs-netguard; find /etc/systemd -name 'ecs-netguard*'; \
          systemctl list-unit-files 'ecs-netguard*' --no-legend",
     )?;
     ensure!(

@@ -26,7 +26,7 @@ use std::time::Duration;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::task::Task;
-use lab::wait::eventually;
+use lab::wait::{eventually, within};
 use serde_json::Value;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=false\n";

@@ -5,6 +5,20 @@ use lab::imds::IMDS;
 use lab::namespace::{Kind, Namespace};
 use lab::task::{Eni, Plan};
 
+#[track_caller]
+fn wait_until_none_is_listed(lab: &Lab, daemon: &Daemon) {
+    let listed = || json(lab, "status").0["tasks"].take();
+    let none = within(LONG, || listed() == serde_json::json!([]));
+    assert!(
+        none.is_some(),
+        "still listed: {:#}\n{}\n{}",
+        listed(),
+        lab.host
+            .sh("ip -br link; ps -eo pid,ppid,stat,wchan:30,etimes,args | grep ecs-netguard"),
+        daemon.log()
+    );
+}
+
 #[test]
 fn what_is_no_task_is_left_as_it_is() {
     let lab = Lab::new();
@@ -143,9 +157,7 @@ fn turned_off_the_guards_part_goes_and_the_agents_stays() {
     });
     assert!(open.ns.role_credentials_v1(IMDS).is_ok());
     assert!(blackholed.ns.role_credentials_v1(IMDS).is_err());
-    eventually(LONG, "no task is listed", || {
-        json(&lab, "status").0["tasks"] == serde_json::json!([])
-    });
+    wait_until_none_is_listed(&lab, &daemon);
 }
 
 #[test]
@@ -216,9 +228,7 @@ fn of_200_tasks_none_is_missed_and_none_kept_alive() {
     eventually(LONG, "all their cables are gone", || {
         !lab.host.sh("ip -br link").contains("vethe")
     });
-    eventually(LONG, "no task is listed", || {
-        json(&lab, "status").0["tasks"] == serde_json::json!([])
-    });
+    wait_until_none_is_listed(&lab, &daemon);
     assert!(
         !daemon.log().contains("cannot be looked into"),
         "{}",

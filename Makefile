@@ -70,11 +70,12 @@ install: build ## Install below PREFIX (/usr/local), with DESTDIR before it; sta
 	@echo "Start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now ecs-netguard"
 
 # Without DESTDIR it is this machine's: the daemon is stopped and its rules are removed, as by the packages.
-LIFECYCLE = [ -n "$(DESTDIR)" ] || [ ! -e "$(PREFIX)/sbin/ecs-netguard" ] || env prefix="$(PREFIX)" step=removing sh packaging/lifecycle.sh
+LIFECYCLE = [ -n "$(DESTDIR)" ] || env prefix="$(PREFIX)" step=$(1) sh packaging/lifecycle.sh
 
 uninstall: ## Remove what make install installed, and the rules; a changed config.toml stays
-	@$(LIFECYCLE)
+	@[ ! -e "$(DESTDIR)$(PREFIX)/sbin/ecs-netguard" ] || $(call LIFECYCLE,removing)
 	@$(INSTALL) uninstall all $(TARGET_DIR)/made
+	@$(call LIFECYCLE,removed)
 
 PACKAGE_OPTIONS = $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) $(if $(RELEASE),--release $(RELEASE))
 

@@ -174,7 +174,7 @@ impl<'a> Host<'a> {
             "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
              nft list tables | grep ecs_netguard; \
              ls -d /var/lib/ecs-netguard /run/ecs-netguard /usr/sbin/ecs-netguard 2>/dev/null; \
-             pgrep -ax ecs-netguard; find /etc/systemd -name 'ecs-netguard*' ! -path '*/system-preset/*'; \
+             pgrep -ax ecs-netguard; find /etc/systemd -name 'ecs-netguard*'; \
              systemctl list-unit-files 'ecs-netguard*' --no-legend",
         )?;
         Ok(found.stdout)

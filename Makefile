@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man rpm rpm-check vm-image vm-test packer-validate packer-test clean
+.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,27 +61,58 @@ soak: root build ## Let tasks, interfaces, rules and clients come and go for MIN
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target
 
-RPM_OPTIONS = $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) $(if $(RELEASE),--release $(RELEASE))
+PREFIX ?= /usr/local
+INSTALL = DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/install.sh
 
-rpm: ## Build the packages into target/rpm (ARCH=aarch64, SIGN_KEY=...: packaging/rpm/README.md)
+install: build ## Install below PREFIX (/usr/local), with DESTDIR before it; starts nothing
+	@scripts/made.sh $$(uname -m)-unknown-linux-gnu $(TARGET_DIR)/made $(TARGET_DIR)/release/ecs-netguard
+	@$(INSTALL) install all $(TARGET_DIR)/made
+	@echo "Start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now ecs-netguard"
+
+# Without DESTDIR it is this machine's: the daemon is stopped and its rules are removed, as by the packages.
+LIFECYCLE = [ -n "$(DESTDIR)" ] || env prefix="$(PREFIX)" step=$(1) sh packaging/lifecycle.sh
+
+uninstall: ## Remove what make install installed, and the rules; a changed config.toml stays
+	@[ ! -e "$(DESTDIR)$(PREFIX)/sbin/ecs-netguard" ] || $(call LIFECYCLE,removing)
+	@$(INSTALL) uninstall all $(TARGET_DIR)/made
+	@$(call LIFECYCLE,removed)
+
+PACKAGE_OPTIONS = $(if $(ARCH),--arch $(ARCH)) $(if $(VERSION),--version $(VERSION)) $(if $(RELEASE),--release $(RELEASE))
+
+rpm: ## Build the RPMs into target/rpm (ARCH=aarch64, SIGN_KEY=...: packaging/README.md)
 	@scripts/setup.sh rpm $(ARCH)
-	@scripts/rpm.sh $(RPM_OPTIONS) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
+	@scripts/rpm.sh $(PACKAGE_OPTIONS) $(if $(SIGN_KEY),--sign $(SIGN_KEY))
 
-rpm-check: ## Build them twice, compare the bytes, and look at what is in them
+deb: ## Build the Debian packages into target/deb (ARCH=aarch64 is arm64)
+	@scripts/setup.sh deb $(ARCH)
+	@scripts/deb.sh $(PACKAGE_OPTIONS)
+
+rpm-check: ## Build the RPMs twice, compare the bytes, and look at what is in them
 	@scripts/setup.sh rpm rpmlint $(ARCH)
-	@scripts/rpm-twice.sh $(RPM_OPTIONS)
+	@scripts/twice.sh rpm $(PACKAGE_OPTIONS)
+
+deb-check: ## The same with the Debian packages
+	@scripts/setup.sh deb lintian $(ARCH)
+	@scripts/twice.sh deb $(PACKAGE_OPTIONS)
+
+repo: ## Make signed repositories of target/rpm and target/deb for dnf and apt in target/repo (SIGN_KEY=...)
+	@[ -n "$(SIGN_KEY)" ] || { echo "Name the key of gpg's to sign with: make repo SIGN_KEY=security@example.com" >&2; exit 1; }
+	@set -- $(wildcard $(TARGET_DIR)/rpm/*.rpm $(TARGET_DIR)/deb/*.deb); \
+	    [ $$# -gt 0 ] || { echo "There are no packages: make rpm deb" >&2; exit 1; }; \
+	    scripts/setup.sh rpm deb repo && scripts/repo.sh "$(SIGN_KEY)" $(TARGET_DIR)/repo "$$@"
 
 # Namespaces need the one tree alone; every change can afford that, and no release build.
 VM_DIR = $(TARGET_DIR)/vm
 VM_CORE = $(filter core,$(SET))
 
 vm-image: root setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
-	@scripts/setup.sh rpm vm $(if $(VM_CORE),,qemu)
+	@scripts/setup.sh rpm deb repo vm $(if $(VM_CORE),,qemu)
 	@vm-tests/images/all.sh $(or $(SET),all) $(VM_DIR)
 
 vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
 	@$(CARGO) build --locked --quiet $(if $(VM_CORE),,--release)
 	@vm-tests/images/packages.sh $(VM_DIR)/../$(if $(VM_CORE),debug,release)/ecs-netguard $(VM_DIR)/packages
+	@$(if $(VM_CORE),,vm-tests/images/first-release.sh $(VM_DIR)/packages)
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
 	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
-# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint`, `vm`, `packer` or
-# the name of an architecture also what packaging, its check, whole machines, Packer and building for
-# that architecture need.
+# is silent and does nothing where nothing is missing. With `rpm`, `rpmlint`, `deb`, `lintian`, `repo`, `vm`,
+# `packer` or the name of an architecture also what packages, their checks, repositories, whole machines, Packer
+# and building for that architecture need.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
@@ -66,6 +66,16 @@ for what in "$@"; do
             need rpm2cpio rpm2cpio rpm
             need cpio cpio cpio
             ;;
+        deb)
+            need dpkg-deb dpkg dpkg
+            need git git git
+            ;;
+        lintian) need lintian lintian lintian ;;
+        repo)
+            need apt-ftparchive apt-utils apt-utils
+            need createrepo_c createrepo-c createrepo_c
+            need gpg gnupg gnupg2
+            ;;
         vm)
             need mmdebstrap mmdebstrap mmdebstrap
             need busybox busybox-static busybox
@@ -85,7 +95,7 @@ for what in "$@"; do
         aarch64) need_cross aarch64 arm64 ;;
         x86_64) need_cross x86_64 amd64 ;;
         *)
-            echo "setup: $what is not known; rpm, rpmlint, vm, qemu, packer, aarch64 and x86_64 are" >&2
+            echo "setup: $what is not known; rpm, rpmlint, deb, lintian, repo, vm, qemu, packer, aarch64 and x86_64 are" >&2
             exit 2
             ;;
     esac

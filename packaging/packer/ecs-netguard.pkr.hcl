@@ -1,6 +1,6 @@
 # An ECS-optimized Amazon Linux 2023 AMI with ecs-netguard in it:
 #
-#   packer init . && packer build -var rpm=ecs-netguard-0.1.0-1.x86_64.rpm .
+#   packer init . && packer build -var rpm=ecs-netguard-0.2.0-1.x86_64.rpm .
 #
 # The lines between `# >>` and `# <<` are for Packer 1.7 or newer. scripts/check-packer.sh leaves them
 # out, because Debian's Packer 1.6.6 does not know them: they are the only ones here that are never

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Makes the packages that the machines get, below DIR: guard.rpm with the binary, newer.rpm with the same
-# and a higher version, and base.rpm, which provides to dnf what the package requires and Debian's own
-# package manager has installed.
+# Makes the packages that the machines get, below DIR, with the binary: guard.rpm and guard.deb, newer.rpm and
+# newer.deb, the same with a higher version, and base.rpm, which provides to dnf what the RPM requires and
+# Debian's own package manager has installed. repo.tar has repositories of guard.*, signed with a key that is
+# thrown away.
 #
 #   packages.sh BINARY DIR
 set -eu
@@ -13,13 +14,25 @@ cd "$(dirname "$0")/../.."
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
+# What is not sent to a machine takes no time.
+strip -o "$work/ecs-netguard" "$binary"
 
 package() {
-    scripts/rpm.sh --prebuilt "$binary" --version "$2" --out "$work/$1" >/dev/null
+    for format in rpm deb; do
+        scripts/$format.sh --prebuilt "$work/ecs-netguard" --version "$2" --out "$work/$1" >/dev/null
+    done
     mv "$work/$1/ecs-netguard-$2-1.$(uname -m).rpm" "$out/$1.rpm"
+    mv "$work/$1"/ecs-netguard_"$2"-1_*.deb "$out/$1.deb"
 }
 package guard 1.0.0
 package newer 1.1.0
+
+export GNUPGHOME="$work/gnupg"
+mkdir -m 0700 "$GNUPGHOME"
+gpg --batch --quiet --passphrase '' --quick-generate-key throwaway rsa3072 2>/dev/null
+scripts/repo.sh throwaway "$work/repo" "$out/guard.rpm" "$out/guard.deb" >/dev/null
+gpgconf --kill all
+tar -C "$work" -cf "$out/repo.tar" repo
 
 {
     cat <<'END'

@@ -13,12 +13,8 @@ use crate::machine::{self, Machine, Output};
 /// What scenarios put into machines.
 #[derive(Debug, Clone)]
 pub(crate) struct Payload {
-    /// The guard's package.
-    pub(crate) package: PathBuf,
-    /// The same with a higher version.
-    pub(crate) newer: PathBuf,
-    /// A package that provides by name what the guard's requires and Debian has by other names.
-    pub(crate) base: PathBuf,
+    /// What `vm-tests/images/packages.sh` made.
+    pub(crate) packages: PathBuf,
     /// `vm-tests/surroundings`.
     pub(crate) surroundings: PathBuf,
 }
@@ -28,12 +24,8 @@ impl Payload {
     pub(crate) fn digest(&self) -> Result<u64> {
         let mut hasher = DefaultHasher::new();
         include_str!("host.rs").hash(&mut hasher);
-        let mut left = vec![
-            self.package.clone(),
-            self.newer.clone(),
-            self.base.clone(),
-            self.surroundings.clone(),
-        ];
+        let mut left = vec![self.surroundings.clone()];
+        left.extend(BROUGHT.map(|name| self.packages.join(name)));
         while let Some(path) = left.pop() {
             if path.is_dir() {
                 let mut inside: Vec<PathBuf> = fs::read_dir(&path)?
@@ -52,7 +44,11 @@ impl Payload {
 }
 
 /// Where the files of [`Payload`] lie in a machine.
-const PLACE: &str = "/var/lib/ecs-test";
+pub(crate) const PLACE: &str = "/var/lib/ecs-test";
+
+/// The packages that every machine has: the guard's, the same with a higher version, and one that provides to
+/// dnf by name what the guard's requires and Debian has by other names.
+const BROUGHT: [&str; 3] = ["guard.rpm", "newer.rpm", "base.rpm"];
 
 /// systemd counts Docker's starts and refuses too many of them in a minute; a test has its reasons.
 pub(crate) const RESTART_DOCKER: &str = "systemctl reset-failed docker; systemctl restart docker";
@@ -103,12 +99,8 @@ impl<'a> Host<'a> {
         host.wait_for("Docker answers", "docker info >/dev/null")?;
         host.sh(&format!("mkdir -p {PLACE}/surroundings"))?;
         host.put_surroundings()?;
-        for (file, name) in [
-            (&host.payload.package, "guard.rpm"),
-            (&host.payload.newer, "newer.rpm"),
-            (&host.payload.base, "base.rpm"),
-        ] {
-            host.machine.put(file, &format!("{PLACE}/{name}"))?;
+        for name in BROUGHT {
+            host.bring(name)?;
         }
         host.sh(&format!("{PLACE}/surroundings/install.sh"))?;
         host.user_data("echo ECS_CLUSTER=test >>/etc/ecs/ecs.config; echo ECS_AWSVPC_BLOCK_IMDS=true >>/etc/ecs/ecs.config")?;
@@ -149,6 +141,17 @@ impl<'a> Host<'a> {
         Ok(())
     }
 
+    /// Puts one of the packages into the machine, below [`PLACE`].
+    pub(crate) fn bring(&self, name: &str) -> Result<()> {
+        let file = self.payload.packages.join(name);
+        ensure!(
+            file.exists(),
+            "{} is not there: `make vm-test` makes it",
+            file.display()
+        );
+        self.machine.put(&file, &format!("{PLACE}/{name}"))
+    }
+
     /// Installs the package as an operator does where it is not there yet, waits until the guard says
     /// PROTECTED, and begins to count. How long that took.
     pub(crate) fn install(&mut self) -> Result<Duration> {
@@ -163,6 +166,23 @@ impl<'a> Host<'a> {
         let took = begin.elapsed();
         self.count_from_here()?;
         Ok(took)
+    }
+
+    /// What is left of the guard on the machine, a line each.
+    pub(crate) fn left(&self) -> Result<String> {
+        let found = self.run(
+            "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
+             nft list tables | grep ecs_netguard; \
+             ls -d /var/lib/ecs-netguard /run/ecs-netguard /usr/sbin/ecs-netguard 2>/dev/null; \
+             pgrep -ax ecs-netguard; find /etc/systemd -name 'ecs-netguard*'; \
+             systemctl list-unit-files 'ecs-netguard*' --no-legend",
+        )?;
+        Ok(found.stdout)
+    }
+
+    /// Runs dpkg's own tools without a question.
+    pub(crate) fn apt(&self, command: &str) -> Result<String> {
+        self.sh(&format!("DEBIAN_FRONTEND=noninteractive {command} 2>&1"))
     }
 
     /// Runs dnf without any repository.

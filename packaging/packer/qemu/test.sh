@@ -21,7 +21,7 @@ fail() {
 
 if [ "${1:-}" != isolated ]; then
     binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
-    "$root/scripts/setup.sh" packer vm qemu rpm
+    "$root/scripts/setup.sh" packer vm qemu rpm deb repo
     "$root/vm-tests/images/packages.sh" "$binary" "$target/packer-rpm"
     tree=$("$root/vm-tests/images/tree.sh" bookworm "$target/vm")
     image=$("$root/vm-tests/images/disk.sh" "$tree")

@@ -53,7 +53,7 @@ fn sample() -> Report {
     Report {
         host: Some("ip-10-0-0-10".into()),
         kernel: Some("6.1.0".into()),
-        version: "0.1.0".into(),
+        version: "0.2.0".into(),
         backends: vec![backend(Family::V4), backend(Family::V6)],
         seal: Some(SealReport {
             state: SealState::Owned,

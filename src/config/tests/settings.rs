@@ -17,6 +17,41 @@ fn nothing_means_the_defaults() {
     assert_eq!(Settings::text(&dir.path().join("none")), Ok(None));
 }
 
+/// Every key that 0.1.0 had, with another value than its default.
+#[test]
+fn a_file_of_version_0_1_0_is_read_and_means_the_same() {
+    let text = r#"
+        [imds]
+        block = "always"
+        interfaces = ["docker+", "br-+", "ecs-bridge", "podman0"]
+        ipv6 = "never"
+        awsvpc = "audit"
+        host_tasks = true
+        host_tasks_cgroup = "ecs"
+        [credentials]
+        endpoint = "always"
+        route_localnet = "bridges"
+        open_input = "never"
+        [iptables]
+        backend = "legacy"
+        [seal]
+        enabled = false
+        [verify]
+        interval = "5m"
+        [log]
+        level = "debug"
+        target = "stderr"
+        [metrics]
+        textfile = "/var/lib/node_exporter/textfile_collector/ecs_netguard.prom"
+        [fleet]
+        ssm_inventory = "/var/lib/amazon/ssm/i-1/inventory/custom/EcsNetguard.json"
+        "#;
+    let read = toml::to_string(&parse(text).unwrap()).unwrap();
+    for line in text.lines().map(str::trim) {
+        assert!(read.lines().any(|of| of == line), "{line} is not in {read}");
+    }
+}
+
 #[test]
 fn the_defaults_are_the_documented_ones() {
     insta::assert_snapshot!(toml::to_string(&Settings::default()).unwrap(), @r#"

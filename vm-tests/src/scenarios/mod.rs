@@ -3,16 +3,19 @@
 mod awsvpc_tasks;
 mod clock;
 mod crash;
+mod debian;
 mod docker;
 mod ecs_config;
 mod edge;
 mod first_boot;
+mod first_release;
 mod flush;
 mod host_tasks;
 mod image;
 mod legacy;
 mod power;
 mod probe;
+mod repositories;
 mod stop;
 mod strict;
 mod upgrade;
@@ -55,6 +58,10 @@ pub(crate) const ALL: &[Scenario] = &[
     crash::SCENARIO,
     stop::SCENARIO,
     upgrade::SCENARIO,
+    first_release::SCENARIO,
+    debian::SCENARIO,
+    debian::IMAGE,
+    repositories::SCENARIO,
     power::SCENARIO,
     clock::SCENARIO,
     ecs_config::SCENARIO,

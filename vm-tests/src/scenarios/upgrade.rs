@@ -80,17 +80,10 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     let packets = host.finish()?;
 
     let said = host.dnf("remove ecs-netguard")?;
-    let left = host.run(
-        "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
-         nft list tables | grep ecs_netguard; \
-         ls -d /var/lib/ecs-netguard /run/ecs-netguard /usr/sbin/ecs-netguard 2>/dev/null; \
-         pgrep -ax ecs-netguard; find /etc/systemd -name 'ecs-netguard*'; \
-         systemctl list-unit-files 'ecs-netguard*' --no-legend",
-    )?;
+    let left = host.left()?;
     ensure!(
-        left.stdout.is_empty(),
-        "dnf remove said {said:?} and left:\n{}",
-        left.stdout
+        left.is_empty(),
+        "dnf remove said {said:?} and left:\n{left}"
     );
     // Also what is counted above would have been seen.
     host.wait_for(

@@ -116,6 +116,7 @@ vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,cra
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
 	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)
+	$(if $(VM_CORE)$(ONLY)$(VM_ARGS),,@vm-tests/bare.sh $(VM_DIR))
 
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test clean
+.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -123,6 +123,9 @@ packer-validate: ## Validate the Packer templates, offline and without an accoun
 
 packer-test: root build ## Bake virtual machines with Packer, and start others from the images (as root, six to nine minutes)
 	@packaging/packer/qemu/test.sh $(TARGET_DIR)/release/ecs-netguard
+
+snippets-check: root ## Run or validate packaging/snippets, and say which (as root; fetches its tools the first time)
+	@scripts/check-snippets.sh
 
 clean: ## Remove what was built
 	$(CARGO) clean

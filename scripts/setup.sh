@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what is missing to build and test: with apt-get or dnf, as root. Says what it installs;
 # is silent and does nothing where nothing is missing. With `rpm`, `rpmlint`, `deb`, `lintian`, `repo`, `vm`,
-# `packer` or the name of an architecture also what packages, their checks, repositories, whole machines, Packer
-# and building for that architecture need.
+# `packer`, `snippets` or the name of an architecture also what packages, their checks, repositories, whole machines,
+# Packer, the snippets' check and building for that architecture need.
 set -eu
 
 RUST_NEEDED=1.95 # rust-version in Cargo.toml; sysinfo asks for it
@@ -92,10 +92,17 @@ for what in "$@"; do
             need packer packer packer
             need ssh openssh-client openssh-clients
             ;;
+        snippets)
+            # A virtual environment, and a Python that knows apt, for Ansible.
+            /usr/bin/python3 -c 'import ensurepip' 2>/dev/null || need python3-venv python3-venv python3
+            /usr/bin/python3 -c 'import apt' 2>/dev/null || need python3-apt python3-apt python3-dnf
+            need gpg gnupg gnupg2
+            need dpkg-deb dpkg dpkg
+            ;;
         aarch64) need_cross aarch64 arm64 ;;
         x86_64) need_cross x86_64 amd64 ;;
         *)
-            echo "setup: $what is not known; rpm, rpmlint, deb, lintian, repo, vm, qemu, packer, aarch64 and x86_64 are" >&2
+            echo "setup: $what is not known; rpm, rpmlint, deb, lintian, repo, vm, qemu, packer, snippets, aarch64 and x86_64 are" >&2
             exit 2
             ;;
     esac

@@ -18,16 +18,15 @@ CDK="aws-cdk-lib@2.276.0 constructs@10.8.1 typescript@5.9.3 @types/node@22.19.0"
 # Generated from the schema of Terraform's AWS provider 6.66.0.
 BINDINGS=@cdktn/provider-aws@25.7.0
 
-# once NAME COMMAND...: fetches NAME, unless these very versions of it are there.
+# once NAME VERSIONS COMMAND...: fetches NAME, unless these versions of it are there.
 once() {
-    name=$1
-    shift
-    wanted=$(cat $checks/requirements.txt; echo "$CDK $BINDINGS")
-    [ "$(cat "$tools/$name.done" 2>/dev/null)" != "$wanted" ] || return 0
+    name=$1 versions=$2
+    shift 2
+    [ "$(cat "$tools/$name.done" 2>/dev/null)" != "$versions" ] || return 0
     echo "check-snippets: fetching $name" >&2
     rm -rf "${tools:?}/$name"
     "$@" >"$work/log" 2>&1 || fail "fetching $name failed"
-    echo "$wanted" >"$tools/$name.done"
+    echo "$versions" >"$tools/$name.done"
 }
 fail() {
     [ ! -e "$work/log" ] || cat "$work/log" >&2
@@ -42,16 +41,11 @@ fetch_bindings() {
     (cd "$work" && npm pack --silent $BINDINGS)
     tar -xzf "$work"/cdktn-provider-aws-*.tgz -C "$tools/bindings" --wildcards 'package/lib/*/index.d.ts'
 }
-# Its files alone: installed, it would configure this machine at the next boot.
-fetch_cloud_init() {
-    mkdir "$tools/cloud-init"
-    (cd "$work" && apt-get -q download cloud-init && dpkg-deb -x cloud-init_*.deb "$tools/cloud-init")
-}
-once python fetch_python
+once python "$(cat $checks/requirements.txt)" fetch_python
 PATH="$tools/python/bin:$PATH"
-once cdk fetch_cdk
-once bindings fetch_bindings
-once cloud-init fetch_cloud_init
+once cdk "$CDK" fetch_cdk
+once bindings "$BINDINGS" fetch_bindings
+tests/lab/get-cloud-init.sh "$tools/cloud-init"
 export PYTHONPATH="$tools/cloud-init/usr/lib/python3/dist-packages"
 
 # quietly WHAT COMMAND...: what it prints is shown where it fails.
@@ -119,7 +113,11 @@ row cdk/ run "compiled, synthesised, the template validated by cfn-lint; its use
 
 export ANSIBLE_HOME="$work/ansible" ANSIBLE_LOCALHOST_WARNING=False NO_COLOR=1
 (cd $snippets/ansible && quietly "ansible-lint" ansible-lint --offline -q --profile production .)
-STAND_INS=systemctl PRINT=1 sandbox $checks/ansible.sh "$tools/python/bin/ansible-playbook" $snippets/ansible/playbook.yml >"$work/ansible.txt"
+STAND_INS=systemctl PRINT=1 sandbox $checks/ansible.sh "$tools/python/bin/ansible-playbook" \
+    "$PWD/$snippets/ansible/playbook.yml" >"$work/ansible.txt" || {
+    cat "$work/ansible.txt" >&2
+    fail "the playbook fails"
+}
 recorded ansible
 row ansible/ run "twice on a Debian, with apt and a signed repository; dnf's tasks only by ansible-lint"
 
@@ -164,4 +162,7 @@ python $snippets/ssm/distributor/package.py "$work/distributor" "$work/ecs-netgu
 } >"$work/distributor.txt"
 recorded distributor
 row ssm/distributor/ run "packed; each script from the archives, with stand-ins"
+python $checks/inventory.py docs/operations.md src/status/snapshots/*__inventory__*.snap >"$work/log" 2>&1 ||
+    fail "the query of docs/operations.md does not find the violated guarantee"
+row "query of the inventory" run "on a document of the daemon's, in place of AWS's answer"
 row ../packer/ "" "make packer-validate, make packer-test"

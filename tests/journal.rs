@@ -73,6 +73,20 @@ fn has(fields: &BTreeMap<String, String>, expected: &[(&str, &str)]) {
     }
 }
 
+/// The daemon's fields that the query for Logs Insights in docs/operations.md names.
+fn fields_of_the_documented_query() -> Vec<&'static str> {
+    let page = include_str!("../docs/operations.md");
+    let start = page.find("filter ispresent(NETGUARD_STATE)").unwrap();
+    let query = page[start..].split("```").next().unwrap();
+    let words = query.split(|c: char| !(c.is_ascii_uppercase() || c == '_'));
+    // journald adds its own, which begin with an underscore.
+    let fields: Vec<&str> = words
+        .filter(|word| word.len() > 2 && !word.starts_with('_'))
+        .collect();
+    assert!(fields.contains(&"NETGUARD_GUARANTEE") && fields.contains(&"MESSAGE"));
+    fields
+}
+
 #[test]
 fn events_go_to_the_journal_with_their_fields() {
     let lab = Lab::new();
@@ -124,8 +138,12 @@ fn events_go_to_the_journal_with_their_fields() {
         &[("NETGUARD_STATE", "held")],
     );
     lab.host.sh("iptables -P INPUT DROP");
+    let violated = entry(&journal, "task-credentials is VIOLATED");
+    for field in fields_of_the_documented_query() {
+        assert!(violated.contains_key(field), "{field}: {violated:#?}");
+    }
     has(
-        &entry(&journal, "task-credentials is VIOLATED"),
+        &violated,
         &[
             ("MESSAGE_ID", message_id(Kind::Violated)),
             ("NETGUARD_STATE", "violated"),

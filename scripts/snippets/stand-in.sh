@@ -4,7 +4,7 @@
 #
 #   INSTALLED=1   rpm knows the package
 #   KEY=TEXT      what a fetched key is
-#   PROVED=N      the Nth check holds; 1 where it is not set, 0: none
+#   PROVED=N      the Nth check holds, and none before; 0: none at all. Where it is not set, each does
 program=$(basename "$0")
 echo "$program $*" >>"$CALLS"
 
@@ -32,6 +32,6 @@ case "$program $*" in
         ;;
     "ecs-netguard check"* | "ecs-netguard status"*)
         tries=$(grep -c '^ecs-netguard check' "$CALLS")
-        [ "${PROVED:-1}" -gt 0 ] && [ "$tries" -ge "${PROVED:-1}" ]
+        [ -z "${PROVED:-}" ] || { [ "$PROVED" -gt 0 ] && [ "$tries" -ge "$PROVED" ]; }
         ;;
 esac

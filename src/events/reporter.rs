@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use super::displacement::{self, Displacement, format_duration, objects_in_words};
-use super::event::{Event, Kind};
+use super::event::{By, Event, Kind};
 use super::limit::{Limit, Rate};
 use crate::guarantee::Guarantee;
 use crate::plan::{Drift, DriftKind};
@@ -44,11 +44,17 @@ pub struct Reporter {
     /// What the last pass could not repair.
     lasting: Vec<Drift>,
     standing: BTreeMap<Guarantee, (Standing, Vec<String>)>,
+    /// The last program that changed what is kept for a guarantee, since a pass found it held.
+    changed_by: BTreeMap<Guarantee, By>,
 }
 
 impl Reporter {
     /// What there is to say of a displacement: nothing where there were too many of its sort lately.
     pub fn displaced(&mut self, of: &Displacement, now: Instant) -> Vec<Event> {
+        if let Some(by) = &of.by {
+            let guarantees = of.drifts.iter().map(|drift| drift.guarantee);
+            (self.changed_by).extend(guarantees.map(|guarantee| (guarantee, by.clone())));
+        }
         let took = of.repaired.clone().map_err(drop);
         let rate = displacement::RATE;
         let admitted = self.displacements.admits(of.sort(), rate, took, now);
@@ -186,6 +192,9 @@ impl Reporter {
     fn standings(&mut self, passed: Passed<'_>) -> Vec<Event> {
         let mut events = Vec::new();
         for of in &passed.report.guarantees {
+            if matches!(of.standing, Standing::Held | Standing::NotRequired) {
+                self.changed_by.remove(&of.name);
+            }
             let now = (of.standing, of.problems.clone());
             let before = self.standing.insert(of.name, now.clone());
             if before.as_ref() == Some(&now) {
@@ -203,7 +212,10 @@ impl Reporter {
                     format!("{name} cannot be proved: {problems}"),
                 ),
             };
-            events.push(Event::new(kind, message).about(name));
+            events.push(Event {
+                by: self.changed_by.get(&name).cloned(),
+                ..Event::new(kind, message).about(name)
+            });
         }
         events
     }

@@ -7,6 +7,8 @@
 
 use serde::Serialize;
 
+use crate::events::Event;
+use crate::guarantee::Guarantee;
 use crate::report::{GuaranteeReport, Report};
 use crate::timestamp;
 
@@ -33,6 +35,7 @@ struct Entry {
     reason: String,
     since: String,
     problem: String,
+    changed_by: String,
     host_state: String,
     seal: String,
     edge: String,
@@ -68,6 +71,7 @@ fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
             .since
             .map_or_else(String::new, |since| timestamp::seconds(since).to_string()),
         problem: cut(&of.problems.join("; ")),
+        changed_by: changed_by(report, of.name),
         host_state: report.state.name().to_owned(),
         seal: seal.unwrap_or_default().to_owned(),
         edge: edge.unwrap_or_default().to_owned(),
@@ -76,6 +80,24 @@ fn entry(report: &Report, of: &GuaranteeReport) -> Entry {
         kernel: cut(report.kernel.as_deref().unwrap_or_default()),
         config_traps: report.traps.len().to_string(),
     }
+}
+
+/// The program that changed last what is kept for a guarantee, of the drifts that the report has; without
+/// numbers of processes, which would make a new document of each.
+fn changed_by(report: &Report, guarantee: Guarantee) -> String {
+    let about = |event: &&Event| event.guarantee == Some(guarantee) && event.by.is_some();
+    let last = report.recent_drifts.iter().rev().find(about);
+    let Some(by) = last.and_then(|event| event.by.as_ref()) else {
+        return String::new();
+    };
+    let parent = by
+        .parent
+        .as_deref()
+        .and_then(|of| of.split(" (pid ").next());
+    let parent = parent.map_or_else(String::new, |parent| format!(", started by {parent}"));
+    let unit = by.unit.as_deref();
+    let unit = unit.map_or_else(String::new, |unit| format!(", {unit}"));
+    cut(&format!("{}{parent}{unit}", by.comm))
 }
 
 fn cut(text: &str) -> String {
@@ -88,9 +110,9 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::guarantee::Guarantee;
+    use crate::events::{By, Kind};
     use crate::posture::Posture;
-    use crate::verdict::Standing;
+    use crate::verdict::{Overall, Standing};
 
     /// The checks of the SSM agent's own gatherer, in its order.
     #[test]
@@ -120,5 +142,64 @@ mod tests {
         }
         assert_eq!(entries[0]["Guarantee"], "imds-block");
         assert_eq!(entries[0]["Standing"], "violated");
+    }
+
+    /// As `make snippets-check` asks it the documented query.
+    #[test]
+    fn a_document_whole() {
+        let posture = Posture::everything("test");
+        let guarantees = GuaranteeReport::all(&posture, &[], |_| None);
+        let mut report = Report::new(SystemTime::UNIX_EPOCH, guarantees);
+        report.version = "0.0.0".to_owned();
+        report.state = Overall::NotProtected;
+        for of in &mut report.guarantees {
+            of.standing = Standing::Held;
+            of.since = Some(SystemTime::UNIX_EPOCH);
+        }
+        report.guarantees[0].standing = Standing::Violated;
+        report.guarantees[0].problems = vec!["Containers can reach 169.254.169.254".to_owned()];
+        let by = By {
+            comm: "iptables".to_owned(),
+            ..By::default()
+        };
+        report.recent_drifts.push(Event {
+            by: Some(by),
+            ..Event::new(Kind::NotRepaired, "").about(Guarantee::ImdsBlock)
+        });
+        let document = serde_json::to_string_pretty(&Document::new(&report)).unwrap();
+        insta::assert_snapshot!(document);
+    }
+
+    #[test]
+    fn an_entry_names_the_program_that_changed_its_rules_last() {
+        let drift = |guarantee, by: Option<By>| Event {
+            by,
+            ..Event::new(Kind::Drift, "").about(guarantee)
+        };
+        let by = |comm: &str, parent: Option<&str>, unit: Option<&str>| By {
+            pid: 4711,
+            comm: comm.to_owned(),
+            parent: parent.map(str::to_owned),
+            unit: unit.map(str::to_owned),
+            ..By::default()
+        };
+        let mut report = Report::new(SystemTime::UNIX_EPOCH, Vec::new());
+        let mut said = |guarantee, of| {
+            report.recent_drifts.push(drift(guarantee, of));
+            [Guarantee::ImdsBlock, Guarantee::TaskCredentials].map(|of| changed_by(&report, of))
+        };
+        use Guarantee::{ImdsBlock, TaskCredentials};
+        assert_eq!(said(ImdsBlock, Some(by("nft", None, None))), ["nft", ""]);
+        let iptables = by(
+            "iptables",
+            Some("dockerd (pid 812)"),
+            Some("docker.service"),
+        );
+        let iptables_said = "iptables, started by dockerd, docker.service";
+        assert_eq!(
+            said(TaskCredentials, Some(iptables)),
+            ["nft", iptables_said]
+        );
+        assert_eq!(said(TaskCredentials, None), ["nft", iptables_said]);
     }
 }

@@ -232,6 +232,56 @@ fn how_a_guarantee_stands_is_said_when_it_changes() {
 }
 
 #[test]
+fn a_violation_names_the_program_that_changed_what_is_kept_since_it_held() {
+    let mut reporter = reporter();
+    let displaced = |reporter: &mut Reporter, guarantee, comm: &str| {
+        let displacement = Displacement {
+            at: SystemTime::UNIX_EPOCH,
+            drifts: vec![drift(guarantee, DriftKind::Missing, "a")],
+            by: Some(By {
+                comm: comm.to_owned(),
+                ..By::default()
+            }),
+            repaired: Ok(Duration::ZERO),
+            sealed: None,
+            held: false,
+            paused: Vec::new(),
+        };
+        reporter.displaced(&displacement, Instant::now());
+    };
+    let mut report = Report {
+        drifts: Vec::new(),
+        changes: Vec::new(),
+        ..report()
+    };
+    let mut by = |reporter: &mut Reporter, standing| {
+        report.guarantees[0].standing = standing;
+        let passed = Passed {
+            report: &report,
+            left: &[],
+            held_before: &BTreeSet::new(),
+            first: false,
+            new_wish: false,
+        };
+        let events = reporter.pass(passed, Instant::now());
+        let comm = |event: Event| event.by.map(|by| by.comm);
+        events.into_iter().map(comm).collect::<Vec<_>>()
+    };
+    use Standing::{Held, Undecided, Violated};
+    assert_eq!(by(&mut reporter, Violated), [None], "it is not known");
+    displaced(&mut reporter, Guarantee::TaskCredentials, "ufw");
+    displaced(&mut reporter, Guarantee::ImdsBlock, "nft");
+    displaced(&mut reporter, Guarantee::ImdsBlock, "iptables");
+    let iptables = [Some("iptables".to_owned())];
+    assert_eq!(by(&mut reporter, Undecided), iptables);
+    assert_eq!(by(&mut reporter, Violated), iptables);
+    assert_eq!(by(&mut reporter, Held), [None]);
+    displaced(&mut reporter, Guarantee::ImdsBlock, "iptables");
+    assert_eq!(by(&mut reporter, Held), [], "it held all the while");
+    assert_eq!(by(&mut reporter, Violated), [None], "it was not that");
+}
+
+#[test]
 fn a_guarantee_that_was_never_anything_else_is_not_said_to_be_held_again() {
     let mut reporter = Reporter::default();
     let report = Report {

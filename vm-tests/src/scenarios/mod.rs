@@ -66,6 +66,7 @@ pub(crate) const ALL: &[Scenario] = &[
     clock::SCENARIO,
     ecs_config::SCENARIO,
     strict::SCENARIO,
+    strict::GATE,
     legacy::SCENARIO,
     host_tasks::SCENARIO,
     awsvpc_tasks::SCENARIO,

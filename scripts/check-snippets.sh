@@ -74,7 +74,7 @@ export KEY_SHA256
     echo "=== a dnf repository; the third check holds"
     PROVED=3 sandbox $snippets/user-data.sh
     echo "=== a bucket, a launch hook, no AWS CLI, files that are there already"
-    SOURCE=s3://example/rpm CLUSTER=production AUTO_SCALING_GROUP=hosts LIFECYCLE_HOOK=proved \
+    SOURCE=s3://example CLUSTER=production AUTO_SCALING_GROUP=hosts LIFECYCLE_HOOK=proved \
         BEFORE='rm -f /usr/sbin/aws /usr/bin/aws; mkdir /etc/ecs-netguard; echo "# mine" >/etc/ecs-netguard/config.toml
             printf "ECS_X=y\nECS_AWSVPC_BLOCK_IMDS=false" >/etc/ecs/ecs.config' sandbox $snippets/user-data.sh
     echo "=== an image with the package; the block is never proved: the hook hears nothing"

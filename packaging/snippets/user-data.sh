@@ -6,9 +6,9 @@ set -euo pipefail
 
 cluster=${CLUSTER:-default}
 version=${VERSION:-0.2.0}
-# A dnf repository (https://...), or a folder of a bucket with the RPMs in it (s3://...). In both lies
-# ecs-netguard.asc, the public key that signed them; its checksum stands here: sha256sum ecs-netguard.asc
-source=${SOURCE:-https://packages.example.com/rpm}
+# What make repo made, behind a web server (https://...) or in a bucket (s3://...), and the checksum of the
+# public key in it: sha256sum ecs-netguard.asc
+source=${SOURCE:-https://packages.example.com}
 key_sha256=${KEY_SHA256:-0000000000000000000000000000000000000000000000000000000000000000}
 # The auto scaling group and its launch hook, where there is one: it hears CONTINUE after the proof.
 group=${AUTO_SCALING_GROUP:-}
@@ -59,7 +59,7 @@ if ! rpm -q --quiet "ecs-netguard-$version"; then
         s3://*)
             package=ecs-netguard-$version-1.$(uname -m).rpm
             directory=$(mktemp -d)
-            fetch "$package" "$directory/$package"
+            fetch "rpm/$package" "$directory/$package"
             rpm --import $key
             dnf -y install --setopt=localpkg_gpgcheck=1 "$directory/$package"
             ;;
@@ -67,7 +67,7 @@ if ! rpm -q --quiet "ecs-netguard-$version"; then
             cat >/etc/yum.repos.d/ecs-netguard.repo <<END
 [ecs-netguard]
 name=ecs-netguard
-baseurl=$source
+baseurl=$source/rpm
 gpgkey=file://$key
 gpgcheck=1
 repo_gpgcheck=1

@@ -7,7 +7,7 @@ set -eu
 work=$(mktemp -d)
 cd "$work"
 
-mkdir -p package/DEBIAN package/usr/sbin repository/dists/stable/main/binary-all gnupg
+mkdir -p package/DEBIAN package/usr/sbin deb/dists/stable/main/binary-all gnupg
 cat >package/DEBIAN/control <<'END'
 Package: ecs-netguard
 Version: 0.2.0-1
@@ -26,14 +26,14 @@ cat >package/DEBIAN/postinst <<'END'
 /usr/sbin/ecs-netguard run && systemctl start ecs-netguard.service
 END
 chmod 0755 package/usr/sbin/ecs-netguard package/DEBIAN/postinst
-dpkg-deb --root-owner-group --build package repository/ecs-netguard_0.2.0-1_all.deb >/dev/null
+dpkg-deb --root-owner-group --build package deb/ecs-netguard_0.2.0-1_all.deb >/dev/null
 
 export GNUPGHOME="$work/gnupg"
 chmod 0700 gnupg
 gpg --batch --quiet --passphrase '' --quick-generate-key ecs-netguard@example.com ed25519
 gpg --export --armor >ecs-netguard.asc
 (
-    cd repository
+    cd deb
     deb=ecs-netguard_0.2.0-1_all.deb
     index=main/binary-all/Packages
     {
@@ -53,7 +53,7 @@ rm -rf /etc/apt/sources.list /etc/apt/sources.list.d/*
 cat >inventory.yml <<END
 ecs:
   hosts: {localhost: {ansible_connection: local, ansible_python_interpreter: /usr/bin/python3}}
-  vars: {ecs_netguard_key: $work/ecs-netguard.asc, ecs_netguard_apt_repository: "file:$work/repository"}
+  vars: {ecs_netguard_key: $work/ecs-netguard.asc, ecs_netguard_repository: "file:$work"}
 END
 
 printf 'ECS_CLUSTER=production' >/etc/ecs/ecs.config

@@ -15,7 +15,7 @@ import re
 import sys
 
 # What a user gives, and what is then the same for all templates.
-GIVEN = {"cluster": "production", "package_version": "0.2.0", "package_source": "https://packages.example.com/rpm"}
+GIVEN = {"cluster": "production", "package_version": "0.2.0", "package_source": "https://packages.example.com"}
 GIVEN["key_sha256"] = "a7998f247bd965694ff227fa325c81169a07471a8b6808d3e002a486c4e65975"
 
 

@@ -25,7 +25,7 @@ export interface NetguardHostsProps {
   readonly cluster: string;
   /** The checksum of ecs-netguard.asc. */
   readonly keySha256: string;
-  /** A dnf repository (https://...) or a folder of a bucket with the RPMs (s3://...), with ecs-netguard.asc in it. */
+  /** What make repo made, behind a web server (https://...) or in a bucket (s3://...). */
   readonly packageSource?: string;
   readonly packageVersion?: string;
   readonly instanceType?: string;
@@ -70,7 +70,7 @@ export class NetguardHosts extends Construct {
       [
         "#!/bin/bash",
         `export CLUSTER='${props.cluster}' VERSION='${props.packageVersion ?? "0.2.0"}'`,
-        `export SOURCE='${props.packageSource ?? "https://packages.example.com/rpm"}' KEY_SHA256='${props.keySha256}'`,
+        `export SOURCE='${props.packageSource ?? "https://packages.example.com"}' KEY_SHA256='${props.keySha256}'`,
         `export AUTO_SCALING_GROUP='${name}' LIFECYCLE_HOOK='${hook}'`,
         readFileSync(props.userData ?? "user-data.sh", "utf8"),
       ].join("\n"),

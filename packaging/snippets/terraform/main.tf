@@ -59,8 +59,8 @@ variable "package_version" {
 
 variable "package_source" {
   type        = string
-  default     = "https://packages.example.com/rpm"
-  description = "A dnf repository (https://…) or a folder of a bucket with the RPMs (s3://…), with ecs-netguard.asc in it."
+  default     = "https://packages.example.com"
+  description = "What make repo made, behind a web server (https://…) or in a bucket (s3://…)."
 }
 
 variable "key_sha256" {

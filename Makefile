@@ -19,14 +19,16 @@ build: setup ## Build the release binary: target/release/ecs-netguard
 	@[ -e $(TARGET_DIR)/release/ecs-netguard ] || echo "build: the release binary; the first time this takes one to four minutes"
 	@$(CARGO) build --release --locked
 
-# The lab and what stands on it alone: not one dependency of the tests. Name, arguments.
+# The lab and what stands on it alone: not one dependency of the tests. Profile, name, arguments.
 define LAB_EXAMPLE
-	@$(CARGO) build --release --locked -p lab --example $(1)
-	@$(TARGET_DIR)/release/examples/$(1) $(2)
+	@$(CARGO) build --profile $(1) --locked -p lab --example $(2)
+	@$(TARGET_DIR)/$(1)/examples/$(2) $(3)
 endef
 
-demo: root build ## Run the daemon in a private lab of namespaces, attack it, show what happens
-	$(call LAB_EXAMPLE,demo)
+demo: root setup ## Run the daemon in a private lab of namespaces, attack it, show what happens
+	@[ -e $(TARGET_DIR)/demo/ecs-netguard ] || echo "demo: building the program and its lab; the first time this takes one to three minutes"
+	@$(CARGO) build --profile demo --locked
+	$(call LAB_EXAMPLE,demo,demo)
 
 test: root lint ## Lint and run all tests (as root: they make network namespaces of their own)
 	$(CARGO) test --locked
@@ -53,10 +55,10 @@ bench: root setup ## Measure the guard against what people use today (ONLY=windo
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
 
 load: root build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
-	$(call LAB_EXAMPLE,load,$(or $(REQUESTS),10000) $(or $(FLUSHES),10))
+	$(call LAB_EXAMPLE,release,load,$(or $(REQUESTS),10000) $(or $(FLUSHES),10))
 
 soak: root build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory and descriptors must not grow
-	$(call LAB_EXAMPLE,soak,$(or $(MINUTES),30))
+	$(call LAB_EXAMPLE,release,soak,$(or $(MINUTES),30))
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target

@@ -51,7 +51,7 @@ inside() {
 
 # attempt LABEL UNSHARE-OPTIONS SECURITY COMMAND
 attempt() {
-    root=$out/$(echo "$1" | tr -c 'a-z\n' -)
+    root=$out/$(echo "$1" | tr -c 'A-Za-z\n' -)
     rm -rf --one-file-system "$root"
     cp -a "$out/root" "$root"
     cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
@@ -78,7 +78,7 @@ for command; do
             *"exit code 0") ;;
             *)
                 failed=1
-                tail -n 40 "$out/$(echo "${result%%  *}" | tr -c 'a-z\n' -).log" >&2
+                tail -n 40 "$out/$(echo "${result%%  *}" | tr -c 'A-Za-z\n' -).log" >&2
                 ;;
         esac
     done

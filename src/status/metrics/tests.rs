@@ -1,9 +1,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::names::MAX_COMMANDS;
 use super::*;
 use crate::events::By;
-use crate::report::EdgeReport;
+use crate::posture::Posture;
+use crate::report::{EdgeReport, GuaranteeReport};
 use crate::seal::SealState;
+use crate::verdict::Standing;
 
 fn drift(comm: &str) -> Event {
     Event {
@@ -89,4 +92,65 @@ fn what_protection_lacks_is_counted_and_goes_with_its_cause() {
     ] {
         assert!(text.contains(&format!("\n{line}\n")), "{line}:\n{text}");
     }
+}
+
+#[test]
+fn of_each_guarantee_the_last_drift_alone_is_named() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    let at = |second, comm: &str, parent: Option<&str>| {
+        let mut event = drift(comm);
+        event.time = UNIX_EPOCH + Duration::from_secs(second);
+        if let Some(by) = &mut event.by {
+            by.parent = parent.map(str::to_owned);
+        }
+        metrics.count(&event);
+    };
+    at(100, "iptables", Some("deploy.sh (pid 7) ← cron (pid 6)"));
+    at(200, "nft", None);
+    at(300, "iptables", Some("a b.sh (pid 9)"));
+    let text = metrics.text(Overall::Protected);
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("ecs_netguard_last_drift"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            r#"ecs_netguard_last_drift_timestamp_seconds{guarantee="imds-block",command="iptables",parent="a_b.sh"} 300.0"#
+        ]
+    );
+}
+
+#[test]
+fn a_guarantee_has_one_state_and_one_source_at_a_time() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    let mut report = Report::new(
+        UNIX_EPOCH,
+        GuaranteeReport::all(&Posture::everything("first"), &[], |_| None),
+    );
+    for (state, second, reason) in [
+        (Standing::Held, 10, "first"),
+        (Standing::Violated, 20, "second"),
+    ] {
+        for of in &mut report.guarantees {
+            of.standing = state;
+            of.since = Some(UNIX_EPOCH + Duration::from_secs(second));
+            of.reason = reason.to_owned();
+        }
+        metrics.note(&report);
+    }
+    let text = metrics.text(Overall::NotProtected);
+    let of = |name: &str| {
+        let start = format!("ecs_netguard_{name}{{guarantee=\"imds-block\"");
+        let lines = text.lines().filter(|line| line.starts_with(&start));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        of("guarantee_since_timestamp_seconds"),
+        r#"ecs_netguard_guarantee_since_timestamp_seconds{guarantee="imds-block",state="violated"} 20.0"#
+    );
+    assert_eq!(
+        of("guarantee_required"),
+        r#"ecs_netguard_guarantee_required{guarantee="imds-block",source="second"} 1"#
+    );
 }

@@ -44,7 +44,6 @@ use self::probe::ProbeMetrics;
 use self::tasks::TaskMetrics;
 
 type Seconds = Counter<f64, AtomicU64>;
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// All of them.
 #[derive(Debug)]
@@ -59,7 +58,8 @@ pub struct Metrics {
     events: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
     repairs: Family<Labels, Counter>,
-    repair_duration: Histograms,
+    /// Of all guarantees together: its buckets would be half of all series, and a fleet's quantiles take all.
+    repair_duration: Histogram,
     window: Family<Labels, Seconds>,
     fights: Family<Labels, Counter>,
     verifications: Counter,
@@ -73,10 +73,6 @@ pub struct Metrics {
     layers: LayerMetrics,
     tasks: TaskMetrics,
     probe: ProbeMetrics,
-}
-
-fn repair_histogram() -> Histogram {
-    Histogram::new(REPAIR_BUCKETS)
 }
 
 impl Metrics {
@@ -150,7 +146,7 @@ impl Metrics {
                 r,
                 "repair_duration_seconds",
                 "From noticing a change until it was repaired",
-                Histograms::new_with_constructor(repair_histogram),
+                Histogram::new(REPAIR_BUCKETS),
             ),
             window: put(
                 r,
@@ -223,7 +219,6 @@ impl Metrics {
             }
             drop(self.fights.get_or_create(&vec![of()]));
             drop(self.window.get_or_create(&vec![of()]));
-            drop(self.repair_duration.get_or_create(&vec![of()]));
         }
     }
 
@@ -237,10 +232,13 @@ impl Metrics {
         let of = || ("guarantee", guarantee.to_owned());
         match event.kind {
             Kind::Drift | Kind::NotRepaired => {
-                let command = event.by.as_ref().map(|by| by.comm.as_str());
-                let command = self.commands.label(command);
-                self.history.drifted(event, &command);
-                one(vec![of(), ("command", command)], &self.drift);
+                // What is tried again was changed by the program that was named at first.
+                if event.kind == Kind::Drift || event.by.is_some() {
+                    let command = event.by.as_ref().map(|by| by.comm.as_str());
+                    let command = self.commands.label(command);
+                    self.history.drifted(event, &command);
+                    one(vec![of(), ("command", command)], &self.drift);
+                }
                 let result = match event.kind {
                     Kind::Drift => "repaired",
                     _ => "failed",
@@ -252,9 +250,7 @@ impl Metrics {
                     } else {
                         repair.as_secs_f64()
                     };
-                    self.repair_duration
-                        .get_or_create(&vec![of()])
-                        .observe(repair.as_secs_f64());
+                    self.repair_duration.observe(repair.as_secs_f64());
                     self.window.get_or_create(&vec![of()]).inc_by(open);
                 }
             }

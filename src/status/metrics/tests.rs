@@ -33,7 +33,7 @@ fn drift_is_counted_by_command_and_the_time_it_was_open() {
         r#"ecs_netguard_drift_total{guarantee="imds-block",command="nft"} 2"#,
         r#"ecs_netguard_repairs_total{guarantee="imds-block",result="repaired"} 2"#,
         r#"ecs_netguard_window_seconds_total{guarantee="imds-block"} 0.002"#,
-        r#"ecs_netguard_repair_duration_seconds_count{guarantee="imds-block"} 2"#,
+        r#"ecs_netguard_repair_duration_seconds_count 2"#,
         r#"ecs_netguard_state{state="protected"} 1"#,
         r#"ecs_netguard_state{state="undecided"} 0"#,
     ] {
@@ -95,7 +95,7 @@ fn what_protection_lacks_is_counted_and_goes_with_its_cause() {
 }
 
 #[test]
-fn of_each_guarantee_the_last_drift_alone_is_named() {
+fn the_last_program_that_changed_a_guarantees_rules_is_named_and_no_other() {
     let metrics = Metrics::new(UNIX_EPOCH);
     let at = |second, comm: &str, parent: Option<&str>| {
         let mut event = drift(comm);
@@ -108,7 +108,19 @@ fn of_each_guarantee_the_last_drift_alone_is_named() {
     at(100, "iptables", Some("deploy.sh (pid 7) ← cron (pid 6)"));
     at(200, "nft", None);
     at(300, "iptables", Some("a b.sh (pid 9)"));
+    metrics.count(&Event {
+        kind: Kind::NotRepaired,
+        by: None,
+        ..drift("")
+    });
     let text = metrics.text(Overall::Protected);
+    for counted in [
+        r#"drift_total{guarantee="imds-block",command="iptables"} 2"#,
+        r#"repairs_total{guarantee="imds-block",result="failed"} 1"#,
+    ] {
+        assert!(text.contains(counted), "{counted}:\n{text}");
+    }
+    assert!(!text.contains(r#"command="unknown""#), "{text}");
     let lines: Vec<&str> = text
         .lines()
         .filter(|line| line.starts_with("ecs_netguard_last_drift"))

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
+.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -59,6 +59,9 @@ load: root build ## Crowd the status socket while another program flushes the ru
 
 soak: root build ## Let tasks, interfaces, rules and clients come and go for MINUTES=30; memory and descriptors must not grow
 	$(call LAB_EXAMPLE,release,soak,$(or $(MINUTES),30))
+
+fleet: root build ## Serve N=1000 simulated hosts to a real Prometheus; its alerts must find the bad ones and no other (SECONDS=150)
+	$(call LAB_EXAMPLE,fleet,$(or $(N),1000) $(or $(SECONDS),150))
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
@@ -14,26 +14,13 @@ use ecs_netguard::probe::verdict::Verdict;
 use ecs_netguard::verdict::Standing;
 use lab::Lab;
 use lab::daemon::Daemon;
+use lab::prometheus::{Prometheus, dashboard, program, unprotected_hosts};
 use lab::tamper::Backend;
 use lab::wait::eventually;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 const TIME: Duration = Duration::from_secs(60);
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// The programs, fetched where they are missing.
-fn program(name: &str) -> PathBuf {
-    let dir = Path::new(ROOT).join("target/lab-prometheus");
-    let script = Path::new(ROOT).join("tests/lab/get-prometheus.sh");
-    let status = Command::new(script).arg(&dir).status().unwrap();
-    assert!(status.success(), "get-prometheus.sh says why, above");
-    let fetched = dir.join(name);
-    if fetched.is_file() {
-        fetched
-    } else {
-        name.into()
-    }
-}
 
 fn promtool(dir: &str, args: &[&str]) {
     let output = Command::new(program("promtool"))
@@ -65,40 +52,6 @@ fn the_alerts_do_what_their_tests_say() {
     }
 }
 
-fn dashboard_queries() -> Vec<String> {
-    let text = include_str!("../packaging/grafana/ecs-netguard.json");
-    let dashboard: Value = serde_json::from_str(text).unwrap();
-    let panels = dashboard["panels"].as_array().unwrap();
-    let targets = panels.iter().flat_map(|p| p["targets"].as_array().unwrap());
-    targets
-        .map(|target| {
-            let query = target["expr"].as_str().unwrap();
-            query
-                .replace("$instance", ".*")
-                .replace("$__rate_interval", "1m")
-        })
-        .collect()
-}
-
-/// What Prometheus answers to a query.
-fn ask(lab: &Lab, query: &str) -> Vec<Value> {
-    let url = "http://127.0.0.1:9090/api/v1/query";
-    let data = format!("query={query}");
-    let curl = lab
-        .host
-        .command("curl")
-        .args(["-sG", url, "--data-urlencode", &data]);
-    let text = curl.output().unwrap().stdout;
-    let Ok(answer) = serde_json::from_slice::<Value>(&text) else {
-        return Vec::new(); // It does not listen yet.
-    };
-    assert_ne!(answer["status"], "error", "{query}: {answer}");
-    answer["data"]["result"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default()
-}
-
 /// Leaves the outcome of a probe where the daemon looks for it.
 fn record_a_probe(lab: &Lab) {
     let proved = BTreeMap::from([(Guarantee::ImdsBlock, Standing::Held)]);
@@ -110,21 +63,11 @@ fn record_a_probe(lab: &Lab) {
 #[test]
 fn every_query_of_the_dashboard_has_an_answer() {
     let lab = Lab::new();
-    lab.host.sh("mkdir /run/lab/textfile /run/lab/tsdb");
+    lab.host.sh("mkdir /run/lab/textfile");
     lab.write(
         "config.toml",
         "[verify]\ninterval = \"1s\"\n\
          [metrics]\ntextfile = \"/run/lab/textfile/ecs_netguard.prom\"\n",
-    );
-    lab.write(
-        "prometheus.yml",
-        format!(
-            "global: {{ scrape_interval: 1s, evaluation_interval: 1s }}\n\
-             rule_files: [{ROOT}/packaging/prometheus/ecs-netguard.rules.yml]\n\
-             scrape_configs:\n\
-             - {{ job_name: node, static_configs: [{{ targets: ['127.0.0.1:9100'] }}] }}\n\
-             - {{ job_name: ecs-netguard, static_configs: [{{ targets: ['127.0.0.1:9877'] }}] }}\n"
-        ),
     );
     let _node_exporter =
         Daemon::start(lab.host.command(program("prometheus-node-exporter")).args([
@@ -133,33 +76,32 @@ fn every_query_of_the_dashboard_has_an_answer() {
             "--collector.textfile",
             "--collector.textfile.directory=/run/lab/textfile",
         ]));
-    let prometheus = Daemon::start(lab.host.command(program("prometheus")).args([
-        "--web.listen-address=127.0.0.1:9090",
-        "--config.file=/run/lab/prometheus.yml",
-        "--storage.tsdb.path=/run/lab/tsdb",
-    ]));
     let _exporter = Daemon::start(lab.netguard(["exporter"]));
     record_a_probe(&lab);
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
     daemon.wait_for_log("the rules are kept with", TIME);
-    prometheus.wait_for_log("Server is ready to receive web requests", TIME);
+    let scrape = json!([
+        { "job_name": "node", "static_configs": [{ "targets": ["127.0.0.1:9100"] }] },
+        { "job_name": "ecs-netguard", "static_configs": [{ "targets": ["127.0.0.1:9877"] }] },
+    ]);
+    let prometheus = Prometheus::start(&lab, Duration::from_secs(1), &scrape);
 
-    let mut queries = dashboard_queries();
+    let mut queries = dashboard("1m");
     assert!(queries.len() > 10, "{queries:#?}");
     // What grows only while rules drift is asked for while they do.
     eventually(TIME, "the dashboard's queries all have an answer", || {
         lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
         queries.retain(|query| {
-            let values = ask(&lab, query);
+            let values = prometheus.ask(&query.expr);
             values.is_empty() || values.iter().all(|v| v["value"][1] == "NaN")
         });
         eprintln!("without an answer: {queries:#?}");
         queries.is_empty()
     });
-    let protected = ask(&lab, r#"ecs_netguard_state{state="protected"} == 1"#);
+    let protected = prometheus.ask(r#"ecs_netguard_state{state="protected"} == 1"#);
     assert_eq!(protected.len(), 2, "one by each way: {protected:#?}");
     // node_exporter found nothing wrong with the file.
-    let errors = ask(&lab, "node_textfile_scrape_error");
+    let errors = prometheus.ask("node_textfile_scrape_error");
     assert_eq!(errors[0]["value"][1], "0", "{errors:#?}");
     let types = lab.host.sh("curl -s http://127.0.0.1:9100/metrics");
     assert!(
@@ -167,7 +109,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
         "{types}"
     );
     let up = |job: &str| {
-        let found = ask(&lab, &format!("up{{job=\"{job}\"}}"));
+        let found = prometheus.ask(&format!("up{{job=\"{job}\"}}"));
         found.first().map(|up| up["value"][1] == "1")
     };
     assert_eq!(up("ecs-netguard"), Some(true));
@@ -178,10 +120,13 @@ fn every_query_of_the_dashboard_has_an_answer() {
         || up("ecs-netguard") == Some(false),
     );
     assert_eq!(up("node"), Some(true), "its file stays");
+    let unprotected = prometheus.ask(&unprotected_hosts());
+    assert_eq!(unprotected.len(), 1, "{unprotected:#?}");
+    assert_eq!(unprotected[0]["metric"]["state"], "silent");
 }
 
 #[test]
-fn what_the_socket_answers_follows_the_conventions_and_the_rules_ask_for_nothing_else() {
+fn what_the_socket_answers_follows_the_conventions_and_the_queries_ask_for_nothing_else() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
@@ -210,7 +155,8 @@ fn what_the_socket_answers_follows_the_conventions_and_the_rules_ask_for_nothing
     assert_eq!(help, types);
     let rules = include_str!("../packaging/prometheus/ecs-netguard.rules.yml");
     let in_a_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let words = rules.split(|c| !in_a_name(c));
+    let queries = [rules, &unprotected_hosts()].concat();
+    let words = queries.split(|c| !in_a_name(c));
     let asked: BTreeSet<&str> = words.filter(|w| w.starts_with("ecs_netguard_")).collect();
     assert!(asked.len() > 10, "{asked:?}");
     let unknown: Vec<_> = asked.difference(&help).collect();

@@ -214,6 +214,15 @@ pub struct By {
     pub hidden: bool,
 }
 
+impl By {
+    /// The name alone of the program that started it, not of those that started that one.
+    #[must_use]
+    pub fn parent_comm(&self) -> Option<&str> {
+        let (name, _pid) = self.parent.as_deref()?.split_once(" (pid ")?;
+        Some(name)
+    }
+}
+
 impl std::fmt::Display for By {
     /// `iptables (pid 4711, started by dockerd (pid 812), docker.service)`
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -1,11 +1,9 @@
 //! Figures for Prometheus, counted where things happen and written down when they are asked for.
 //!
 //! Every set of labels is bounded: guarantees, states and kinds are the program's own; of command
-//! names, which anybody can choose, only the first [`MAX_COMMANDS`] are distinguished.
+//! names, which anybody can choose, only the first [`names::MAX_COMMANDS`] are distinguished.
 
-use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
 use prometheus_client::encoding::text;
@@ -20,11 +18,8 @@ use crate::guarantee::Guarantee;
 use crate::log;
 use crate::os::self_usage::SelfUsage;
 use crate::probe::record::Record;
-use crate::report::{GuaranteeReport, Report};
+use crate::report::Report;
 use crate::verdict::{Overall, Standing};
-
-/// How many names of commands are distinguished; the rest is `other`.
-pub const MAX_COMMANDS: usize = 20;
 
 /// Repairs take from tens of microseconds to the seconds of a safety net; in seconds.
 const REPAIR_BUCKETS: [f64; 14] = [
@@ -35,17 +30,20 @@ const REPAIR_BUCKETS: [f64; 14] = [
 const VERIFICATION_BUCKETS: [f64; 10] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 20.0];
 
 mod figures;
+mod history;
 mod layers;
+mod names;
 mod probe;
 mod tasks;
 
-use self::figures::{Labels, put, seconds};
+use self::figures::{Labels, OnePerGuarantee, put, seconds};
+use self::history::HistoryMetrics;
 use self::layers::LayerMetrics;
+use self::names::Names;
 use self::probe::ProbeMetrics;
 use self::tasks::TaskMetrics;
 
 type Seconds = Counter<f64, AtomicU64>;
-type Histograms = Family<Labels, Histogram, fn() -> Histogram>;
 
 /// All of them.
 #[derive(Debug)]
@@ -54,13 +52,14 @@ pub struct Metrics {
     state: Family<Labels, Gauge>,
     imds_open: Gauge,
     guarantee: Family<Labels, Gauge>,
-    posture: Family<Labels, Gauge>,
+    posture: OnePerGuarantee<Gauge>,
     stopped: Family<Labels, Counter>,
     traps: Gauge,
     events: Family<Labels, Counter>,
     drift: Family<Labels, Counter>,
     repairs: Family<Labels, Counter>,
-    repair_duration: Histograms,
+    /// Of all guarantees together: its buckets would be half of all series, and a fleet's quantiles take all.
+    repair_duration: Histogram,
     window: Family<Labels, Seconds>,
     fights: Family<Labels, Counter>,
     verifications: Counter,
@@ -69,16 +68,11 @@ pub struct Metrics {
     cpu: Seconds,
     memory: Gauge,
     log_dropped: Counter,
-    commands: Mutex<BTreeSet<String>>,
-    /// The labels of the last posture.
-    sources: Mutex<Vec<Labels>>,
+    commands: Names,
+    history: HistoryMetrics,
     layers: LayerMetrics,
     tasks: TaskMetrics,
     probe: ProbeMetrics,
-}
-
-fn repair_histogram() -> Histogram {
-    Histogram::new(REPAIR_BUCKETS)
 }
 
 impl Metrics {
@@ -118,11 +112,10 @@ impl Metrics {
                 "1 for how the guarantee stands, 0 for how it does not",
                 Family::default(),
             ),
-            posture: put(
+            posture: OnePerGuarantee::register(
                 r,
                 "guarantee_required",
                 "Whether the guarantee is required, and which line of which input says so",
-                Family::default(),
             ),
             stopped: put(
                 r,
@@ -153,7 +146,7 @@ impl Metrics {
                 r,
                 "repair_duration_seconds",
                 "From noticing a change until it was repaired",
-                Histograms::new_with_constructor(repair_histogram),
+                Histogram::new(REPAIR_BUCKETS),
             ),
             window: put(
                 r,
@@ -203,8 +196,8 @@ impl Metrics {
                 "Log messages that were dropped, because their reader was stuck or gone",
                 Counter::default(),
             ),
-            commands: Mutex::default(),
-            sources: Mutex::default(),
+            commands: Names::default(),
+            history: HistoryMetrics::register(r),
             layers: LayerMetrics::register(r),
             tasks: TaskMetrics::register(r),
             probe: ProbeMetrics::register(r),
@@ -226,7 +219,6 @@ impl Metrics {
             }
             drop(self.fights.get_or_create(&vec![of()]));
             drop(self.window.get_or_create(&vec![of()]));
-            drop(self.repair_duration.get_or_create(&vec![of()]));
         }
     }
 
@@ -240,8 +232,13 @@ impl Metrics {
         let of = || ("guarantee", guarantee.to_owned());
         match event.kind {
             Kind::Drift | Kind::NotRepaired => {
-                let command = self.command(event.by.as_ref().map(|by| by.comm.as_str()));
-                one(vec![of(), ("command", command)], &self.drift);
+                // What is tried again was changed by the program that was named at first.
+                if event.kind == Kind::Drift || event.by.is_some() {
+                    let command = event.by.as_ref().map(|by| by.comm.as_str());
+                    let command = self.commands.label(command);
+                    self.history.drifted(event, &command);
+                    one(vec![of(), ("command", command)], &self.drift);
+                }
                 let result = match event.kind {
                     Kind::Drift => "repaired",
                     _ => "failed",
@@ -253,9 +250,7 @@ impl Metrics {
                     } else {
                         repair.as_secs_f64()
                     };
-                    self.repair_duration
-                        .get_or_create(&vec![of()])
-                        .observe(repair.as_secs_f64());
+                    self.repair_duration.observe(repair.as_secs_f64());
                     self.window.get_or_create(&vec![of()]).inc_by(open);
                 }
             }
@@ -278,9 +273,12 @@ impl Metrics {
                 let value = i64::from(standing == of.standing);
                 self.guarantee.get_or_create(&labels).set(value);
             }
+            let source = ("source", of.reason.clone());
+            let required = self.posture.of(of.name, vec![source]);
+            required.set(i64::from(of.required));
         }
+        self.history.note(&report.guarantees);
         self.note_stopped(report);
-        self.note_posture(&report.guarantees);
         self.traps.set(report.traps.len() as i64);
         self.note_tasks(report);
         self.layers.note(report);
@@ -321,20 +319,6 @@ impl Metrics {
         }
     }
 
-    /// The reasons are part of the labels: those of an earlier posture go.
-    fn note_posture(&self, guarantees: &[GuaranteeReport]) {
-        let now: Vec<Labels> = guarantees.iter().map(source).collect();
-        let mut before = self.sources.lock().unwrap_or_else(PoisonError::into_inner);
-        for source in before.iter().filter(|source| !now.contains(source)) {
-            self.posture.remove(source);
-        }
-        for (of, source) in guarantees.iter().zip(&now) {
-            let required = self.posture.get_or_create_owned(source);
-            required.set(i64::from(of.required));
-        }
-        *before = now;
-    }
-
     /// Notes what the last probe came to.
     pub(super) fn note_probe(&self, record: &Record) {
         self.probe.note(record);
@@ -347,29 +331,6 @@ impl Metrics {
             self.state
                 .get_or_create(&labels)
                 .set(i64::from(state == now));
-        }
-    }
-
-    /// A command's name as a label.
-    fn command(&self, comm: Option<&str>) -> String {
-        let Some(comm) = comm else {
-            return "unknown".to_owned();
-        };
-        let safe = |c: char| {
-            if c.is_ascii_alphanumeric() || "._-+:/".contains(c) {
-                c
-            } else {
-                '_'
-            }
-        };
-        // The kernel's limit is 15 bytes; what came another way is held to it too.
-        let name: String = comm.chars().take(15).map(safe).collect();
-        let mut known = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.contains(&name) || known.len() < MAX_COMMANDS {
-            known.insert(name.clone());
-            name
-        } else {
-            "other".to_owned()
         }
     }
 
@@ -390,13 +351,6 @@ impl Metrics {
         let _infallible = text::encode(&mut out, &self.registry);
         out
     }
-}
-
-fn source(of: &GuaranteeReport) -> Labels {
-    vec![
-        ("guarantee", of.name.name().to_owned()),
-        ("source", of.reason.clone()),
-    ]
 }
 
 #[cfg(test)]

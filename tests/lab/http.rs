@@ -86,6 +86,8 @@ impl Request {
 pub struct Response {
     /// 200, 401, 404
     pub status: u16,
+    /// What the body is, where the client needs to know.
+    pub content_type: Option<&'static str>,
     /// The body.
     pub body: String,
 }
@@ -95,6 +97,7 @@ impl Response {
     pub fn ok(body: impl Into<String>) -> Self {
         Self {
             status: 200,
+            content_type: None,
             body: body.into(),
         }
     }
@@ -103,6 +106,7 @@ impl Response {
     pub fn status(status: u16) -> Self {
         Self {
             status,
+            content_type: None,
             body: String::new(),
         }
     }
@@ -132,6 +136,7 @@ impl Response {
         stream.read_exact(&mut body)?;
         Ok(Self {
             status,
+            content_type: None,
             body: String::from_utf8_lossy(&body).into_owned(),
         })
     }
@@ -140,9 +145,12 @@ impl Response {
     pub fn write(&self, stream: &mut impl io::Write) -> io::Result<()> {
         let (status, body) = (self.status, &self.body);
         let length = body.len();
+        let content_type = self
+            .content_type
+            .map_or_else(String::new, |of| format!("content-type: {of}\r\n"));
         // One write, so one segment: a test that counts packets counts few.
         let text = format!(
-            "HTTP/1.1 {status} -\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            "HTTP/1.1 {status} -\r\n{content_type}content-length: {length}\r\nconnection: close\r\n\r\n{body}"
         );
         stream.write_all(text.as_bytes())
     }
@@ -178,6 +186,17 @@ pub struct Server {
 impl Server {
     /// Listens on `addr` inside `ns` and answers with `handler`.
     pub fn start(ns: &Namespace, addr: SocketAddr, handler: Arc<Handler>) -> io::Result<Self> {
+        // A client whose packets are cut off keeps a thread for as long.
+        Self::patient(ns, addr, Duration::from_millis(200), handler)
+    }
+
+    /// The same, with so much time for each read and write.
+    pub fn patient(
+        ns: &Namespace,
+        addr: SocketAddr,
+        patience: Duration,
+        handler: Arc<Handler>,
+    ) -> io::Result<Self> {
         let (stop, stopped) = UnixStream::pair()?;
         let listener = ns.run(move || TcpListener::bind(addr)).map_err(|e| {
             io::Error::new(
@@ -186,7 +205,7 @@ impl Server {
             )
         })?;
         listener.set_nonblocking(true)?;
-        let thread = ns.thread(move || serve(&listener, &stopped, &*handler));
+        let thread = ns.thread(move || serve(&listener, &stopped, patience, &*handler));
         Ok(Self {
             stop: Some(stop),
             thread: Some(thread),
@@ -205,13 +224,13 @@ impl Drop for Server {
 
 /// One thread a connection: a client whose packets are cut off in the middle must not keep the
 /// others from being served, or a test would see a block where there is none.
-fn serve(listener: &TcpListener, stopped: &UnixStream, handler: &Handler) {
+fn serve(listener: &TcpListener, stopped: &UnixStream, patience: Duration, handler: &Handler) {
     thread::scope(|scope| {
         while wait_readable(listener, stopped, None) {
             if let Ok((stream, peer)) = listener.accept() {
                 scope.spawn(move || {
                     // The client hung up, or was cut off: its business.
-                    let _ = converse(stream, peer, stopped, handler);
+                    let _ = converse(stream, peer, stopped, patience, handler);
                 });
             }
         }
@@ -222,12 +241,12 @@ fn converse(
     mut stream: TcpStream,
     peer: SocketAddr,
     stopped: &UnixStream,
+    patience: Duration,
     handler: &Handler,
 ) -> io::Result<()> {
-    const LIMIT: Duration = Duration::from_secs(2);
-    stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-    stream.set_write_timeout(Some(Duration::from_millis(200)))?;
-    if !wait_readable(&stream, stopped, Some(LIMIT)) {
+    stream.set_read_timeout(Some(patience))?;
+    stream.set_write_timeout(Some(patience))?;
+    if !wait_readable(&stream, stopped, Some(patience * 10)) {
         return Ok(());
     }
     let request = Request::read(&mut BufReader::new(&stream))?;

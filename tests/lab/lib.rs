@@ -37,6 +37,7 @@ pub mod http;
 pub mod imds;
 pub mod namespace;
 pub mod probe;
+pub mod prometheus;
 pub mod socket;
 pub mod systemd;
 pub mod tamper;
@@ -57,7 +58,7 @@ use namespace::{Kind, Namespace, NsCommand};
 use tamper::{Backend, Tamper};
 
 /// Where the project is.
-fn repository() -> PathBuf {
+pub fn repository() -> PathBuf {
     let own = Path::new(env!("CARGO_MANIFEST_DIR"));
     own.ancestors().nth(2).unwrap_or(own).to_owned()
 }

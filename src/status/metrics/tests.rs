@@ -1,9 +1,12 @@
 use std::time::{Duration, UNIX_EPOCH};
 
+use super::names::MAX_COMMANDS;
 use super::*;
 use crate::events::By;
-use crate::report::EdgeReport;
+use crate::posture::Posture;
+use crate::report::{EdgeReport, GuaranteeReport};
 use crate::seal::SealState;
+use crate::verdict::Standing;
 
 fn drift(comm: &str) -> Event {
     Event {
@@ -30,7 +33,7 @@ fn drift_is_counted_by_command_and_the_time_it_was_open() {
         r#"ecs_netguard_drift_total{guarantee="imds-block",command="nft"} 2"#,
         r#"ecs_netguard_repairs_total{guarantee="imds-block",result="repaired"} 2"#,
         r#"ecs_netguard_window_seconds_total{guarantee="imds-block"} 0.002"#,
-        r#"ecs_netguard_repair_duration_seconds_count{guarantee="imds-block"} 2"#,
+        r#"ecs_netguard_repair_duration_seconds_count 2"#,
         r#"ecs_netguard_state{state="protected"} 1"#,
         r#"ecs_netguard_state{state="undecided"} 0"#,
     ] {
@@ -89,4 +92,77 @@ fn what_protection_lacks_is_counted_and_goes_with_its_cause() {
     ] {
         assert!(text.contains(&format!("\n{line}\n")), "{line}:\n{text}");
     }
+}
+
+#[test]
+fn the_last_program_that_changed_a_guarantees_rules_is_named_and_no_other() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    let at = |second, comm: &str, parent: Option<&str>| {
+        let mut event = drift(comm);
+        event.time = UNIX_EPOCH + Duration::from_secs(second);
+        if let Some(by) = &mut event.by {
+            by.parent = parent.map(str::to_owned);
+        }
+        metrics.count(&event);
+    };
+    at(100, "iptables", Some("deploy.sh (pid 7) ← cron (pid 6)"));
+    at(200, "nft", None);
+    at(300, "iptables", Some("a b.sh (pid 9)"));
+    metrics.count(&Event {
+        kind: Kind::NotRepaired,
+        by: None,
+        ..drift("")
+    });
+    let text = metrics.text(Overall::Protected);
+    for counted in [
+        r#"drift_total{guarantee="imds-block",command="iptables"} 2"#,
+        r#"repairs_total{guarantee="imds-block",result="failed"} 1"#,
+    ] {
+        assert!(text.contains(counted), "{counted}:\n{text}");
+    }
+    assert!(!text.contains(r#"command="unknown""#), "{text}");
+    let lines: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("ecs_netguard_last_drift"))
+        .collect();
+    assert_eq!(
+        lines,
+        [
+            r#"ecs_netguard_last_drift_timestamp_seconds{guarantee="imds-block",command="iptables",parent="a_b.sh"} 300.0"#
+        ]
+    );
+}
+
+#[test]
+fn a_guarantee_has_one_state_and_one_source_at_a_time() {
+    let metrics = Metrics::new(UNIX_EPOCH);
+    let mut report = Report::new(
+        UNIX_EPOCH,
+        GuaranteeReport::all(&Posture::everything("first"), &[], |_| None),
+    );
+    for (state, second, reason) in [
+        (Standing::Held, 10, "first"),
+        (Standing::Violated, 20, "second"),
+    ] {
+        for of in &mut report.guarantees {
+            of.standing = state;
+            of.since = Some(UNIX_EPOCH + Duration::from_secs(second));
+            of.reason = reason.to_owned();
+        }
+        metrics.note(&report);
+    }
+    let text = metrics.text(Overall::NotProtected);
+    let of = |name: &str| {
+        let start = format!("ecs_netguard_{name}{{guarantee=\"imds-block\"");
+        let lines = text.lines().filter(|line| line.starts_with(&start));
+        lines.collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(
+        of("guarantee_since_timestamp_seconds"),
+        r#"ecs_netguard_guarantee_since_timestamp_seconds{guarantee="imds-block",state="violated"} 20.0"#
+    );
+    assert_eq!(
+        of("guarantee_required"),
+        r#"ecs_netguard_guarantee_required{guarantee="imds-block",source="second"} 1"#
+    );
 }

@@ -30,8 +30,9 @@ demo: root setup ## Run the daemon in a private lab of namespaces, attack it, sh
 	@$(CARGO) build --profile demo --locked
 	$(call LAB_EXAMPLE,demo,demo)
 
+# Tests wait for daemons more than they compute.
 test: root lint ## Lint and run all tests (as root: they make network namespaces of their own)
-	$(CARGO) test --locked
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),$(shell echo $$((2 * $$(nproc))))) $(CARGO) test --locked
 
 fuzz-kernel: root setup ## Compare proofs with real packets for N random rulesets
 	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
@@ -61,7 +62,7 @@ soak: root build ## Let tasks, interfaces, rules and clients come and go for MIN
 	$(call LAB_EXAMPLE,release,soak,$(or $(MINUTES),30))
 
 fleet: root build ## Serve N=1000 simulated hosts to a real Prometheus; its alerts must find the bad ones and no other (SECONDS=150)
-	$(call LAB_EXAMPLE,fleet,$(or $(N),1000) $(or $(SECONDS),150))
+	$(call LAB_EXAMPLE,release,fleet,$(or $(N),1000) $(or $(SECONDS),150))
 
 man: setup ## Write man pages and completions to target/man and target/completions
 	@$(CARGO) run --locked --quiet --example man -- target

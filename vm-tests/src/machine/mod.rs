@@ -43,8 +43,6 @@ pub(crate) enum Ability {
     AnyLink,
     /// Its clock is its own, and can be set.
     OwnClock,
-    /// Its processor is this machine's own: what takes long and depends on no kernel runs there alone.
-    NativeSpeed,
 }
 
 /// How a script ended.

@@ -321,7 +321,6 @@ impl Machine for InNamespaces {
             // The running kernel may lack the modules, and none can be loaded from here.
             Ability::AnyLink => false,
             Ability::OwnClock => false,
-            Ability::NativeSpeed => true,
         }
     }
 

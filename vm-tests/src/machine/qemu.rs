@@ -239,7 +239,6 @@ impl Machine for InQemu {
     fn can(&self, ability: Ability) -> bool {
         match ability {
             Ability::MemoryLimit | Ability::AnyLink | Ability::OwnClock => true,
-            Ability::NativeSpeed => false,
         }
     }
 

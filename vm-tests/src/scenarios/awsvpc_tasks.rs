@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "a task that ran before the guard came; a task that takes its own block away",
     core: false,
     bare: true,
+    kernel: true,
     needs: &[],
     run,
 };

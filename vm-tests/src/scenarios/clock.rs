@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the clock set by a day and by ten years, on and back, to 1970 and to 2200",
     core: false,
     bare: false,
+    kernel: true,
     needs: &[Ability::OwnClock],
     run,
 };

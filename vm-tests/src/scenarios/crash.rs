@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "kill -9, restart, a crash loop, the watchdog",
     core: true,
     bare: false,
+    kernel: true,
     needs: &[],
     run,
 };
@@ -20,6 +21,7 @@ pub(super) const OUT_OF_MEMORY: Scenario = Scenario {
     about: "the kernel kills the daemon because its memory is used up",
     core: false,
     bare: false,
+    kernel: true,
     needs: &[Ability::MemoryLimit],
     run: out_of_memory,
 };

@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 
 use super::{Report, Scenario};
 use crate::host::{Host, PLACE};
-use crate::machine::Ability;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "debian",
     about: "the Debian package installed, upgraded, downgraded, reinstalled, removed and purged",
     core: true,
     bare: true,
-    needs: &[Ability::NativeSpeed],
+    kernel: false,
+    needs: &[],
     run,
 };
 
@@ -20,7 +20,8 @@ pub(super) const IMAGE: Scenario = Scenario {
     about: "the Debian package beside an administrator's preset, policy-rc.d, and in the chroot of an image",
     core: false,
     bare: true,
-    needs: &[Ability::NativeSpeed],
+    kernel: false,
+    needs: &[],
     run: presets_and_chroot,
 };
 

@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "Docker restarted, stopped and started; a new network, published ports, the rest of the network",
     core: true,
     bare: false,
+    kernel: false,
     needs: &[],
     run,
 };

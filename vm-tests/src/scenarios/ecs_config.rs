@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "ecs.config edited by append, by sed -i, by rename; unreadable; gone; in quotes",
     core: false,
     bare: false,
+    kernel: false,
     needs: &[],
     run,
 };

@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "packets and raw frames from a VLAN, an ipvlan and a macvlan of the uplink, by their root",
     core: false,
     bare: true,
+    kernel: true,
     needs: &[Ability::AnyLink],
     run,
 };

@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "no ecs.config; user data writes it when containers have long been running",
     core: true,
     bare: true,
+    kernel: true,
     needs: &[],
     run,
 };

@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 
 use super::{Report, Scenario};
 use crate::host::{Host, PLACE};
-use crate::machine::Ability;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "from-0.1.0",
     about: "0.1.0, with settings of its own, upgraded to this version and downgraded again",
     core: false,
     bare: true,
-    needs: &[Ability::NativeSpeed],
+    kernel: false,
+    needs: &[],
     run,
 };
 

@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "an image baked in order, and one baked carelessly: their first boots",
     core: false,
     bare: false,
+    kernel: true,
     needs: &[],
     run,
 };

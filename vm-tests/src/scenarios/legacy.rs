@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "iptables-legacy is the system's alternative; Docker and ecs-init use it too",
     core: false,
     bare: true,
+    kernel: true,
     needs: &[],
     run,
 };

@@ -35,6 +35,8 @@ pub(crate) struct Scenario {
     pub(crate) core: bool,
     /// Whether it begins without the guard; on others the package may already be there.
     pub(crate) bare: bool,
+    /// Whether it depends on the kernel or on how it boots. Others run in namespaces alone (tier 1), ten times as fast.
+    pub(crate) kernel: bool,
     /// What a machine must be able to do; others skip it.
     pub(crate) needs: &'static [Ability],
     /// Does it. An error is a failure.

@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "a reboot, and ten hard power-offs in the middle of a state write",
     core: false,
     bare: false,
+    kernel: true,
     needs: &[],
     run,
 };

@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "20 containers on 5 networks; a download and 1,000 pings go on while everything is probed",
     core: false,
     bare: false,
+    kernel: false,
     needs: &[],
     run,
 };

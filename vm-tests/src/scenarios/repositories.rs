@@ -4,14 +4,14 @@ use anyhow::{Result, ensure};
 
 use super::{Report, Scenario};
 use crate::host::{Host, PLACE};
-use crate::machine::Ability;
 
 pub(super) const SCENARIO: Scenario = Scenario {
     name: "repositories",
     about: "installed by apt and dnf from signed repositories on a web server; what was altered is refused",
     core: false,
     bare: true,
-    needs: &[Ability::NativeSpeed],
+    kernel: false,
+    needs: &[],
     run,
 };
 

@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the guard stopped, the visible rules flushed meanwhile, and started again",
     core: true,
     bare: false,
+    kernel: true,
     needs: &[],
     run,
 };

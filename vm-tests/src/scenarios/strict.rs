@@ -11,6 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "with ecs-netguard-strict Docker stays down while a guarantee is not proved",
     core: false,
     bare: false,
+    kernel: false,
     needs: &[],
     run,
 };
@@ -60,6 +61,7 @@ pub(super) const GATE: Scenario = Scenario {
     about: "after the user data of packaging/snippets no ECS agent starts without a proof; later it does by itself",
     core: false,
     bare: false,
+    kernel: false,
     needs: &[],
     run: gate,
 };

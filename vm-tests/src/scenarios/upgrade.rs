@@ -10,6 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the package upgraded, downgraded, reinstalled, removed and installed again",
     core: true,
     bare: false,
+    kernel: true,
     needs: &[],
     run,
 };

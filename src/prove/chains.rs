@@ -2,7 +2,7 @@
 
 use super::bdd::Set;
 use super::condition::Hit;
-use super::engine::{Care, Engine, Known};
+use super::engine::{Engine, Known};
 use super::hook::TABLES;
 use super::walk::{End, Outcome, Step};
 use crate::ruleset::{Chain, Listed, Policy, Reach, Rule, Shown, Table, Target};
@@ -117,9 +117,12 @@ impl<'r> Engine<'r> {
             if set.is_empty() || self.exhausted() {
                 break;
             }
+            if self.has_enough() {
+                return Set::EMPTY;
+            }
             self.visits += 1;
             let drops = matches!(rule.target, Target::Drop | Target::Reject);
-            if drops && self.care == Care::Least && self.misses_sample(rule) {
+            if drops && self.spares_drops() && self.misses_sample(rule) {
                 continue;
             }
             self.site.push(index);

@@ -19,6 +19,9 @@ pub(super) type Site = Vec<usize>;
 /// How carefully drops are looked at.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Care {
+    /// As [`Care::Least`], and of each base chain only what its first accepting rule lets through: enough for an
+    /// example where a block does not hold, and ten thousand accepting rules cost as much as one.
+    First,
     /// Drops that spare a packet taken at random are passed over: what is let through comes out
     /// too large. Where even that is nothing, a block holds, and a blocklist of ten thousand
     /// addresses was passed in no time.
@@ -179,6 +182,16 @@ impl<'r> Engine<'r> {
     /// Whether the bounds of the walk were passed, so that nothing it found can be believed.
     pub(super) fn exhausted(&self) -> bool {
         self.bdd.overflown() || self.visits > Self::VISITS || self.questions.len() > Self::QUESTIONS
+    }
+
+    /// Whether drops that spare a packet taken at random are passed over.
+    pub(super) fn spares_drops(&self) -> bool {
+        matches!(self.care, Care::First | Care::Least)
+    }
+
+    /// Whether nothing more of the base chain at hand is wanted.
+    pub(super) fn has_enough(&self) -> bool {
+        self.care == Care::First && !self.accepted.is_empty()
     }
 
     /// Notes where packets end.

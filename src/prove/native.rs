@@ -93,6 +93,9 @@ impl<'r> Engine<'r> {
             if set.is_empty() || self.exhausted() {
                 break;
             }
+            if self.has_enough() {
+                return Set::EMPTY;
+            }
             self.visits += 1;
             self.site.push(index);
             set = self.native_rule(place, index, rule, set, &mut returned);

@@ -239,7 +239,7 @@ impl<'r> Prover<'r> {
     /// The least careful look that settles it.
     fn answer(&self, question: Question<'_>) -> Verdict {
         let cares: &[Care] = match question.expect {
-            Some(Expect::Dropped) => &[Care::Least, Care::Block, Care::Full],
+            Some(Expect::Dropped) => &[Care::First, Care::Least, Care::Block, Care::Full],
             _ => &[Care::Full],
         };
         let look = |care: &Care| {
@@ -254,13 +254,17 @@ impl<'r> Prover<'r> {
     /// The verdict, unless only a more careful look can tell.
     fn look(&self, engine: &mut Engine<'r>, question: Question<'_>) -> Option<Verdict> {
         let bad = self.run(engine, question, None);
-        let careful = match engine.care {
-            Care::Least => bad.is_empty() && !engine.exhausted(),
-            // What else could become of the packets matters where NAT had a choice.
-            Care::Block => bad.is_empty() || !engine.choices,
-            Care::Full => true,
-        };
-        careful.then(|| self.judge(engine, question, bad))
+        // What else could become of the packets matters where NAT had a choice.
+        match engine.care {
+            Care::First if bad.is_empty() || engine.choices => None,
+            Care::First => {
+                let verdict = self.judge(engine, question, bad);
+                matches!(verdict, Verdict::Violated { .. }).then_some(verdict)
+            }
+            Care::Least if !bad.is_empty() || engine.exhausted() => None,
+            Care::Block if !bad.is_empty() && engine.choices => None,
+            _ => Some(self.judge(engine, question, bad)),
+        }
     }
 
     /// The verdict, when that is where packets of the question end badly.

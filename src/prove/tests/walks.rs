@@ -1,7 +1,6 @@
 //! Walks as people read them, and bounds on the work.
 
 use std::fmt::Write;
-use std::time::Instant;
 
 use super::*;
 
@@ -92,8 +91,7 @@ fn thousands_of_unknown_matches_are_given_up() {
     undecided(&forward(&rules), &imds("docker0"));
 }
 
-/// Claims about 10,000 rules. The bounds are for a debug build on a busy machine; a release build
-/// takes a small part of them.
+/// Claims about 10,000 rules: more work than a proof may do would be a verdict of its own.
 #[test]
 fn ten_thousand_rules_are_no_trouble() {
     let mut rules = String::new();
@@ -109,25 +107,13 @@ fn ten_thousand_rules_are_no_trouble() {
     rules += "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n";
     let ruleset = forward(&rules);
     let host = host();
-    let started = Instant::now();
     let prover = Prover::new(&[&ruleset], &host);
     for _ in 0..10 {
         assert_eq!(prover.prove(&imds("docker0")), Verdict::Held);
     }
-    assert!(
-        started.elapsed().as_secs() < 2,
-        "ten blocks that hold: {:?}",
-        started.elapsed()
-    );
 
     let broken = forward(&rules.replace("169.254.169.254", "169.254.169.253"));
-    let started = Instant::now();
     violated(&broken, &imds("docker0"));
-    assert!(
-        started.elapsed().as_secs() < 10,
-        "one that does not: {:?}",
-        started.elapsed()
-    );
 
     let chains = ":INPUT ACCEPT [0:0]";
     let nat = "-A PREROUTING -d 169.254.170.2/32 -p tcp -j DNAT --to-destination 127.0.0.1:51679";
@@ -135,11 +121,26 @@ fn ten_thousand_rules_are_no_trouble() {
     let delivering = tables(&[nat, ("filter", chains, &rules.replace("FORWARD", "INPUT"))]);
     let mut claim = credentials(Origin::Interface(iface("docker0")));
     claim.packets.src = net("172.17.0.0/16").into();
-    let started = Instant::now();
     held(&delivering, &claim);
-    assert!(
-        started.elapsed().as_secs() < 10,
-        "a delivery: {:?}",
-        started.elapsed()
-    );
+}
+
+/// However many sources are accepted above a block, the first is enough to show that it does not hold.
+#[test]
+fn of_thousands_of_accepted_sources_the_first_is_the_example() {
+    let host = host();
+    for ports in ["", " -p tcp -m tcp --dport 80"] {
+        let mut rules = String::new();
+        for n in 0..10_000 {
+            let (a, b) = (n / 250, n % 250);
+            writeln!(rules, "-A FORWARD -s 10.1.{a}.{b}/32{ports} -j ACCEPT").unwrap();
+        }
+        rules += "-A FORWARD -d 169.254.169.254/32 -i docker+ -j DROP\n";
+        let ruleset = forward(&rules);
+        let prover = Prover::new(&[&ruleset], &host);
+        let Verdict::Violated { walk } = prover.prove(&imds("docker0")) else {
+            panic!("{ports:?} is no way through");
+        };
+        let accepting = walk.steps.iter().find(|step| step.rule.is_some()).unwrap();
+        assert_eq!(accepting.rule, Some(1), "{walk:?}");
+    }
 }

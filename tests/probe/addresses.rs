@@ -58,7 +58,7 @@ fn a_full_network_is_said_and_undecided() {
     drop(crowd);
 }
 
-/// The IPv4 addresses that probes of a bridge took which ran at the same time. Each has one.
+/// The IPv4 addresses that probes of a bridge took which began at the same time. Each has one.
 fn probe_at_once(lab: &Lab, probes: usize, bridge: &str) -> Vec<String> {
     std::thread::scope(|scope| {
         let all: Vec<_> = (0..probes)
@@ -87,11 +87,12 @@ fn probes_at_the_same_time_do_not_take_the_same_address() {
 fn probes_at_the_same_time_share_a_small_network() {
     let lab = guarded("");
     let _crowd = small_network(&lab, 2..=2);
-    // Four addresses are left, one for each: all of them are asked for by all.
-    let mut sources = probe_at_once(&lab, 4, "br-77");
-    sources.sort();
-    let expected = [3, 4, 5, 6].map(|last| format!("10.77.0.{last}"));
-    assert_eq!(sources, expected);
+    // Four addresses are left, one for each: all of them are asked for by all, and none finds the network full. One
+    // that has ended leaves its address to one that still chooses.
+    let free = [3, 4, 5, 6].map(|last| format!("10.77.0.{last}"));
+    for source in probe_at_once(&lab, 4, "br-77") {
+        assert!(free.contains(&source), "{source}");
+    }
 }
 
 #[test]

@@ -1,10 +1,14 @@
 //! The address of a throwaway container: free, and never one that is in use.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use crate::{guarded, packets, probe};
 use lab::Lab;
+use lab::daemon::Daemon;
 use lab::namespace::{Kind, Namespace};
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A bridge with a network of eight addresses, 10.77.0.1 its own, and containers that have `taken`.
 fn small_network(lab: &Lab, taken: std::ops::RangeInclusive<u8>) -> Namespace {
@@ -83,16 +87,54 @@ fn probes_at_the_same_time_do_not_take_the_same_address() {
     assert_eq!(different.len(), 4, "{sources:?}");
 }
 
+/// Writes down when which station sends from which address.
+const WATCH: &str = r#"
+import socket, sys, time
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+wire.bind((sys.argv[1], 0))
+print("watching", file=sys.stderr)
+while True:
+    frame, sender = wire.recvfrom(2048)
+    at = {0x0800: 26, 0x0806: 28}.get(int.from_bytes(frame[12:14], "big"))
+    if at and sender[2] != socket.PACKET_OUTGOING:
+        print(frame[6:12].hex(), socket.inet_ntoa(frame[at:at + 4]), time.monotonic_ns(), file=sys.stderr)
+"#;
+
+/// From when until when each station sent from an address, in the order in which they began.
+fn used(seen: &str, address: &str) -> Vec<(u64, u64)> {
+    let mut times: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for line in seen.lines() {
+        if let [station, from, at] = line.split(' ').collect::<Vec<_>>()[..]
+            && from == address
+        {
+            let at = at.parse().unwrap();
+            times.entry(station).or_insert((at, at)).1 = at;
+        }
+    }
+    let mut times: Vec<_> = times.into_values().collect();
+    times.sort_unstable();
+    times
+}
+
 #[test]
 fn probes_at_the_same_time_share_a_small_network() {
     let lab = guarded("");
     let _crowd = small_network(&lab, 2..=2);
+    let watcher = Daemon::start(lab.host.command("python3").args(["-uc", WATCH, "br-77"]));
+    watcher.wait_for_log("watching", PATIENCE);
     // Four addresses are left, one for each: all of them are asked for by all, and none finds the network full. One
     // that has ended leaves its address to one that still chooses.
     let free = [3, 4, 5, 6].map(|last| format!("10.77.0.{last}"));
-    for source in probe_at_once(&lab, 4, "br-77") {
-        assert!(free.contains(&source), "{source}");
+    let sources = probe_at_once(&lab, 4, "br-77");
+    assert!(sources.iter().all(|of| free.contains(of)), "{sources:?}");
+    let seen = watcher.log();
+    for address in &free {
+        let times = used(&seen, address);
+        let apart = times.is_sorted_by(|one, next| one.1 < next.0);
+        assert!(apart, "{address} was two probes' at once: {seen}");
     }
+    let users: usize = free.iter().map(|address| used(&seen, address).len()).sum();
+    assert_eq!(users, 4, "{seen}");
 }
 
 #[test]

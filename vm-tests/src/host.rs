@@ -169,7 +169,7 @@ impl<'a> Host<'a> {
     }
 
     /// What is left of the guard on the machine, a line each.
-    pub(crate) fn left(&self) -> Result<String> {
+    fn left(&self) -> Result<String> {
         let found = self.run(
             "iptables-save | grep ecs-netguard; ip6tables-save | grep ecs-netguard; \
              nft list tables | grep ecs_netguard; \
@@ -178,6 +178,37 @@ impl<'a> Host<'a> {
              systemctl list-unit-files 'ecs-netguard*' --no-legend",
         )?;
         Ok(found.stdout)
+    }
+
+    /// Shows that nothing is left of the guard after the removal that `said` that, and that what is counted
+    /// would have been seen all the while.
+    pub(crate) fn is_removed(&self, said: &str) -> Result<()> {
+        let left = self.left()?;
+        ensure!(left.is_empty(), "a removal said {said:?} and left:\n{left}");
+        self.wait_for(
+            "without the guard packets arrive again",
+            "docker exec two timeout 5 wget -q -O - http://169.254.169.254/ | grep -q answered",
+        )?;
+        Ok(())
+    }
+
+    /// Has the package changed by `command`, which `change` runs: another daemon, the same seal, and no packet.
+    pub(crate) fn changes_package(
+        &self,
+        command: &str,
+        change: impl FnOnce(&str) -> Result<String>,
+    ) -> Result<()> {
+        let daemon = || self.sh("systemctl show -P MainPID ecs-netguard");
+        let (before, table) = (daemon()?, self.seal()?);
+        change(command)?;
+        self.none_arrived(&format!("during {command}"))?;
+        self.wait_protected()?;
+        ensure!(daemon()? != before, "{command}: the old daemon still runs");
+        ensure!(
+            self.seal()? == table,
+            "{command}: the seal is another table than before"
+        );
+        Ok(())
     }
 
     /// Runs dpkg's own tools without a question.

@@ -96,11 +96,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         "route_localnet is another than before"
     );
     let said = host.dnf("remove ecs-netguard")?;
-    let left = host.left()?;
-    ensure!(
-        left.is_empty(),
-        "dnf remove said {said:?} and left:\n{left}"
-    );
+    host.is_removed(&said)?;
     Ok(Report {
         packets: Some(packets),
         ..Report::default()

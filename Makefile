@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
+.PHONY: help root prefix setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -70,7 +70,11 @@ man: setup ## Write man pages and completions to target/man and target/completio
 PREFIX ?= /usr/local
 INSTALL = DESTDIR="$(DESTDIR)" PREFIX="$(PREFIX)" packaging/install.sh
 
-install: build ## Install below PREFIX (/usr/local), with DESTDIR before it; starts nothing
+# Before three minutes of building.
+prefix:
+	@case "$(PREFIX)" in /*) ;; *) echo "PREFIX is a path from the root, not $(PREFIX)" >&2; exit 2 ;; esac
+
+install: prefix build ## Install below PREFIX (/usr/local), with DESTDIR before it; starts nothing
 	@scripts/made.sh $$(uname -m)-unknown-linux-gnu $(TARGET_DIR)/made $(TARGET_DIR)/release/ecs-netguard
 	@$(INSTALL) install all $(TARGET_DIR)/made
 	@echo "Start it: systemd-sysusers && systemctl daemon-reload && systemctl enable --now ecs-netguard"

@@ -88,8 +88,11 @@ pub(super) fn conclude(of: Conclusion<'_>) -> Pass {
     let left = reading.plan(desired, &of.opened, &[]).drifts;
     let seal = reading.seal(desired, of.seal_problem);
     let edge = reading.edge(desired, of.edge_problem);
-    let mut uncovered = desired.uncovered.clone();
-    uncovered.retain(|_| !edge.holds());
+    let uncovered = if edge.holds() {
+        Vec::new()
+    } else {
+        desired.uncovered.clone()
+    };
     let warnings = (reading.unread.iter().cloned())
         .chain(desired.notes.iter().cloned())
         .chain(changes.notes)

@@ -90,10 +90,7 @@ fn changed_by(report: &Report, guarantee: Guarantee) -> String {
     let Some(by) = last.and_then(|event| event.by.as_ref()) else {
         return String::new();
     };
-    let parent = by
-        .parent
-        .as_deref()
-        .and_then(|of| of.split(" (pid ").next());
+    let parent = by.parent_comm();
     let parent = parent.map_or_else(String::new, |parent| format!(", started by {parent}"));
     let unit = by.unit.as_deref();
     let unit = unit.map_or_else(String::new, |unit| format!(", {unit}"));

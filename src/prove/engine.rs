@@ -82,6 +82,8 @@ pub(super) struct Engine<'r> {
     pub(super) sample: Known,
     /// How carefully drops are looked at.
     pub(super) care: Care,
+    /// Whether the walk left nothing out for [`Care::First`].
+    pub(super) whole: bool,
     /// Conditions that do not change, by the address of their match in the ruleset.
     pub(super) conditions: HashMap<*const Match, Set>,
     /// The same of native rules.
@@ -141,6 +143,7 @@ impl<'r> Engine<'r> {
             known: Known::default(),
             sample: Known::default(),
             care: Care::Full,
+            whole: true,
             choices: false,
             conditions: HashMap::new(),
             native_conditions: HashMap::new(),
@@ -189,9 +192,11 @@ impl<'r> Engine<'r> {
         matches!(self.care, Care::First | Care::Least)
     }
 
-    /// Whether nothing more of the base chain at hand is wanted.
-    pub(super) fn has_enough(&self) -> bool {
-        self.care == Care::First && !self.accepted.is_empty()
+    /// Whether nothing more of the base chain at hand is wanted; the walk is then not whole.
+    pub(super) fn has_enough(&mut self) -> bool {
+        let enough = self.care == Care::First && !self.accepted.is_empty();
+        self.whole &= !enough;
+        enough
     }
 
     /// Notes where packets end.

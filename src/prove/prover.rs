@@ -256,15 +256,25 @@ impl<'r> Prover<'r> {
         let bad = self.run(engine, question, None);
         // What else could become of the packets matters where NAT had a choice.
         match engine.care {
-            Care::First if bad.is_empty() || engine.choices => None,
-            Care::First => {
-                let verdict = self.judge(engine, question, bad);
-                matches!(verdict, Verdict::Violated { .. }).then_some(verdict)
+            Care::First | Care::Least if bad.is_empty() => {
+                (engine.whole && !engine.exhausted()).then_some(Verdict::Held)
             }
-            Care::Least if !bad.is_empty() || engine.exhausted() => None,
+            Care::First => self.example(engine, question, bad),
+            Care::Least => None,
             Care::Block if !bad.is_empty() && engine.choices => None,
             _ => Some(self.judge(engine, question, bad)),
         }
+    }
+
+    /// What becomes of one of these packets for certain, where it ends badly: what the look at all of them passed
+    /// over, and the answers that cannot be known, are looked at for this one.
+    fn example(&self, from: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Option<Verdict> {
+        let bad = from.original(bad);
+        let chosen = Chosen::new(from, question.class, bad);
+        let mut engine = self.engine(question.class, Bdd::new());
+        let bad = self.run(&mut engine, question, Some(&chosen));
+        let verdict = self.judge(&mut engine, question, bad);
+        matches!(verdict, Verdict::Violated { .. }).then_some(verdict)
     }
 
     /// The verdict, when that is where packets of the question end badly.

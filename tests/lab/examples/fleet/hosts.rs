@@ -13,8 +13,8 @@ use super::recording::{STATES, Source, State, Way, now};
 use super::text::{Story, Times};
 
 const ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9876);
-const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-const CLASSIC: &str = "text/plain; version=0.0.4; charset=utf-8";
+/// In which the daemon answers whoever does not name OpenMetrics: the same figures.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// How many hosts of each bad state there are, at most.
 const PLANTED: usize = 3;
 /// A daemon that is gone is one that has not verified anything for that long: what EcsNetguardSilent waits for.
@@ -124,10 +124,7 @@ impl Fleet {
         let turned = *lock(&self.turned);
         match self.text(host, turned) {
             Some(text) => Response {
-                content_type: Some(match host.way {
-                    Way::Textfile => CLASSIC,
-                    Way::Exporter => OPENMETRICS,
-                }),
+                content_type: Some(TEXT),
                 ..Response::ok(text)
             },
             None => Response::status(503),
@@ -146,7 +143,7 @@ impl Fleet {
             now: gone.unwrap_or_else(now),
             awake: gone.map_or_else(now, |at| at - SILENT_FOR),
         };
-        Some(host.story.text(times, host.way == Way::Textfile))
+        Some(host.story.text(times))
     }
 }
 

@@ -323,12 +323,8 @@ fn twice(lab: &Lab) -> [Shot; 2] {
     [first, Shot::new(now(), &scrape(lab))]
 }
 
-/// As Prometheus asks.
 fn scrape(lab: &Lab) -> String {
-    let request =
-        "GET /metrics HTTP/1.1\r\nHost: localhost\r\nAccept: application/openmetrics-text\r\n\r\n";
-    let reply = lab.send(request.as_bytes()).expect("the daemon answers");
-    reply.body
+    lab.get("/metrics").body
 }
 
 /// Seconds since 1970.

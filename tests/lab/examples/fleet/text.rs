@@ -13,9 +13,7 @@ pub(super) struct Shot {
 
 #[derive(Debug, Clone)]
 enum Line {
-    /// In OpenMetrics, and as the textfile collector has it: there a counter is declared under the name that its
-    /// samples have.
-    Comment(String, String),
+    Comment(String),
     Sample(String, Kind),
 }
 
@@ -34,26 +32,14 @@ enum Kind {
 impl Shot {
     /// Reads the text that was answered at a time.
     pub(super) fn new(at: f64, text: &str) -> Self {
-        let counter = |line: &str| {
-            let name = line.strip_prefix("# TYPE ")?.strip_suffix(" counter")?;
-            (!name.ends_with("_total")).then(|| name.to_owned())
-        };
-        let counters: Vec<String> = text.lines().filter_map(counter).collect();
         let mut grows = false;
         let (mut lines, mut values) = (Vec::new(), HashMap::new());
-        for line in text.lines().filter(|line| *line != "# EOF") {
+        for line in text.lines() {
             if line.starts_with('#') {
                 if line.starts_with("# TYPE ") {
                     grows = line.ends_with(" counter") || line.ends_with(" histogram");
                 }
-                let words: Vec<&str> = line.splitn(4, ' ').collect();
-                let classic = match words[..] {
-                    [mark, word, name, rest] if counters.iter().any(|of| of == name) => {
-                        format!("{mark} {word} {name}_total {rest}")
-                    }
-                    _ => line.to_owned(),
-                };
-                lines.push(Line::Comment(line.to_owned(), classic));
+                lines.push(Line::Comment(line.to_owned()));
                 continue;
             }
             let (series, value) = line.rsplit_once(' ').expect("a name and a value");
@@ -104,8 +90,8 @@ pub(super) struct Times {
 }
 
 impl Story {
-    /// The text that the host answers with: OpenMetrics, or the older format of the textfile collector.
-    pub(super) fn text(&self, times: Times, classic: bool) -> String {
+    /// The text that the host answers with.
+    pub(super) fn text(&self, times: Times) -> String {
         let shown = match (&self.then, times.turned) {
             (Some([_, last]), Some(_)) => last,
             _ => &self.well[1],
@@ -113,17 +99,13 @@ impl Story {
         let mut out = String::new();
         for line in &shown.lines {
             match line {
-                Line::Comment(_, text) if classic => out.push_str(text),
-                Line::Comment(text, _) => out.push_str(text),
+                Line::Comment(text) => out.push_str(text),
                 Line::Sample(series, kind) => {
                     let value = self.value(series, *kind, times);
                     out.push_str(&format!("{series} {value}"));
                 }
             }
             out.push('\n');
-        }
-        if !classic {
-            out.push_str("# EOF\n");
         }
         out
     }

@@ -18,6 +18,7 @@ use lab::frames::{mac, write_frames};
 use lab::imds::{IMDS, IMDS6};
 use lab::namespace::{Kind, Namespace};
 use lab::probe::proto;
+use lab::wait::close;
 
 const FAMILIES: [Family; 2] = [Family::V4, Family::V6];
 
@@ -332,7 +333,7 @@ fn no_other_process_can_change_it() {
     lab.host.sh("nft flush ruleset");
     assert!(look(&lab).state.is_owned());
     // With its socket closed the drops stay.
-    drop(edge);
+    close(edge, || look(&lab).state.is_owned());
     let reading = look(&lab);
     assert!(reading.holds(), "{reading:?}");
     drop(lab.docker.udp_send(SocketAddr::new(IMDS, 80)));
@@ -362,7 +363,7 @@ fn without_persist_a_twin_stays_and_is_repaired() {
         edge
     });
     assert!(!look(&lab).twinless);
-    drop(edge);
+    close(edge, || look(&lab).state.is_owned());
     assert_eq!(look(&lab).state, SealState::Twin);
     drop(lab.docker.udp_send(SocketAddr::new(IMDS, 80)));
     assert_eq!(lab.counter().arrived().total(), 0);

@@ -11,6 +11,7 @@ use ecs_netguard::ruleset::{Family, IfacePattern};
 use ecs_netguard::seal::{self, Around, Error, Seal, SealReading, SealState};
 use lab::Lab;
 use lab::tamper::Backend;
+use lab::wait::close;
 
 fn rules(interfaces: &[&str]) -> Vec<NativeRule> {
     let scope = Scope {
@@ -43,6 +44,15 @@ fn sealed(lab: &Lab, rules: Vec<NativeRule>) -> Seal {
         );
         seal
     })
+}
+
+/// Makes it and closes its socket.
+fn orphaned(lab: &Lab) {
+    orphan(lab, sealed(lab, usual()));
+}
+
+fn orphan(lab: &Lab, seal: Seal) {
+    close(seal, || look(lab, usual()).state.is_owned());
 }
 
 fn look(lab: &Lab, rules: Vec<NativeRule>) -> SealReading {
@@ -155,7 +165,7 @@ fn it_changes_in_one_step_and_goes_on_counting() {
 #[test]
 fn with_its_socket_closed_a_table_stays_and_is_adopted() {
     let lab = Lab::new();
-    drop(sealed(&lab, usual()));
+    orphaned(&lab);
     assert_eq!(lab.counter().arrived().total(), 0);
     assert!(lab.docker.role_credentials_v1(lab::imds::IMDS).is_err());
     assert_eq!(lab.counter().arrived().total(), 0, "something got through");
@@ -220,14 +230,14 @@ fn an_orphan_that_another_program_altered_is_repaired() {
         "nft delete table inet ecs_netguard",
         "nft 'delete table inet ecs_netguard; add table inet ecs_netguard { chain forward { type filter hook forward priority 90; }; }'",
     ] {
-        drop(sealed(&lab, usual()));
+        orphaned(&lab);
         if let Err(error) = lab.host.try_run(tampering) {
             panic!("{tampering}: {error}");
         }
         assert_ne!(look(&lab, usual()).rules, usual(), "{tampering}");
         let seal = sealed(&lab, usual());
         assert_eq!(look(&lab, usual()).rules, usual(), "{tampering}");
-        drop(seal);
+        orphan(&lab, seal);
         assert!(
             lab.host
                 .run(|| seal::remove_all(&mut Socket::open().unwrap()).unwrap())
@@ -241,7 +251,7 @@ fn an_orphan_that_another_program_altered_is_repaired() {
 fn a_docker_restart_without_a_daemon_opens_nothing() {
     for backend in Backend::ALL {
         let lab = Lab::new();
-        drop(sealed(&lab, usual()));
+        orphaned(&lab);
         lab.tamper(backend).aws_documented_block();
         lab.tamper(backend).docker25_restart();
         for container in lab.containers() {
@@ -255,7 +265,7 @@ fn a_docker_restart_without_a_daemon_opens_nothing() {
 #[test]
 fn a_table_in_which_anything_else_stands_is_not_intact() {
     let lab = Lab::new();
-    drop(sealed(&lab, usual()));
+    orphaned(&lab);
     for more in [
         "nft add chain inet ecs_netguard more",
         "nft add set inet ecs_netguard more '{ type ipv4_addr; }'",
@@ -266,6 +276,6 @@ fn a_table_in_which_anything_else_stands_is_not_intact() {
         assert_eq!(look(&lab, usual()).state, SealState::Unowned, "{more}");
         lab.host.sh(more);
         assert_eq!(look(&lab, usual()).state, SealState::Missing, "{more}");
-        drop(sealed(&lab, usual()));
+        orphaned(&lab);
     }
 }

@@ -67,3 +67,13 @@ pub fn within<R: Ready>(timeout: Duration, mut probe: impl FnMut() -> R) -> Opti
         pause = (pause * 2).min(Duration::from_millis(20));
     }
 }
+
+/// Closes a file and waits until the kernel knows: a child that another thread has just started keeps a copy
+/// until it comes to its exec, which takes its time on a busy machine.
+#[track_caller]
+pub fn close<T>(file: T, mut is_open: impl FnMut() -> bool) {
+    drop(file);
+    eventually(Duration::from_secs(10), "the file to be closed", || {
+        !is_open()
+    });
+}

@@ -61,8 +61,7 @@ impl<'r> Engine<'r> {
                     (Outcome::Unknown(why.clone()), why.clone())
                 });
                 let changed = self.seized_and_changed(set);
-                self.end(End::LetThrough, changed);
-                return changed;
+                return self.sent_anywhere(changed);
             }
         }
         self.visible(at, chain_name, set)
@@ -223,17 +222,21 @@ impl<'r> Engine<'r> {
     /// A target that is not understood. Where it may send packets of its own, what becomes of those is
     /// not known, whatever becomes of the ones that it was given.
     pub(super) fn unknown(&mut self, reach: Reach, set: Set) -> Set {
-        let changed = self.anything(set);
         match reach {
-            Reach::Packet => {}
+            Reach::Packet => self.anything(set),
             Reach::Copies => {
                 let copies = self.seized(set);
                 let copies = self.bdd.and(copies, self.claimed);
                 self.end(End::LetThrough, copies);
+                self.anything(set)
             }
-            Reach::Anywhere => self.end(End::LetThrough, changed),
+            Reach::Anywhere => {
+                let changed = self.seized_and_changed(set);
+                let changed = self.sent_anywhere(changed);
+                self.accepted = self.bdd.or(self.accepted, changed);
+                changed
+            }
         }
-        changed
     }
 
     /// What may do anything to packets: accept them, let them go on, change them or not.

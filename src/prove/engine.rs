@@ -194,7 +194,8 @@ impl<'r> Engine<'r> {
 
     /// Whether nothing more of the base chain at hand is wanted; the walk is then not whole.
     pub(super) fn has_enough(&mut self) -> bool {
-        let enough = self.care == Care::First && !self.accepted.is_empty();
+        let first = self.care == Care::First && !self.accepted.is_empty();
+        let enough = first || self.spares_drops() && !self.ended(End::LetThrough).is_empty();
         self.whole &= !enough;
         enough
     }
@@ -207,6 +208,16 @@ impl<'r> Engine<'r> {
         let before = self.ends.get(&end).copied().unwrap_or(Set::EMPTY);
         let both = self.bdd.or(before, set);
         self.ends.insert(end, both);
+    }
+
+    /// Packets that something not understood may have sent anywhere; answers those to be followed further: none
+    /// where only a block is in question, which does not hold already, and for no packet of these certainly not.
+    pub(super) fn sent_anywhere(&mut self, set: Set) -> Set {
+        self.end(End::LetThrough, set);
+        match self.care {
+            Care::First | Care::Least | Care::Block => Set::EMPTY,
+            Care::Full => set,
+        }
     }
 
     /// The packets that ended there.
@@ -305,14 +316,21 @@ impl<'r> Engine<'r> {
         self.bdd.or(good, early)
     }
 
-    /// The packets of a set that end there whatever the answers are that something not understood
-    /// gives; those that it had its hands on, and those out of the ordinary, left aside.
-    pub(super) fn certain(&mut self, set: Set) -> Set {
+    /// The packets that nothing not understood had its hands on, and that nothing sets apart: only such
+    /// a one can be an example.
+    pub(super) fn ordinary(&mut self, set: Set) -> Set {
         let layout = self.layout;
-        let plain = layout.tainted.equals(&mut self.bdd, 0);
-        let set = self.bdd.and(set, plain);
-        let plain = layout.odd.equals(&mut self.bdd, 0);
-        let set = self.bdd.and(set, plain);
+        let fields = [layout.tainted, layout.odd];
+        fields.iter().fold(set, |set, field| {
+            let plain = field.equals(&mut self.bdd, 0);
+            self.bdd.and(set, plain)
+        })
+    }
+
+    /// The ordinary packets of a set that end there whatever the answers are that something not understood gives.
+    pub(super) fn certain(&mut self, set: Set) -> Set {
+        let set = self.ordinary(set);
+        let layout = self.layout;
         let questions = std::mem::take(&mut self.questions);
         let unknown = |var: u32| {
             let question = var

@@ -238,37 +238,49 @@ impl<'r> Prover<'r> {
 
     /// The least careful look that settles it.
     fn answer(&self, question: Question<'_>) -> Verdict {
-        let cares: &[Care] = match question.expect {
-            Some(Expect::Dropped) => &[Care::First, Care::Least, Care::Block, Care::Full],
-            _ => &[Care::Full],
+        let mut care = match question.expect {
+            Some(Expect::Dropped) => Care::First,
+            _ => Care::Full,
         };
-        let look = |care: &Care| {
-            self.with_engine(question.class, |engine| {
-                engine.care = *care;
+        loop {
+            let look = |engine: &mut Engine<'r>| {
+                engine.care = care;
                 self.look(engine, question)
-            })
-        };
-        cares.iter().find_map(look).unwrap_or_else(too_much)
+            };
+            match self.with_engine(question.class, look) {
+                Ok(verdict) => return verdict,
+                Err(more) => care = more,
+            }
+        }
     }
 
-    /// The verdict, unless only a more careful look can tell.
-    fn look(&self, engine: &mut Engine<'r>, question: Question<'_>) -> Option<Verdict> {
+    /// The verdict, or how carefully to look again: always more so.
+    fn look(&self, engine: &mut Engine<'r>, question: Question<'_>) -> Result<Verdict, Care> {
         let bad = self.run(engine, question, None);
-        // What else could become of the packets matters where NAT had a choice.
+        let settled = !engine.exhausted();
         match engine.care {
-            Care::First | Care::Least if bad.is_empty() => {
-                (engine.whole && !engine.exhausted()).then_some(Verdict::Held)
+            Care::First | Care::Least if settled && engine.whole && bad.is_empty() => {
+                Ok(Verdict::Held)
             }
-            Care::First => self.example(engine, question, bad),
-            Care::Least => None,
-            Care::Block if !bad.is_empty() && engine.choices => None,
-            _ => Some(self.judge(engine, question, bad)),
+            // Another look that spares drops would find them again.
+            Care::First if settled && !bad.is_empty() => {
+                self.example(engine, question, bad).ok_or(Care::Block)
+            }
+            Care::First => Err(Care::Least),
+            Care::Least => Err(Care::Block),
+            // What else could become of the packets matters where NAT had a choice.
+            Care::Block if !bad.is_empty() && engine.choices => Err(Care::Full),
+            Care::Block | Care::Full => Ok(self.judge(engine, question, bad)),
         }
     }
 
     /// What becomes of one of these packets for certain, where it ends badly: what the look at all of them passed
     /// over, and the answers that cannot be known, are looked at for this one.
     fn example(&self, from: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Option<Verdict> {
+        let bad = from.ordinary(bad);
+        if bad.is_empty() {
+            return None;
+        }
         let bad = from.original(bad);
         let chosen = Chosen::new(from, question.class, bad);
         let mut engine = self.engine(question.class, Bdd::new());

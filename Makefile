@@ -35,14 +35,14 @@ test: root lint ## Lint and run all tests (as root: they make network namespaces
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),$(shell echo $$((2 * $$(nproc))))) $(CARGO) test --locked
 
 fuzz-kernel: root setup ## Compare proofs with real packets for N random rulesets
-	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test oracle -- --nocapture
+	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test integration -- --nocapture oracle
 
 fuzz: setup ## Feed random bytes to everything that reads (TARGET=nftables, SECONDS=1800)
 	@scripts/fuzz.sh $(or $(SECONDS),600) $(TARGET)
 
 kill-test: root setup ## Kill the daemon and the probe N times at random instants, and look at what is left
-	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test kills -- --nocapture
-	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test probe -- --nocapture a_probe_that_is_killed
+	ECS_NETGUARD_KILLS=$(or $(N),2000) $(CARGO) test --locked --test integration -- --nocapture kills::
+	ECS_NETGUARD_KILLS=$(or $(N),200) $(CARGO) test --locked --test integration -- --nocapture a_probe_that_is_killed
 
 attack: root setup ## Attack the daemon as containers, users and broken files can; print a table
 	@scripts/attack.sh

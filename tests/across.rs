@@ -1,7 +1,5 @@
 //! Across restarts and boots: what is remembered, what is done where nothing can be, and leaving.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs;
 use std::time::Duration;
 

@@ -3,15 +3,7 @@
 //! What a file imports is read from the sources (`architecture/reader.rs`). Every check is tried on a small sample
 //! that breaks it, so that it is known to fail.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support, as in #[test] functions"
-)]
-
-#[path = "architecture/checks.rs"]
 mod checks;
-#[path = "architecture/reader.rs"]
 mod reader;
 
 use std::collections::BTreeMap;

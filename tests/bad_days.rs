@@ -1,8 +1,6 @@
 //! Tools that fail, kernels that lack something, people without root: a clear message, never a
 //! crash, never half a protection.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;

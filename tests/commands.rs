@@ -1,8 +1,6 @@
 //! What operators of other daemons expect of a command line: files are checked before they count,
 //! changes shown before they are made, and what happened can be read when the daemon is dead.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 

@@ -1,10 +1,6 @@
 //! The edge on a real kernel: whose packets reach the metadata service, and whose do not.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
-#[path = "edge/daemon.rs"]
 mod daemon;
-#[path = "edge/ways.rs"]
 mod ways;
 
 use std::net::{IpAddr, SocketAddr};

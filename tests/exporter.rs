@@ -1,11 +1,5 @@
 //! The exporter: what the status socket answers, on TCP.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "test support, as in #[test] functions"
-)]
-
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;

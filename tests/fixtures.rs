@@ -12,15 +12,7 @@
 //! printed by the program's own rules in a network namespace; `kube-proxy*`, `calico*` and `cis*` are
 //! written in the form those have.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-#![allow(
-    clippy::panic,
-    clippy::expect_used,
-    reason = "test support, as in #[test] functions"
-)]
-
-#[path = "fixtures/file.rs"]
-mod file;
+pub(crate) mod file;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -1,8 +1,6 @@
 //! Tasks on the host's own network: kept from the metadata service by their cgroup, while the ECS agent
 //! and the host's own programs reach it.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::time::Duration;
 
 use lab::cgroup::{MOUNT, TaskSlice, asks, bash, sends, unify};

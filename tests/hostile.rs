@@ -1,7 +1,5 @@
 //! Clients of the status socket that mean no good, or do not know what they do.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;

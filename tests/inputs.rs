@@ -1,8 +1,6 @@
 //! What the operator writes, while the daemon runs: edits of every kind, and files that cannot be
 //! read.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::time::Duration;
 
 use lab::Lab;

@@ -1,8 +1,6 @@
 //! What `packaging/install.sh` installs, for `make install` and for all packages: it names its own place, and
 //! goes again. Links in the documents lead somewhere, also where they are installed.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,8 +1,6 @@
 //! A host without an IPv4 default route: what it sends to the credentials' address has no way, and so meets no rule,
 //! unless a route by the loopback interface gives it one (aws/amazon-ecs-agent, ecs-init/routes/routes.go).
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::time::Duration;
 
 use lab::Lab;

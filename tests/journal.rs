@@ -1,7 +1,5 @@
 //! Under systemd the daemon writes to the journal, with fields that programs can ask for.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;

@@ -4,12 +4,6 @@
 //!
 //! `ECS_NETGUARD_KILLS` says how often; `make kill-test` does it 2,000 times.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
-#[allow(dead_code, reason = "rulesets need more than pauses do")]
-#[path = "oracle/random.rs"]
-mod random;
-
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -19,7 +13,8 @@ use lab::daemon::Daemon;
 use lab::systemd::FdStore;
 use lab::tamper::Backend;
 use lab::wait::eventually;
-use random::Random;
+
+use crate::oracle::random::Random;
 
 const TIME: Duration = Duration::from_secs(30);
 const KILLS: u64 = 40;

@@ -1,7 +1,5 @@
 //! The daemon over time: installed, tampered with, restarted, doubled, released.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::time::Duration;
 
 use lab::Lab;

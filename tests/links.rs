@@ -1,7 +1,5 @@
 //! What is heard of interfaces that come and go.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
 

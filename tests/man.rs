@@ -1,8 +1,6 @@
 //! Man pages and completions are made from the program's own definition, and the pages written by
 //! hand name every key there is.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use ecs_netguard::config::settings::Settings;
 
 #[test]

@@ -1,13 +1,6 @@
 //! Real rulesets with something broken in them: they parse or they do not, and what parses can be
 //! proved about, in a moment and without a panic.
 
-#![allow(missing_docs, reason = "tests")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    reason = "helpers of tests are tests"
-)]
-
 use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};

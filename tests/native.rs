@@ -9,17 +9,6 @@
 //! # expect: task-credentials docker0 held
 //! ```
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "test support, as in #[test] functions"
-)]
-
-#[allow(dead_code, reason = "other tests use the rest of it")]
-#[path = "fixtures/file.rs"]
-mod file;
-
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -31,13 +20,14 @@ use ecs_netguard::os::nft::Inventory;
 use ecs_netguard::prove::{HostView, Prover};
 use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
 use ecs_netguard::verdict::Verdict;
-use file::Expected;
 use lab::Lab;
 use lab::imds::IMDS;
 use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::tamper::Backend;
 use lab::wait::eventually;
+
+use crate::fixtures::file::Expected;
 
 /// One file.
 struct Native {

@@ -1,7 +1,5 @@
 //! What the kernel tells over netlink, and iptables' listing does not.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use ecs_netguard::os::nft::{Batch, Inventory, Moment, OWNER, Proto, Socket};
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::{Condition, NativeRule, Statement};

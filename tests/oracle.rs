@@ -5,28 +5,18 @@
 //!
 //! `ECS_NETGUARD_ORACLE_SEED` and `ECS_NETGUARD_ORACLE_N` choose other rulesets, and how many.
 
-#![allow(missing_docs, reason = "tests")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "helpers of tests are tests"
-)]
-
-mod oracle {
-    pub(crate) mod case;
-    pub(crate) mod claims;
-    pub(crate) mod judge;
-    pub(crate) mod matches;
-    pub(crate) mod native;
-    pub(crate) mod packets;
-    pub(crate) mod random;
-    pub(crate) mod reduce;
-    pub(crate) mod rules;
-    pub(crate) mod spread;
-    pub(crate) mod tally;
-    pub(crate) mod wire;
-}
+mod case;
+mod claims;
+mod judge;
+mod matches;
+mod native;
+mod packets;
+pub(crate) mod random;
+mod reduce;
+mod rules;
+mod spread;
+mod tally;
+mod wire;
 
 use std::env;
 use std::fs;
@@ -34,12 +24,12 @@ use std::path::Path;
 use std::thread;
 use std::time::Instant;
 
+use case::Case;
+use claims::standard;
 use lab::tamper::Backend;
-use oracle::case::Case;
-use oracle::claims::standard;
-use oracle::random::Random;
-use oracle::tally::Tally;
-use oracle::wire::Wire;
+use random::Random;
+use tally::Tally;
+use wire::Wire;
 
 const SEED: u64 = 20_261_122;
 const RULESETS: u64 = 300;
@@ -99,7 +89,7 @@ fn packets_do_what_proofs_say() {
                 }
                 let mut random = Random::of_ruleset(seed, number);
                 let case = Case::random(&mut random, seed, number);
-                let claims = oracle::claims::claims(&mut random, case.family);
+                let claims = claims::claims(&mut random, case.family);
                 case.examine(&mut wire, &mut random, &claims, &mut tally);
                 if tally.contradictions.len() >= ENOUGH {
                     break;

@@ -1,8 +1,6 @@
 //! What the guarantees promise, shown with packets: on both backends, from every kind of bridge,
 //! in both families.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::net::{IpAddr, SocketAddr};
 
 use lab::imds::{IMDS, IMDS6};

@@ -1,21 +1,10 @@
 //! `ecs-netguard probe` on a small host: what it says of each packet is what the metadata service counts,
 //! and what `check` proves.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    reason = "test support, as in #[test] functions"
-)]
-
-#[path = "probe/addresses.rs"]
 mod addresses;
-#[path = "probe/left_behind.rs"]
 mod left_behind;
-#[path = "probe/record.rs"]
 mod record;
-#[path = "probe/rules.rs"]
 mod rules;
-#[path = "probe/tasks.rs"]
 mod tasks;
 
 use std::net::IpAddr;

@@ -1,8 +1,6 @@
 //! The two ways of the figures on real hosts: daemon → exporter → Prometheus, and daemon → file →
 //! node_exporter → Prometheus; from there alerts and dashboard. With Debian's programs.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;

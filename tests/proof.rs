@@ -1,7 +1,5 @@
 //! Proof instead of presence, on a live kernel: what `check` says against what packets do.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::net::SocketAddr;
 
 use lab::Lab;

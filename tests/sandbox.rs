@@ -1,8 +1,6 @@
 //! The rights that the unit leaves to the daemon are enough for everything it does. (Whether the rest
 //! of the sandbox is, is seen on a machine with systemd.)
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
 use std::os::unix::net::UnixListener;

@@ -1,7 +1,5 @@
 //! Saved rules as people have them: from standard input, packed, of another tool, too large.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs::File;
 use std::io::{BufWriter, Write as _};
 use std::path::Path;

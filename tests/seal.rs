@@ -1,7 +1,5 @@
 //! The seal on a real kernel: what it holds, what may change it, and what stays of it.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::os::fd::AsFd as _;
 
 use ecs_netguard::config::settings::RouteLocalnet;

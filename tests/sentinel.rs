@@ -1,10 +1,6 @@
 //! What the daemon does when another program changes what it keeps: noticed, repaired and reported.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
-#[path = "sentinel/alone.rs"]
 mod alone;
-#[path = "sentinel/survives.rs"]
 mod survives;
 
 use std::time::Duration;

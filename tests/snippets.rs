@@ -2,8 +2,6 @@
 //! (`scripts/snippets/recorded`), is what this program knows: its commands and options, its settings,
 //! its place.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::fs;
 use std::path::Path;
 

@@ -1,11 +1,5 @@
 //! Asking the daemon: over its socket, and with the commands that do.
 
-#![allow(
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "test support, as in #[test] functions"
-)]
-
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::thread;

@@ -1,7 +1,5 @@
 //! What is said to systemd, and the descriptors that it keeps over a `kill -9`.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::env;
 use std::fs::File;
 use std::net::UdpSocket;
@@ -24,7 +22,12 @@ const ROLE: &str = "SERVICE_UNDER_TEST";
 fn run_service<'a>(lab: &'a Lab, role: &str) -> NsCommand<'a> {
     lab.host
         .command(env::current_exe().unwrap())
-        .args(["--exact", "service", "--nocapture", "--test-threads=1"])
+        .args([
+            "--exact",
+            "systemd::service",
+            "--nocapture",
+            "--test-threads=1",
+        ])
         .env(ROLE, role)
 }
 

@@ -1,8 +1,6 @@
 //! What the program says is true: of an open host, of a host without iptables, of a file that is not
 //! there, of what it has not done.
 
-#![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
-
 use std::process::Output;
 use std::time::Duration;
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::reader::{File, Sources, says_unsafe};
+use super::reader::{File, Sources, says_unsafe};
 
 /// What each file takes from others.
 pub(crate) type Files = BTreeMap<String, File>;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::{guarded, packets, probe};
+use super::{guarded, packets, probe};
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::namespace::{Kind, Namespace};

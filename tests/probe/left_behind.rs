@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::{BLOCK, NO_TASKS, probe};
+use super::{BLOCK, NO_TASKS, probe};
 use lab::Lab;
 use lab::cgroup::{TaskSlice, unify};
 use lab::daemon::Daemon;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{BLOCK, guarded};
+use super::{BLOCK, guarded};
 use lab::tamper::Backend;
 use lab::wait::eventually;
 

@@ -1,6 +1,6 @@
 //! Healthy hosts and hosts on which something is wrong: the probe says what `check` says.
 
-use crate::{configure, connections, guarded, packets, probe, probe_and_compare};
+use super::{configure, connections, guarded, packets, probe, probe_and_compare};
 use lab::tamper::Backend;
 use lab::topology::USER_BRIDGE;
 use lab::{Lab, imds};

@@ -1,6 +1,6 @@
 //! Probes from within awsvpc tasks, and from the cgroup of tasks on the host's network.
 
-use crate::{BLOCK, NO_TASKS, connections, packets, probe, probe_and_compare};
+use super::{BLOCK, NO_TASKS, connections, packets, probe, probe_and_compare};
 use lab::Lab;
 use lab::cgroup::{TaskSlice, unify};
 use lab::task::Plan;

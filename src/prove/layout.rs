@@ -300,6 +300,10 @@ impl Names {
                         .iter()
                         .for_each(|(condition, _)| condition.interfaces(&mut asked));
                 }
+                Statement::DnatByMap(all) => {
+                    all.iter()
+                        .for_each(|(condition, _)| condition.interfaces(&mut asked));
+                }
                 _ => {}
             }
         }

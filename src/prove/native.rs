@@ -151,18 +151,25 @@ impl<'r> Engine<'r> {
                     left = self.bdd.or(left, behind);
                 }
                 Statement::Map(entries) => {
-                    let mut rest = within;
+                    let conditions = entries.iter().map(|(condition, _)| condition);
+                    let (shares, rest) = self.share_out(conditions, within);
                     within = Set::EMPTY;
-                    for (condition, verdict) in entries {
-                        if rest.is_empty() {
-                            break;
-                        }
-                        let met = self.condition(condition, rest);
-                        let these = self.bdd.and(rest, met);
-                        rest = self.bdd.less(rest, met);
+                    for ((_, verdict), these) in entries.iter().zip(shares) {
                         let (on, behind) = self.verdict(place, verdict, these, returned);
                         within = self.bdd.or(within, on);
                         left = self.bdd.or(left, behind);
+                    }
+                    left = self.bdd.or(left, rest);
+                }
+                Statement::DnatByMap(all) => {
+                    let conditions = all.iter().map(|(condition, _)| condition);
+                    let (shares, rest) = self.share_out(conditions, within);
+                    within = Set::EMPTY;
+                    for ((_, to), these) in all.iter().zip(shares) {
+                        if !these.is_empty() {
+                            let done = self.dnat(these, to);
+                            self.translated(done);
+                        }
                     }
                     left = self.bdd.or(left, rest);
                 }
@@ -171,6 +178,25 @@ impl<'r> Engine<'r> {
             next = statements.next();
         }
         self.bdd.or(left, within)
+    }
+
+    /// The packets of which each condition is the first that they meet, and those that meet none. All are asked
+    /// before anything is done with any: so a question has the same number whatever is done.
+    fn share_out(
+        &mut self,
+        conditions: impl Iterator<Item = &'r Condition>,
+        set: Set,
+    ) -> (Vec<Set>, Set) {
+        let (mut shares, mut rest) = (Vec::new(), set);
+        for condition in conditions {
+            if rest.is_empty() {
+                break;
+            }
+            let met = self.condition(condition, rest);
+            shares.push(self.bdd.and(rest, met));
+            rest = self.bdd.less(rest, met);
+        }
+        (shares, rest)
     }
 
     /// What a verdict does with packets: those that go on in the rule, and those that go on behind it.
@@ -256,7 +282,10 @@ impl<'r> Engine<'r> {
                 self.translated(done)
             }
             Statement::Effect(_, reach) => self.unknown(*reach, set),
-            Statement::Test(_) | Statement::Map(_) | Statement::Verdict(_) => set,
+            Statement::Test(_)
+            | Statement::Map(_)
+            | Statement::DnatByMap(_)
+            | Statement::Verdict(_) => set,
         }
     }
 

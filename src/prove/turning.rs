@@ -7,7 +7,7 @@ use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
 use super::order::{Follow, rules};
 use crate::ruleset::native::{At, Kind, NativeRule, Statement};
-use crate::ruleset::{Match, Policy, Rule, Shown, Side, Target};
+use crate::ruleset::{Match, Policy, Rewrite, Rule, Shown, Side, Target};
 
 /// What could turn packets to a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -89,8 +89,7 @@ impl<'r> Engine<'r> {
                 for rule in rules(table) {
                     match &rule.target {
                         Target::Dnat(to) if nat => {
-                            let fits = self.fits(to, self.layout.dst, Side::Dst);
-                            turning.by_nat |= !self.bdd.and(there, fits).is_empty();
+                            turning.by_nat |= self.leads(to, there);
                         }
                         Target::Redirect(_) if nat => turning.by_nat |= redirected,
                         Target::Snat(_) | Target::Masquerade(_) if nat => {
@@ -110,6 +109,12 @@ impl<'r> Engine<'r> {
         turning
     }
 
+    /// Whether NAT to there can turn packets to a destination.
+    fn leads(&mut self, to: &Rewrite, there: Set) -> bool {
+        let fits = self.fits(to, self.layout.dst, Side::Dst);
+        !self.bdd.and(there, fits).is_empty()
+    }
+
     /// The same of native rules.
     fn turning_natively(&mut self, class: &PacketClass, there: Set, turning: &mut Turning) {
         let redirected = !self.bdd.and(there, self.local_dst).is_empty();
@@ -122,9 +127,11 @@ impl<'r> Engine<'r> {
         for (nat, rule) in rules {
             for statement in &rule.statements {
                 match statement {
-                    Statement::Dnat(to) => {
-                        let fits = self.fits(to, self.layout.dst, Side::Dst);
-                        turning.by_nat |= !self.bdd.and(there, fits).is_empty();
+                    Statement::Dnat(to) => turning.by_nat |= self.leads(to, there),
+                    Statement::DnatByMap(all) => {
+                        for (_, to) in all {
+                            turning.by_nat |= self.leads(to, there);
+                        }
                     }
                     Statement::Redirect(_) => turning.by_nat |= redirected,
                     Statement::Effect(..) if nat => {

@@ -12,9 +12,12 @@ use crate::ruleset::{CtStates, Masked, Policy, Reach, Side};
 fn table(name: &str, base: Base, rules: Vec<Vec<Statement>>) -> NativeTable {
     let rules = rules.into_iter().map(|statements| NativeRule {
         text: format!("{statements:?}"),
-        tracks: statements
-            .iter()
-            .any(|s| matches!(s, Statement::Dnat(_) | Statement::Masquerade(_))),
+        tracks: statements.iter().any(|s| {
+            matches!(
+                s,
+                Statement::Dnat(_) | Statement::DnatByMap(_) | Statement::Masquerade(_)
+            )
+        }),
         statements,
         ..NativeRule::default()
     });
@@ -259,6 +262,43 @@ fn nat_of_native_chains_is_followed() {
         let rules = vec![vec![source(net), Statement::Masquerade(None)]];
         let back = table("ip back", nat(At::Postrouting), rules);
         assert_eq!(proved(&early, vec![back], &super::imds("docker0")), verdict);
+    }
+}
+
+#[test]
+fn nat_to_one_of_several_places_by_chance_is_followed() {
+    let early = tables(&[(
+        "raw",
+        ":PREROUTING ACCEPT [0:0]",
+        "-A PREROUTING -d 169.254.169.254/32 -j DROP",
+    )]);
+    let chance = || Condition::Either("numgen mod 2".to_owned());
+    let to = |address: &str| {
+        let address = address.parse().unwrap();
+        crate::ruleset::Rewrite {
+            addrs: Some((address, address)),
+            ports: None,
+        }
+    };
+    let nat = Base {
+        kind: Kind::Nat,
+        ..at(At::Prerouting, -100)
+    };
+    let service = |endpoints: [&str; 2]| {
+        let [one, other] = endpoints.map(to);
+        let all = vec![(chance(), one), (Condition::Always(true), other)];
+        let turn = Statement::DnatByMap(all);
+        table("ip services", nat.clone(), vec![vec![turn]])
+    };
+    let claim = first("docker0");
+    for (endpoints, verdict) in [
+        (["10.0.0.1", "10.0.0.2"], "held"),
+        (["169.254.169.254", "10.0.0.2"], "violated"),
+        (["10.0.0.1", "169.254.169.254"], "violated"),
+    ] {
+        let native = || vec![service(endpoints)];
+        assert_eq!(proved(&early, native(), &claim), verdict, "{endpoints:?}");
+        assert_eq!(proved(&forward(BLOCK), native(), &claim), "held");
     }
 }
 

@@ -1,6 +1,7 @@
 //! Comparisons of registers as conditions on packets.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use super::super::matches::{CtStates, Side};
 use super::super::value::IfacePattern;
@@ -21,6 +22,9 @@ const STATUSES: [(u32, CtStates); 2] = [(0x10, CtStates::SNAT), (0x20, CtStates:
 /// RTN_LOCAL of linux/rtnetlink.h, and the last type there is.
 const LOCAL: u32 = 2;
 const LAST_TYPE: u32 = 11;
+
+/// Of more numbers than these, which chance gives, none is computed.
+const MOST_CHANCES: u32 = 1024;
 
 /// What a value is compared with.
 #[derive(Clone, Copy, Debug)]
@@ -159,6 +163,7 @@ impl Context<'_> {
             Source::Fragment => self.fragment(bytes, with),
             Source::Name(side) => self.name(side, bytes, with),
             Source::Index(side) => self.index(side, bytes, with),
+            Source::Numgen(..) => self.chance(bytes, with),
             Source::Constant | Source::Unknown(_) => self.unknown(bytes),
         }
     }
@@ -241,7 +246,7 @@ impl Context<'_> {
         bytes.iter().map(of).collect()
     }
 
-    fn met_by(bytes: &[Byte], with: With<'_>, value: u32) -> Option<bool> {
+    pub(super) fn met_by(bytes: &[Byte], with: With<'_>, value: u32) -> Option<bool> {
         Self::of_value(bytes, &value.to_be_bytes()).map(|value| with.met_by(&value))
     }
 
@@ -387,6 +392,34 @@ impl Context<'_> {
             (Some(Some(pattern)), Side::Dst) => Condition::Out(pattern),
             (Some(None), side) => Condition::NoInterface(side),
             (None, _) => self.unknown(bytes),
+        }
+    }
+
+    /// The numbers that chance can give where it gives all of these bytes: each of them does come.
+    pub(super) fn chances(bytes: &[Byte]) -> Option<Range<u32>> {
+        let source = bytes.first()?.source;
+        match source {
+            Source::Numgen(first, count)
+                if count <= MOST_CHANCES && bytes.iter().all(|byte| byte.source == source) =>
+            {
+                Some(first..first.checked_add(count)?)
+            }
+            _ => None,
+        }
+    }
+
+    fn chance(&self, bytes: &[Byte], with: With<'_>) -> Condition {
+        let met = |number| Self::met_by(bytes, with, number);
+        let Some(met) = Self::chances(bytes).and_then(|all| all.map(met).collect()) else {
+            return self.unknown(bytes);
+        };
+        let met: Vec<bool> = met;
+        match (met.contains(&true), met.contains(&false)) {
+            (true, true) => {
+                let source = bytes.first().map(|byte| text(self.registers, byte.source));
+                Condition::Either(source.unwrap_or_default())
+            }
+            (every, _) => Condition::Always(every),
         }
     }
 

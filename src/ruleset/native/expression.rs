@@ -192,6 +192,15 @@ pub enum Expression {
         /// How many bytes.
         length: usize,
     },
+    /// Loads a number that chance or a round gives: one of so many, from the first on.
+    Numgen {
+        /// The least of them.
+        first: u32,
+        /// How many.
+        count: u32,
+        /// Where to.
+        into: Register,
+    },
     /// Loads bytes.
     Load {
         /// Where to.

@@ -141,6 +141,8 @@ pub enum Statement {
     Notrack,
     /// Turns the destination elsewhere.
     Dnat(Rewrite),
+    /// Turns it where the first condition that is met says; the rule ends where none is.
+    DnatByMap(Vec<(Condition, Rewrite)>),
     /// Gives another source.
     Snat(Rewrite),
     /// Turns the destination to this host.

@@ -11,6 +11,7 @@ use super::registers::{Registers, Source};
 pub(super) fn text(registers: &Registers, of: Source) -> String {
     match of {
         Source::Unknown(number) => registers.unknown_text(number),
+        Source::Numgen(_, count) => format!("numgen mod {count}"),
         other => source(other).to_owned(),
     }
 }
@@ -50,7 +51,7 @@ const fn source(source: Source) -> &'static str {
         Source::Name(Side::Dst) => "oifname",
         Source::Index(Side::Src) => "iif",
         Source::Index(Side::Dst) => "oif",
-        Source::Unknown(_) => "",
+        Source::Numgen(..) | Source::Unknown(_) => "",
     }
 }
 

@@ -10,7 +10,7 @@ use super::compare::{Context, With};
 use super::expression::{IPV4, IPV6, Register};
 use super::names::{self, hex};
 use super::registers::{Byte, Registers, Source, ct, meta};
-use super::sets::elements;
+use super::sets::{Values, elements, values};
 use super::show::Show;
 use super::{Condition, Data, Expression, Key, NativeRule, Presence, Set, Statement, Verdict};
 /// What rules of a table look up in its sets, by the set's name and the bytes of the key.
@@ -26,6 +26,8 @@ pub(super) struct Reader<'a> {
     pub(super) registers: Registers,
     pub(super) statements: Vec<Statement>,
     pub(super) show: Show<'a>,
+    /// What maps give, by the source of its bytes.
+    pub(super) mapped: Vec<(Source, Values)>,
     /// The protocols of which packets come here, once it was asked.
     protocols: Option<Vec<u8>>,
     pub(super) tracks: bool,
@@ -48,6 +50,7 @@ impl<'a> Reader<'a> {
             registers: Registers::default(),
             statements: Vec::new(),
             show: Show::new(family, interfaces),
+            mapped: Vec::new(),
             protocols: None,
             tracks: false,
         }
@@ -102,6 +105,10 @@ impl<'a> Reader<'a> {
             Expression::Unknown { text, into, length } => {
                 self.test(Condition::Unknown(format!("{text} exists")));
                 self.registers.unknown(*into, text, *length);
+            }
+            Expression::Numgen { first, count, into } => {
+                self.registers
+                    .load(*into, Source::Numgen(*first, *count), 4, true);
             }
             Expression::Load { into, bytes } => {
                 let bytes: Vec<Byte> = bytes.iter().map(|byte| Byte::constant(*byte)).collect();
@@ -363,7 +370,7 @@ impl<'a> Reader<'a> {
         }
         let found = elements(&self.context(), bytes, set).into_iter();
         let any = Condition::any(found.map(|(condition, _)| condition).collect());
-        if !any.is_plain() {
+        if !any.is_plain() || matches!(any, Condition::Always(_)) {
             return any;
         }
         let shared = Arc::new(any);
@@ -426,8 +433,12 @@ impl<'a> Reader<'a> {
         let any = self.in_set(name, &bytes, set);
         self.test(if negated { any.negated() } else { any });
         if let Some((into, length)) = into {
-            self.registers
-                .unknown(into, &format!("the map {name}"), length);
+            let values = values(&self.context(), &bytes, set);
+            let lengths = values.iter().flatten().map(|(_, value)| value.len());
+            let length = lengths.fold(length, usize::max);
+            let text = format!("the map {name}");
+            let source = self.registers.unknown(into, &text, length);
+            self.mapped.extend(values.map(|values| (source, values)));
         }
     }
 }

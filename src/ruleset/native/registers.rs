@@ -26,6 +26,8 @@ pub(super) enum Source {
     Name(Side),
     /// Its number.
     Index(Side),
+    /// A number that chance gives: the least, and how many.
+    Numgen(u32, u32),
     /// Nothing known; with the number of its text.
     Unknown(usize),
 }
@@ -101,24 +103,18 @@ impl Registers {
         self.write(into, &bytes);
     }
 
-    /// Writes something unknown.
-    pub(super) fn unknown(&mut self, into: Register, text: &str, length: usize) {
+    /// Writes something unknown; answers its source.
+    pub(super) fn unknown(&mut self, into: Register, text: &str, length: usize) -> Source {
         self.texts.push(text.to_owned());
-        self.load(into, Source::Unknown(self.texts.len() - 1), length, false);
+        let source = Source::Unknown(self.texts.len() - 1);
+        self.load(into, source, length, false);
+        source
     }
 
     /// Reads bytes; `None` where some were never written.
     pub(super) fn read(&self, from: Register, length: usize) -> Option<Vec<Byte>> {
         let bytes = self.bytes.get(from..from.checked_add(length)?)?;
         bytes.iter().copied().collect()
-    }
-
-    /// The bytes, where all of them are known.
-    pub(super) fn known(&self, from: Register, length: usize) -> Option<Vec<u8>> {
-        self.read(from, length)?
-            .into_iter()
-            .map(Byte::known)
-            .collect()
     }
 
     /// The text of what is not known.

@@ -6,7 +6,7 @@ use super::expression::{Data, Element, Set};
 use super::registers::Byte;
 
 /// Which keys of a set these bytes can be, each with what it maps to. None are met together, but for
-/// the last, which stands for all that are not there.
+/// the last, which may stand for all packets that meet none before it.
 pub(super) fn elements<'s>(
     context: &Context<'_>,
     bytes: &[Byte],
@@ -41,7 +41,32 @@ pub(super) fn elements<'s>(
             .collect();
         found.push((Condition::any(listed).negated(), rest.data.as_ref()));
     }
+    found.retain(|(condition, _)| *condition != Condition::Always(false));
+    let listed = |number| {
+        let within = |low, high| Context::met_by(bytes, With::Within(low, high), number);
+        let mut ranges = ranges.iter();
+        ranges.any(|(low, high, _)| within(low, high) == Some(true))
+    };
+    // Where every number that chance can give is listed, it is the last one if it is none of the others.
+    if Context::chances(bytes).is_some_and(|mut all| all.all(listed))
+        && let Some((last, _)) = found.last_mut()
+    {
+        *last = Condition::Always(true);
+    }
     found
+}
+
+/// The values of a map, each with the packets that get it where they got none before.
+pub(super) type Values = Vec<(Condition, Vec<u8>)>;
+
+/// What a map gives; `None` for one of verdicts.
+pub(super) fn values(context: &Context<'_>, bytes: &[Byte], set: &Set) -> Option<Values> {
+    let found = elements(context, bytes, set).into_iter();
+    let value = |(condition, data): (Condition, Option<&Data>)| match data {
+        Some(Data::Bytes(bytes)) => Some((condition, bytes.clone())),
+        _ => None,
+    };
+    found.map(value).collect()
 }
 
 /// The intervals that borders make: from each beginning up to just before the next border.

@@ -220,7 +220,7 @@ impl<'a> Show<'a> {
             Source::Number(Key::Protocol) => u8::try_from(number)
                 .map_or_else(|_| number.to_string(), |n| protocol_name(n).into_owned()),
             Source::Number(Key::Mark | Key::Connmark) => format!("{number:#x}"),
-            Source::Number(_) => number.to_string(),
+            Source::Number(_) | Source::Numgen(..) => number.to_string(),
             Source::State => states(number),
             Source::Status if number == 0x20 => "dnat".to_owned(),
             Source::Status if number == 0x10 => "snat".to_owned(),

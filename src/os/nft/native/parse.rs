@@ -327,6 +327,12 @@ fn other(name: &[u8], given: &Given<'_>) -> Option<Expression> {
         b"quota" | b"connlimit" | b"dynset" => Expression::Condition(word()),
         b"dup" | b"fwd" | b"queue" | b"synproxy" => Expression::Effect(word(), Reach::Copies),
         b"tproxy" => Expression::Effect(word(), Reach::Packet),
+        // NFTA_NG_DREG, _MODULUS, _TYPE, _OFFSET.
+        b"numgen" if given.only(&[1, 2, 3, 4]) => Expression::Numgen {
+            first: given.number(4).unwrap_or(0),
+            count: given.number(2)?,
+            into: given.register(1)?,
+        },
         // A register of 16 bytes is the most that they fill but for these.
         b"numgen" | b"hash" | b"rt" | b"osf" | b"xfrm" | b"tunnel" => {
             let register = if name == b"hash" || name == b"tunnel" {

@@ -14,9 +14,9 @@ use super::routes::{Routes, Way};
 use super::{cgroup, containers, docker, host_tasks, nft, sysctl};
 use crate::config::settings::Settings;
 use crate::facts::Facts;
-use crate::guarantee::{EdgePass, TaskCgroup, task_credentials};
+use crate::guarantee::{EdgePass, TaskCgroup, imds_block, task_credentials};
 use crate::prove::{HostView, Iface};
-use crate::ruleset::Net;
+use crate::ruleset::{Family, Net};
 
 /// Reads what of the host decides which rules are wanted.
 #[must_use]
@@ -82,6 +82,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         problems.push(format!("list the host's interfaces: {error}"));
         Vec::new()
     });
+    let ways = ways(&interfaces, &mut problems);
     let mut is_on = |interface: &str| match sysctl::route_localnet(interface) {
         Ok(value) => value.as_deref() == Some("1"),
         Err(error) => {
@@ -90,12 +91,12 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         }
     };
     let everywhere = is_on("all");
-    let iface = |(name, addresses): (String, Vec<Address>)| {
+    let iface = |(link, addresses): (Link, Vec<Address>)| {
         let iface = Iface {
             addrs: addresses.iter().map(|address| address.address).collect(),
-            route_localnet: everywhere || is_on(&name),
+            route_localnet: everywhere || is_on(&link.name),
         };
-        (name, iface)
+        (link.name, iface)
     };
     let interfaces: BTreeMap<String, Iface> = interfaces.into_iter().map(iface).collect();
     let endpoint = IpAddr::V4(task_credentials::ADDRESS);
@@ -128,8 +129,33 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
             .into_iter()
             .collect(),
         unroutable,
+        ways,
     };
     (view, problems)
+}
+
+/// By which of these interfaces packets for the metadata service leave.
+fn ways(
+    interfaces: &[(Link, Vec<Address>)],
+    problems: &mut Vec<String>,
+) -> Vec<(IpAddr, String)> {
+    let mut way = |family| {
+        let service = imds_block::address(family);
+        let index = match Routes::open().and_then(|mut routes| routes.way(service, None)) {
+            Ok(Way::Out { interface, .. }) => interface,
+            Ok(Way::None | Way::Refused | Way::NoFamily) => return None,
+            Err(error) => {
+                problems.push(format!("look up the route to {service}: {error}"));
+                return None;
+            }
+        };
+        let (link, _) = interfaces.iter().find(|(link, _)| link.index == index)?;
+        (!link.loopback).then(|| (service, link.name.clone()))
+    };
+    [Family::V4, Family::V6]
+        .into_iter()
+        .filter_map(&mut way)
+        .collect()
 }
 
 /// The interfaces that are bridges, with the networks of their IPv4 addresses.
@@ -146,12 +172,12 @@ fn bridges(problems: &mut Vec<String>) -> BTreeMap<String, Vec<Net>> {
     });
     let bridges = bridges.into_iter();
     bridges
-        .map(|(name, addresses)| (name, networks(addresses)))
+        .map(|(link, addresses)| (link.name, networks(addresses)))
         .collect()
 }
 
 /// The interfaces that are meant, each with its addresses.
-fn addressed(meant: impl Fn(&Link) -> bool) -> io::Result<Vec<(String, Vec<Address>)>> {
+fn addressed(meant: impl Fn(&Link) -> bool) -> io::Result<Vec<(Link, Vec<Address>)>> {
     let links = Peers::open()?.links()?;
     let mut addresses: BTreeMap<u32, Vec<Address>> = BTreeMap::new();
     for address in addresses::here()? {
@@ -162,6 +188,9 @@ fn addressed(meant: impl Fn(&Link) -> bool) -> io::Result<Vec<(String, Vec<Addre
     }
     let meant = links.into_iter().filter(meant);
     Ok(meant
-        .map(|link| (link.name, addresses.remove(&link.index).unwrap_or_default()))
+        .map(|link| {
+            let of_link = addresses.remove(&link.index).unwrap_or_default();
+            (link, of_link)
+        })
         .collect())
 }

@@ -27,6 +27,14 @@ impl From<IfacePattern> for Ifaces {
     }
 }
 
+impl Ifaces {
+    /// Whether an interface of that name is one of them.
+    #[must_use]
+    pub fn fits(&self, name: &str) -> bool {
+        self.pattern.fits(name) && !self.except.iter().any(|pattern| pattern.fits(name))
+    }
+}
+
 impl fmt::Display for Ifaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.pattern {
@@ -219,6 +227,9 @@ pub struct HostView {
     pub cgroups: BTreeMap<String, Option<u64>>,
     /// The addresses to which the host itself has no route: what it sends there meets no rule.
     pub unroutable: Vec<IpAddr>,
+    /// The interfaces by which what this host forwards to an address leaves, as its routes say. A rule for packets
+    /// with a mark or from somewhere may send them elsewhere, so this tells examples and not what is held.
+    pub ways: Vec<(IpAddr, String)>,
     /// Networks that are this host's own by a route of type local, beside its addresses.
     pub local: Vec<Net>,
     /// The interfaces that accept packets which carry their own route (`accept_source_route`,

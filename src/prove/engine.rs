@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, HashMap};
 
 use super::bdd::{Bdd, Quantifier, Set};
-use super::class::{HostView, Moment};
+use super::class::{Destination, HostView, Moment, Origin, PacketClass};
 use super::hook::Hook;
 use super::layout::{Field, Layout, Names, State};
 use super::order::{Stations, sends, stations, tracks};
 use super::walk::{End, Walk};
 use crate::ruleset::native::Condition;
-use crate::ruleset::{Family, Match, Net, Ruleset};
+use crate::ruleset::{Family, IfacePattern, Match, Net, Ruleset};
 
 /// One visit of one match whose answer cannot be known beforehand: the numbers of hook, table, layer,
 /// of the rules on the way there, and of the question. A packet that comes to a rule twice may get
@@ -325,6 +325,29 @@ impl<'r> Engine<'r> {
             let plain = field.equals(&mut self.bdd, 0);
             self.bdd.and(set, plain)
         })
+    }
+
+    /// The interface by which packets of a class leave, as the host's routes say.
+    pub(super) fn way(&self, class: &PacketClass) -> Option<&'r str> {
+        let (Origin::Interface(_), Destination::Net(net)) = (&class.from, &class.dst) else {
+            return None;
+        };
+        let mut ways = self.host.ways.iter();
+        let (_, name) = ways.find(|(to, _)| Net::host(*to) == *net)?;
+        let meant = class.out.as_ref().is_none_or(|out| out.fits(name));
+        meant.then_some(name.as_str())
+    }
+
+    /// Those of them that leave by it, or nowhere yet.
+    pub(super) fn by_way(&mut self, class: &PacketClass, set: Set) -> Set {
+        let Some(name) = self.way(class) else {
+            return set;
+        };
+        let (output, pattern) = (self.layout.output, IfacePattern::Exact(name.to_owned()));
+        let there = self.names.fits(&mut self.bdd, output, &pattern);
+        let nowhere = self.names.none(&mut self.bdd, output);
+        let either = self.bdd.or(there, nowhere);
+        self.bdd.and(set, either)
     }
 
     /// The ordinary packets of a set that end there whatever the answers are that something not understood gives.

@@ -97,9 +97,10 @@ fn wishes(engine: &Engine<'_>, class: &PacketClass) -> HashMap<u32, bool> {
         Destination::Net(net) => bits(net.addr()),
         Destination::ThisHost => 0,
     };
-    let eth0 = engine.names.kinds(&IfacePattern::Exact("eth0".to_owned()));
+    let out = engine.way(class).unwrap_or("eth0").to_owned();
+    let out = engine.names.kinds(&IfacePattern::Exact(out));
     let wished = [
-        (layout.output, eth0.map_or(0, |(kind, _)| kind as u128)),
+        (layout.output, out.map_or(0, |(kind, _)| kind as u128)),
         (layout.protocol, protocol::TCP.into()),
         (layout.src, bits(net.addr()) | offset),
         (layout.sport, 40_000),

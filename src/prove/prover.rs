@@ -86,13 +86,9 @@ impl<'r> Prover<'r> {
         let Origin::Interface(ifaces) = &class.from else {
             return None;
         };
-        let fits = |name: &str| {
-            let excepted = ifaces.except.iter().any(|pattern| pattern.fits(name));
-            ifaces.pattern.fits(name) && !excepted
-        };
         let mut accepting = self.host.source_routed.iter();
         let (_, name, sysctl) =
-            accepting.find(|(family, name, _)| *family == class.family && fits(name))?;
+            accepting.find(|(family, name, _)| *family == class.family && ifaces.fits(name))?;
         Some(format!(
             "{name} accepts packets that carry their own route, which rules do not see: set {sysctl}=0"
         ))
@@ -278,6 +274,7 @@ impl<'r> Prover<'r> {
     /// over, and the answers that cannot be known, are looked at for this one.
     fn example(&self, from: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Option<Verdict> {
         let bad = from.ordinary(bad);
+        let bad = from.by_way(question.class, bad);
         if bad.is_empty() {
             return None;
         }
@@ -303,6 +300,7 @@ impl<'r> Prover<'r> {
         // rules of its own: no packet is an example that some choice would spare.
         let certain = engine.bdd.less(bad, spared);
         let certain = engine.certain(certain);
+        let certain = engine.by_way(question.class, certain);
         if engine.exhausted() {
             return too_much();
         }
@@ -327,8 +325,15 @@ impl<'r> Prover<'r> {
             .packet
             .odd
             .map(|odd| format!("only this gets through: {odd}"));
+        let astray = match (engine.way(question.class), &chosen.packet.oif) {
+            (Some(way), Some(oif)) if way != oif => Some(format!(
+                "only what leaves by {oif} gets through, and this host sends it by {way} (`ip route get`)"
+            )),
+            _ => None,
+        };
         let why = unknown
             .or(odd)
+            .or(astray)
             .unwrap_or_else(|| "it hangs on which address or port NAT takes".to_owned());
         Verdict::Undecided { why, walk }
     }

@@ -157,3 +157,35 @@ fn of_thousands_of_accepted_sources_the_first_is_the_example() {
         assert_eq!(accepting.rule, Some(1), "{walk:?}");
     }
 }
+
+/// A rule for the interface by which this host sends it is a block, unless a rule for some packets sends those
+/// elsewhere.
+#[test]
+fn what_leaves_by_another_interface_than_the_route_is_no_example() {
+    let mut host = host();
+    let drop = |interface: &str| {
+        forward(&format!(
+            "-A FORWARD -o {interface} -d 169.254.169.254/32 -j DROP"
+        ))
+    };
+    let claim = imds("docker0");
+    let proved = |host: &HostView, interface| prove(&drop(interface), &claim, host);
+    let by = |verdict: &Verdict| match verdict {
+        Verdict::Violated { walk } => walk.example.as_ref().unwrap().oif.clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(by(&proved(&host, "ens5")).as_deref(), Some("eth0"));
+    host.interfaces.insert("ens5".to_owned(), Iface::default());
+    host.ways = vec![("169.254.169.254".parse().unwrap(), "ens5".to_owned())];
+    assert_eq!(by(&proved(&host, "ens6")).as_deref(), Some("ens5"));
+    let Verdict::Undecided { why, walk } = proved(&host, "ens5") else {
+        panic!("it neither holds nor does it not");
+    };
+    let oif = walk.example.unwrap().oif.unwrap();
+    assert_eq!(
+        why,
+        format!(
+            "only what leaves by {oif} gets through, and this host sends it by ens5 (`ip route get`)"
+        )
+    );
+}

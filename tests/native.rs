@@ -9,6 +9,8 @@
 //! # expect: task-credentials docker0 held
 //! ```
 
+mod json;
+
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;

@@ -89,7 +89,7 @@ fn what_cannot_be_judged_ends_with_2_and_one_line() {
         (
             "--ruleset - --ruleset6 -",
             b"",
-            "cannot both be standard input",
+            "only one of --ruleset and --ruleset6 can be standard input",
         ),
         ("--ruleset nowhere", b"", "read nowhere: "),
     ];
@@ -97,6 +97,136 @@ fn what_cannot_be_judged_ends_with_2_and_one_line() {
         let (code, text) = run(dir.path(), &format!("check {ruleset}"), input);
         assert_eq!((code, text.lines().count()), (2, 1), "{text}");
         assert!(text.contains(says), "{says}: {text}");
+    }
+}
+
+/// What `nft -j list ruleset` prints of a table of both families with a chain at forward.
+fn listed(more: &str, rules: &[&str]) -> String {
+    let place = "\"family\": \"inet\", \"table\": \"guard\"";
+    let rules: String = rules
+        .iter()
+        .map(|rule| {
+            format!(
+                ",\n{{\"rule\": {{{place}, \"chain\": \"forward\", \"handle\": 5, \"expr\": [{rule}]}}}}"
+            )
+        })
+        .collect();
+    format!(
+        "{{\"nftables\": [{{\"metainfo\": {{\"version\": \"1.0.6\", \"json_schema_version\": 1}}}},
+{{\"table\": {{\"family\": \"inet\", \"name\": \"guard\", \"handle\": 1}}}},
+{{\"chain\": {{{place}, \"name\": \"forward\", \"handle\": 1, \"type\": \"filter\", \"hook\": \"forward\",
+\"prio\": -5, \"policy\": \"accept\"}}}}{more}{rules}]}}"
+    )
+}
+
+/// What `check` says of the block.
+fn standing(said: &str) -> &str {
+    let line = said.lines().find(|line| line.starts_with("  imds-block "));
+    line.and_then(|line| line.split_whitespace().nth(1))
+        .unwrap_or(said)
+}
+
+/// A rule's match.
+fn asks(left: &str, right: &str) -> String {
+    format!("{{\"match\": {{\"op\": \"==\", \"left\": {left}, \"right\": {right}}}}}")
+}
+
+#[test]
+fn what_nft_lists_is_judged_for_both_families() {
+    let dir = tempfile::tempdir().unwrap();
+    let bridges = asks(
+        "{\"meta\": {\"key\": \"iifname\"}}",
+        "{\"set\": [\"br-*\", \"docker*\", \"ecs-bridge\", \"fargate-bridge\"]}",
+    );
+    let to = |protocol: &str, addr: &str| {
+        let daddr =
+            format!("{{\"payload\": {{\"protocol\": \"{protocol}\", \"field\": \"daddr\"}}}}");
+        asks(&daddr, addr)
+    };
+    let drop = |to: &str| format!("{bridges}, {to}, {{\"counter\": null}}, {{\"drop\": null}}");
+    let (v4, v6) = (
+        drop(&to("ip", "\"169.254.169.254\"")),
+        drop(&to("ip6", "\"fd00:ec2::254\"")),
+    );
+    let set = |flags: &str| {
+        format!(
+            ",\n{{\"set\": {{\"family\": \"inet\", \"name\": \"s\", \"table\": \"guard\", \"type\": \"ipv4_addr\", \
+             \"handle\": 2{flags}, \"elem\": [\"169.254.169.254\"]}}}}"
+        )
+    };
+    let of_set = drop(&to("ip", "\"@s\""));
+    let accepted = format!("{}, {{\"accept\": null}}", to("ip", "\"169.254.169.254\""));
+    let cases = [
+        (listed("", &[&v4, &v6]), "held"),
+        (listed(&set(""), &[&of_set, &v6]), "held"),
+        (listed("", &[]), "VIOLATED"),
+        (listed("", &[&v4]), "VIOLATED"),
+        (listed("", &[&accepted, &v4, &v6]), "VIOLATED"),
+        (
+            listed(&set(", \"flags\": [\"timeout\"]"), &[&of_set, &v6]),
+            "undecided",
+        ),
+        (listed("", &["{\"later\": null}", &v4, &v6]), "undecided"),
+    ];
+    for (text, expected) in cases {
+        let (_, said) = run(dir.path(), "check --ruleset -", &gzip(text.as_bytes()));
+        assert_eq!(standing(&said), expected, "{text}\n{said}");
+        assert!(!said.contains("was not judged"), "{said}");
+    }
+    let text = listed("", &[&v4, &v6]);
+    for to in ["169.254.169.254", "fd00:ec2::254"] {
+        let args = format!("explain --iif docker0 --dst {to} --ruleset -");
+        let (code, said) = run(dir.path(), &args, text.as_bytes());
+        assert!(code == 0 && said.ends_with("= dropped\n"), "{code} {said}");
+        assert!(said.contains("FORWARD · inet guard · forward"), "{said}");
+    }
+}
+
+#[test]
+fn tables_of_iptables_are_judged_by_its_own_listing_beside_what_nft_lists() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).unwrap();
+    let place = "\"family\": \"ip\", \"table\": \"filter\"";
+    let of_iptables = format!(
+        "{{\"nftables\": [{{\"table\": {{\"family\": \"ip\", \"name\": \"filter\", \"handle\": 1}}}},
+{{\"chain\": {{{place}, \"name\": \"FORWARD\", \"handle\": 1, \"type\": \"filter\", \"hook\": \"forward\",
+\"prio\": 0, \"policy\": \"accept\"}}}},
+{{\"rule\": {{{place}, \"chain\": \"FORWARD\", \"handle\": 2, \"expr\": [{{\"xt\": {{\"type\": \"match\", \
+\"name\": \"physdev\"}}}}, {{\"drop\": null}}]}}}}]}}"
+    );
+    write("nft", &of_iptables);
+    write(
+        "v4",
+        "*filter\n-A FORWARD -d 169.254.169.254 -j DROP\nCOMMIT\n",
+    );
+    write("config.toml", "[imds]\nipv6 = \"never\"\n");
+    let check = |files: &str| {
+        let args = format!("--config config.toml check {files}");
+        run(dir.path(), &args, b"")
+    };
+    let (_, said) = check("--ruleset nft");
+    assert_eq!(standing(&said), "undecided", "{said}");
+    assert!(
+        said.contains("give the output of iptables-save as well"),
+        "{said}"
+    );
+    for files in ["--ruleset nft --ruleset v4", "--ruleset v4 --ruleset nft"] {
+        let (_, said) = check(files);
+        assert_eq!(standing(&said), "held", "{said}");
+    }
+    for (files, says) in [
+        (
+            "--ruleset nft --ruleset nft",
+            "two outputs of `nft -j list ruleset`",
+        ),
+        (
+            "--ruleset v4 --ruleset v4",
+            "two files with IPv4 rules of iptables",
+        ),
+    ] {
+        let (code, said) = check(files);
+        assert_eq!(code, 2, "{said}");
+        assert!(said.contains(says), "{said}");
     }
 }
 

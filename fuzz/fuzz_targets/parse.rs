@@ -1,7 +1,7 @@
-//! Any bytes are a ruleset or an error with a place, in both forms and both families.
+//! Any bytes are a ruleset or an error, in every form and both families.
 #![no_main]
 
-use ecs_netguard::ruleset::{Family, parse_file, parse_listing, parse_save};
+use ecs_netguard::ruleset::{Family, File, parse_file, parse_listing, parse_save};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,7 +15,9 @@ fuzz_target!(|bytes: &[u8]| {
                 .sum();
             assert!(rules <= bytes.len(), "more rules than bytes");
         }
-        let _ = parse_file(family, bytes);
+        if let Ok(File::Native(saved)) = parse_file(family, bytes) {
+            let _ = saved.decode(family, false);
+        }
         let _ = parse_listing(family, "filter", bytes);
     }
 });

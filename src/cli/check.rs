@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use clap::Args;
 
 use super::common::{Common, Demand, Exit, need_net_admin};
-use super::saved::{self, Files};
+use super::saved::{self, Files, Given};
 use super::screen;
 use crate::config::settings::Mode;
 use crate::desired::{self, Desired, Undecidable};
@@ -15,7 +15,7 @@ use crate::inputs::Inputs;
 use crate::posture::Posture;
 use crate::reconcile;
 use crate::report::{GuaranteeReport, Report};
-use crate::ruleset::{Family, Ruleset};
+use crate::ruleset::Family;
 use crate::state::Store;
 use crate::tasks;
 use crate::verdict::Proof;
@@ -37,8 +37,8 @@ pub(super) struct Arguments {
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let (store, warning) = Store::peek(&common.state_dir);
     let inputs = Inputs::read(&common.inputs(), &store.state.inputs)?;
-    if let Some(rulesets) = arguments.files.read()? {
-        return judge(common, arguments, &inputs, &rulesets);
+    if let Some(given) = arguments.files.read()? {
+        return judge(common, arguments, &inputs, &given);
     }
     inputs.require_readable()?;
     need_net_admin("check")?;
@@ -66,9 +66,9 @@ fn judge(
     common: &Common,
     arguments: &Arguments,
     inputs: &Inputs,
-    rulesets: &[Ruleset],
+    given: &Given,
 ) -> anyhow::Result<Exit> {
-    let has = |family| rulesets.iter().any(|ruleset| ruleset.family == family);
+    let has = |family| given.has(family);
     let facts = Facts {
         ipv6: has(Family::V6),
         default_bridge: Some("docker0".to_owned()),
@@ -119,11 +119,8 @@ fn judge(
     let unjudged = unjudged
         .iter()
         .filter(|(_, claim)| missing.families.contains(&claim.packets.family));
-    let of = |family| {
-        let of_family = rulesets.iter().filter(|ruleset| ruleset.family == family);
-        (of_family.collect(), Vec::new())
-    };
-    let mut proofs = reconcile::prove(&desired.claims, of, &saved::host(&arguments.iface));
+    let of = |family| (given.of_iptables(family).collect(), Vec::new());
+    let mut proofs = reconcile::prove(&desired.claims, of, &given.host(&arguments.iface));
     proofs.extend(desired.undecidable.iter().map(Proof::from));
     proofs.extend(unjudged.map(|(guarantee, claim)| {
         Proof::from(&Undecidable {

@@ -22,7 +22,8 @@ pub(super) const CHECK: &str = "Examples:
   ecs-netguard check --require imds-block >/dev/null || echo unsafe   by exit code
   ecs-netguard check --json | jq '.guarantees[].standing'   for programs
   ecs-netguard check --ruleset v4 --ruleset6 v6           what iptables-save and ip6tables-save wrote,
-                                                          of any host, without root";
+                                                          of any host, without root
+  ssh HOST sudo nft -j list ruleset | ecs-netguard check --ruleset -   native rules of a host";
 
 pub(super) const EXPLAIN: &str = "Examples:
   ecs-netguard explain --iif docker0 --dst 169.254.169.254

@@ -8,7 +8,7 @@ use clap::Args;
 use serde::Serialize;
 
 use super::common::{Common, Exit, need_net_admin, print_json};
-use super::saved::{self, Files};
+use super::saved::Files;
 use crate::config::sanitize_line;
 use crate::guarantee::NativeRule;
 use crate::inputs::Inputs;
@@ -16,7 +16,7 @@ use crate::os::facts::{self, host_view};
 use crate::out;
 use crate::posture::Posture;
 use crate::prove::{
-    Addrs, Destination, HostView, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
+    Addrs, Destination, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
 };
 use crate::reconcile::{self, Layers};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
@@ -75,9 +75,18 @@ struct Explanation {
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
     let class = class(arguments)?;
     let walk = match arguments.files.read()? {
-        Some(rulesets) => {
-            let host = saved::host(arguments.iif.as_slice());
-            walk(rulesets.iter().collect(), &host, &class)?
+        Some(given) => {
+            let (of_family, option) = match class.family {
+                Family::V4 => ("IPv4", "--ruleset"),
+                Family::V6 => ("IPv6", "--ruleset6"),
+            };
+            anyhow::ensure!(
+                given.has(class.family),
+                "no {of_family} rules to walk through: name a file with {option}"
+            );
+            let host = given.host(arguments.iif.as_slice());
+            let rulesets: Vec<&Ruleset> = given.of_iptables(class.family).collect();
+            Prover::new(&rulesets, &host).explain(&class)
         }
         None => {
             need_net_admin("explain")?;
@@ -170,7 +179,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
             Destination::ThisHost => String::new(),
         }
     );
-    let mut walk = walk(layers.sealed(class.family), &host, class)?;
+    let mut walk = Prover::new(&layers.sealed(class.family), &host).explain(class);
     name_seal(&mut walk, &layers.seal.rules);
     Ok(walk)
 }
@@ -188,20 +197,6 @@ fn name_seal(walk: &mut Walk, seal: &[NativeRule]) {
             step.chain = chain.to_owned();
         }
     }
-}
-
-fn walk(rulesets: Vec<&Ruleset>, host: &HostView, class: &PacketClass) -> anyhow::Result<Walk> {
-    let (of_family, option) = match class.family {
-        Family::V4 => ("IPv4", "--ruleset"),
-        Family::V6 => ("IPv6", "--ruleset6"),
-    };
-    anyhow::ensure!(
-        rulesets
-            .iter()
-            .any(|ruleset| ruleset.family == class.family),
-        "no {of_family} rules to walk through: name a file with {option}"
-    );
-    Ok(Prover::new(&rulesets, host).explain(class))
 }
 
 fn print(explanation: &Explanation) -> io::Result<()> {

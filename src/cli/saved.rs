@@ -12,40 +12,103 @@ use flate2::bufread::MultiGzDecoder;
 use crate::config::settings::Settings;
 use crate::guarantee::TaskCgroup;
 use crate::prove::{HostView, Iface};
-use crate::ruleset::{Family, Ruleset, parse_file};
+use crate::ruleset::native::json::Saved;
+use crate::ruleset::{self, Family, Ruleset, parse_file};
 
 /// Which files.
 #[derive(Debug, Args)]
 #[group(id = "saved", multiple = true)]
 pub(super) struct Files {
-    /// Judge this output of iptables-save, or file for iptables-restore, instead of the kernel; gzip is
-    /// unpacked, `-` is standard input
+    /// Judge this output of iptables-save or `nft -j list ruleset`, or file for iptables-restore, instead
+    /// of the kernel; gzip is unpacked, `-` is standard input (repeatable: one of each)
     #[arg(long, value_name = "FILE")]
-    ruleset: Option<PathBuf>,
-    /// Judge this output of ip6tables-save, or file for ip6tables-restore, likewise
+    ruleset: Vec<PathBuf>,
+    /// Judge this output of ip6tables-save, or file for ip6tables-restore, likewise; what nft prints holds
+    /// both families
     #[arg(long, value_name = "FILE")]
     ruleset6: Option<PathBuf>,
 }
 
+/// What the files hold.
+#[derive(Debug, Default)]
+pub(super) struct Given {
+    rulesets: Vec<Ruleset>,
+    native: Option<Saved>,
+}
+
 impl Files {
-    /// The rulesets in the files, `None` where no file was named.
-    pub(super) fn read(&self) -> anyhow::Result<Option<Vec<Ruleset>>> {
-        let files = [(Family::V4, &self.ruleset), (Family::V6, &self.ruleset6)];
-        let named = files
-            .into_iter()
-            .filter_map(|(family, file)| Some((family, file.as_deref()?)));
+    /// What the files hold, `None` where no file was named.
+    pub(super) fn read(&self) -> anyhow::Result<Option<Given>> {
+        let named = |family| move |file: &'_ PathBuf| (family, file.clone());
+        let files = self.ruleset.iter().map(named(Family::V4));
+        let files: Vec<(Family, PathBuf)> = files
+            .chain(self.ruleset6.iter().map(named(Family::V6)))
+            .collect();
+        if files.is_empty() {
+            return Ok(None);
+        }
         anyhow::ensure!(
-            named.clone().filter(|(_, file)| is_stdin(file)).count() < 2,
-            "--ruleset and --ruleset6 cannot both be standard input"
+            files.iter().filter(|(_, file)| is_stdin(file)).count() < 2,
+            "only one of --ruleset and --ruleset6 can be standard input"
         );
-        let rulesets: Vec<Ruleset> = named
-            .map(|(family, file)| read(family, file))
-            .collect::<anyhow::Result<_>>()?;
-        Ok(if rulesets.is_empty() {
-            None
-        } else {
-            Some(rulesets)
-        })
+        let mut given = Given::default();
+        for (family, file) in files {
+            match read(family, &file)? {
+                ruleset::File::Native(saved) => {
+                    anyhow::ensure!(
+                        given.native.is_none(),
+                        "two outputs of `nft -j list ruleset` were given: give that of one host"
+                    );
+                    given.native = Some(saved);
+                }
+                ruleset::File::Iptables(ruleset) => {
+                    anyhow::ensure!(
+                        given.of_iptables(family).next().is_none(),
+                        "two files with {family} rules of iptables were given: give that of one host"
+                    );
+                    given.rulesets.push(ruleset);
+                }
+            }
+        }
+        Ok(Some(given))
+    }
+}
+
+impl Given {
+    /// The rules of iptables.
+    pub(super) fn of_iptables(&self, family: Family) -> impl Iterator<Item = &Ruleset> {
+        let of_family = move |ruleset: &&Ruleset| ruleset.family == family;
+        self.rulesets.iter().filter(of_family)
+    }
+
+    /// Whether rules of a family are there.
+    pub(super) fn has(&self, family: Family) -> bool {
+        self.native.is_some() || self.of_iptables(family).next().is_some()
+    }
+
+    /// What the files do not tell of their host: `route_localnet` is taken as the guarantees need it, and
+    /// the interfaces as those named.
+    pub(super) fn host(&self, interfaces: &[String]) -> HostView {
+        let known = Iface {
+            addrs: Vec::new(),
+            route_localnet: true,
+        };
+        let interfaces: BTreeMap<String, Iface> = interfaces
+            .iter()
+            .map(|name| (name.clone(), known.clone()))
+            .collect();
+        let native = self.native.iter().flat_map(|saved| {
+            let listed = |family| self.of_iptables(family).next().is_some();
+            [Family::V4, Family::V6]
+                .into_iter()
+                .flat_map(move |family| saved.decode(family, listed(family)))
+        });
+        HostView {
+            interfaces,
+            route_localnet: true,
+            native: native.collect(),
+            ..HostView::default()
+        }
     }
 }
 
@@ -55,7 +118,7 @@ const MOST_BYTES: u64 = 16 << 20;
 /// The first bytes of what gzip makes.
 const GZIP: &[u8] = &[0x1f, 0x8b];
 
-fn read(family: Family, file: &Path) -> anyhow::Result<Ruleset> {
+fn read(family: Family, file: &Path) -> anyhow::Result<ruleset::File> {
     let (name, text) = if is_stdin(file) {
         ("standard input".to_owned(), text(io::stdin().lock()))
     } else {
@@ -93,29 +156,12 @@ fn bounded(from: impl Read) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// What a saved ruleset does not tell of its host: `route_localnet` is taken as the guarantees need
-/// it, and the interfaces as those named.
-pub(super) fn host(interfaces: &[String]) -> HostView {
-    let known = Iface {
-        addrs: Vec::new(),
-        route_localnet: true,
-    };
-    let interfaces: BTreeMap<String, Iface> = interfaces
-        .iter()
-        .map(|name| (name.clone(), known.clone()))
-        .collect();
-    HostView {
-        interfaces,
-        route_localnet: true,
-        ..HostView::default()
-    }
-}
-
 /// Why nothing is known of a family of which no file was given.
 pub(super) const fn not_given(family: Family) -> &'static str {
     match family {
         Family::V4 => {
-            "IPv4 was not judged, since no --ruleset FILE was given: it takes the output of iptables-save"
+            "IPv4 was not judged, since no --ruleset FILE was given: it takes the output of iptables-save or \
+             `nft -j list ruleset`"
         }
         Family::V6 => {
             "IPv6 was not judged, since no --ruleset6 FILE was given: it takes the output of \

@@ -135,10 +135,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
 }
 
 /// By which of these interfaces packets for the metadata service leave.
-fn ways(
-    interfaces: &[(Link, Vec<Address>)],
-    problems: &mut Vec<String>,
-) -> Vec<(IpAddr, String)> {
+fn ways(interfaces: &[(Link, Vec<Address>)], problems: &mut Vec<String>) -> Vec<(IpAddr, String)> {
     let mut way = |family| {
         let service = imds_block::address(family);
         let index = match Routes::open().and_then(|mut routes| routes.way(service, None)) {

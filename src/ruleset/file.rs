@@ -5,8 +5,18 @@ use std::fmt;
 use thiserror::Error;
 
 use super::line::ParseError;
+use super::native::json::{self, JsonError, Saved};
 use super::parse::parse_save;
 use super::{Family, Match, Net, Ruleset};
+
+/// What a file holds.
+#[derive(Debug)]
+pub enum File {
+    /// The tables of iptables of one family.
+    Iptables(Ruleset),
+    /// Everything of nf_tables, of both families.
+    Native(Saved),
+}
 
 /// Why a file is not a ruleset of a family, and what to run instead.
 #[derive(Clone, Debug, Error, PartialEq, Eq)]
@@ -19,8 +29,11 @@ pub enum FileError {
         /// What is wrong.
         error: ParseError,
     },
+    /// Not what nft prints.
+    #[error(transparent)]
+    Json(#[from] JsonError),
     /// Something else.
-    #[error("this is {what}; run `{save}` and give its output{more}", save = save(*family), more = what.more())]
+    #[error("this is {what}; run `{instead}` and give its output", instead = what.instead(*family))]
     Other {
         /// Of which family it was given.
         family: Family,
@@ -52,8 +65,6 @@ pub enum Other {
     Table,
     /// `nft list ruleset`.
     Nft,
-    /// `nft -j list ruleset`.
-    NftJson,
 }
 
 impl fmt::Display for Other {
@@ -62,19 +73,16 @@ impl fmt::Display for Other {
             Self::Listing => "the output of `iptables -S`, which shows one table only",
             Self::Table => "the output of `iptables -L`, which leaves out interfaces and tables",
             Self::Nft => "the output of `nft list ruleset`",
-            Self::NftJson => "the output of `nft -j list ruleset`",
         })
     }
 }
 
 impl Other {
-    /// What else there is to say.
-    const fn more(self) -> &'static str {
+    /// What to run instead.
+    const fn instead(self, family: Family) -> &'static str {
         match self {
-            Self::Listing | Self::Table => "",
-            Self::Nft | Self::NftJson => {
-                ". Rules of native nftables are judged on their own host only, by `ecs-netguard check`"
-            }
+            Self::Listing | Self::Table => save(family),
+            Self::Nft => "nft -j list ruleset",
         }
     }
 }
@@ -93,8 +101,12 @@ const fn option(family: Family) -> &'static str {
     }
 }
 
-/// Reads what [`parse_save`] reads, and says of everything else what to run instead.
-pub fn parse_file(family: Family, text: &[u8]) -> Result<Ruleset, FileError> {
+/// Reads what [`parse_save`] reads and what `nft -j` prints, and says of everything else what to run
+/// instead.
+pub fn parse_file(family: Family, text: &[u8]) -> Result<File, FileError> {
+    if text.trim_ascii_start().starts_with(b"{") {
+        return Ok(File::Native(json::parse(text)?));
+    }
     if let Some(what) = other(text) {
         return Err(FileError::Other { family, what });
     }
@@ -109,7 +121,7 @@ pub fn parse_file(family: Family, text: &[u8]) -> Result<Ruleset, FileError> {
     if saved_as(text) == Some(other) || names_address(&ruleset, other) {
         return Err(FileError::Family { family, other });
     }
-    Ok(ruleset)
+    Ok(File::Iptables(ruleset))
 }
 
 /// What the first line that says something is of, where it is not of a saved file.
@@ -136,10 +148,7 @@ fn other(text: &[u8]) -> Option<Other> {
     ]) {
         Some(Other::Nft)
     } else {
-        let start = text.trim_ascii_start();
-        let mut words = start.split(|byte| byte.is_ascii_whitespace() || b"{:".contains(byte));
-        let key = words.find(|word| !word.is_empty());
-        (has(&["{"]) && key == Some(b"\"nftables\"")).then_some(Other::NftJson)
+        None
     }
 }
 

@@ -48,7 +48,7 @@ use std::fmt;
 use serde::Serialize;
 
 pub use family::Family;
-pub use file::{FileError, parse_file};
+pub use file::{File, FileError, parse_file};
 pub use line::ParseError;
 pub use matches::{
     Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,

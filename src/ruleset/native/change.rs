@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::Family;
 use super::super::matches::{Masked, PortRange};
 use super::super::target::{Reach, Rewrite};
-use super::expression::{INET, IPV4, IPV6, Register};
+use super::expression::{INET, Register};
 use super::names;
 use super::reader::Reader;
 use super::registers::{Byte, Source};
@@ -174,11 +174,7 @@ impl Reader<'_> {
 
     fn nat(&mut self, expression: &Expression) {
         self.tracks = true;
-        let own = if self.family == Family::V4 {
-            IPV4
-        } else {
-            IPV6
-        };
+        let own = self.own();
         let statement = match expression {
             Expression::Nat {
                 source,

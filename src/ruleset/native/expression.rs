@@ -290,6 +290,13 @@ pub enum Expression {
     Either(String),
     /// Perhaps met.
     Condition(String),
+    /// Met by packets of a family. Whether others must meet it, and do, is not known.
+    Perhaps {
+        /// `NFPROTO_…`.
+        family: u8,
+        /// What may have to be met.
+        text: String,
+    },
     /// Does something that is not understood, or not computed.
     Effect(String, Reach),
 }

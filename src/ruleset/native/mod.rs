@@ -3,12 +3,14 @@
 //! Two models. The first is what the kernel holds ([`Tables`]): expressions that load pieces of a packet
 //! into registers, compare and act. The second is what they mean for packets of one family
 //! ([`NativeTable`]): conditions and what is done, as the prover walks them. `decode` makes the second of
-//! the first. What it does not understand to its last attribute is kept as unknown, with its text.
+//! the first. What it does not understand to its last attribute is kept as unknown, with its text. The
+//! first comes from the kernel itself, or from what nft lists of it (`json`).
 
 mod change;
 mod compare;
 mod decode;
 mod expression;
+pub mod json;
 mod names;
 mod reader;
 mod registers;

@@ -72,6 +72,14 @@ impl<'a> Reader<'a> {
         }
     }
 
+    /// The packets' family as a number.
+    pub(super) const fn own(&self) -> u8 {
+        match self.family {
+            Family::V4 => IPV4,
+            Family::V6 => IPV6,
+        }
+    }
+
     fn context(&self) -> Context<'_> {
         Context {
             registers: &self.registers,
@@ -173,6 +181,8 @@ impl<'a> Reader<'a> {
                 self.show.word(text);
                 self.test(Condition::Unknown(text.clone()));
             }
+            Expression::Perhaps { family, .. } if *family == self.own() => {}
+            Expression::Perhaps { text, .. } => self.test(Condition::Unknown(text.clone())),
             Expression::Effect(text, reach) => self.effect(text, *reach),
             Expression::SetMeta { .. }
             | Expression::SetPayload { .. }
@@ -197,11 +207,7 @@ impl<'a> Reader<'a> {
             Family::V4 => [8, 0],
             Family::V6 => [0x86, 0xdd],
         };
-        let nfproto = if self.family == Family::V4 {
-            IPV4
-        } else {
-            IPV6
-        };
+        let nfproto = self.own();
         let constant: Option<&[u8]> = match key {
             1 => Some(&ethertype),
             15 if !self.bridge => Some(std::slice::from_ref(&nfproto)),

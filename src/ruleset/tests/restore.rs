@@ -102,7 +102,10 @@ fn commands_change_a_table_as_iptables_restore_reads_them() {
 fn a_file_of_two_rules_as_images_ship_it_is_whole() {
     let lines = "-A PREROUTING -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 127.0.0.1:51679\n\
                  -A OUTPUT -d 169.254.170.2/32 -p tcp -m tcp --dport 80 -j REDIRECT --to-ports 51679";
-    let read = parse_file(Family::V4, format!("*nat\n{lines}\nCOMMIT\n").as_bytes()).unwrap();
+    let text = format!("*nat\n{lines}\nCOMMIT\n");
+    let File::Iptables(read) = parse_file(Family::V4, text.as_bytes()).unwrap() else {
+        panic!("{text}");
+    };
     let nat = &read.tables["nat"].chains;
     assert!(matches!(
         nat["PREROUTING"].rules[0].rule.target,
@@ -174,7 +177,8 @@ fn what_is_no_saved_file_is_named_with_what_to_run_instead() {
             Family::V4,
             "# Warning: table ip filter is managed by iptables-nft, do not touch!\ntable ip filter {\n",
         ),
-        (Family::V6, "{\"nftables\": [{\"metainfo\": {}}]}"),
+        (Family::V6, "{\"nftables\": []}"),
+        (Family::V4, "{\"nftables\": [{\"table\": {"),
         (Family::V4, v6),
         (Family::V6, v4),
         (

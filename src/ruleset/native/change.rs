@@ -222,6 +222,7 @@ impl Reader<'_> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::expression::{IPV4, IPV6};
     use super::super::{Data, Element, RawChain, RawRule, RawTable, Set, Tables};
     use super::*;
 

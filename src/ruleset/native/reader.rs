@@ -345,7 +345,7 @@ impl<'a> Reader<'a> {
     fn compare(&mut self, from: Register, operator: u32, wanted: &[u8]) {
         let bytes = self.read(from, wanted.len());
         if let (0, [byte], [number]) = (operator, bytes.as_slice(), wanted)
-            && is_protocol(byte)
+            && byte.is_protocol()
         {
             self.protocols = Some(vec![*number]);
         }
@@ -416,7 +416,7 @@ impl<'a> Reader<'a> {
             return;
         };
         if let ([byte], false, false) = (bytes.as_slice(), negated, verdict)
-            && is_protocol(byte)
+            && byte.is_protocol()
             && !set.intervals
             && !set.elements.iter().any(|element| element.otherwise)
         {
@@ -447,8 +447,4 @@ impl<'a> Reader<'a> {
             self.mapped.extend(values.map(|values| (source, values)));
         }
     }
-}
-
-fn is_protocol(byte: &Byte) -> bool {
-    byte.source == Source::Number(Key::Protocol) && byte.mask == 0xff && byte.xor == 0
 }

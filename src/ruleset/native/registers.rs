@@ -43,6 +43,11 @@ pub(super) struct Byte {
 }
 
 impl Byte {
+    /// Whether it is the packet's protocol, unchanged.
+    pub(super) fn is_protocol(&self) -> bool {
+        self.source == Source::Number(Key::Protocol) && self.mask == 0xff && self.xor == 0
+    }
+
     pub(super) const fn constant(value: u8) -> Self {
         Self {
             source: Source::Constant,

@@ -345,8 +345,9 @@ fn other(name: &[u8], given: &Given<'_>) -> Option<Expression> {
         b"socket" => unknown_into(name, given, 2)?,
         b"exthdr" => match given.register(1) {
             Some(_) => unknown_into(name, given, 1)?,
-            // Changes or removes an option, such as the largest segment.
-            None => Expression::Passive("exthdr set"),
+            // Changes or removes an option, such as the largest segment; the rule ends where there is none
+            // (nft_exthdr_tcp_set_eval() in net/netfilter/nft_exthdr.c).
+            None => Expression::Condition("exthdr set".to_owned()),
         },
         b"match" => {
             let name = given.string(1)?;

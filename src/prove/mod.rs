@@ -95,6 +95,8 @@
 //!
 //! * Out of scope: `rp_filter`, `ip_forward`, policy routing, IPVS, bridges that bypass iptables,
 //!   `accept_local`, XDP and tc. REDIRECT in PREROUTING needs the addresses of the interface.
+//! * Packets may leave by any interface, since a rule of policy routing may send some there; none that leaves by
+//!   another one than the host's route says is an example.
 //! * Native chains of bridges are walked as if the bridge's interface were not known.
 //! * nat POSTROUTING is not walked for packets that are forwarded, unless it may drop or something
 //!   behind it may ask.

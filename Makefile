@@ -35,7 +35,7 @@ test: root lint ## Lint and run all tests (as root: they make network namespaces
 	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),$(shell echo $$((2 * $$(nproc))))) $(CARGO) test --locked
 
 fuzz-kernel: root setup ## Compare proofs with real packets for N random rulesets
-	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test integration -- --nocapture oracle
+	ECS_NETGUARD_ORACLE_N=$(or $(N),5000) $(CARGO) test --release --locked --test integration -- --nocapture oracle::
 
 fuzz: setup ## Feed random bytes to everything that reads (TARGET=nftables, SECONDS=1800)
 	@scripts/fuzz.sh $(or $(SECONDS),600) $(TARGET)

@@ -10,11 +10,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
-use checks::{Files, circles, describe, impurities, is_in, large, with_unsafe};
+use checks::{Files, circles, describe, impurities, is_in, large, lost, named, with_unsafe};
 use reader::Sources;
 
 /// The crates whose files may form no circle, by their root files.
-const ROOTS: [&str; 2] = ["src/lib.rs", "benches/guard/main.rs"];
+const ROOTS: [&str; 3] = ["src/lib.rs", "benches/guard/main.rs", "tests/main.rs"];
 
 /// Where the sources are.
 const FOLDERS: [&str; 6] = [
@@ -93,6 +93,37 @@ fn unsafe_code_stands_in_os_alone() {
 #[test]
 fn every_file_is_small() {
     assert_eq!(large(&sources(), MOST_LINES), []);
+}
+
+/// A promise is worth what shows it.
+#[test]
+fn every_test_that_the_promises_name_is_there() {
+    let named = named(include_str!("../docs/security.md"));
+    assert!(named.len() > 50, "{}", named.len());
+    assert_eq!(lost(&sources(), &named), [] as [String; 0]);
+}
+
+#[test]
+fn a_test_that_is_not_there_is_found() {
+    let page = "— `tests/a.rs`: `one`, `two`; see `tests/b.rs` and `make x`; `src/c.rs`: `three`";
+    let named = named(page);
+    assert_eq!(
+        named,
+        [
+            ("tests/a.rs", "one"),
+            ("tests/a.rs", "two"),
+            ("src/c.rs", "three")
+        ]
+    );
+    let sources = [
+        ("tests/a.rs", "fn one() {}"),
+        ("src/c.rs", "fn three_more() {}"),
+    ];
+    let sources = sources.map(|(file, text)| (file.to_owned(), text.to_owned()));
+    assert_eq!(
+        lost(&sources.into(), &named),
+        ["tests/a.rs: two", "src/c.rs: three"]
+    );
 }
 
 /// Every source of the repository, by its path from the root.

@@ -169,3 +169,36 @@ pub(crate) fn large(sources: &Sources, most: usize) -> Vec<(&str, usize)> {
         .map(|(file, source)| (file.as_str(), source.lines().count()));
     lines.filter(|(_, lines)| *lines > most).collect()
 }
+
+/// The tests that a page names, each behind its file: `` `tests/a.rs`: `one`, `two` ``.
+pub(crate) fn named(page: &str) -> Vec<(&str, &str)> {
+    let parts: Vec<&str> = page.split('`').collect();
+    let mut found = Vec::new();
+    let mut file = None;
+    // Every other part is code; what follows it says whether more belongs to it.
+    for pair in parts.get(1..).unwrap_or_default().chunks(2) {
+        let [code, then] = pair else { break };
+        if code.ends_with(".rs") {
+            file = then.starts_with(": ").then_some(*code);
+        } else if let Some(of) = file {
+            found.push((of, *code));
+            file = file.filter(|_| *then == ", ");
+        }
+    }
+    found
+}
+
+/// Those of them that stand neither in their file nor below it.
+pub(crate) fn lost(sources: &Sources, named: &[(&str, &str)]) -> Vec<String> {
+    let is_there = |(file, test): &&(&str, &str)| {
+        let folder = file.replace(".rs", "/");
+        let within = sources
+            .iter()
+            .filter(|(name, _)| name == file || name.starts_with(&folder));
+        within
+            .into_iter()
+            .any(|(_, text)| text.contains(&format!("fn {test}(")))
+    };
+    let lost = named.iter().filter(|one| !is_there(one));
+    lost.map(|(file, test)| format!("{file}: {test}")).collect()
+}

@@ -9,9 +9,11 @@ use ecs_netguard::prove::{
 use ecs_netguard::ruleset::{Family, IfacePattern, Net, PortRange, protocol};
 
 use super::random::Random;
-use super::wire::BRIDGES;
 use lab::HOST;
 use lab::imds::{CREDENTIALS, CREDENTIALS_PORT, IMDS, IMDS6};
+
+/// The host's bridges, in the order of [`Lab::containers`].
+pub(crate) const BRIDGES: [&str; 3] = ["docker0", "br-0123456789ab", "ecs-bridge"];
 
 const CONTAINERS: [(&str, &str); 3] = [
     ("172.17.0.2", "fd00:17::2"),

@@ -9,11 +9,11 @@ use ecs_netguard::prove::{Claim, Expect, Origin, PacketClass, Walk};
 use ecs_netguard::ruleset::{Family, IfacePattern};
 use ecs_netguard::verdict::Verdict;
 
-use super::claims::imds;
+use super::claims::{BRIDGES, imds};
 use super::packets::{Flaw, Shot};
 use super::random::Random;
 use super::spread::{credentials, spread};
-use super::wire::{BRIDGES, Seen, Sender, Wire, wait_for};
+use super::wire::{Seen, Sender, Wire, wait_for};
 
 /// What packets said of a verdict.
 #[derive(Clone, Debug, PartialEq, Eq)]

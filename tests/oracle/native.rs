@@ -2,8 +2,8 @@
 
 use ecs_netguard::ruleset::Family;
 
+use super::claims::BRIDGES;
 use super::random::Random;
-use super::wire::BRIDGES;
 
 /// What a line of a case begins with that is for nft.
 pub(crate) const MARKER: &str = "nft> ";

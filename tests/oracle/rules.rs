@@ -2,9 +2,9 @@
 
 use ecs_netguard::ruleset::Family;
 
+use super::claims::BRIDGES;
 use super::matches::{Place, matches, target};
 use super::random::Random;
-use super::wire::BRIDGES;
 
 const TABLES: [(&str, &[&str]); 4] = [
     ("raw", &["PREROUTING", "OUTPUT"]),

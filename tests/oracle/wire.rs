@@ -12,6 +12,7 @@ use ecs_netguard::ruleset::native::NativeTable;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
+use super::claims::BRIDGES;
 use super::native::{MARKER, TABLES};
 use super::packets::{Shot, bytes, number_in};
 use lab::Lab;
@@ -27,9 +28,6 @@ pub(crate) enum Sender {
     /// The host, as this user and group.
     Host(u32, u32),
 }
-
-/// The host's bridges, in the order of [`Lab::containers`].
-pub(crate) const BRIDGES: [&str; 3] = ["docker0", "br-0123456789ab", "ecs-bridge"];
 
 /// A packet that arrived.
 #[derive(Clone, Copy, Debug)]

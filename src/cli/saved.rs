@@ -39,11 +39,9 @@ pub(super) struct Given {
 impl Files {
     /// What the files hold, `None` where no file was named.
     pub(super) fn read(&self) -> anyhow::Result<Option<Given>> {
-        let named = |family| move |file: &'_ PathBuf| (family, file.clone());
-        let files = self.ruleset.iter().map(named(Family::V4));
-        let files: Vec<(Family, PathBuf)> = files
-            .chain(self.ruleset6.iter().map(named(Family::V6)))
-            .collect();
+        let v4 = self.ruleset.iter().map(|file| (Family::V4, file));
+        let v6 = self.ruleset6.iter().map(|file| (Family::V6, file));
+        let files: Vec<(Family, &PathBuf)> = v4.chain(v6).collect();
         if files.is_empty() {
             return Ok(None);
         }
@@ -53,7 +51,7 @@ impl Files {
         );
         let mut given = Given::default();
         for (family, file) in files {
-            match read(family, &file)? {
+            match read(family, file)? {
                 ruleset::File::Native(saved) => {
                     anyhow::ensure!(
                         given.native.is_none(),

@@ -100,13 +100,9 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     };
     let interfaces: BTreeMap<String, Iface> = interfaces.into_iter().map(iface).collect();
     let endpoint = IpAddr::V4(task_credentials::ADDRESS);
-    let unroutable = match Routes::open().and_then(|mut routes| routes.way(endpoint, None)) {
-        Ok(Way::Out { .. } | Way::NoFamily) => Vec::new(),
-        Ok(Way::None | Way::Refused) => vec![endpoint],
-        Err(error) => {
-            problems.push(format!("look up the route to {endpoint}: {error}"));
-            Vec::new()
-        }
+    let unroutable = match way(endpoint, &mut problems) {
+        Some(Way::None | Way::Refused) => vec![endpoint],
+        Some(Way::Out { .. } | Way::NoFamily) | None => Vec::new(),
     };
     let local = Routes::open().and_then(|mut routes| routes.local());
     let mut local = local.unwrap_or_else(|error| {
@@ -136,23 +132,26 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
 
 /// By which of these interfaces packets for the metadata service leave.
 fn ways(interfaces: &[(Link, Vec<Address>)], problems: &mut Vec<String>) -> Vec<(IpAddr, String)> {
-    let mut way = |family| {
+    let by = |family| {
         let service = imds_block::address(family);
-        let index = match Routes::open().and_then(|mut routes| routes.way(service, None)) {
-            Ok(Way::Out { interface, .. }) => interface,
-            Ok(Way::None | Way::Refused | Way::NoFamily) => return None,
-            Err(error) => {
-                problems.push(format!("look up the route to {service}: {error}"));
-                return None;
-            }
+        let Some(Way::Out { interface, .. }) = way(service, problems) else {
+            return None;
         };
-        let (link, _) = interfaces.iter().find(|(link, _)| link.index == index)?;
-        (!link.loopback).then(|| (service, link.name.clone()))
+        let mut links = interfaces.iter().map(|(link, _)| link);
+        let link = links.find(|link| link.index == interface && !link.loopback)?;
+        Some((service, link.name.clone()))
     };
     [Family::V4, Family::V6]
         .into_iter()
-        .filter_map(&mut way)
+        .filter_map(by)
         .collect()
+}
+
+/// Where packets to an address go; `None` where that could not be looked up.
+fn way(to: IpAddr, problems: &mut Vec<String>) -> Option<Way> {
+    let found = Routes::open().and_then(|mut routes| routes.way(to, None));
+    let failed = |error| problems.push(format!("look up the route to {to}: {error}"));
+    found.map_err(failed).ok()
 }
 
 /// The interfaces that are bridges, with the networks of their IPv4 addresses.

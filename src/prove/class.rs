@@ -227,8 +227,8 @@ pub struct HostView {
     pub cgroups: BTreeMap<String, Option<u64>>,
     /// The addresses to which the host itself has no route: what it sends there meets no rule.
     pub unroutable: Vec<IpAddr>,
-    /// The interfaces by which what this host forwards to an address leaves, as its routes say. A rule for packets
-    /// with a mark or from somewhere may send them elsewhere, so this tells examples and not what is held.
+    /// The interfaces by which this host sends to some addresses, as its routes say. What it forwards may go
+    /// elsewhere by a rule of policy routing, so this tells examples and not what is held.
     pub ways: Vec<(IpAddr, String)>,
     /// Networks that are this host's own by a route of type local, beside its addresses.
     pub local: Vec<Net>,

@@ -316,15 +316,23 @@ impl<'r> Engine<'r> {
         self.bdd.or(good, early)
     }
 
-    /// The packets that nothing not understood had its hands on, and that nothing sets apart: only such
-    /// a one can be an example.
-    pub(super) fn ordinary(&mut self, set: Set) -> Set {
+    /// The packets of a class that nothing not understood had its hands on, that nothing sets apart, and that
+    /// leave by the host's way, or nowhere yet: only such a one can be an example.
+    pub(super) fn ordinary(&mut self, class: &PacketClass, set: Set) -> Set {
         let layout = self.layout;
         let fields = [layout.tainted, layout.odd];
-        fields.iter().fold(set, |set, field| {
+        let set = fields.iter().fold(set, |set, field| {
             let plain = field.equals(&mut self.bdd, 0);
             self.bdd.and(set, plain)
-        })
+        });
+        let Some(name) = self.way(class) else {
+            return set;
+        };
+        let pattern = IfacePattern::Exact(name.to_owned());
+        let there = self.names.fits(&mut self.bdd, layout.output, &pattern);
+        let nowhere = self.names.none(&mut self.bdd, layout.output);
+        let either = self.bdd.or(there, nowhere);
+        self.bdd.and(set, either)
     }
 
     /// The interface by which packets of a class leave, as the host's routes say.
@@ -338,21 +346,9 @@ impl<'r> Engine<'r> {
         meant.then_some(name.as_str())
     }
 
-    /// Those of them that leave by it, or nowhere yet.
-    pub(super) fn by_way(&mut self, class: &PacketClass, set: Set) -> Set {
-        let Some(name) = self.way(class) else {
-            return set;
-        };
-        let (output, pattern) = (self.layout.output, IfacePattern::Exact(name.to_owned()));
-        let there = self.names.fits(&mut self.bdd, output, &pattern);
-        let nowhere = self.names.none(&mut self.bdd, output);
-        let either = self.bdd.or(there, nowhere);
-        self.bdd.and(set, either)
-    }
-
     /// The ordinary packets of a set that end there whatever the answers are that something not understood gives.
-    pub(super) fn certain(&mut self, set: Set) -> Set {
-        let set = self.ordinary(set);
+    pub(super) fn certain(&mut self, class: &PacketClass, set: Set) -> Set {
+        let set = self.ordinary(class, set);
         let layout = self.layout;
         let questions = std::mem::take(&mut self.questions);
         let unknown = |var: u32| {

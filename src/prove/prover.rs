@@ -273,8 +273,7 @@ impl<'r> Prover<'r> {
     /// What becomes of one of these packets for certain, where it ends badly: what the look at all of them passed
     /// over, and the answers that cannot be known, are looked at for this one.
     fn example(&self, from: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Option<Verdict> {
-        let bad = from.ordinary(bad);
-        let bad = from.by_way(question.class, bad);
+        let bad = from.ordinary(question.class, bad);
         if bad.is_empty() {
             return None;
         }
@@ -299,8 +298,7 @@ impl<'r> Prover<'r> {
         // Where NAT has a choice (a range, one of several addresses, a port) the kernel takes one by
         // rules of its own: no packet is an example that some choice would spare.
         let certain = engine.bdd.less(bad, spared);
-        let certain = engine.certain(certain);
-        let certain = engine.by_way(question.class, certain);
+        let certain = engine.certain(question.class, certain);
         if engine.exhausted() {
             return too_much();
         }

@@ -138,17 +138,16 @@ fn other(text: &[u8]) -> Option<Other> {
         Some(Other::Listing)
     } else if has(&["Chain "]) {
         Some(Other::Table)
-    } else if has(&[
-        "table ip ",
-        "table ip6 ",
-        "table inet ",
-        "table arp ",
-        "table bridge ",
-        "table netdev ",
-    ]) {
-        Some(Other::Nft)
     } else {
-        None
+        let tables = [
+            "table ip ",
+            "table ip6 ",
+            "table inet ",
+            "table arp ",
+            "table bridge ",
+            "table netdev ",
+        ];
+        has(&tables).then_some(Other::Nft)
     }
 }
 

@@ -6,7 +6,7 @@ use super::super::Expression;
 use super::super::expression::{INET, IPV4, IPV6, Register};
 use super::rule::{How, Rule, set_of};
 use super::text::text;
-use super::value::{Datatype, only};
+use super::value::{Datatype, only, several};
 use crate::ruleset::Reach;
 
 /// Where the addresses and the ports of NAT stand.
@@ -130,16 +130,11 @@ impl Rule<'_> {
         if !to.keys().all(|key| KNOWN.contains(&key.as_str())) {
             return None;
         }
-        let flags = match to.get("flags") {
-            Some(Value::Array(list)) => list.as_slice(),
-            Some(one) => std::slice::from_ref(one),
-            None => &[],
-        };
         let known = |flag: &Value| {
             let plain = ["random", "fully-random", "persistent"];
             flag.as_str().is_some_and(|flag| plain.contains(&flag))
         };
-        if !flags.iter().all(known) {
+        if !several(to.get("flags")).iter().all(known) {
             self.push(Expression::Effect(
                 "nat to a prefix".to_owned(),
                 Reach::Packet,

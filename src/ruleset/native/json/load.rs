@@ -9,7 +9,7 @@ use super::super::super::matches::protocol;
 use super::super::super::names::protocol_name;
 use super::super::Expression;
 use super::super::expression::{INET, IPV4, IPV6, Register};
-use super::value::{Datatype, Interfaces, only};
+use super::value::{Datatype, Interfaces, entry, only, several};
 
 /// `NFT_META_PROTOCOL`, `_NFPROTO`, `_L4PROTO`.
 const META_PROTOCOL: u32 = 1;
@@ -150,12 +150,8 @@ impl<'t> Asked<'t> {
         into: Register,
         loads: &mut Vec<Expression>,
     ) -> Option<Datatype> {
-        let object = from.as_object()?;
-        let mut entries = object.iter();
-        let (Some((key, value)), None) = (entries.next(), entries.next()) else {
-            return None;
-        };
-        match key.as_str() {
+        let (key, value) = entry(from)?;
+        match key {
             "meta" => {
                 let (key, kind) = meta(only(value, "key")?.as_str()?)?;
                 loads.push(Expression::Meta { key, into });
@@ -275,12 +271,8 @@ fn meta(key: &str) -> Option<(u32, Datatype)> {
 /// Whether of the source; `None` for what else can be looked up in the routes.
 fn address_type(fib: &Value) -> Option<bool> {
     let fib = fib.as_object().filter(|fib| fib.len() == 2)?;
-    let flag = match fib.get("flags")? {
-        Value::Array(flags) => match flags.as_slice() {
-            [one] => one,
-            _ => return None,
-        },
-        one => one,
+    let [flag] = several(fib.get("flags")) else {
+        return None;
     };
     match (fib.get("result")?.as_str()?, flag.as_str()?) {
         ("type", "saddr") => Some(true),

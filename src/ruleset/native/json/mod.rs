@@ -38,7 +38,7 @@ use rule::Rule;
 pub use saved::Saved;
 use saved::{Sleeps, Table};
 use set::Known;
-use value::{Datatype, Interfaces};
+use value::{Datatype, Interfaces, entry, several};
 
 /// The most rules, statements and elements together that are read: they need a few hundred MiB.
 const MOST_PARTS: usize = 400_000;
@@ -109,10 +109,7 @@ impl Reading {
     }
 
     fn take(&mut self, item: &Value) -> Result<(), String> {
-        let mut entries = item.as_object().into_iter().flatten();
-        let (Some((kind, body)), None) = (entries.next(), entries.next()) else {
-            return Err("no object of nftables".to_owned());
-        };
+        let (kind, body) = entry(item).ok_or("no object of nftables")?;
         let body = body.as_object().ok_or_else(|| format!("an empty {kind}"))?;
         if kind == "metainfo" {
             let version = body.get("json_schema_version").and_then(Value::as_u64);
@@ -131,7 +128,7 @@ impl Reading {
             Some("arp") => return Ok(()),
             _ => return Err(format!("`{kind}` of a family that is not known")),
         };
-        match kind.as_str() {
+        match kind {
             "table" => {
                 let name = text_of(body, "name", kind)?;
                 let table = Table {
@@ -222,13 +219,8 @@ fn parts(value: &Value) -> usize {
 }
 
 fn sleeps(flags: Option<&Value>) -> Sleeps {
-    let flags = match flags {
-        None => return Sleeps::No,
-        Some(Value::Array(flags)) => flags.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-    };
     let mut found = Sleeps::No;
-    for flag in flags {
+    for flag in several(flags) {
         match flag.as_str() {
             Some("dormant") => return Sleeps::Yes,
             Some("owner" | "persist") => {}
@@ -272,11 +264,6 @@ fn base(family: u8, body: &Map<String, Value>) -> Option<Option<RawBase>> {
         _ => return None,
     };
     let kind = body.get("type")?.as_str()?;
-    let devices = match body.get("dev") {
-        None => &[],
-        Some(Value::Array(devices)) => devices.as_slice(),
-        Some(one) => std::slice::from_ref(one),
-    };
     // Which interfaces a pattern means is not known.
     let plain = |device: &Value| Some(device.as_str()?.to_owned()).filter(|d| !d.ends_with('*'));
     Some(Some(RawBase {
@@ -290,6 +277,6 @@ fn base(family: u8, body: &Map<String, Value>) -> Option<Option<RawBase>> {
             Some(Some("drop")) => false,
             Some(_) => return None,
         },
-        devices: devices.iter().filter_map(plain).collect(),
+        devices: several(body.get("dev")).iter().filter_map(plain).collect(),
     }))
 }

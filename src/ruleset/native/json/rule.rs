@@ -9,7 +9,7 @@ use super::super::{Expression, RawRule};
 use super::load::Asked;
 use super::set::{Known, verdict};
 use super::text::text;
-use super::value::{Datatype, beginning, only};
+use super::value::{Datatype, beginning, entry, only};
 use crate::ruleset::Reach;
 
 /// The sets of a table.
@@ -69,14 +69,13 @@ impl Rule<'_> {
     }
 
     fn statement(&mut self, statement: &Value) {
-        let mut entries = statement.as_object().into_iter().flatten();
-        let (Some((name, value)), None) = (entries.next(), entries.next()) else {
+        let Some((name, value)) = entry(statement) else {
             return self.anything(text(statement));
         };
         if let Some(verdict) = verdict(statement) {
             return self.push(Expression::Verdict(verdict));
         }
-        let understood = match name.as_str() {
+        let understood = match name {
             "match" => self.matching(value).or_else(|| {
                 self.track(value);
                 self.push(Expression::Condition(text(statement)));

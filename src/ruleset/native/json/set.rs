@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::super::{Data, Element, Set, Verdict};
-use super::value::{Datatype, Interfaces, only};
+use super::value::{Datatype, Interfaces, entry, only, several};
 
 /// A set that rules look up by its name.
 #[derive(Debug, Default)]
@@ -40,7 +40,8 @@ impl Known {
         types: Option<Vec<Datatype>>,
         interfaces: &mut Interfaces,
     ) -> Self {
-        let flags = object.get("flags").map_or_else(Vec::new, words);
+        let flags = several(object.get("flags")).iter().map(Value::as_str);
+        let flags: Vec<Option<&str>> = flags.collect();
         let intervals = flags.contains(&Some("interval"));
         let verdicts = object.get("map").is_some_and(|to| to == "verdict");
         let mut known = Self {
@@ -105,14 +106,6 @@ impl Known {
             types: types.to_vec(),
             verdicts,
         })
-    }
-}
-
-/// A word, or several.
-fn words(value: &Value) -> Vec<Option<&str>> {
-    match value {
-        Value::Array(list) => list.iter().map(Value::as_str).collect(),
-        one => vec![one.as_str()],
     }
 }
 
@@ -216,23 +209,15 @@ fn key(
 
 /// A verdict, as rules and maps give it.
 pub(super) fn verdict(value: &Value) -> Option<Verdict> {
-    let object = value.as_object()?;
-    let mut entries = object.iter();
-    let (Some((key, to)), None) = (entries.next(), entries.next()) else {
-        return None;
-    };
+    let (key, to) = entry(value)?;
     let chain = || Some(only(to, "target")?.as_str()?.to_owned());
-    match key.as_str() {
-        "jump" => return Some(Verdict::Jump(chain()?)),
-        "goto" => return Some(Verdict::Goto(chain()?)),
-        _ if !to.is_null() => return None,
-        _ => {}
-    }
-    Some(match key.as_str() {
-        "accept" => Verdict::Accept,
-        "drop" => Verdict::Drop,
-        "continue" => Verdict::Continue,
-        "return" => Verdict::Return,
+    Some(match (key, to) {
+        ("jump", _) => Verdict::Jump(chain()?),
+        ("goto", _) => Verdict::Goto(chain()?),
+        ("accept", Value::Null) => Verdict::Accept,
+        ("drop", Value::Null) => Verdict::Drop,
+        ("continue", Value::Null) => Verdict::Continue,
+        ("return", Value::Null) => Verdict::Return,
         _ => return None,
     })
 }

@@ -367,10 +367,27 @@ impl Datatype {
     }
 }
 
-/// The value of an object's only key.
+/// An object's only key, with its value.
+pub(super) fn entry(value: &Value) -> Option<(&str, &Value)> {
+    let mut entries = value.as_object()?.iter();
+    match (entries.next(), entries.next()) {
+        (Some((key, value)), None) => Some((key, value)),
+        _ => None,
+    }
+}
+
+/// The value of an object's only key, where that is this one.
 pub(super) fn only<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
-    let object = value.as_object()?;
-    (object.len() == 1).then(|| object.get(key)).flatten()
+    entry(value).and_then(|(found, value)| (found == key).then_some(value))
+}
+
+/// Several values, or one, or none: nft writes a list of one without the list.
+pub(super) fn several(value: Option<&Value>) -> &[Value] {
+    match value {
+        None => &[],
+        Some(Value::Array(list)) => list,
+        Some(one) => std::slice::from_ref(one),
+    }
 }
 
 /// The name of an interface, whole.

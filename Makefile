@@ -121,8 +121,8 @@ vm-image: root setup ## Build the trees and disks of the test machines (SET=core
 
 vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
 	@$(CARGO) build --locked --quiet $(if $(VM_CORE),,--release)
-	@vm-tests/images/packages.sh $(VM_DIR)/../$(if $(VM_CORE),debug,release)/ecs-netguard $(VM_DIR)/packages
 	@$(if $(VM_CORE),,vm-tests/images/first-release.sh $(VM_DIR)/packages)
+	@vm-tests/images/packages.sh $(VM_DIR)/../$(if $(VM_CORE),debug,release)/ecs-netguard $(VM_DIR)/packages
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
 	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)

@@ -1,8 +1,8 @@
 #!/bin/sh
 # Makes the packages that the machines get, below DIR, with the binary: guard.rpm and guard.deb, newer.rpm and
-# newer.deb, the same with a higher version, and base.rpm, which provides to dnf what the RPM requires and
-# Debian's own package manager has installed. repo.tar has repositories of guard.*, signed with a key that is
-# thrown away.
+# newer.deb, the same with a higher version, and base.rpm, which provides to dnf what the RPM (and that of the first
+# release, where DIR has it) requires and Debian's own package manager has installed. repo.tar has repositories of
+# guard.*, signed with a key that is thrown away.
 #
 #   packages.sh BINARY DIR
 set -eu
@@ -44,7 +44,9 @@ License: Apache-2.0
 BuildArch: noarch
 AutoReqProv: no
 END
-    rpm -qp --requires "$out/guard.rpm" |
+    for package in "$out/guard.rpm" "$out/0.1.0.rpm"; do
+        [ ! -e "$package" ] || rpm -qp --requires "$package"
+    done |
         sed -e '/^rpmlib(/d; /^config(/d' -e 's/^(\([^ ]*\) or .*)$/\1/; s/^/Provides: /' | sort -u
     cat <<'END'
 %description

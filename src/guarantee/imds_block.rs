@@ -69,10 +69,7 @@ pub(super) fn rules(scope: &Scope) -> Rules {
 /// Where the service can be: not behind the interfaces that carry containers. What leaves by one of
 /// those goes to a container, and what that sends on is claimed of again.
 fn beyond(scope: &Scope) -> Ifaces {
-    Ifaces {
-        pattern: IfacePattern::Prefix(String::new()),
-        except: scope.claimed().collect(),
-    }
+    Ifaces::all_but(scope.claimed().collect())
 }
 
 /// Every protocol, both families, each container interface; also packets that another program's DNAT turns

@@ -72,12 +72,8 @@ pub(super) fn packets(family: Family, from: Origin, dst: Destination) -> PacketC
 /// Every interface but `lo` and those named.
 pub(super) fn from_outside(except: Option<&String>) -> Origin {
     let names = ["lo"].into_iter().chain(except.map(String::as_str));
-    Origin::Interface(Ifaces {
-        pattern: IfacePattern::Prefix(String::new()),
-        except: names
-            .map(|name| IfacePattern::Exact(name.to_owned()))
-            .collect(),
-    })
+    let names = names.map(|name| IfacePattern::Exact(name.to_owned()));
+    Origin::Interface(Ifaces::all_but(names.collect()))
 }
 
 pub(super) fn claim(guarantee: Guarantee, packets: PacketClass, expect: Expect) -> Claim {

@@ -53,24 +53,10 @@ pub(super) enum Quantifier {
     Every,
 }
 
-/// What an operation made of two sets.
-#[derive(Clone, Copy)]
-struct Known {
-    op: Op,
-    a: Set,
-    b: Set,
-    made: Set,
-}
-
-impl Known {
-    /// True, and never asked for.
-    const NOTHING: Self = Self {
-        op: Op::And,
-        a: Set::EMPTY,
-        b: Set::EMPTY,
-        made: Set::EMPTY,
-    };
-}
+/// What an operation made of two sets: the operation, the two, what they made. Numbers alone, so that a table of
+/// them comes from the kernel as it is, all zero, which is true and never asked for: no packet and no packet is
+/// none.
+type Known = [u32; 4];
 
 /// All sets of one proof, and of those before it: proofs of one ruleset have much in common.
 pub(super) struct Bdd {
@@ -91,12 +77,12 @@ pub(super) struct Bdd {
 }
 
 impl Bdd {
-    /// How many nodes a proof may use: some 40 MB.
+    /// How many nodes a proof may use: some 50 MB.
     const LIMIT: usize = 1 << 20;
-    /// How many nodes of earlier proofs are kept: some 2 MB.
-    const KEPT: usize = 1 << 15;
-    /// The first length of the tables.
-    const PLACES: usize = 1 << 12;
+    /// How many nodes of earlier proofs are kept: some 7 MB.
+    const KEPT: usize = 1 << 17;
+    /// The first length of the tables: most proofs need no longer ones.
+    const PLACES: usize = 1 << 16;
 
     pub(super) fn new() -> Self {
         let end = |set| Node {
@@ -107,7 +93,7 @@ impl Bdd {
         Self {
             nodes: vec![end(Set::EMPTY), end(Set::ALL)],
             places: vec![0; Self::PLACES],
-            known: vec![Known::NOTHING; Self::PLACES],
+            known: vec![[0; 4]; Self::PLACES],
             rebuilt: Vec::new(),
             rebuilds: 0,
             limit: Self::LIMIT,
@@ -186,14 +172,14 @@ impl Bdd {
                 *free = at as u32;
             }
         }
-        let known = std::mem::replace(&mut self.known, vec![Known::NOTHING; length]);
-        for answer in known {
+        for answer in std::mem::replace(&mut self.known, vec![[0; 4]; length]) {
             self.learn(answer);
         }
     }
 
     fn learn(&mut self, answer: Known) {
-        let place = hash(answer.op as u32, answer.a, answer.b) & (self.known.len() - 1);
+        let [op, a, b, _] = answer;
+        let place = hash(op, Set(a), Set(b)) & (self.known.len() - 1);
         if let Some(older) = self.known.get_mut(place) {
             *older = answer;
         }
@@ -246,9 +232,9 @@ impl Bdd {
             return Set::EMPTY;
         }
         let known = self.known.as_slice();
-        let known = &known[hash(op as u32, a, b) & (known.len() - 1)];
-        if known.op as u32 == op as u32 && known.a.0 == a.0 && known.b.0 == b.0 {
-            return known.made;
+        let known = known[hash(op as u32, a, b) & (known.len() - 1)];
+        if known[0] == op as u32 && known[1] == a.0 && known[2] == b.0 {
+            return Set(known[3]);
         }
         let (left, right) = (self.at(a), self.at(b));
         let var = left.var.min(right.var);
@@ -266,7 +252,7 @@ impl Bdd {
         let (x, y) = ordered(a_high, b_high);
         let high = self.apply(op, x, y);
         let made = self.node(var, low, high);
-        self.learn(Known { op, a, b, made });
+        self.learn([op as u32, a.0, b.0, made.0]);
         made
     }
 

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 
-use super::class::PacketClass;
+use super::class::{Ifaces, Origin, PacketClass};
 
 /// What a claim says becomes of its packets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +28,30 @@ pub struct Claim {
     pub packets: PacketClass,
     /// What becomes of them.
     pub expect: Expect,
+}
+
+impl Claim {
+    /// The claim of the packets of both, where they differ in nothing but the interfaces that packets come in by.
+    /// What holds of both together holds of each.
+    #[must_use]
+    pub fn with(&self, other: &Self) -> Option<Self> {
+        let (Origin::Interface(one), Origin::Interface(another)) =
+            (&self.packets.from, &other.packets.from)
+        else {
+            return None;
+        };
+        let from_both = |claim: &Self| {
+            let any_of = one.any_of.iter().chain(&another.any_of);
+            let mut claim = claim.clone();
+            claim.packets.from = Origin::Interface(Ifaces {
+                any_of: any_of.cloned().collect(),
+                except: one.except.clone(),
+            });
+            claim
+        };
+        let both = from_both(self);
+        (one.except == another.except && from_both(other) == both).then_some(both)
+    }
 }
 
 impl fmt::Display for Claim {

@@ -9,11 +9,11 @@ use serde::Serialize;
 use crate::ruleset::native::NativeTable;
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol_name};
 
-/// Interfaces: those that fit a pattern, but for some.
+/// Interfaces: those that fit one of some patterns, but for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ifaces {
     /// The names meant; a prefix stands for every name there could be, existing or not.
-    pub pattern: IfacePattern,
+    pub any_of: Vec<IfacePattern>,
     /// Names left out of them.
     pub except: Vec<IfacePattern>,
 }
@@ -21,31 +21,43 @@ pub struct Ifaces {
 impl From<IfacePattern> for Ifaces {
     fn from(pattern: IfacePattern) -> Self {
         Self {
-            pattern,
+            any_of: vec![pattern],
             except: Vec::new(),
         }
     }
 }
 
 impl Ifaces {
+    /// Every interface but for some.
+    #[must_use]
+    pub fn all_but(except: Vec<IfacePattern>) -> Self {
+        Self {
+            any_of: vec![IfacePattern::Prefix(String::new())],
+            except,
+        }
+    }
+
     /// Whether an interface of that name is one of them.
     #[must_use]
     pub fn fits(&self, name: &str) -> bool {
-        self.pattern.fits(name) && !self.except.iter().any(|pattern| pattern.fits(name))
+        let among = |patterns: &[IfacePattern]| patterns.iter().any(|pattern| pattern.fits(name));
+        among(&self.any_of) && !among(&self.except)
     }
 }
 
 impl fmt::Display for Ifaces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.pattern {
-            IfacePattern::Prefix(name) if name.is_empty() => f.write_str("any interface")?,
-            pattern => write!(f, "{pattern}")?,
+        let list = |patterns: &[IfacePattern], between: &str| {
+            let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+            patterns.join(between)
+        };
+        match self.any_of.as_slice() {
+            [IfacePattern::Prefix(name)] if name.is_empty() => f.write_str("any interface")?,
+            patterns => f.write_str(&list(patterns, " or "))?,
         }
-        let except: Vec<String> = self.except.iter().map(ToString::to_string).collect();
-        if except.is_empty() {
-            Ok(())
-        } else {
-            write!(f, " but {}", except.join(" and "))
+        match self.except.as_slice() {
+            [] => Ok(()),
+            except => write!(f, " but {}", list(except, " and ")),
         }
     }
 }

@@ -64,9 +64,25 @@ pub(super) fn stations<'r>(
     native: &'r [NativeTable],
     family: Family,
 ) -> Stations<'r> {
+    let tracked = tracks(layers, native, family) || translates(layers, native, family);
     let native = hooked(native, family);
-    let at = |hook| (hook, Rc::new(at(hook, layers, &native)));
+    let at = |hook| {
+        let mut stations = at(hook, layers, &native);
+        // What connection tracking says of a packet is then asked by nothing.
+        stations.retain(|(_, station)| tracked || !matches!(station, Station::Tracking));
+        (hook, Rc::new(stations))
+    };
     Hook::ALL.into_iter().map(at).collect()
+}
+
+/// Whether there is a chain for NAT, also one without a rule.
+fn translates(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
+    let tables = native.iter().filter(|table| table.family == family);
+    let mut bases = tables.flat_map(|table| table.chains.values().filter_map(|c| c.base.as_ref()));
+    bases.any(|base| base.kind == Kind::Nat)
+        || layers
+            .iter()
+            .any(|ruleset| ruleset.tables.contains_key("nat"))
 }
 
 /// The base chains that may do anything at all.

@@ -29,6 +29,31 @@ impl Engine<'_> {
                 self.through(Hook::Output, Part::UpToNat, set)
             }
         };
+        for set in self.by_interface(class, set) {
+            self.block_from_routing_on(class, set, follow);
+        }
+    }
+
+    /// The packets that came in by the interfaces of each pattern. Rules name interfaces, and what is a drop of
+    /// all packets at hand settles more than one that spares some ([`Care::Least`](super::engine::Care)).
+    fn by_interface(&mut self, class: &PacketClass, set: Set) -> Vec<Set> {
+        let Origin::Interface(ifaces) = &class.from else {
+            return vec![set];
+        };
+        let (mut sets, mut rest) = (Vec::new(), set);
+        for pattern in &ifaces.any_of {
+            let fits = self.names.fits(&mut self.bdd, self.layout.input, pattern);
+            sets.push(self.bdd.and(rest, fits));
+            rest = self.bdd.less(rest, fits);
+        }
+        sets.push(rest);
+        sets.retain(|set| !set.is_empty());
+        sets
+    }
+
+    /// The rest of the way of packets that a block is about.
+    fn block_from_routing_on(&mut self, class: &PacketClass, set: Set, follow: Follow) {
+        let there = self.claimed;
         let elsewhere = self.bdd.less(set, there);
         let mut set = self.bdd.and(set, there);
         if follow == Follow::Turned {

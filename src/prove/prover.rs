@@ -172,8 +172,7 @@ impl<'r> Prover<'r> {
             Origin::Host | Origin::Cgroup(_) => None,
         };
         for ifaces in ifaces.into_iter().chain(&class.out) {
-            patterns.insert(ifaces.pattern.clone());
-            patterns.extend(ifaces.except.iter().cloned());
+            patterns.extend(ifaces.any_of.iter().chain(&ifaces.except).cloned());
         }
         let layers = self
             .layers

@@ -4,7 +4,7 @@ use super::bdd::Set;
 use super::class::{Destination, Ifaces, Moment, Origin, PacketClass};
 use super::engine::Engine;
 use super::layout::{Field, Shape, State};
-use crate::ruleset::{Family, Net, Side, protocol};
+use crate::ruleset::{Family, IfacePattern, Net, Side, protocol};
 
 /// What is out of the ordinary about a packet; 0 stands for nothing. The class of a block has such packets too, so that a
 /// block is proved for them; but none of them alone shows a block to be broken, since whether they
@@ -159,13 +159,15 @@ impl Engine<'_> {
 
     fn among(&mut self, ifaces: &Ifaces, field: Field) -> Set {
         let some = self.names.some(&mut self.bdd, field);
-        let fits = self.names.fits(&mut self.bdd, field, &ifaces.pattern);
-        let mut set = self.bdd.and(some, fits);
-        for pattern in &ifaces.except {
-            let fits = self.names.fits(&mut self.bdd, field, pattern);
-            set = self.bdd.less(set, fits);
-        }
-        set
+        let mut fits = |patterns: &[IfacePattern]| {
+            patterns.iter().fold(Set::EMPTY, |all, pattern| {
+                let one = self.names.fits(&mut self.bdd, field, pattern);
+                self.bdd.or(all, one)
+            })
+        };
+        let (meant, except) = (fits(&ifaces.any_of), fits(&ifaces.except));
+        let set = self.bdd.and(some, meant);
+        self.bdd.less(set, except)
     }
 
     /// The packets that are, at this moment, on their way to the class's destination.

@@ -19,32 +19,59 @@ pub(crate) fn prove<'r>(
 ) -> Vec<Proof> {
     let mut proofs = Vec::new();
     for family in [Family::V4, Family::V6] {
-        let mut claims = claims
-            .iter()
-            .filter(|(_, c)| c.packets.family == family)
-            .peekable();
-        if claims.peek().is_none() {
+        let claims = claims.iter().filter(|(_, c)| c.packets.family == family);
+        let groups = groups(claims);
+        if groups.is_empty() {
             continue;
         }
         let (visible, sealed) = rulesets(family);
         let alone = Prover::new(&visible, host);
         let both = (sealed.len() > visible.len()).then(|| Prover::new(&sealed, host));
-        proofs.extend(claims.map(|(guarantee, claim)| {
-            let verdict = alone.prove(claim);
-            let visible = verdict == Verdict::Held;
-            let verdict = match &both {
-                Some(both) if !visible => both.prove(claim),
-                _ => verdict,
-            };
-            Proof {
-                guarantee: *guarantee,
-                claim: claim.to_string(),
-                verdict,
-                visible,
-            }
-        }));
+        for (joint, claims) in groups {
+            let held =
+                |prover: &Prover<'_>| claims.len() > 1 && prover.prove(&joint) == Verdict::Held;
+            let all_visible = held(&alone);
+            let all_held = !all_visible && both.as_ref().is_some_and(held);
+            proofs.extend(claims.into_iter().map(|(guarantee, claim)| {
+                let prove = |all_held: bool, prover: &Prover<'_>| match all_held {
+                    true => Verdict::Held,
+                    false => prover.prove(claim),
+                };
+                let verdict = prove(all_visible, &alone);
+                let visible = verdict == Verdict::Held;
+                let verdict = match &both {
+                    Some(both) if !visible => prove(all_held, both),
+                    _ => verdict,
+                };
+                Proof {
+                    guarantee: *guarantee,
+                    claim: claim.to_string(),
+                    verdict,
+                    visible,
+                }
+            }));
+        }
     }
     proofs
+}
+
+/// Claims that follow each other and differ in nothing but the interfaces, with the claim of all their packets: one
+/// walk instead of many, where it is held.
+fn groups<'c>(
+    claims: impl Iterator<Item = &'c (Guarantee, Claim)>,
+) -> Vec<(Claim, Vec<&'c (Guarantee, Claim)>)> {
+    let mut groups: Vec<(Claim, Vec<_>)> = Vec::new();
+    for one in claims {
+        let last = groups.last_mut();
+        match last.and_then(|group| Some((group.0.with(&one.1)?, group))) {
+            Some((both, group)) => {
+                group.0 = both;
+                group.1.push(one);
+            }
+            None => groups.push((one.1.clone(), vec![one])),
+        }
+    }
+    groups
 }
 
 /// What is opened for what goes to the agent.
@@ -191,6 +218,75 @@ fn open_chain(tables: &mut [NativeTable], place: &ChainPlace) {
                 ..NativeRule::default()
             };
             content.rules.insert(0, rule);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ruleset::parse_save;
+
+    fn claims() -> Vec<(Guarantee, Claim)> {
+        let settings = crate::config::settings::Settings::default();
+        let posture = crate::posture::Posture::everything("a test");
+        let desired = Desired::here(&settings, &posture, &crate::facts::Facts::default());
+        desired.claims
+    }
+
+    /// The verdicts of the block of IPv4, by interface.
+    fn verdicts(visible: &str, sealed: &str) -> Vec<(String, bool, bool)> {
+        let read = |rules: &str| {
+            let text = format!("*filter\n:FORWARD ACCEPT [0:0]\n{rules}COMMIT\n");
+            parse_save(Family::V4, &text).unwrap()
+        };
+        let (visible, sealed) = (read(visible), read(sealed));
+        let rulesets = |_| (vec![&visible], vec![&sealed, &visible]);
+        let proofs = prove(&claims(), rulesets, &HostView::default());
+        let block = proofs.into_iter().filter(|proof| {
+            proof.guarantee == Guarantee::ImdsBlock && proof.claim.contains("169.254.169.254")
+        });
+        let words = block.map(|proof| {
+            let interface = proof.claim.split(' ').nth(3).unwrap_or_default().to_owned();
+            (interface, proof.visible, proof.verdict == Verdict::Held)
+        });
+        words.collect()
+    }
+
+    fn drop(interface: &str) -> String {
+        format!("-A FORWARD -i {interface} -d 169.254.169.254/32 -j DROP\n")
+    }
+
+    #[test]
+    fn each_claim_has_its_own_verdict_whether_all_are_held_together_or_not() {
+        let of = |visible: &[&str], sealed: &[&str]| {
+            let rules = |of: &[&str]| of.iter().map(|name| drop(name)).collect::<String>();
+            verdicts(&rules(visible), &rules(sealed))
+        };
+        let all = ["docker+", "br-+", "ecs-bridge", "fargate-bridge"];
+        let want = |visible: &[&str], held: &[&str]| {
+            let word = |name: &&str| {
+                (
+                    (*name).to_owned(),
+                    visible.contains(name),
+                    held.contains(name),
+                )
+            };
+            all.iter().map(word).collect::<Vec<_>>()
+        };
+        for (visible, sealed) in [
+            (&all[..], &[][..]),
+            (&[], &all),
+            (&all[..2], &all[..3]),
+            (&all[1..2], &[]),
+            (&[], &[]),
+        ] {
+            let held = [visible, sealed].concat();
+            assert_eq!(
+                of(visible, sealed),
+                want(visible, &held),
+                "{visible:?} {sealed:?}"
+            );
         }
     }
 }

@@ -242,7 +242,7 @@ fn send(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> std::io::Result<u3
         Origin::Interface(ifaces) => {
             let bridge = BRIDGES
                 .iter()
-                .position(|name| ifaces.pattern == IfacePattern::Exact((*name).to_owned()));
+                .position(|name| ifaces.any_of == [IfacePattern::Exact((*name).to_owned())]);
             Sender::Container(bridge.expect("claims are about the lab's bridges"))
         }
     };

@@ -364,9 +364,23 @@ impl RawRule {
         self.compare(other, false)
     }
 
-    fn compare(&self, other: &Self, cgroups: bool) -> bool {
-        let (one, other) = (leaves(self, cgroups), leaves(other, cgroups));
-        one.is_ok_and(|one| other.is_ok_and(|other| one == other))
+    /// Expression by expression, to the first that differs; counters aside, and the numbers of cgroups
+    /// unless they are `compared`.
+    fn compare(&self, other: &Self, compared: bool) -> bool {
+        let mut others = expressions(&other.expressions);
+        let mut after_socket = false;
+        for expression in expressions(&self.expressions) {
+            let (Ok((name, data)), Some(Ok((other, others)))) = (expression, others.next()) else {
+                return false;
+            };
+            let any = name == b"counter" || (after_socket && !compared);
+            let same = || data.len() == others.len() && same_values(name, data, others);
+            if name != other || !(any || data == others || same()) {
+                return false;
+            }
+            after_socket = name == b"socket";
+        }
+        others.next().is_none()
     }
 
     /// The number of the cgroup that it asks for.
@@ -383,42 +397,35 @@ impl RawRule {
     }
 }
 
-/// A value with its expression's place and name and the numbers of the attributes around it.
-type Leaf = (usize, Vec<u8>, Vec<u16>, Vec<u8>);
+/// A value with the numbers of the attributes around it; 0 is none.
+type Leaf<'a> = ([u16; 3], &'a [u8]);
 
-/// Everything that a rule says, however the kernel orders and flags it; counters are left out, and
-/// the numbers of cgroups unless they are `compared`.
-fn leaves(rule: &RawRule, compared: bool) -> Result<Vec<Leaf>, DecodeError> {
-    let mut found = Vec::new();
-    let mut after_socket = false;
-    for (place, expression) in expressions(&rule.expressions).enumerate() {
-        let (name, data) = expression?;
-        if name == b"counter" || (after_socket && !compared) {
-            found.push((place, name.to_vec(), Vec::new(), Vec::new()));
-        } else {
-            descend(place, name, &mut Vec::new(), data, &mut found)?;
-        }
-        after_socket = name == b"socket";
-    }
-    found.sort();
-    Ok(found)
+/// Whether the data of two expressions of that name say the same, however the kernel orders and flags them.
+fn same_values(name: &[u8], one: &[u8], other: &[u8]) -> bool {
+    let leaves = |data| {
+        let mut found = Vec::new();
+        descend(name, (&mut [0; 3], 0), data, &mut found).map(|()| {
+            found.sort_unstable();
+            found
+        })
+    };
+    leaves(one).is_ok_and(|one| leaves(other).is_ok_and(|other| one == other))
 }
 
-fn descend(
-    place: usize,
+fn descend<'a>(
     name: &[u8],
-    path: &mut Vec<u16>,
-    data: &[u8],
-    found: &mut Vec<Leaf>,
+    (path, depth): (&mut [u16; 3], usize),
+    data: &'a [u8],
+    found: &mut Vec<Leaf<'a>>,
 ) -> Result<(), DecodeError> {
     for (kind, value) in each(data) {
-        path.push(kind?);
-        if holds_attributes(name, path) {
-            descend(place, name, path, value, found)?;
+        path[depth] = kind?;
+        if holds_attributes(name, &path[..=depth]) {
+            descend(name, (path, depth + 1), value, found)?;
         } else {
-            found.push((place, name.to_vec(), path.clone(), value.to_vec()));
+            found.push((*path, value));
         }
-        path.pop();
+        path[depth] = 0;
     }
     Ok(())
 }

@@ -339,3 +339,53 @@ fn what_the_host_itself_sends() {
     );
     assert!(why.contains("without a socket"), "{why}");
 }
+
+#[test]
+fn claims_join_where_only_the_interfaces_differ() {
+    let both = imds("docker+").with(&imds("br-+")).unwrap();
+    let text = "every protocol from docker+ or br-+ to 169.254.169.254 is dropped";
+    assert_eq!(both.to_string(), text);
+    let three = both.with(&imds("ecs-bridge")).unwrap();
+    let Origin::Interface(ifaces) = &three.packets.from else {
+        panic!("{three}");
+    };
+    let fits = ["docker0", "br-1", "ecs-bridge", "eth0"].map(|name| ifaces.fits(name));
+    assert_eq!(fits, [true, true, true, false]);
+
+    let changed = |change: fn(&mut Claim)| {
+        let mut other = imds("br-+");
+        change(&mut other);
+        other
+    };
+    for other in [
+        changed(|claim| claim.packets.dst = Destination::Net(net("169.254.170.2"))),
+        changed(|claim| claim.packets.moment = Moment::First),
+        changed(|claim| claim.packets.from = Origin::Host),
+        changed(|claim| claim.guarantee = "another".to_owned()),
+        changed(|claim| claim.expect = credentials(Origin::Host).expect),
+        changed(|claim| {
+            let docker = IfacePattern::Exact("docker0".to_owned());
+            claim.packets.from = Origin::Interface(Ifaces::all_but(vec![docker]));
+        }),
+    ] {
+        assert_eq!(imds("docker+").with(&other), None, "{other}");
+        assert_eq!(other.with(&imds("docker+")), None, "{other}");
+    }
+}
+
+#[test]
+fn of_several_interfaces_each_is_followed() {
+    let both = imds("docker+").with(&imds("br-+")).unwrap();
+    let drop = |iface: &str| format!("-A FORWARD -d 169.254.169.254/32 -i {iface} -j DROP\n");
+    held(&forward(&(drop("docker+") + &drop("br-+"))), &both);
+    let walk = violated(&forward(&drop("docker+")), &both);
+    assert_eq!(walk.example.unwrap().iif.as_deref(), Some("br-0"));
+    let walk = violated(&forward(&drop("br-+")), &both);
+    assert!(walk.example.unwrap().iif.unwrap().starts_with("docker"));
+    violated(&forward(&(drop("docker0") + &drop("br-+"))), &both);
+    // Before routing too, where all go together.
+    let early = |rules: &str| tables(&[("raw", ":PREROUTING ACCEPT [0:0]", rules)]);
+    let drop = |iface: &str| format!("-A PREROUTING -i {iface} -j DROP\n");
+    held(&early(&(drop("docker+") + &drop("br-+"))), &both);
+    violated(&early(&drop("br-+")), &both);
+}

@@ -327,3 +327,18 @@ fn what_is_not_understood_matters_only_where_it_decides() {
         "INVALID ones pass"
     );
 }
+
+#[test]
+fn a_chain_for_nat_that_translates_nothing_is_asked_of_connections_alone() {
+    let mut udp = first("docker0");
+    udp.packets.protocol = Some(17);
+    let mut drop = table("ip mine", at(At::Prerouting, -100), vec![vec![DROP]]);
+    assert_eq!(proved(&forward(""), vec![drop.clone()], &udp), "held");
+    let base = drop
+        .chains
+        .get_mut("c")
+        .and_then(|chain| chain.base.as_mut());
+    base.unwrap().kind = Kind::Nat;
+    // Nothing shows that connections are tracked.
+    assert_eq!(proved(&forward(""), vec![drop], &udp), "undecided");
+}

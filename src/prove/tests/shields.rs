@@ -25,13 +25,8 @@ fn shields_of_this_host() {
     introspection.packets.protocol = Some(6);
     introspection.packets.dport = port(51678);
     let but = |names: &[&str]| {
-        Origin::Interface(Ifaces {
-            pattern: IfacePattern::Prefix(String::new()),
-            except: names
-                .iter()
-                .map(|name| IfacePattern::parse(name).unwrap())
-                .collect(),
-        })
+        let names = names.iter().map(|name| IfacePattern::parse(name).unwrap());
+        Origin::Interface(Ifaces::all_but(names.collect()))
     };
     introspection.packets.from = but(&["lo", "docker0"]);
     held(&input(rules), &introspection);
@@ -88,10 +83,8 @@ fn claims_read_as_sentences() {
             class.protocol = Some(6);
             class.dst = Destination::ThisHost;
             class.dport = port(51678);
-            class.from = Origin::Interface(Ifaces {
-                pattern: IfacePattern::Prefix(String::new()),
-                except: vec![IfacePattern::Exact("lo".into())],
-            });
+            let lo = IfacePattern::Exact("lo".into());
+            class.from = Origin::Interface(Ifaces::all_but(vec![lo]));
         }),
         "TCP from any interface but lo to this host, port 51678 is dropped"
     );

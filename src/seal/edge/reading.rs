@@ -2,7 +2,9 @@
 
 use super::super::tables::{TABLE, TWIN, holds, is};
 use super::super::{Error, SealState, failed, unavailable};
-use super::tables::{FAMILY, Found, OWN, RAW, ROUTED, chain_at, chains};
+use super::tables::{
+    FAMILY, Found, OWN, RAW, ROUTED, SERVICE, at_an_interface, base, chain, chain_at, chains,
+};
 use super::{listed, unread};
 use crate::config::readable;
 use crate::guarantee::EdgeRules;
@@ -125,23 +127,19 @@ impl Found {
     fn accounted(&self, rules: &EdgeRules) -> Vec<String> {
         let of = |(name, found): (&str, &Option<Table>)| {
             let found = found.as_ref().map_or(&[][..], |table| &table.chains);
-            let known = |chain: &Chain| {
-                let device = chain.base.as_ref().and_then(|base| base.device.clone());
-                let at = device.map(|name| Interface {
-                    name,
-                    ..Interface::default()
-                });
-                let wanted = chains(name, rules, at.as_slice());
-                let mut wanted = wanted.into_iter().map(|wanted| Chain {
-                    name: chain.name.clone(),
-                    ..wanted
-                });
-                wanted.any(|wanted| is(chain, &wanted))
-            };
             let shared = chains(name, rules, &[]);
+            let first = at_an_interface(&rules.routed, SERVICE);
+            let known = |of: &Chain| match of.base.as_ref().and_then(|base| base.device.as_ref()) {
+                Some(device) => is(
+                    of,
+                    &chain(&of.name, Some(base(name, device)), first.clone()),
+                ),
+                None => shared.iter().any(|shared| is(of, shared)),
+            };
             let whole = shared
                 .iter()
                 .all(|s| found.iter().any(|chain| is(chain, s)));
+            let whole = whole && !shared.is_empty();
             let accounted = found.iter().filter(|chain| whole && known(chain));
             accounted
                 .map(|chain| place(name, &chain.name))

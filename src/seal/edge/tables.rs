@@ -48,13 +48,6 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
         return Vec::new();
     }
     let drops = |frames: &[FrameDrop]| frames.iter().map(RawRule::dropping).collect::<Vec<_>>();
-    let chain = |name: &str, base, rules| Chain {
-        name: name.to_owned(),
-        base,
-        accepts: true,
-        flags: 0,
-        rules,
-    };
     let mut routed = drops(&routed(&rules.routed));
     let accepting = iter::once(RawRule::accepting_sockets());
     let accepting = accepting.chain(rules.pass.map(RawRule::accepting_marked));
@@ -65,13 +58,23 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
         chain(RAW, None, drops(&raw(&rules.raw))),
         chain(SERVICE, None, in_service),
     ];
+    let first = at_an_interface(&rules.routed, SERVICE);
     let at = |interface: &Interface| {
-        let rules = at_an_interface(&rules.routed, SERVICE);
         let base = base(table, &interface.name);
-        chain(&chain_at(interface), Some(base), rules)
+        chain(&chain_at(interface), Some(base), first.clone())
     };
     let at_interfaces = edges(interfaces).into_iter().map(at);
     shared.into_iter().chain(at_interfaces).collect()
+}
+
+pub(super) fn chain(name: &str, base: Option<BaseHook>, rules: Vec<RawRule>) -> Chain {
+    Chain {
+        name: name.to_owned(),
+        base,
+        accepts: true,
+        flags: 0,
+        rules,
+    }
 }
 
 /// What leads on in another chain all but the packets that have a route and go elsewhere: what nearly

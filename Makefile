@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root prefix setup build demo test attack fuzz fuzz-kernel kill-test lint bench load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
+.PHONY: help root prefix setup build demo test attack fuzz fuzz-kernel kill-test lint bench bench-compare load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ lint: setup ## Formatting, clippy, and the systemd units with their sandbox
 
 bench: root setup ## Measure the guard against what people use today (ONLY=window,idle chooses)
 	@$(CARGO) bench --locked --quiet --bench guard -- $(if $(ONLY),--only $(ONLY)) $(BENCH_ARGS)
+
+bench-compare: setup ## Compare two runs of make bench (A=before.json B=after.json)
+	@[ -n "$(A)" -a -n "$(B)" ] || { echo "Name two files that make bench wrote: make bench-compare A=before.json B=after.json" >&2; exit 2; }
+	@$(CARGO) bench --locked --quiet --bench guard -- --compare "$(abspath $(A))" "$(abspath $(B))"
 
 load: root build ## Crowd the status socket while another program flushes the rules; REQUESTS=10000 FLUSHES=10
 	$(call LAB_EXAMPLE,release,load,$(or $(REQUESTS),10000) $(or $(FLUSHES),10))

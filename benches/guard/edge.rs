@@ -196,7 +196,7 @@ fn new_interfaces() -> Vec<Duration> {
 }
 
 /// A socket that hears of changes of interfaces (RTMGRP_LINK).
-fn link_events() -> nix::Result<OwnedFd> {
+pub(crate) fn link_events() -> nix::Result<OwnedFd> {
     let protocol = SockProtocol::NetlinkRoute;
     let kind = SockType::Raw;
     let socket = socket(

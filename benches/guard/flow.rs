@@ -41,6 +41,11 @@ impl Leak {
         }
     }
 
+    /// One `interval` after the last leaked packet's sending.
+    pub(crate) fn until(&self, interval: Duration) -> Duration {
+        self.last + interval
+    }
+
     fn add(&mut self, sent: Duration) {
         if self.packets == 0 {
             self.first = sent;
@@ -102,6 +107,12 @@ impl Flow {
             leak.add(Duration::from_nanos(u64::from_ne_bytes(stamp)));
         }
         leak
+    }
+
+    /// Forgets what has arrived; the moment on the sender's clock.
+    pub(crate) fn forget(&self) -> Duration {
+        self.drain();
+        self.start.elapsed()
     }
 
     /// Waits until nothing has arrived for `quiet`: what did before that, and whether there was an

@@ -19,6 +19,9 @@ pub(crate) const WHO: &str = "ecs-netguard run";
 pub(crate) const SWITCHES: &str = "context switches";
 pub(crate) const CPU: &str = "CPU time";
 pub(crate) const RSS: &str = "RSS";
+pub(crate) const OWN: &str = "RSS, its own memory";
+pub(crate) const TOGETHER: &str = "PSS, with the processes for tasks";
+pub(crate) const BINARY: &str = "the binary";
 
 /// What the start leaves behind (a thread of a pool, a timer) is gone after this.
 const SETTLE: Duration = Duration::from_secs(12);
@@ -54,13 +57,17 @@ pub(crate) fn measure(options: &Options) -> Figure {
     let status = read(format!("/proc/{}/status", daemon.pid()));
     for (what, field) in [
         (RSS, "VmRSS"),
-        ("RSS, its own memory", "RssAnon"),
+        (OWN, "RssAnon"),
         ("RSS, pages of files", "RssFile"),
     ] {
         let bytes = number(&status, field) * 1024;
         figure.add_one(WHO, what, Unit::Bytes, bytes as f64);
     }
+    let pss = family(daemon.pid()).into_iter().map(pss).sum();
+    figure.add_one(WHO, TOGETHER, Unit::Bytes, pss);
     figure.add_one(WHO, "threads", Unit::Count, after.len() as f64);
+    let size = fs::metadata(lab::daemon::binary()).map_or(0, |file| file.len());
+    figure.add_one(WHO, BINARY, Unit::Bytes, size as f64);
     figure
 }
 
@@ -81,6 +88,19 @@ fn threads(pid: Pid) -> BTreeMap<String, Used> {
             Some((task.file_name()?.to_string_lossy().into_owned(), used))
         })
         .collect()
+}
+
+/// A process and all below it.
+fn family(pid: Pid) -> Vec<Pid> {
+    let children = read(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.split_ascii_whitespace();
+    let below = children.filter_map(|pid| Some(family(Pid::from_raw(pid.parse().ok()?))));
+    [pid].into_iter().chain(below.flatten()).collect()
+}
+
+/// Memory, what is shared divided among those who share it (proc_pid_smaps(5)).
+fn pss(pid: Pid) -> f64 {
+    (number(&read(format!("/proc/{pid}/smaps_rollup")), "Pss") * 1024) as f64
 }
 
 fn read(file: String) -> String {

@@ -12,8 +12,13 @@
 
 mod apply;
 mod attack;
+mod change;
+mod check;
+mod compare;
+mod crowd;
 mod defence;
 mod edge;
+mod floor;
 mod flow;
 mod goals;
 mod idle;
@@ -58,7 +63,7 @@ type Measure = Box<dyn Fn(&Options) -> Figure>;
 
 /// All tables by their ids, in the order in which they are measured.
 fn measures() -> Vec<(&'static str, Measure)> {
-    let mut measures: Vec<(_, Measure)> = Vec::new();
+    let mut measures: Vec<(_, Measure)> = vec![(floor::ID, Box::new(floor::measure))];
     for case in window::CASES {
         measures.push((case.id, Box::new(move |options| case.measure(options))));
     }
@@ -66,12 +71,15 @@ fn measures() -> Vec<(&'static str, Measure)> {
     measures.push((attack::ID, Box::new(attack::measure)));
     measures.push((storm::ID, Box::new(storm::measure)));
     measures.push((verify::ID, Box::new(verify::measure)));
+    measures.push((change::ID, Box::new(change::measure)));
+    measures.push((check::ID, Box::new(check::measure)));
     measures.push((apply::ID, Box::new(apply::measure)));
     measures.push((saved::ID, Box::new(saved::measure)));
     measures.push((start::ID, Box::new(start::measure)));
     measures.push((edge::ID, Box::new(edge::measure)));
     measures.push((probe::ID, Box::new(probe::measure)));
     measures.push((tasks::ID, Box::new(tasks::measure)));
+    measures.push((crowd::ID, Box::new(crowd::measure)));
     measures.push((idle::ID, Box::new(idle::measure)));
     measures
 }
@@ -79,6 +87,18 @@ fn measures() -> Vec<(&'static str, Measure)> {
 /// A figure that is missed is a result; one that could not be measured is a failure.
 fn main() -> ExitCode {
     let options = Options::parse();
+    if let [a, b] = options.compare.as_slice() {
+        return match compare::compare(a, b) {
+            Ok(table) => {
+                print!("{table}");
+                ExitCode::SUCCESS
+            }
+            Err(error) => {
+                eprintln!("{error}");
+                ExitCode::from(2)
+            }
+        };
+    }
     let start = Instant::now();
     let measures = measures();
     let known: Vec<&str> = measures.iter().map(|(id, _)| *id).collect();

@@ -1,5 +1,6 @@
 //! What is asked for.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
@@ -16,6 +17,9 @@ pub(crate) struct Options {
     /// How long what takes a length of time lasts
     #[arg(long, default_value_t = 60, value_name = "N")]
     pub(crate) seconds: u64,
+    /// Measure nothing: compare two files that earlier runs wrote
+    #[arg(long, num_args = 2, value_names = ["A", "B"])]
+    pub(crate) compare: Vec<PathBuf>,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     pub(crate) bench: bool,

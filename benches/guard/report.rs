@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use lab::figures::percentile;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a number counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
     Seconds,
@@ -35,7 +35,7 @@ impl Unit {
 }
 
 /// One row of one table: `what` was measured of `who`.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Row {
     pub(crate) who: String,
     pub(crate) what: String,
@@ -48,7 +48,7 @@ pub(crate) struct Row {
 }
 
 /// One table. Its `id` is what `--only` names.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Figure {
     pub(crate) id: String,
     pub(crate) title: String,
@@ -152,7 +152,7 @@ impl Figure {
 }
 
 /// All tables of a run.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub(crate) struct Figures(pub(crate) Vec<Figure>);
 

@@ -10,6 +10,9 @@ use lab::tamper::Backend;
 
 pub(crate) const ID: &str = "saved";
 
+pub(crate) const WHO: &str = "ecs-netguard check";
+pub(crate) const ABOVE: &str = "above the guard's";
+
 const RULES: usize = 10_000;
 
 pub(crate) fn measure(_: &Options) -> Figure {
@@ -25,7 +28,7 @@ pub(crate) fn measure(_: &Options) -> Figure {
         .expect("the guard's rules are saved");
     let end = last + own[last..].find('\n').expect("lines end") + 1;
     let below = format!("{}{others}{}", &own[..end], &own[end..]);
-    for (where_, text) in [("below the guard's", below), ("above the guard's", above)] {
+    for (where_, text) in [("below the guard's", below), (ABOVE, above)] {
         lab.write("saved", text);
         let check = || {
             drop(
@@ -33,7 +36,7 @@ pub(crate) fn measure(_: &Options) -> Figure {
                     .output(),
             )
         };
-        figure.add_times("ecs-netguard check", where_, &times(check));
+        figure.add_times(WHO, where_, &times(check));
     }
     figure
 }

@@ -1,6 +1,7 @@
 //! Tasks with a network interface of their own: a pass over many namespaces, and how quickly what is
 //! removed in one is back.
 
+use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
 
 use ecs_netguard::guarantee::awsvpc_imds_block;
@@ -9,24 +10,31 @@ use ecs_netguard::seal::task::{TaskTable, keep, look};
 use ecs_netguard::tasks::Wish;
 use ecs_netguard::tasks::discovery::Survey;
 
-use crate::defence::ECS_CONFIG;
+use nix::sys::socket::{MsgFlags, recv};
+
+use crate::defence::{ECS_CONFIG, PATIENCE, guard};
+use crate::edge::link_events;
 use crate::options::Options;
 use crate::report::Figure;
 use crate::time::times;
 use lab::Lab;
 use lab::namespace::{Kind, Namespace};
+use lab::tamper::Backend;
 use lab::task::Plan;
 
 pub(crate) const ID: &str = "tasks";
 pub(crate) const PASS: &str = "safety-net pass";
 pub(crate) const REPAIR: &str = "table taken out";
 pub(crate) const CLOSED: &str = "until it is back";
+pub(crate) const NEW: &str = "a new task";
+pub(crate) const BLOCKED: &str = "until it is blocked";
 
 /// How many namespaces there are at most.
 const MANY: usize = 500;
 
 /// Fewer than what counts as a fight, after which the guard rests between repairs.
 const ROUNDS: usize = 25;
+const TASKS: usize = 50;
 const LABS: usize = 8;
 
 /// As the table names a number of namespaces.
@@ -41,7 +49,53 @@ pub(crate) fn measure(_: &Options) -> Figure {
     }
     let repairs: Vec<Duration> = (0..LABS).flat_map(|_| repairs()).collect();
     figure.add_times(REPAIR, CLOSED, &repairs);
+    figure.add_times(NEW, BLOCKED, &new_tasks());
     figure
+}
+
+/// From the first event of its port on the agent's bridge until both tables stand in it.
+fn new_tasks() -> Vec<Duration> {
+    let lab = Lab::new();
+    let _daemon = guard(&lab, Backend::Nft, true);
+    let mut keep = Vec::new();
+    let mut once = |number: usize| {
+        let task = Namespace::new("task", Kind::Network).expect("a namespace");
+        let netns = task.netns().display().to_string();
+        lab.host.sh(&format!(
+            "mkdir -p /run/docker/netns; touch /run/docker/netns/{number}
+             mount --bind {netns} /run/docker/netns/{number}"
+        ));
+        // So that nothing is left to be done.
+        std::thread::sleep(Duration::from_millis(300));
+        let line = format!(
+            "link add t{number} type veth peer name ecs-eth0 netns {netns}\n\
+             link set t{number} master ecs-bridge up\n"
+        );
+        let began = lab.host.run(|| {
+            let events = link_events().expect("rtnetlink");
+            move || {
+                recv(events.as_raw_fd(), &mut [0; 8192], MsgFlags::empty()).expect("an event");
+                Instant::now()
+            }
+        });
+        let ip = lab.host.command("ip").args(["-batch", "-"]).stdin(line);
+        let began = std::thread::scope(|scope| {
+            let heard = scope.spawn(began);
+            ip.run();
+            heard.join().expect("the event is heard")
+        });
+        let blocked = task.run(move || {
+            let wanted = awsvpc_imds_block::drops();
+            let mut socket = Socket::open().expect("nf_tables answers");
+            while look(&mut socket, &wanted).expect("it can be read") != TaskTable::Intact {
+                assert!(began.elapsed() < PATIENCE, "it is not blocked");
+            }
+            began.elapsed()
+        });
+        keep.push(task);
+        blocked
+    };
+    (0..TASKS).map(&mut once).collect()
 }
 
 fn passes(namespaces: usize) -> Vec<Duration> {

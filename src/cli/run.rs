@@ -63,9 +63,11 @@ pub(super) fn run(
         worker,
         problems: problem.into_iter().chain(missing).collect(),
     };
+    let socket = inherited.named("status");
     let result = runtime.block_on(async {
-        status::start(&common.runtime_dir, inherited.named("status"), &hub);
-        let ended = daemon::run(options, inherited).await;
+        // Behind the first pass, which has a thread of its own: to look the socket's group up can take milliseconds.
+        let answers = async { status::start(&common.runtime_dir, socket, &hub) };
+        let (ended, ()) = tokio::join!(daemon::run(options, inherited), answers);
         status::finish(hub).await;
         ended.context("the daemon's loop")
     });

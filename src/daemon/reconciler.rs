@@ -228,16 +228,21 @@ impl Reconciler {
         let (settings, backend) = (&inputs.settings, self.options.backend);
         let facts = facts::read(settings);
         let posture = inputs.posture(&facts);
-        if cause.task_cgroup {
-            let early = Desired::here(settings, &posture, &facts);
-            // What is wrong with it the pass reports.
-            drop(self.seal_at_once(&early));
+        let mut early = None;
+        if cause.task_cgroup || cause.start {
+            let desired = Desired::here(settings, &posture, &facts);
+            early = Some(self.seal_at_once(&desired));
+            // What is wrong with the edge the pass reports.
+            drop(self.edge.keep(&desired.rules.edge));
         }
         let unknown = inputs.unknown();
         let (desired, mut host) = reconcile::resolve(settings, backend, &posture, facts, &unknown);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
-        let sealed = (!same_wish || retry).then(|| self.seal_at_once(&desired));
+        let sealed = (!same_wish || retry).then(|| {
+            let early = early.filter(|early| early.is_ok() && !retry);
+            early.unwrap_or_else(|| self.seal_at_once(&desired))
+        });
         host.tasks = self.look_at_tasks(&inputs, &posture, cause);
         self.store.state.inputs = inputs.remembered();
         let mut pass = if same_wish {

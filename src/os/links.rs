@@ -150,9 +150,13 @@ impl Interfaces {
 
     /// All that there are now.
     pub fn read(&mut self) -> io::Result<Vec<Interface>> {
-        let links = all(&mut self.0)?.into_iter();
-        Ok(links.map(Interface::from).collect())
+        interfaces(&mut self.0)
     }
+}
+
+pub(super) fn interfaces(socket: &mut netlink::Socket) -> io::Result<Vec<Interface>> {
+    let links = all(socket)?.into_iter();
+    Ok(links.map(Interface::from).collect())
 }
 
 /// The number of the interface of this name in the calling thread's network namespace. Unlike a list,

@@ -90,24 +90,28 @@ impl AsFd for Socket {
 impl Socket {
     /// Opens one in the calling thread's network namespace.
     pub(super) fn open(protocol: SockProtocol) -> io::Result<Self> {
-        Self::from_fd(open(protocol, SockFlag::empty(), 0)?)
+        Self::unused(open(protocol, SockFlag::empty(), 0)?)
     }
 
     /// Goes on with a socket that was opened before. What was asked on it by then and not read is
     /// read to its end: the process that asked may have been killed in the middle.
     pub(super) fn from_fd(fd: OwnedFd) -> io::Result<Self> {
+        let mut socket = Self::unused(fd)?;
+        while !matches!(hear(socket.fd.as_fd(), &mut socket.buffer)?, Next::Nothing) {}
+        Ok(socket)
+    }
+
+    fn unused(fd: OwnedFd) -> io::Result<Self> {
         let patience = TimeVal::new(PATIENCE_SECONDS, 0);
         setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
         let address: NetlinkAddr = getsockname(fd.as_raw_fd())?;
-        let mut socket = Self {
+        Ok(Self {
             fd,
             port: address.pid(),
             sequence: 0,
             changed: false,
             buffer: vec![0; BUFFER],
-        };
-        while !matches!(hear(socket.fd.as_fd(), &mut socket.buffer)?, Next::Nothing) {}
-        Ok(socket)
+        })
     }
 
     /// The number by which the kernel knows the socket.

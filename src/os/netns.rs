@@ -18,6 +18,8 @@ use nix::sys::statfs::{NSFS_MAGIC, fstatfs};
 #[derive(Debug)]
 pub struct Netns {
     file: File,
+    /// The number of the file system that handles are files of.
+    device: u64,
     /// Its number, by which `/proc/PID/ns/net` names it: no other that lives has the same.
     pub inode: u64,
 }
@@ -36,16 +38,21 @@ impl Netns {
         if fstatfs(&file)?.filesystem_type() != NSFS_MAGIC {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let inode = file.metadata()?.ino();
-        Ok(Self { file, inode })
+        let of = file.metadata()?;
+        let (device, inode) = (of.dev(), of.ino());
+        Ok(Self {
+            file,
+            device,
+            inode,
+        })
     }
 
     /// The inode of the namespace of which `path` is a handle, without opening it; `None` where it is
     /// no handle, as of this one.
     pub fn identify(&self, path: &Path) -> io::Result<Option<u64>> {
-        let (of, own) = (std::fs::metadata(path)?, self.file.metadata()?);
+        let of = std::fs::metadata(path)?;
         // All handles are files of the one nsfs.
-        Ok((of.dev() == own.dev()).then(|| of.ino()))
+        Ok((of.dev() == self.device).then(|| of.ino()))
     }
 
     /// That of the calling thread.

@@ -13,7 +13,8 @@ use nix::libc;
 use nix::sys::socket::SockProtocol;
 
 use super::attributes::{Attributes, each, number, value};
-use super::{netlink, netns};
+use super::{links, netlink, netns};
+use crate::guarantee::edge::Interface;
 use crate::ruleset::Net;
 
 /// The origin of a route, as `ip route` shows it (`proto 169`): a number that neither the kernel's
@@ -73,6 +74,11 @@ impl Routes {
     #[must_use]
     pub fn cookie(&self) -> Option<u64> {
         netns::cookie(self.0.as_fd())
+    }
+
+    /// The interfaces of that network namespace.
+    pub fn interfaces(&mut self) -> io::Result<Vec<Interface>> {
+        links::interfaces(&mut self.0)
     }
 
     /// Where a packet to `to` goes now, by all rules and tables; with `interface`, the packet of a

@@ -1,5 +1,8 @@
 //! One chain: compared with what should stand in it, and repaired.
 
+use std::sync::mpsc;
+use std::thread;
+
 use super::orders::Guarded;
 use crate::guarantee::TAG_PREFIX;
 use crate::os::nft::{Batch, CommitError, Error, Held, Socket, exists, first_of};
@@ -7,6 +10,9 @@ use crate::plan::{Drift, DriftKind};
 
 /// How often a repair is tried again because another program committed in between.
 const ATTEMPTS: usize = 100;
+
+/// How many sockets may wait to be closed.
+const UNCLOSED: usize = 64;
 
 /// What a look at a chain came to.
 #[derive(Debug)]
@@ -28,6 +34,10 @@ pub struct Hand {
     writer: Socket,
     /// The last generation that was heard of; 0 where none was.
     pub generation: u32,
+    /// What was read from and is not needed any more.
+    unfinished: Vec<Socket>,
+    /// To the thread that closes them, once there is one.
+    closer: Option<mpsc::SyncSender<Socket>>,
 }
 
 impl Hand {
@@ -37,6 +47,8 @@ impl Hand {
             reader: Socket::open()?,
             writer: Socket::open()?,
             generation: 0,
+            unfinished: Vec::new(),
+            closer: None,
         })
     }
 
@@ -48,13 +60,30 @@ impl Hand {
 
     /// Looks at a chain and, if it may, repairs it.
     pub fn keep(&mut self, chain: &Guarded, may_repair: bool) -> Result<Found, Error> {
+        let found = self.look(chain, may_repair);
+        // To close one may wait for what was deleted just now: another thread does.
+        for socket in self.unfinished.drain(..) {
+            let closer = self.closer.get_or_insert_with(|| {
+                let (closer, sockets) = mpsc::sync_channel(UNCLOSED);
+                let thread = thread::Builder::new().name("close".to_owned());
+                // Where nobody receives, or too many wait, the socket is closed here.
+                drop(thread.spawn(move || sockets.into_iter().for_each(drop)));
+                closer
+            });
+            drop(closer.try_send(socket));
+        }
+        found
+    }
+
+    fn look(&mut self, chain: &Guarded, may_repair: bool) -> Result<Found, Error> {
         let mut first = Vec::new();
         for _ in 0..ATTEMPTS {
             if self.generation == 0 {
                 self.generation = self.reader.generation()?;
             }
-            let held = first_of(&mut self.reader, &chain.name)?;
+            let mut held = first_of(&mut self.reader, &chain.name)?;
             let drifts = chain.compare(&held);
+            self.unfinished.extend(held.rest.take());
             if drifts.is_empty() {
                 return Ok(if first.is_empty() {
                     Found::Right
@@ -102,7 +131,7 @@ impl Guarded {
             .iter()
             .enumerate()
             .all(|(place, rule)| right(place, &rule.raw.content));
-        let nothing_else = held.complete && held.rules.len() == self.rules.len();
+        let nothing_else = held.complete() && held.rules.len() == self.rules.len();
         if in_place && (nothing_else || !self.whole) {
             return Vec::new();
         }

@@ -1,6 +1,6 @@
 //! All network namespaces of the machine, those of ECS tasks among them, and a look into each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -11,8 +11,9 @@ use super::labels::Labels;
 use super::model::{Mode, Task};
 use super::place::{ASKED, HANDLES, Place, has_own_interface, open, task_id, vanished};
 use super::power::Power;
+use super::seen::Seen;
 use super::starts::ASIDE;
-use super::task_netns::{Look, Wish};
+use super::task_netns::{Look, Sockets, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
 use crate::os::netns::Netns;
 use crate::os::note::Note;
@@ -33,7 +34,16 @@ pub struct Survey {
     in_hand: Option<Note>,
     /// What it leaves alone, and until when.
     aside: (BTreeSet<u64>, Instant),
+    /// The sockets of the last looks after events, and when they are to be closed.
+    closing: VecDeque<(Instant, Sockets)>,
 }
+
+/// How long after an event a socket stays open: closed at once, it would wait for the kernel to destroy what was
+/// deleted (see [`Socket`](crate::os::nft::Socket)), and the next event with it. By then that is done.
+const LINGER: Duration = Duration::from_millis(50);
+
+/// No more of them stay open.
+const LINGERING: usize = 32;
 
 /// A task's network namespace.
 #[derive(Debug)]
@@ -48,6 +58,8 @@ struct Space {
     id: Option<String>,
     /// Whether it was made right once: what is missing afterwards was removed.
     kept: bool,
+    /// What the last look found, where another one would find the same as long as this is so.
+    found: Option<(Seen, Look)>,
     task: Task,
 }
 
@@ -77,7 +89,7 @@ pub struct Repair {
     pub netns: u64,
     /// What.
     pub objects: Vec<String>,
-    /// How long the look took that restore it.
+    /// How long the look took until it was restored.
     pub took: Duration,
 }
 
@@ -92,6 +104,7 @@ impl Survey {
             labels: Labels::default(),
             in_hand: None,
             aside: (BTreeSet::new(), Instant::now()),
+            closing: VecDeque::new(),
         })
     }
 
@@ -183,10 +196,22 @@ impl Survey {
         }
     }
 
+    /// Closes what is to be closed by now; when there is more of that.
+    pub fn close(&mut self, now: Instant) -> Option<Instant> {
+        while let Some((due, _)) = self.closing.front() {
+            if *due > now && self.closing.len() <= LINGERING {
+                return Some(*due);
+            }
+            self.closing.pop_front();
+        }
+        None
+    }
+
     /// Looks into one task's namespace, and repairs what is wrong there.
     pub fn tend(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
         self.note(Some(inode));
-        let done = self.look_into(inode, wish, news);
+        // Something changed: whether it did need not be asked first.
+        let done = self.look_into(inode, wish, false, news);
         self.note(None);
         done
     }
@@ -195,20 +220,38 @@ impl Survey {
         self.in_hand.iter().for_each(|note| note.write(inode));
     }
 
-    fn look_into(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
+    /// A look; with `compare`, only where something is not as the last one found it.
+    fn look_into(
+        &mut self,
+        inode: u64,
+        wish: Wish,
+        compare: bool,
+        news: &mut News,
+    ) -> io::Result<()> {
         let Some(space) = self.tasks.get_mut(&inode) else {
             return Ok(());
         };
         let began = Instant::now();
         let ns = open(&space.handles, inode)?;
-        let known = space.cookie;
-        let look = ns.with(&self.home, || Look::take(wish, known))?;
-        let Some(look) = look else {
+        let (known, before) = (space.cookie, space.found.take());
+        let looked = ns.with(&self.home, || {
+            let mut sockets = Sockets::open();
+            let seen = compare.then(|| Seen::now(&mut sockets, wish)).flatten();
+            let look = match before {
+                Some((then, look)) if seen.as_ref() == Some(&then) => look,
+                _ => Look::take(&mut sockets, wish, known)?,
+            };
+            Some((seen, look, began.elapsed(), sockets))
+        })?;
+        let Some((seen, look, took, sockets)) = looked else {
             // Another namespace got the number: it is not the one that was recognised.
             self.tasks.remove(&inode);
             news.gone.push(inode);
             return Ok(());
         };
+        if !compare {
+            self.closing.push_back((Instant::now() + LINGER, sockets));
+        }
         if !look.done.is_empty() {
             if wish == Wish::Nothing {
                 let task = space.id.clone().unwrap_or_else(|| format!("netns {inode}"));
@@ -218,7 +261,7 @@ impl Survey {
                 news.repairs.push(Repair {
                     netns: inode,
                     objects: look.done.clone(),
-                    took: began.elapsed(),
+                    took,
                 });
             }
         }
@@ -236,6 +279,7 @@ impl Survey {
             powers: Power::of(space.processes.values().fold(0, |all, mask| all | mask)),
         };
         space.learn(task, news);
+        space.found = seen.filter(|_| look.is_settled()).map(|seen| (seen, look));
         Ok(())
     }
 
@@ -306,7 +350,7 @@ impl Survey {
             }
             let learned = nameless && space.id.is_some();
             if every || anew || learned {
-                self.look_into(inode, wish, news)?;
+                self.look_into(inode, wish, true, news)?;
             }
             // One that had another's number is a stranger: the next pass judges it.
             return Ok(());
@@ -350,11 +394,12 @@ impl Survey {
             processes: BTreeMap::new(),
             id,
             kept: false,
+            found: None,
             task: unseen(inode),
         };
         space.count(&self.home, inode, &place.processes);
         self.tasks.insert(inode, space);
-        self.look_into(inode, wish, news)
+        self.look_into(inode, wish, true, news)
     }
 }
 

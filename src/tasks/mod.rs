@@ -14,6 +14,7 @@ pub mod once;
 pub mod place;
 pub mod power;
 pub mod protocol;
+mod seen;
 pub mod starts;
 pub mod supervisor;
 pub mod task_events;

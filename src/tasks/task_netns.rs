@@ -6,10 +6,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config::readable;
 use crate::guarantee::edge::Interface;
 use crate::guarantee::{awsvpc_imds_block, imds_block};
 use crate::os::nft::Socket;
-use crate::os::nsid::Peers;
 use crate::os::routes::{Routes, Way};
 use crate::ruleset::Family;
 use crate::seal::{
@@ -69,41 +69,86 @@ pub struct Found {
     pub past: Vec<String>,
 }
 
-impl Look {
-    /// Takes it, in the calling thread's network namespace; `None` where that is not the one with this
-    /// cookie.
-    ///
-    /// Everything is read each time. The generation of nf_tables says nothing here: an owned table goes with
-    /// its socket, and a chain with its interface, without a commit.
+/// The sockets of a look.
+#[derive(Debug)]
+pub struct Sockets {
+    pub(super) routes: Result<Routes, String>,
+    pub(super) tables: Result<Socket, String>,
+}
+
+impl Sockets {
+    /// Opens them in the calling thread's network namespace. Until they are closed they keep it alive; to close them
+    /// may take time, as with any [`Socket`].
     #[must_use]
-    pub fn take(wish: Wish, cookie: Option<u64>) -> Option<Self> {
-        let mut look = Self::default();
-        match Routes::open() {
-            Ok(mut routes) => {
-                look.cookie = routes.cookie();
-                if cookie.is_some() && cookie != look.cookie {
-                    return None;
-                }
+    pub fn open() -> Self {
+        Self {
+            routes: Routes::open().map_err(|error| format!("ask for routes: {error}")),
+            tables: Socket::open().map_err(|error| error.to_string()),
+        }
+    }
+
+    /// All interfaces but the loopback.
+    pub(super) fn interfaces(&mut self) -> Result<Vec<Interface>, String> {
+        let routes = self.routes.as_mut().map_err(|error| error.clone())?;
+        let all = routes.interfaces();
+        let mut all = all.map_err(|error| format!("list the interfaces: {error}"))?;
+        all.retain(|one| !one.loopback);
+        Ok(all)
+    }
+}
+
+impl Look {
+    /// Takes it, in the network namespace of the sockets; `None` where that is not the one with this cookie.
+    #[must_use]
+    pub fn take(sockets: &mut Sockets, wish: Wish, cookie: Option<u64>) -> Option<Self> {
+        let mut look = Self {
+            cookie: sockets.routes.as_ref().ok().and_then(Routes::cookie),
+            ..Self::default()
+        };
+        if cookie.is_some() && cookie != look.cookie {
+            return None;
+        }
+        // What stops packets whatever the routes are comes first: the program that deleted it is about to close its
+        // socket, and nobody can write until the kernel has destroyed what was deleted.
+        let table = match &mut sockets.tables {
+            Ok(tables) => look.table(tables, wish).map_err(|error| error.to_string()),
+            Err(error) => Err(error.clone()),
+        };
+        look.no_drop = table.err();
+        let interfaces = sockets.interfaces();
+        if let Ok(tables) = &mut sockets.tables {
+            let frames = interfaces.and_then(|interfaces| {
+                let kept = look.frames(tables, wish, &interfaces);
+                kept.map_err(|error| error.to_string())
+            });
+            look.no_frames = frames.err();
+        }
+        match &mut sockets.routes {
+            Ok(routes) => {
                 for family in [Family::V4, Family::V6] {
-                    if let Err(error) = look.route(&mut routes, family, wish) {
+                    if let Err(error) = look.route(routes, family, wish) {
                         look.failures.push(format!("{family} routes: {error}"));
                     }
                 }
             }
-            Err(error) => look.failures.push(format!("ask for routes: {error}")),
+            Err(error) => look.failures.push(error.clone()),
         }
-        let table = Socket::open().map_err(|error| error.to_string());
-        let table = table.and_then(|mut socket| look.tables(&mut socket, wish));
-        look.no_drop = table.err();
         // Not knowing of a way out is not knowing that there is none.
         if wish != Wish::Nothing
             && look.drop != Some(TaskTable::Intact)
-            && let Err(error) = look.name_interfaces()
+            && let Err(error) = look.name_interfaces(sockets)
         {
             look.failures
                 .push(format!("ask which interfaces lead out: {error}"));
         }
         Some(look)
+    }
+
+    /// Whether everything was read, and nothing was or remains to be changed.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        let unread = self.no_drop.iter().chain(&self.no_frames);
+        self.done.is_empty() && self.failures.is_empty() && unread.count() == 0
     }
 
     fn route(&mut self, routes: &mut Routes, family: Family, wish: Wish) -> io::Result<()> {
@@ -141,18 +186,6 @@ impl Look {
         Ok(())
     }
 
-    fn tables(&mut self, socket: &mut Socket, wish: Wish) -> Result<(), String> {
-        let interfaces = edge::interfaces();
-        let frames = interfaces
-            .map_err(|error| format!("list the interfaces: {error}"))
-            .and_then(|interfaces| {
-                let kept = self.frames(socket, wish, &interfaces);
-                kept.map_err(|error| error.to_string())
-            });
-        self.no_frames = frames.err();
-        self.table(socket, wish).map_err(|error| error.to_string())
-    }
-
     fn frames(
         &mut self,
         socket: &mut Socket,
@@ -184,14 +217,15 @@ impl Look {
     }
 
     /// Asks by which interfaces a socket that names one gets past the routes, and names the first few.
-    fn name_interfaces(&mut self) -> io::Result<()> {
-        let links = Peers::open()?.links()?;
-        let mut routes = Routes::open()?;
+    fn name_interfaces(&mut self, sockets: &mut Sockets) -> Result<(), String> {
+        let interfaces = sockets.interfaces()?;
+        let routes = sockets.routes.as_mut().map_err(|error| error.clone())?;
         for found in &mut self.families {
             let service: IpAddr = imds_block::address(found.family);
-            for link in links.iter().filter(|link| !link.loopback) {
-                if let Way::Out { .. } = routes.way(service, Some(link.index))? {
-                    found.past.push(link.name.clone());
+            for interface in &interfaces {
+                let way = routes.way(service, Some(interface.index));
+                if let Way::Out { .. } = way.map_err(|error| error.to_string())? {
+                    found.past.push(readable(&interface.name));
                 }
                 if found.past.len() == NAMED {
                     break;

@@ -13,7 +13,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::time::TimeSpec;
 
 use self::repairs::Repairs;
 use super::discovery::{News, Survey};
@@ -29,7 +30,7 @@ use crate::os::watch::existing;
 
 /// How long changes on the host are gathered before new namespaces are looked for: a task's start
 /// makes a dozen within milliseconds.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_micros(500);
 
 /// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
@@ -215,7 +216,9 @@ impl<'a> Worker<'a> {
     }
 
     /// Waits for something to happen; true where the daemon said something.
-    fn wait(&self, due: Option<Instant>) -> io::Result<bool> {
+    fn wait(&mut self, due: Option<Instant>) -> io::Result<bool> {
+        let closing = self.survey.close(Instant::now());
+        let due = due.into_iter().chain(closing).min();
         let readable = |fd| PollFd::new(fd, PollFlags::POLLIN);
         let mut fds = vec![
             readable(self.channel.as_fd()),
@@ -224,13 +227,8 @@ impl<'a> Worker<'a> {
         if let Ok(elsewhere) = &self.elsewhere {
             fds.extend(elsewhere.fds().map(readable));
         }
-        let timeout = due.map_or(PollTimeout::NONE, |due| {
-            let left = due.saturating_duration_since(Instant::now());
-            // Up to the next millisecond, so as not to come too early again and again.
-            let left = left + Duration::from_micros(999);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
-        match poll(&mut fds, timeout) {
+        let left = due.map(|due| due.saturating_duration_since(Instant::now()));
+        match ppoll(&mut fds, left.map(TimeSpec::from), None) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -298,7 +296,7 @@ impl<'a> Worker<'a> {
                 self.search.get_or_insert(now + GATHER);
             }
             for repair in &mut news.repairs {
-                repair.took = since.elapsed();
+                repair.took += began.duration_since(since);
             }
             self.tell(news, by.as_ref(), began.elapsed())?;
         }

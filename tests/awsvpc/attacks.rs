@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use ecs_netguard::os::nft::{Batch, ChainName, OWNER, Proto, Socket, Table};
 use ecs_netguard::seal::TABLE;
+use ecs_netguard::tasks::Wish;
+use ecs_netguard::tasks::discovery::Survey;
 
 use super::*;
 use lab::imds::{IMDS, IMDS6};
@@ -207,6 +209,59 @@ fn an_interface_that_leaves_and_comes_back_has_its_chain_again() {
     eventually(LONG, "the chain is back", || {
         (hooked(&chains()) == 2).then_some(())
     });
+}
+
+/// A pass looks closely only where something is not as it was, and every change is such a thing, also one without a
+/// commit. No event is heard here.
+#[test]
+fn a_pass_repairs_everything_by_itself() {
+    let lab = Lab::new();
+    let task = lab.task(Plan::default());
+    let netns = inode(&task);
+    let mut survey = Some(lab.host.run(|| Survey::open().unwrap()));
+    let mut repaired = || {
+        let mut own = survey.take().unwrap();
+        let (own, news) = lab.host.run(move || {
+            let news = own.pass(Wish::Keep, true).unwrap();
+            (own, news)
+        });
+        survey = Some(own);
+        let repairs = news.repairs.into_iter();
+        let objects = repairs.filter(|repair| repair.netns == netns);
+        objects
+            .flat_map(|repair| repair.objects)
+            .collect::<Vec<_>>()
+    };
+    assert!(repaired().is_empty(), "it is new");
+    let (inet, netdev) = (
+        "nftables table inet ecs_netguard",
+        "nftables table netdev ecs_netguard",
+    );
+    for (tamper, objects) in [
+        ("nft delete table inet ecs_netguard", vec![inet]),
+        ("nft delete table netdev ecs_netguard", vec![netdev]),
+        (
+            "nft insert rule inet ecs_netguard postrouting accept",
+            vec![inet],
+        ),
+        ("nft flush chain netdev ecs_netguard raw", vec![netdev]),
+        ("nft flush ruleset", vec![inet, netdev]),
+        ("ip link add extra type bridge", vec![netdev]),
+        ("ip link set extra name other", vec![netdev]),
+        (
+            "ip route flush type blackhole; ip route show",
+            vec!["blackhole 169.254.169.254"],
+        ),
+    ] {
+        // What was repaired is looked at once more; what is right, and was seen to be, is not.
+        assert_eq!(
+            [repaired(), repaired(), repaired()].concat(),
+            [""; 0],
+            "before {tamper}"
+        );
+        task.ns.sh(tamper);
+        assert_eq!(repaired(), objects, "{tamper}");
+    }
 }
 
 /// Replaces the guard's table in the calling thread's network namespace by a copy that this socket owns:

@@ -26,6 +26,7 @@
 pub mod asking;
 pub mod cgroup;
 pub mod counter;
+pub mod crowd;
 pub mod daemon;
 pub mod docker;
 pub mod docker_files;

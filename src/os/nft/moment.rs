@@ -19,13 +19,25 @@ pub struct Moment {
     /// The tables that have an owner: family, name, and the owner's port.
     owned: BTreeSet<(u8, String, u32)>,
     /// The chains of the family netdev, each with the interface at which it is.
-    at_interfaces: BTreeSet<(ChainName, Option<Vec<u8>>)>,
+    at_interfaces: AtInterfaces,
 }
+
+type AtInterfaces = BTreeSet<(ChainName, Option<Vec<u8>>)>;
 
 impl Moment {
     /// That of the calling thread's network namespace.
     pub fn read() -> Result<Self, Error> {
         Self::with(&mut Socket::open()?, |_| Ok(())).map(|(moment, ())| moment)
+    }
+
+    /// That of the socket's network namespace, but for the tables that have an owner: enough where tables without one
+    /// are in question. A commit between its two requests makes the next one different.
+    pub fn without_owners(socket: &mut Socket) -> Result<Self, Error> {
+        Ok(Self {
+            generation: socket.generation()?,
+            owned: BTreeSet::new(),
+            at_interfaces: at_interfaces(socket)?,
+        })
     }
 
     /// That at which `read` succeeds with no change meanwhile.
@@ -51,14 +63,16 @@ impl Moment {
             }
             Ok(())
         })?;
-        let at_interfaces = chains(socket, Some(Proto::Netdev))?.into_iter();
-        let device = |chain: Chain| chain.base.and_then(|base| base.device);
         Ok(Self {
             generation: 0,
             owned,
-            at_interfaces: at_interfaces
-                .map(|(name, chain)| (name, device(chain)))
-                .collect(),
+            at_interfaces: at_interfaces(socket)?,
         })
     }
+}
+
+fn at_interfaces(socket: &mut Socket) -> Result<AtInterfaces, Error> {
+    let chains = chains(socket, Some(Proto::Netdev))?.into_iter();
+    let device = |chain: Chain| chain.base.and_then(|base| base.device);
+    Ok(chains.map(|(name, chain)| (name, device(chain))).collect())
 }

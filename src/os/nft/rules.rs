@@ -148,18 +148,27 @@ fn content(list: &[u8], userdata: Option<&[u8]>) -> Result<Vec<u8>, DecodeError>
 pub struct Held {
     /// Its rules in order, or the first of them.
     pub rules: Vec<RawRule>,
-    /// Whether that is all of them.
-    pub complete: bool,
+    /// Where these are not all of them, the socket of which the others could be read. To close it may take time, as
+    /// that of any [`Socket`].
+    pub rest: Option<Socket>,
+}
+
+impl Held {
+    /// Whether these are all of them.
+    #[must_use]
+    pub const fn complete(&self) -> bool {
+        self.rest.is_none()
+    }
 }
 
 /// Reads the first rules of a chain: at least one where there is any, and as many as fit into one
 /// datagram (32 KiB). A chain that does not exist holds none.
 pub fn first_of(socket: &mut Socket, chain: &ChainName) -> Result<Held, Error> {
     let (get, mut rules) = (place(chain), Vec::new());
-    let complete = socket.peek(Verb::GetRule, chain.proto as u8, &get.0, |message| {
+    let rest = socket.peek(Verb::GetRule, chain.proto as u8, &get.0, |message| {
         take(&mut rules, chain, message.attributes())
     })?;
-    Ok(Held { rules, complete })
+    Ok(Held { rules, rest })
 }
 
 /// Reads every rule of a chain. One that does not exist holds none.

@@ -13,6 +13,10 @@ use crate::os::netlink::{self, Error, Message};
 const ATTEMPTS: usize = 50;
 
 /// A socket to the nf_tables of the network namespace in which it was opened.
+///
+/// To close one takes the lock for commits and, where another program deleted something just before, waits until the
+/// kernel has destroyed that: an RCU grace period, 10 ms and more (`nft_rcv_nl_event()` in
+/// net/netfilter/nf_tables_api.c). So none is closed before what has to be repaired is.
 #[derive(Debug)]
 pub struct Socket(netlink::Socket);
 
@@ -24,7 +28,7 @@ pub(super) fn netfilter(flags: SockFlag, groups: u32) -> io::Result<OwnedFd> {
 impl Socket {
     /// Opens one in this network namespace.
     pub fn open() -> io::Result<Self> {
-        Self::from_fd(netfilter(SockFlag::empty(), 0)?)
+        netlink::Socket::open(SockProtocol::NetlinkNetFilter).map(Self)
     }
 
     /// Goes on with a socket that was opened before, by an earlier run of this program.
@@ -117,15 +121,15 @@ impl Socket {
     }
 
     /// Asks for a dump and reads its first datagram only, which holds at least the first message.
-    /// True where that was all of it; where not, the socket is replaced by a new one, since the
-    /// kernel goes on with a dump only as it is read.
+    /// Nothing where that was all of it; where not, the socket is replaced by a new one, since the
+    /// kernel goes on with a dump only as it is read, and the old one is the answer.
     pub(super) fn peek(
         &mut self,
         verb: Verb,
         family: u8,
         attributes: &[u8],
         mut each: impl FnMut(&Message<'_>) -> Result<(), DecodeError>,
-    ) -> Result<bool, Error> {
+    ) -> Result<Option<Self>, Error> {
         let bytes = self.message(verb, NLM_F_REQUEST | NLM_F_DUMP, family, attributes);
         self.0.send(&bytes)?;
         // The end of a dump that fitted into one datagram comes as one of its own.
@@ -134,15 +138,12 @@ impl Socket {
         let complete =
             self.0.receive(&mut each)? || matches!(self.0.receive(&mut |_| {}), Ok(true));
         let changed = self.0.changed;
-        if !complete {
-            *self = Self::open()?;
-        }
+        let rest = match complete {
+            true => None,
+            false => Some(std::mem::replace(self, Self::open()?)),
+        };
         well_formed(bad)?;
-        if changed {
-            Err(Error::Stale)
-        } else {
-            Ok(complete)
-        }
+        if changed { Err(Error::Stale) } else { Ok(rest) }
     }
 
     /// Sends a batch whose last message, the one that asks for an acknowledgement, is number `last`.

@@ -138,11 +138,34 @@ proptest! {
     ) {
         deliver(&rules, &credentials(Origin::Host), probes)?;
     }
+
+    #[test]
+    fn what_is_held_of_several_interfaces_is_held_of_each(
+        rules in rules(false),
+        delivery in any::<bool>(),
+        turned in any::<bool>(),
+    ) {
+        let claims = ["docker+", "br-a", "eth0"].map(|name| {
+            let mut claim = imds(name);
+            claim.packets.turned = turned;
+            if delivery {
+                claim = credentials(claim.packets.from);
+            }
+            claim
+        });
+        let joint = claims[0].with(&claims[1]).unwrap().with(&claims[2]).unwrap();
+        let text = if delivery { delivering(&rules) } else { rules }.text();
+        let ruleset = parse_save(Family::V4, &text).unwrap();
+        let held = |claim: &Claim| prove(&ruleset, claim, &host()) == Verdict::Held;
+        let each = claims.iter().map(held).collect::<Vec<_>>();
+        let all = each.iter().all(|held| *held);
+        prop_assert_eq!(held(&joint), all, "{:?}\n{}", each, text);
+    }
 }
 
-fn deliver(rules: &Rules, claim: &Claim, probes: Vec<Probe>) -> Result<(), TestCaseError> {
+/// Random rules alone hardly ever deliver.
+fn delivering(rules: &Rules) -> Rules {
     let mut rules = rules.clone();
-    // Random rules alone hardly ever deliver.
     for chain in ["PREROUTING", "OUTPUT"] {
         if let Some(lines) = rules.chains.get_mut(&("nat", chain)) {
             lines.push(Line {
@@ -151,6 +174,11 @@ fn deliver(rules: &Rules, claim: &Claim, probes: Vec<Probe>) -> Result<(), TestC
             });
         }
     }
+    rules
+}
+
+fn deliver(rules: &Rules, claim: &Claim, probes: Vec<Probe>) -> Result<(), TestCaseError> {
+    let rules = delivering(rules);
     let good = Fate::Here(Ipv4Addr::LOCALHOST, AGENT);
     let probes: Vec<Probe> = probes
         .into_iter()

@@ -8,7 +8,6 @@ use super::super::tables::TABLE;
 use super::super::task::{TaskTable, bring_about, look_at};
 use super::tables::{FAMILY, RAW, at_an_interface, base, chain_at};
 use crate::guarantee::edge::{Interface, raw};
-use crate::os::links::Interfaces;
 use crate::os::nft::{Chain, RawRule, Socket};
 use crate::ruleset::Family;
 
@@ -21,12 +20,6 @@ pub fn look(socket: &mut Socket, interfaces: &[Interface]) -> Result<TaskTable, 
 /// bears its name; removes it for none. Returns whether anything had to be done.
 pub fn keep(socket: &mut Socket, interfaces: Option<&[Interface]>) -> Result<bool, Error> {
     bring_about(socket, FAMILY, &interfaces.map_or_else(Vec::new, chains))
-}
-
-/// The interfaces of the calling thread's network namespace but the loopback.
-pub fn interfaces() -> std::io::Result<Vec<Interface>> {
-    let all = Interfaces::open()?.read()?;
-    Ok(all.into_iter().filter(|one| !one.loopback).collect())
 }
 
 fn chains(interfaces: &[Interface]) -> Vec<Chain> {

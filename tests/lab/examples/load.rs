@@ -13,11 +13,11 @@
 
 use std::fs;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::Lab;
+use lab::crowd::Crowd;
 use lab::daemon::Daemon;
 use lab::figures::{number, percentile};
 use lab::tamper::Backend;
@@ -26,7 +26,6 @@ use lab::wait::eventually;
 const CLIENTS: u64 = 64;
 const SILENT: usize = 1000;
 const PATIENCE: Duration = Duration::from_secs(60);
-const REQUEST: &[u8] = b"GET /v1/status HTTP/1.1\r\nHost: x\r\n\r\n";
 
 fn main() {
     let mut arguments = std::env::args()
@@ -46,12 +45,12 @@ fn main() {
 
     let silent: Vec<UnixStream> = (0..SILENT).map_while(|_| lab.connect().ok()).collect();
     println!("silent clients            {:>8}", silent.len());
-    let (times, attack) = thread::scope(|scope| {
+    let (crowd, attack) = thread::scope(|scope| {
         let attack = scope.spawn(|| attack(&lab, &daemon, flushes));
-        (crowd(&lab, requests), attack.join().unwrap())
+        (lab.crowd(CLIENTS, requests), attack.join().unwrap())
     });
     drop(silent);
-    times.print();
+    print(&crowd);
     attack.print("flushes repaired", flushes);
     println!(
         "memory at its most        {:>8} KiB",
@@ -67,23 +66,14 @@ fn main() {
     );
 }
 
-/// Durations, and what went wrong.
-struct Times {
-    all: Vec<Duration>,
-    wall: Duration,
-    failed: u64,
-}
-
-impl Times {
-    fn print(&self) {
-        let done = self.all.len() as u64;
-        let rate = done as f64 / self.wall.as_secs_f64();
-        println!(
-            "requests answered         {done:>8}, {} not, {rate:.0} a second",
-            self.failed
-        );
-        println!("  time to answer          {}", quantiles(&self.all));
-    }
+fn print(crowd: &Crowd) {
+    let done = crowd.times.len() as u64;
+    let rate = done as f64 / crowd.wall.as_secs_f64();
+    println!(
+        "requests answered         {done:>8}, {} not, {rate:.0} a second",
+        crowd.failed
+    );
+    println!("  time to answer          {}", quantiles(&crowd.times));
 }
 
 /// Flushes, and how long from the start of iptables until each was reported as repaired. More than ten in ten seconds are reported
@@ -107,37 +97,6 @@ fn quantiles(times: &[Duration]) -> String {
         at(99),
         at(100)
     )
-}
-
-fn crowd(lab: &Lab, requests: u64) -> Times {
-    let (left, failed) = (AtomicU64::new(requests), AtomicU64::new(0));
-    let started = Instant::now();
-    let take = || left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| n.checked_sub(1));
-    let client = || {
-        let mut times = Vec::new();
-        while take().is_ok() {
-            let started = Instant::now();
-            match lab.send(REQUEST) {
-                Some(reply) if reply.status == 200 && reply.body.ends_with("}\n") => {
-                    times.push(started.elapsed());
-                }
-                _ => drop(failed.fetch_add(1, Ordering::Relaxed)),
-            }
-        }
-        times
-    };
-    let all = thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        clients
-            .into_iter()
-            .flat_map(|client| client.join().unwrap())
-            .collect()
-    });
-    Times {
-        all,
-        wall: started.elapsed(),
-        failed: failed.into_inner(),
-    }
 }
 
 fn attack(lab: &Lab, daemon: &Daemon, flushes: u64) -> Attack {

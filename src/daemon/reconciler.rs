@@ -114,6 +114,8 @@ impl Reconciler {
         }
         let (news, again) = self.look(cause, inputs);
         let generation = news.pass.generation();
+        let guarantees = news.pass.report.guarantees.iter();
+        let proofs: usize = guarantees.map(|of| of.claims.len()).sum();
         tracing::debug!(
             "pass: compared {} rules at generation {:?}: {} differed, {} changes, {} failures, {} proofs, \
              in {:.3} s",
@@ -122,12 +124,7 @@ impl Reconciler {
             news.pass.report.drifts.len(),
             news.pass.report.changes.len(),
             news.pass.report.failures.len(),
-            news.pass
-                .report
-                .guarantees
-                .iter()
-                .map(|of| of.claims.len())
-                .sum::<usize>(),
+            proofs,
             news.pass.report.verification.duration,
         );
         let mut outcome = self.outcome(true, generation, again, Some(news));
@@ -228,13 +225,13 @@ impl Reconciler {
         let (settings, backend) = (&inputs.settings, self.options.backend);
         let facts = facts::read(settings);
         let posture = inputs.posture(&facts);
-        let mut early = None;
-        if cause.task_cgroup || cause.start {
+        let early = (cause.task_cgroup || cause.start).then(|| {
             let desired = Desired::here(settings, &posture, &facts);
-            early = Some(self.seal_at_once(&desired));
+            let sealed = self.seal_at_once(&desired);
             // What is wrong with the edge the pass reports.
             drop(self.edge.keep(&desired.rules.edge));
-        }
+            sealed
+        });
         let unknown = inputs.unknown();
         let (desired, mut host) = reconcile::resolve(settings, backend, &posture, facts, &unknown);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);

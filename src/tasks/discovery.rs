@@ -131,8 +131,9 @@ impl Survey {
         of.map(|(inode, _)| *inode)
     }
 
-    /// Forgets all tasks; the inodes of their namespaces.
+    /// Forgets all tasks, and closes what keeps their namespaces alive; the inodes of these.
     pub fn forget(&mut self) -> Vec<u64> {
+        self.closing.clear();
         std::mem::take(&mut self.tasks).into_keys().collect()
     }
 

@@ -28,8 +28,8 @@ use crate::os::netns_events::{Event, NetnsEvents};
 use crate::os::note::Note;
 use crate::os::watch::existing;
 
-/// How long changes on the host are gathered before new namespaces are looked for: a task's start
-/// makes a dozen within milliseconds.
+/// How long changes on the host are gathered before new namespaces are looked for: to make an interface and
+/// a bridge's port of it is several. What a look is too early for, the next one finds after a rest.
 const GATHER: Duration = Duration::from_micros(500);
 
 /// A handle is mounted a moment after its file was made, and no event reports the mount.

@@ -264,6 +264,25 @@ fn a_pass_repairs_everything_by_itself() {
     }
 }
 
+/// The sockets of a look after an event stay open for a moment: not where nothing is wanted any more.
+#[test]
+fn what_is_forgotten_is_not_kept_alive() {
+    let lab = Lab::new();
+    let task = lab.task(Plan::default());
+    let netns = inode(&task);
+    let _survey = lab.host.run(move || {
+        let mut survey = Survey::open().unwrap();
+        let mut news = survey.pass(Wish::Keep, true).unwrap();
+        survey.tend(netns, Wish::Keep, &mut news).unwrap();
+        assert!(survey.forget().contains(&netns));
+        survey
+    });
+    let cable = || lab.host.sh("ip -br link").contains("vethe");
+    assert!(cable());
+    drop(task);
+    eventually(LONG, "its cable is gone", || !cable());
+}
+
 /// Replaces the guard's table in the calling thread's network namespace by a copy that this socket owns:
 /// it goes with the socket, without a commit.
 fn own_a_copy() -> Socket {

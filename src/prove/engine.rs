@@ -125,13 +125,14 @@ impl<'r> Engine<'r> {
         moment: Moment,
     ) -> Self {
         let layout = Layout::new(family, &names);
+        let tracks = tracks(&layers, &host.native, family);
         let mut engine = Self {
             bdd,
             layout,
             names,
             host,
-            stations: stations(&layers, &host.native, family),
-            tracks: tracks(&layers, &host.native, family),
+            stations: stations(&layers, &host.native, family, tracks),
+            tracks,
             sends: sends(&layers, &host.native, family),
             layers,
             moment,

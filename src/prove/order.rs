@@ -58,31 +58,24 @@ pub(super) enum Part {
     Again,
 }
 
-/// The stations of every hook.
+/// The stations of every hook; `tracked` where something makes connection tracking work.
 pub(super) fn stations<'r>(
     layers: &[&'r Ruleset],
     native: &'r [NativeTable],
     family: Family,
+    tracked: bool,
 ) -> Stations<'r> {
-    let tracked = tracks(layers, native, family) || translates(layers, native, family);
     let native = hooked(native, family);
-    let at = |hook| {
-        let mut stations = at(hook, layers, &native);
-        // What connection tracking says of a packet is then asked by nothing.
-        stations.retain(|(_, station)| tracked || !matches!(station, Station::Tracking));
-        (hook, Rc::new(stations))
-    };
-    Hook::ALL.into_iter().map(at).collect()
-}
-
-/// Whether there is a chain for NAT, also one without a rule.
-fn translates(layers: &[&Ruleset], native: &[NativeTable], family: Family) -> bool {
-    let tables = native.iter().filter(|table| table.family == family);
-    let mut bases = tables.flat_map(|table| table.chains.values().filter_map(|c| c.base.as_ref()));
-    bases.any(|base| base.kind == Kind::Nat)
-        || layers
-            .iter()
-            .any(|ruleset| ruleset.tables.contains_key("nat"))
+    let mut stations = Hook::ALL.map(|hook| (hook, at(hook, layers, &native)));
+    let mut all = stations.iter().flat_map(|(_, at)| at);
+    // What connection tracking says of a packet may be asked by nothing.
+    if !tracked && !all.any(|(_, station)| matches!(station, Station::Nat(_))) {
+        for (_, at) in &mut stations {
+            at.retain(|(_, station)| !matches!(station, Station::Tracking));
+        }
+    }
+    let shared = stations.into_iter().map(|(hook, at)| (hook, Rc::new(at)));
+    shared.collect()
 }
 
 /// The base chains that may do anything at all.

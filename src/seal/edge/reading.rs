@@ -136,10 +136,8 @@ impl Found {
                 ),
                 None => shared.iter().any(|shared| is(of, shared)),
             };
-            let whole = shared
-                .iter()
-                .all(|s| found.iter().any(|chain| is(chain, s)));
-            let whole = whole && !shared.is_empty();
+            let there = |shared: &Chain| found.iter().any(|chain| is(chain, shared));
+            let whole = !shared.is_empty() && shared.iter().all(there);
             let accounted = found.iter().filter(|chain| whole && known(chain));
             accounted
                 .map(|chain| place(name, &chain.name))

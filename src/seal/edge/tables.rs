@@ -67,6 +67,7 @@ pub(super) fn chains(table: &str, rules: &EdgeRules, interfaces: &[Interface]) -
     shared.into_iter().chain(at_interfaces).collect()
 }
 
+/// A chain that accepts what its rules let through.
 pub(super) fn chain(name: &str, base: Option<BaseHook>, rules: Vec<RawRule>) -> Chain {
     Chain {
         name: name.to_owned(),

@@ -6,7 +6,7 @@
 use super::super::Error;
 use super::super::tables::TABLE;
 use super::super::task::{TaskTable, bring_about, look_at};
-use super::tables::{FAMILY, RAW, at_an_interface, base, chain_at};
+use super::tables::{FAMILY, RAW, at_an_interface, base, chain, chain_at};
 use crate::guarantee::edge::{Interface, raw};
 use crate::os::nft::{Chain, RawRule, Socket};
 use crate::ruleset::Family;
@@ -24,22 +24,13 @@ pub fn keep(socket: &mut Socket, interfaces: Option<&[Interface]>) -> Result<boo
 
 fn chains(interfaces: &[Interface]) -> Vec<Chain> {
     let families = [Family::V4, Family::V6];
-    let shared = Chain {
-        name: RAW.to_owned(),
-        base: None,
-        accepts: true,
-        flags: 0,
-        rules: raw(&families).iter().map(RawRule::dropping).collect(),
-    };
+    let drops = raw(&families).iter().map(RawRule::dropping).collect();
+    let shared = chain(RAW, None, drops);
     let at = |interface: &Interface| {
         let tagged = RawRule::dropping_tagged().into_iter();
-        Chain {
-            name: chain_at(interface),
-            base: Some(base(TABLE, &interface.name)),
-            accepts: true,
-            flags: 0,
-            rules: tagged.chain(at_an_interface(&families, RAW)).collect(),
-        }
+        let rules = tagged.chain(at_an_interface(&families, RAW)).collect();
+        let base = base(TABLE, &interface.name);
+        chain(&chain_at(interface), Some(base), rules)
     };
     [shared]
         .into_iter()

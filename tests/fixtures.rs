@@ -22,8 +22,7 @@ use std::time::Duration;
 
 use ecs_netguard::prove::{HostView, Iface, Prover};
 use ecs_netguard::ruleset::{Family, Ruleset, parse_save};
-use ecs_netguard::verdict::Verdict;
-use file::{Expected, Fixture, fixtures, ip};
+use file::{Expected, Fixture, fixtures, found, ip};
 use lab::Lab;
 use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
@@ -60,12 +59,10 @@ fn host() -> HostView {
 
 fn verdict_of(ruleset: &Ruleset, expected: &Expected) -> (&'static str, String) {
     let host = host();
-    let prover = Prover::new(&[ruleset], &host);
-    match prover.prove(&expected.claim(ruleset.family)) {
-        Verdict::Held => ("held", String::new()),
-        Verdict::Violated { walk } => ("violated", walk.to_string()),
-        Verdict::Undecided { why, walk } => ("undecided", format!("{why}\n{walk}")),
-    }
+    found(
+        &Prover::new(&[ruleset], &host),
+        &expected.claim(ruleset.family),
+    )
 }
 
 #[test]
@@ -113,7 +110,7 @@ fn the_prover_finds_what_each_fixture_expects() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
-    assert_eq!(verdicts.len(), 3, "only {verdicts:?} ever found");
+    assert_eq!(verdicts.len(), 4, "only {verdicts:?} ever found");
 }
 
 #[test]

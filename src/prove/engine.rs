@@ -90,6 +90,9 @@ pub(super) struct Engine<'r> {
     pub(super) native_conditions: HashMap<*const Condition, Set>,
     /// Whether NAT had several destinations to choose from.
     pub(super) choices: bool,
+    /// Whether an example is sought among packets that are out of the ordinary and can be sent all the same: see
+    /// [`Engine::sendable`].
+    pub(super) odd_examples: bool,
     /// Where packets ended.
     pub(super) ends: BTreeMap<End, Set>,
     /// What the base chain at hand has accepted, and what its NAT has translated.
@@ -146,6 +149,7 @@ impl<'r> Engine<'r> {
             care: Care::Full,
             whole: true,
             choices: false,
+            odd_examples: false,
             conditions: HashMap::new(),
             native_conditions: HashMap::new(),
             ends: BTreeMap::new(),
@@ -317,15 +321,19 @@ impl<'r> Engine<'r> {
         self.bdd.or(good, early)
     }
 
-    /// The packets of a class that nothing not understood had its hands on, that nothing sets apart, and that
-    /// leave by the host's way, or nowhere yet: only such a one can be an example.
+    /// The packets of a class that nothing not understood had its hands on, that nothing sets apart (or that can be
+    /// sent all the same, where such are sought), and that leave by the host's way, or nowhere yet: only such a one
+    /// can be an example.
     pub(super) fn ordinary(&mut self, class: &PacketClass, set: Set) -> Set {
         let layout = self.layout;
-        let fields = [layout.tainted, layout.odd];
-        let set = fields.iter().fold(set, |set, field| {
-            let plain = field.equals(&mut self.bdd, 0);
+        let untainted = layout.tainted.equals(&mut self.bdd, 0);
+        let set = self.bdd.and(set, untainted);
+        let set = if self.odd_examples {
+            self.sendable(class, set)
+        } else {
+            let plain = layout.odd.equals(&mut self.bdd, 0);
             self.bdd.and(set, plain)
-        });
+        };
         let Some(name) = self.way(class) else {
             return set;
         };

@@ -81,8 +81,10 @@
 //! A block's class also has odd packets: INVALID ones (which NAT does not see), later fragments
 //! (which have no ports; unless a rule makes conntrack work, which reassembles), IPv6 headers that
 //! lead to no protocol, sources that routing would refuse, packets without a socket or marked by
-//! their sender, packets of connections that were there before ([`Moment::Any`]). A block is proved for them too; if only such a packet gets through, the verdict is
-//! `undecided` and says which.
+//! their sender, packets of connections that were there before ([`Moment::Any`]). A block is proved
+//! for them too. If only such a packet gets through, it is a violation where the packet is one that
+//! can be sent for certain: a malformed one, or one of a connection that was there before these rules
+//! and of which NAT made nothing. Else the verdict is `undecided` and says which.
 //!
 //! # Deliveries
 //!

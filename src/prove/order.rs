@@ -1,7 +1,7 @@
 //! The base chains and tables that packets come to at each hook, in order; which of them matter to the
 //! others, and what they make of the host as a whole.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::hook::{Hook, NAT_DESTINATION, TABLES, priority};
@@ -196,6 +196,28 @@ pub(super) fn rules(table: &Table) -> impl Iterator<Item = &Rule> {
     let chains = table.chains.values();
     chains
         .flat_map(|chain| &chain.rules)
+        .map(|listed| &listed.rule)
+}
+
+/// The rules that a packet may come to from one of these base chains; all, where not all of the table is shown.
+pub(super) fn reached<'r>(table: &'r Table, bases: &[&'r str]) -> impl Iterator<Item = &'r Rule> {
+    let mut left = bases.to_vec();
+    let mut names: BTreeSet<&str> = BTreeSet::new();
+    while let Some(name) = left.pop() {
+        let Some(chain) = table.chains.get(name).filter(|_| names.insert(name)) else {
+            continue;
+        };
+        let targets = chain.rules.iter().map(|listed| &listed.rule.target);
+        left.extend(targets.filter_map(|target| match target {
+            Target::Jump(to) | Target::Goto(to) => Some(to.as_str()),
+            _ => None,
+        }));
+    }
+    let whole = table.shown == Shown::Whole;
+    let chains = table.chains.iter();
+    chains
+        .filter(move |(name, _)| !whole || names.contains(name.as_str()))
+        .flat_map(|(_, chain)| &chain.rules)
         .map(|listed| &listed.rule)
 }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::{Bdd, Set};
 use super::claim::{Claim, Expect};
-use super::class::{Destination, HostView, Moment, Origin, PacketClass};
+use super::class::{Destination, HostView, Ifaces, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::hook::Hook;
@@ -65,7 +65,7 @@ impl<'r> Prover<'r> {
         if claim.expect != Expect::Dropped || !class.turned {
             return addressed;
         }
-        if matches!(addressed, Verdict::Violated { .. }) {
+        if is_shown(&addressed) {
             return addressed;
         }
         if let (Verdict::Held, Some(why)) = (&addressed, self.source_routed(class)) {
@@ -74,9 +74,9 @@ impl<'r> Prover<'r> {
         }
         let turning = self.with_engine(class, |engine| engine.turning(class));
         match (addressed, self.turned(question, turning)) {
-            (_, violated @ Verdict::Violated { .. }) => violated,
-            (undecided @ Verdict::Undecided { .. }, _) => undecided,
-            (_, turned) => turned,
+            (_, violated) if is_shown(&violated) => violated,
+            (Verdict::Held, turned) => turned,
+            (addressed, _) => addressed,
         }
     }
 
@@ -130,10 +130,30 @@ impl<'r> Prover<'r> {
         } else {
             Verdict::Held
         };
-        if first != Verdict::Held || !turning.later || question.class.moment != Moment::Any {
+        if first != Verdict::Held || question.class.moment != Moment::Any {
             return first;
         }
-        follow(Follow::TurnedLater)
+        if turning.later || turning.by_nat && self.begun_elsewhere(question) {
+            follow(Follow::TurnedLater)
+        } else {
+            Verdict::Held
+        }
+    }
+
+    /// Whether a connection that NAT turned to the class's destination may have begun at another interface, with the
+    /// same addresses, where its first packet is let through.
+    fn begun_elsewhere(&self, question: Question<'_>) -> bool {
+        let Origin::Interface(_) = question.class.from else {
+            return true;
+        };
+        let anywhere = PacketClass {
+            from: Origin::Interface(Ifaces::all_but(Vec::new())),
+            moment: Moment::First,
+            ..question.class.clone()
+        };
+        let class = &anywhere;
+        self.with_engine(class, |engine| engine.sends)
+            || self.turned_by_nat(Question { class, ..question }) != Verdict::Held
     }
 
     /// The packets that NAT turns to the class's destination before they are routed.
@@ -284,6 +304,19 @@ impl<'r> Prover<'r> {
         matches!(verdict, Verdict::Violated { .. }).then_some(verdict)
     }
 
+    /// The violation that a packet out of the ordinary is an example of.
+    fn odd_example(&self, from: &Engine<'r>, question: Question<'_>) -> Option<Verdict> {
+        if question.expect != Some(Expect::Dropped) || question.follow != Follow::Addressed {
+            return None;
+        }
+        let mut engine = self.engine(question.class, Bdd::new());
+        engine.care = from.care;
+        engine.odd_examples = true;
+        let bad = self.run(&mut engine, question, None);
+        let verdict = self.judge(&mut engine, question, bad);
+        matches!(verdict, Verdict::Violated { .. }).then_some(verdict)
+    }
+
     /// The verdict, when that is where packets of the question end badly.
     fn judge(&self, engine: &mut Engine<'r>, question: Question<'_>, bad: Set) -> Verdict {
         if engine.exhausted() {
@@ -302,6 +335,12 @@ impl<'r> Prover<'r> {
             return too_much();
         }
         let violated = !certain.is_empty();
+        if !violated
+            && !engine.odd_examples
+            && let Some(verdict) = self.odd_example(engine, question)
+        {
+            return verdict;
+        }
         let chosen = Chosen::new(engine, question.class, if violated { certain } else { bad });
         let (walk, confirmed) = self.walk(engine, question, &chosen);
         if violated && confirmed {
@@ -339,6 +378,7 @@ impl<'r> Prover<'r> {
     fn walk(&self, from: &Engine<'r>, question: Question<'_>, chosen: &Chosen) -> (Walk, bool) {
         let mut engine = self.engine(question.class, Bdd::new());
         engine.walk = Some(Walk::default());
+        engine.odd_examples = from.odd_examples;
         let answers = from.questions.iter().enumerate();
         let answers: HashMap<Site, bool> = answers
             .map(|(at, (site, _))| {
@@ -365,6 +405,16 @@ fn written(engine: &mut Engine<'_>) -> Walk {
         ends: ends.map(|(end, _)| *end).collect(),
         ..engine.walk.take().unwrap_or_default()
     }
+}
+
+/// Whether an ordinary packet shows a violation: where one does, that is the example.
+fn is_shown(verdict: &Verdict) -> bool {
+    let Verdict::Violated { walk } = verdict else {
+        return false;
+    };
+    walk.example
+        .as_ref()
+        .is_none_or(|packet| packet.odd.is_none())
 }
 
 fn too_much() -> Verdict {

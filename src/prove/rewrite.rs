@@ -53,9 +53,13 @@ impl Engine<'_> {
     }
 
     /// Packets of a connection that was there before, or belongs to one. What NAT and rules made of it
-    /// then is not known.
+    /// then is not known; as an example stands one of which they made nothing.
     fn following(&mut self, set: Set) -> Set {
         let layout = self.layout;
+        if self.odd_examples {
+            let established = self.state_is(State::Established);
+            return self.bdd.and(set, established);
+        }
         let [established, related] = [State::Established, State::Related].map(|s| self.state_is(s));
         let either = self.bdd.or(established, related);
         let mut set = self.bdd.and(set, either);
@@ -76,7 +80,7 @@ impl Engine<'_> {
     /// connection that it quotes), and TCP whose flags begin nothing (`tcp_conntracks` and
     /// `tcp_valid_flags` in nf_conntrack_proto_tcp.c). A lone ACK is taken up, unless
     /// `nf_conntrack_tcp_loose` is 0: that is left to the packets that are INVALID anyway.
-    fn unfit_to_begin(&mut self) -> Set {
+    pub(super) fn unfit_to_begin(&mut self) -> Set {
         if self.moment == Moment::Established {
             return Set::EMPTY;
         }

@@ -53,7 +53,7 @@ impl Odd {
                 Self::Socketless => "sent without a socket",
                 Self::Marked => "marked by its sender",
                 Self::Later => {
-                    "one of an established connection, which a container with CAP_NET_RAW can make itself"
+                    "one of an established connection, which was there before or which a container with CAP_NET_RAW makes itself"
                 }
             })
     }
@@ -61,6 +61,10 @@ impl Odd {
 
 /// IPv6 extension headers: as a packet's protocol these are skipped over (`ipv6_ext_hdr`).
 const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
+
+/// The protocols of which conntrack knows more than the number, so that a packet of them can be INVALID
+/// (`nf_conntrack_handle_packet`, `nf_ct_get_tuple`): ICMP, TCP, UDP, DCCP, GRE, ICMPv6, SCTP, UDP-Lite.
+const CHECKED: [u8; 8] = [1, 6, 17, 33, 47, 58, 132, 136];
 
 /// The user and group id of a packet without a socket.
 const NOBODY: u128 = 1 << 32;
@@ -187,12 +191,7 @@ impl Engine<'_> {
 
     /// The packets of protocols whose header begins with ports.
     pub(super) fn with_ports(&mut self) -> Set {
-        let mut all = Set::EMPTY;
-        for number in protocol::WITH_PORTS {
-            let one = self.layout.protocol.equals(&mut self.bdd, number.into());
-            all = self.bdd.or(all, one);
-        }
-        all
+        self.protocols(&protocol::WITH_PORTS)
     }
 
     fn transport(&mut self, class: &PacketClass) -> Set {
@@ -217,10 +216,8 @@ impl Engine<'_> {
         let layout = self.layout;
         let mut set = set;
         if layout.family == Family::V6 {
-            for number in EXTENSION_HEADERS {
-                let one = layout.protocol.equals(&mut self.bdd, number.into());
-                set = self.bdd.less(set, one);
-            }
+            let headers = self.protocols(&EXTENSION_HEADERS);
+            set = self.bdd.less(set, headers);
         }
         match class.from {
             Origin::Interface(_) => {
@@ -274,7 +271,10 @@ impl Engine<'_> {
         let outside = matches!(class.from, Origin::Interface(_));
         let shaped = |engine: &mut Self, shape: Shape| engine.set(set, layout.shape, shape as u128);
         match odd {
-            Odd::Invalid if first => set,
+            Odd::Invalid if first => {
+                let checked = self.protocols(&CHECKED);
+                self.bdd.and(set, checked)
+            }
             Odd::Fragment if portless && !self.tracks => shaped(self, Shape::Fragment),
             Odd::Headless
                 if portless && class.protocol.is_none() && layout.family == Family::V6 =>
@@ -294,5 +294,47 @@ impl Engine<'_> {
             Odd::Marked if !outside => self.forget(plain, layout.mark),
             _ => Set::EMPTY,
         }
+    }
+
+    /// The packets of a class that are out of the ordinary, of which it is known all the same how one is sent and that
+    /// it sets out: with a length in TCP's or UDP's header that cannot be, or a bad checksum in SCTP's, at which nothing
+    /// on the way but conntrack looks (tcp_error(), udp_error(), sctp_error()); and of a connection that was there
+    /// before these rules.
+    pub(super) fn sendable(&mut self, class: &PacketClass, set: Set) -> Set {
+        let layout = self.layout;
+        let plain = self.plain(class, set);
+        let whole = layout.shape.equals(&mut self.bdd, Shape::Whole as u128);
+        let set = self.bdd.and(plain, whole);
+        let spoilt = match class.from {
+            Origin::Interface(_) => self.protocols(&[protocol::TCP, protocol::UDP, protocol::SCTP]),
+            // Checksums are looked at where packets come in.
+            Origin::Host | Origin::Cgroup(_) => self.protocols(&[protocol::TCP, protocol::UDP]),
+        };
+        // FIN, SYN, RST, ACK: an established connection goes on with the last, whatever its numbers are where it was
+        // taken up in the middle.
+        let goes_on = layout.flags.masked(&mut self.bdd, 0b01_0000, 0b01_0111);
+        let tcp = self.protocols(&[protocol::TCP]);
+        let tcp = self.bdd.and(tcp, goes_on);
+        let unordered = self.protocols(&[protocol::UDP, protocol::SCTP]);
+        let checked = self.protocols(&CHECKED);
+        let others = self.bdd.less(Set::ALL, checked);
+        let later = [unordered, others]
+            .iter()
+            .fold(tcp, |all, one| self.bdd.or(all, *one));
+        let kinds = [(Odd::Invalid, spoilt), (Odd::Later, later)];
+        kinds.into_iter().fold(Set::EMPTY, |all, (odd, of)| {
+            let odd = self.odd_is(odd);
+            let some = self.bdd.and(odd, of);
+            let some = self.bdd.and(set, some);
+            self.bdd.or(all, some)
+        })
+    }
+
+    /// The packets of one of these protocols.
+    fn protocols(&mut self, numbers: &[u8]) -> Set {
+        numbers.iter().fold(Set::EMPTY, |all, number| {
+            let one = self.layout.protocol.equals(&mut self.bdd, (*number).into());
+            self.bdd.or(all, one)
+        })
     }
 }

@@ -1,21 +1,20 @@
 //! Packets that are addressed elsewhere, and still leave for a claim's destination.
 
 use super::bdd::Set;
-use super::class::{Destination, PacketClass};
+use super::class::{Destination, Origin, PacketClass};
 use super::engine::Engine;
 use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
-use super::order::{Follow, rules};
+use super::order::{Follow, reached, rules};
 use crate::ruleset::native::{At, Kind, NativeRule, Statement};
-use crate::ruleset::{Match, Policy, Rewrite, Rule, Shown, Side, Target};
+use crate::ruleset::{Policy, Rewrite, Rule, Shown, Side, Target, protocol};
 
 /// What could turn packets to a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Turning {
     /// NAT, before they are routed.
     pub(super) by_nat: bool,
-    /// NAT of a connection that was there before: its destination, or its source undone on the way
-    /// back.
+    /// The source that NAT gave a connection that was there before, undone on the way back.
     pub(super) later: bool,
 }
 
@@ -80,33 +79,80 @@ impl<'r> Engine<'r> {
         let there = self.there(class);
         let redirected = !self.bdd.and(there, self.local_dst).is_empty();
         let mut turning = Turning::default();
+        // Where NAT gives a connection another destination, and where another source.
+        let (before, after): (&[&str], &[&str]) = match class.from {
+            Origin::Interface(_) => (&["PREROUTING"], &["POSTROUTING"]),
+            Origin::Host | Origin::Cgroup(_) => {
+                (&["PREROUTING", "OUTPUT"], &["POSTROUTING", "INPUT"])
+            }
+        };
+        let beginning = self.beginning(class);
+        let answered = self.answered(class, beginning);
         for ruleset in self.layers.clone() {
             for (name, table) in &ruleset.tables {
                 let nat = name == "nat";
                 let unreadable = matches!(table.shown, Shown::Unreadable(_));
                 turning.later |= unreadable && nat;
                 turning.by_nat |= nat && table.shown != Shown::Whole;
-                for rule in rules(table) {
-                    match &rule.target {
-                        Target::Dnat(to) if nat => {
-                            turning.by_nat |= self.leads(to, there);
-                        }
-                        Target::Redirect(_) if nat => turning.by_nat |= redirected,
-                        Target::Snat(_) | Target::Masquerade(_) if nat => {
-                            turning.later |= admits(rule, class);
-                        }
-                        Target::Unknown(_) => {
-                            turning.by_nat |= name != "filter" && name != "security";
-                            turning.later |= nat && admits(rule, class);
-                        }
-                        _ => {}
-                    }
+                if !nat {
+                    let late = name == "filter" || name == "security";
+                    let unknown = |rule: &Rule| matches!(rule.target, Target::Unknown(_));
+                    turning.by_nat |= !late && rules(table).any(unknown);
+                    continue;
+                }
+                for rule in reached(table, before) {
+                    let turns = match &rule.target {
+                        Target::Dnat(to) => self.leads(to, there),
+                        Target::Redirect(_) => redirected,
+                        Target::Unknown(_) => true,
+                        _ => false,
+                    };
+                    turning.by_nat |= turns && self.meets_some(rule, beginning);
+                }
+                for rule in reached(table, after) {
+                    let turns = matches!(
+                        rule.target,
+                        Target::Snat(_) | Target::Masquerade(_) | Target::Unknown(_)
+                    );
+                    turning.later |= turns && self.meets_some(rule, answered);
                 }
             }
         }
-        self.turning_natively(class, there, &mut turning);
-        turning.later |= turning.by_nat;
+        self.turning_natively(there, answered, &mut turning);
         turning
+    }
+
+    /// What the connections begin with that packets of a class belong to, as NAT sees it; an error by ICMP belongs to one
+    /// of any protocol. It need not come from where they come from.
+    fn beginning(&mut self, class: &PacketClass) -> Set {
+        let [new, related] = [State::New, State::Related].map(|state| self.state_is(state));
+        let seen = self.bdd.or(new, related);
+        let unfit = self.unfit_to_begin();
+        let set = self.bdd.less(seen, unfit);
+        match class.protocol {
+            None | Some(protocol::ICMP | protocol::ICMPV6) => set,
+            Some(number) => {
+                let same = self.layout.protocol.equals(&mut self.bdd, number.into());
+                self.bdd.and(set, same)
+            }
+        }
+    }
+
+    /// What packets of a class answer: it comes from where they are for, and is for where they come from, by whatever
+    /// interface (a container may be on two networks). Where NAT gave it another source, that is undone in them.
+    fn answered(&mut self, class: &PacketClass, beginning: Set) -> Set {
+        let layout = self.layout;
+        let mut set = beginning;
+        if let Destination::Net(net) = class.dst {
+            let from = layout.net(&mut self.bdd, layout.src, &net);
+            set = self.bdd.and(set, from);
+        }
+        let to = self.in_nets(Side::Dst, &class.src.any_of, &class.src.except);
+        self.bdd.and(set, to)
+    }
+
+    fn meets_some(&mut self, rule: &'r Rule, set: Set) -> bool {
+        !self.hit(rule, set).set.is_empty()
     }
 
     /// Whether NAT to there can turn packets to a destination.
@@ -116,13 +162,8 @@ impl<'r> Engine<'r> {
     }
 
     /// The same of native rules.
-    fn turning_natively(&mut self, class: &PacketClass, there: Set, turning: &mut Turning) {
+    fn turning_natively(&mut self, there: Set, answered: Set, turning: &mut Turning) {
         let redirected = !self.bdd.and(there, self.local_dst).is_empty();
-        // The answers' sources, of which the way back is turned.
-        let from = match class.dst {
-            Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.src, &net),
-            Destination::ThisHost => Set::ALL,
-        };
         let rules: Vec<_> = self.native_rules().collect();
         for (nat, rule) in rules {
             for statement in &rule.statements {
@@ -139,7 +180,7 @@ impl<'r> Engine<'r> {
                         turning.later = true;
                     }
                     Statement::Snat(_) | Statement::Masquerade(_) if !turning.later => {
-                        turning.later = self.some_meet(rule, from);
+                        turning.later = self.some_meet(rule, answered);
                     }
                     _ => {}
                 }
@@ -208,20 +249,4 @@ impl<'r> Engine<'r> {
                 })
             })
     }
-}
-
-/// Whether a rule that gives packets another source may do so with one that comes from the class's
-/// destination: undone on the way back, that turns packets there.
-fn admits(rule: &Rule, class: &PacketClass) -> bool {
-    let Destination::Net(to) = class.dst else {
-        return true;
-    };
-    rule.matches.iter().all(|m| match m {
-        Match::Addr(Side::Src, test) => {
-            let overlaps = test.value.contains(to.addr()) || to.contains(test.value.addr());
-            let within = test.value.contains(to.addr()) && test.value.prefix() <= to.prefix();
-            if test.negated { !within } else { overlaps }
-        }
-        _ => true,
-    })
 }

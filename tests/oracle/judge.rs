@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use ecs_netguard::prove::{Claim, Expect, Origin, PacketClass, Walk};
-use ecs_netguard::ruleset::{Family, IfacePattern};
+use ecs_netguard::ruleset::{Family, IfacePattern, protocol};
 use ecs_netguard::verdict::Verdict;
 
 use super::claims::{BRIDGES, imds};
@@ -64,8 +64,17 @@ pub(crate) fn judge(
                 Err(why) => return Judged::NotSendable(why),
             };
             let mut sent = BTreeSet::new();
+            let established = shot.flaw == Flaw::Established;
+            if established && let Err(why) = wire.establish(sender(class, &shot), &shot.packet) {
+                return Judged::NotSendable(format!("{}: {why}", shot.packet));
+            }
             for copy in 0..copies {
-                match fire(wire, class, &shot) {
+                let number = if established {
+                    send(wire, class, &shot).map_err(|e| format!("{}: {e}", shot.packet))
+                } else {
+                    fire(wire, class, &shot)
+                };
+                match number {
                     Ok(number) => sent.insert(number),
                     Err(why) => return Judged::NotSendable(why),
                 };
@@ -217,14 +226,16 @@ fn example(class: &PacketClass, walk: &Walk) -> Result<Shot, String> {
         class.src.any_of.iter().any(|net| net.contains(packet.src)),
         "{packet} is not of {class}"
     );
-    assert_eq!(
-        packet.odd, None,
-        "an example is an ordinary packet: {packet}"
-    );
-    Ok(Shot {
-        packet,
-        flaw: Flaw::None,
-    })
+    let flaw = match packet.odd {
+        None => Flaw::None,
+        Some("one that conntrack calls INVALID") if packet.protocol == protocol::SCTP => {
+            Flaw::BadChecksum
+        }
+        Some("one that conntrack calls INVALID") => Flaw::Malformed,
+        Some(odd) if odd.starts_with("one of an established connection") => Flaw::Established,
+        Some(_) => panic!("nobody can be sure to send this: {packet}"),
+    };
+    Ok(Shot { packet, flaw })
 }
 
 /// Sends as the first packet of a connection, whatever was sent before.
@@ -234,7 +245,11 @@ fn fire(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> Result<u32, String
 }
 
 fn send(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> std::io::Result<u32> {
-    let sender = match &class.from {
+    wire.send(sender(class, shot), shot)
+}
+
+fn sender(class: &PacketClass, shot: &Shot) -> Sender {
+    match &class.from {
         // The oracle makes no claims about cgroups: it sends from one process, which is in one of them.
         Origin::Host | Origin::Cgroup(_) => {
             Sender::Host(shot.packet.uid.unwrap_or(0), shot.packet.gid.unwrap_or(0))
@@ -245,8 +260,7 @@ fn send(wire: &mut Wire, class: &PacketClass, shot: &Shot) -> std::io::Result<u3
                 .position(|name| ifaces.any_of == [IfacePattern::Exact((*name).to_owned())]);
             Sender::Container(bridge.expect("claims are about the lab's bridges"))
         }
-    };
-    wire.send(sender, shot)
+    }
 }
 
 /// For messages: `IPv4 docker0 …`

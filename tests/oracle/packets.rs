@@ -14,10 +14,16 @@ pub(crate) enum Flaw {
     None,
     /// Conntrack calls such a packet INVALID.
     BadChecksum,
+    /// A header of TCP or UDP that says it is shorter than one is: INVALID, too, whatever looks at checksums.
+    Malformed,
     /// No first part of it ever comes.
     LaterFragment,
     /// A destination options header, then no protocol at all. IPv6 only.
     Headless,
+    /// It belongs to a connection that was there before the rules.
+    Established,
+    /// It answers the first of a connection.
+    Answer,
 }
 
 /// A packet to send.
@@ -52,6 +58,17 @@ pub(crate) fn plain(src: IpAddr, dst: IpAddr, number: u8, ports: (u16, u16)) -> 
     }
 }
 
+/// The answer to a packet.
+pub(crate) fn answer(to: &Packet) -> Packet {
+    Packet {
+        src: to.dst,
+        dst: to.src,
+        sport: to.dport,
+        dport: to.sport,
+        ..to.clone()
+    }
+}
+
 /// The number in a packet, wherever it lies.
 pub(crate) fn number_in(bytes: &[u8]) -> Option<u32> {
     let at = bytes.windows(MAGIC.len()).rposition(|w| w == MAGIC)?;
@@ -64,11 +81,12 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
     let packet = &shot.packet;
     let mut mark = MAGIC.to_vec();
     mark.extend(number.to_be_bytes());
-    let mut content = transport(packet, &mark);
+    let mut content = transport(packet, &mark, shot.flaw == Flaw::Answer);
     match shot.flaw {
         Flaw::BadChecksum => spoil(packet, &mut content),
+        Flaw::Malformed => shorten(packet, &mut content),
         Flaw::Headless => content = [&[59, 0, 1, 4, 0, 0, 0, 0][..], &mark].concat(),
-        Flaw::None | Flaw::LaterFragment => {}
+        Flaw::None | Flaw::LaterFragment | Flaw::Established | Flaw::Answer => {}
     }
     let fragment = shot.flaw == Flaw::LaterFragment;
     match (packet.src, packet.dst) {
@@ -108,7 +126,7 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
     }
 }
 
-fn transport(packet: &Packet, mark: &[u8]) -> Vec<u8> {
+fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
     let ports = [packet.sport.unwrap_or(0), packet.dport.unwrap_or(0)]
         .iter()
         .flat_map(|port| port.to_be_bytes())
@@ -141,10 +159,11 @@ fn transport(packet: &Packet, mark: &[u8]) -> Vec<u8> {
         }
         protocol::SCTP => {
             let mut out = ports;
-            out.extend([0; 8]);
-            // INIT, with a parameter to be skipped that has the mark.
+            // INIT, or INIT ACK with the tag that INIT asks for; with a parameter to be skipped that has the mark.
+            let (tag, chunk) = if answer { (1, 2) } else { (0, 1) };
+            out.extend([0, 0, 0, tag, 0, 0, 0, 0]);
             out.extend([
-                1, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1,
+                chunk, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1,
             ]);
             out.extend([0x80, 0xff, 0, 12]);
             out.extend(mark);
@@ -180,6 +199,16 @@ fn spoil(packet: &Packet, content: &mut [u8]) {
     if let Some(byte) = content.get_mut(at) {
         *byte ^= 0x55;
     }
+}
+
+/// Lets the header say a length that it cannot have: TCP's in words of four bytes, UDP's in bytes.
+fn shorten(packet: &Packet, content: &mut [u8]) {
+    let at = if packet.protocol == protocol::TCP {
+        12
+    } else {
+        5
+    };
+    content[at] = 4;
 }
 
 /// Puts the Internet checksum at `at`; it covers the addresses too, but for ICMP in IPv4.

@@ -7,14 +7,15 @@ use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ecs_netguard::os::nft::Inventory;
+use ecs_netguard::prove::Packet;
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::NativeTable;
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
-use super::claims::BRIDGES;
+use super::claims::{BRIDGES, imds};
 use super::native::{MARKER, TABLES};
-use super::packets::{Shot, bytes, number_in};
+use super::packets::{Flaw, Shot, answer, bytes, number_in};
 use lab::Lab;
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
@@ -27,6 +28,8 @@ pub(crate) enum Sender {
     Container(usize),
     /// The host, as this user and group.
     Host(u32, u32),
+    /// The metadata service.
+    Service,
 }
 
 /// A packet that arrived.
@@ -47,6 +50,8 @@ pub(crate) struct Wire {
     host: UdpSocket,
     conntrack: UdpSocket,
     number: u32,
+    /// The ruleset at hand.
+    loaded: (Family, String),
 }
 
 impl Wire {
@@ -79,6 +84,7 @@ impl Wire {
             host,
             conntrack,
             number: 0,
+            loaded: (Family::V4, String::new()),
         }
     }
 
@@ -95,7 +101,8 @@ impl Wire {
     }
 
     /// Loads a ruleset, in the place of all that was there, and reads it back.
-    pub(crate) fn load(&self, family: Family, text: &str) -> Result<String, String> {
+    pub(crate) fn load(&mut self, family: Family, text: &str) -> Result<String, String> {
+        self.loaded = (family, text.to_owned());
         let (restore, save) = match family {
             Family::V4 => (self.backend.restore(), self.backend.save()),
             Family::V6 => (self.backend.restore6(), self.backend.save6()),
@@ -178,6 +185,41 @@ impl Wire {
             sent => drop(sent?),
         }
         Ok(self.number)
+    }
+
+    /// Lets the connection of a packet be there before the ruleset at hand is, which is loaded once more.
+    pub(crate) fn establish(&mut self, sender: Sender, packet: &Packet) -> io::Result<()> {
+        let (family, text) = self.loaded.clone();
+        // Nothing but conntrack, which follows what some rule asks it about.
+        let chains = |line: &&str| line.starts_with(['*', ':']) || *line == "COMMIT";
+        let built_in = |line: &&str| !line.contains(" - [");
+        let empty: String = text
+            .lines()
+            .filter(chains)
+            .filter(built_in)
+            .map(|line| line.replace(" DROP ", " ACCEPT ") + "\n")
+            .collect();
+        self.load(family, &empty).expect("tables without rules");
+        // No kernel answers the service's answer, of which no socket knows.
+        let from = imds(family);
+        let from = format!("{} saddr {from}", if from.is_ipv4() { "ip" } else { "ip6" });
+        self.nft(&format!(
+            "add table inet following {{
+               chain follow {{ type filter hook prerouting priority 300; ct state new; }}
+               chain deaf {{ type filter hook input priority 0; {from} drop; }}
+             }}"
+        ));
+        self.forget_connections();
+        let shot = |packet, flaw| Shot { packet, flaw };
+        self.send(sender, &shot(packet.clone(), Flaw::None))?;
+        self.send(Sender::Service, &shot(answer(packet), Flaw::Answer))?;
+        self.load(family, &text).expect("it was loaded before");
+        self.nft("delete table inet following");
+        Ok(())
+    }
+
+    fn nft(&self, command: &str) {
+        self.lab.host.command("nft").args([command]).run();
     }
 
     /// What has arrived at the metadata service's machine since the last look.
@@ -265,6 +307,7 @@ fn settle(lab: &Lab) {
              ip route replace 127.0.0.0/8 via {v4}.1 dev {dev} src {v4}.2
              ip -6 route replace default via {v6}:1 dev {dev} src {v6}:2"
         ));
+        container.sh("nft 'add table inet deaf { chain c { type filter hook input priority 0; ip saddr 169.254.169.254 drop; ip6 saddr fd00:ec2::254 drop; }; }'");
         host += &format!(
             "ip neigh replace {v4}.2 lladdr {own} dev {bridge} nud permanent
              ip neigh replace {v6}:2 lladdr {own} dev {bridge} nud permanent\n"
@@ -318,6 +361,7 @@ fn sending(lab: &Lab, sender: Sender, v4: bool) -> UdpSocket {
             SockType::Raw,
             SockProtocol::Raw,
         ),
+        Sender::Service => open(&lab.imds, family, SockType::Raw, SockProtocol::Raw),
         // `-m owner` sees the user that opened the socket: the file system ids of that moment.
         Sender::Host(uid, gid) => {
             lab.host.run(move || {

@@ -93,14 +93,22 @@ fn drops_add_up() {
     // A reply without a request is INVALID, and passes.
     let walk = violated(&forward(most), &first("docker0"));
     assert_eq!(walk.example.unwrap().protocol, 1);
-    let why = undecided(
-        &forward(&format!("{most}\n-A FORWARD -p icmp -j DROP")),
-        &first("docker0"),
-    );
-    assert_eq!(
-        why,
-        "only this gets through: one that conntrack calls INVALID"
-    );
+    let mut claim = first("docker0");
+    let rules = forward(&format!("{most}\n-A FORWARD -p icmp -j DROP"));
+    let packet = violated(&rules, &claim).example.unwrap();
+    assert_eq!(packet.odd, Some("one that conntrack calls INVALID"));
+    // Conntrack knows no wrong packets of a protocol of which it knows nothing.
+    claim.packets.protocol = Some(253);
+    held(&rules, &claim);
+    // It looks at no checksum of what the host sends, and at lengths wherever they come from.
+    claim.packets.from = Origin::Host;
+    let rules = "-A OUTPUT -m conntrack --ctstate NEW -j DROP";
+    let rules = tables(&[("filter", ":OUTPUT ACCEPT [0:0]", rules)]);
+    for (protocol, found) in [(17, "violated"), (132, "undecided"), (253, "held")] {
+        claim.packets.protocol = Some(protocol);
+        let verdict = sanitize(&verdict(&rules, &claim));
+        assert!(verdict.starts_with(found), "{protocol}: {verdict}");
+    }
 }
 
 #[test]

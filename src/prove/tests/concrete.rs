@@ -73,6 +73,8 @@ pub(super) struct Probe {
     pub(super) icmp: u8,
     pub(super) flags: u8,
     pub(super) uid: u32,
+    /// What conntrack calls it, where its fields do not say.
+    pub(super) state: Option<&'static str>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -147,7 +149,8 @@ pub(super) fn fate(rules: &Rules, answers: &Answers, p: &Probe) -> Result<Fate, 
         return Ok(Fate::Dropped);
     }
     if t.state != "UNTRACKED" {
-        t.state = if begins(p) { "NEW" } else { "INVALID" };
+        let first = if begins(p) { "NEW" } else { "INVALID" };
+        t.state = p.state.unwrap_or(first);
     }
     if !t.table("mangle", first)? || (t.state == "NEW" && !t.table("nat", first)?) {
         return Ok(Fate::Dropped);
@@ -257,7 +260,7 @@ impl Travel<'_> {
     }
 
     fn tracked(&self) -> bool {
-        self.state == "NEW"
+        matches!(self.state, "NEW" | "ESTABLISHED")
     }
 
     fn dnat(&mut self, addr: Option<Ipv4Addr>, port: Option<u16>) -> Way {

@@ -286,6 +286,7 @@ pub(super) fn probe(from_host: bool) -> impl Strategy<Value = Probe> {
                 icmp,
                 flags,
                 uid,
+                state: None,
             },
         )
 }

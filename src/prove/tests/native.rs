@@ -339,6 +339,6 @@ fn a_chain_for_nat_that_translates_nothing_is_asked_of_connections_alone() {
         .get_mut("c")
         .and_then(|chain| chain.base.as_mut());
     base.unwrap().kind = Kind::Nat;
-    // Nothing shows that connections are tracked.
-    assert_eq!(proved(&forward(""), vec![drop], &udp), "undecided");
+    // A packet that is INVALID has none.
+    assert_eq!(proved(&forward(""), vec![drop], &udp), "violated");
 }

@@ -54,6 +54,11 @@ fn as_probe(packet: &Packet) -> Probe {
         icmp: packet.icmp.map_or(255, |(kind, _)| kind),
         flags: packet.flags.unwrap_or(0),
         uid: packet.uid.unwrap_or(0),
+        state: packet.odd.map(|odd| match odd {
+            "one that conntrack calls INVALID" => "INVALID",
+            odd if odd.starts_with("one of an established") => "ESTABLISHED",
+            odd => panic!("no example is {odd}"),
+        }),
     }
 }
 

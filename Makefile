@@ -115,22 +115,26 @@ repo: ## Make signed repositories of target/rpm and target/deb for dnf and apt i
 	    [ $$# -gt 0 ] || { echo "There are no packages: make rpm deb" >&2; exit 1; }; \
 	    scripts/setup.sh rpm deb repo && scripts/repo.sh "$(SIGN_KEY)" $(TARGET_DIR)/repo "$$@"
 
-# Namespaces need the one tree alone; every change can afford that, and no release build.
+# Namespaces need the one tree alone, and core no more.
 VM_DIR = $(TARGET_DIR)/vm
 VM_CORE = $(filter core,$(SET))
 
+VM_SETUP = @scripts/setup.sh rpm deb repo vm $(if $(VM_CORE),,qemu)
+
 vm-image: root setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
-	@scripts/setup.sh rpm deb repo vm $(if $(VM_CORE),,qemu)
+	$(VM_SETUP)
 	@vm-tests/images/all.sh $(or $(SET),all) $(VM_DIR)
 
-vm-test: vm-image ## Run the package on whole machines (SET=core, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
-	@$(CARGO) build --locked --quiet $(if $(VM_CORE),,--release)
-	@$(if $(VM_CORE),,vm-tests/images/first-release.sh $(VM_DIR)/packages)
-	@vm-tests/images/packages.sh $(VM_DIR)/../$(if $(VM_CORE),debug,release)/ecs-netguard $(VM_DIR)/packages
+vm-test: root setup ## Run the package on whole machines (SET=core or bare, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
+	$(VM_SETUP)
+ifeq ($(SET),bare)
+	@vm-tests/bare.sh $(VM_DIR)
+else
+	@vm-tests/images/ready.sh $(or $(SET),all) $(VM_DIR)
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
 	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)
-	$(if $(VM_CORE)$(ONLY)$(VM_ARGS),,@vm-tests/bare.sh $(VM_DIR))
+endif
 
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh

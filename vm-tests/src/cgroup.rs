@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use nix::mount::{MsFlags, mount};
 
-/// What the names of these cgroups begin with; the process id follows.
+/// What the names of these cgroups begin with; the process id and a number follow.
 const PREFIX: &str = "ecs-netguard-vm-";
 
 /// A cgroup of the unified hierarchy, removed with all below it when dropped.
@@ -18,7 +19,9 @@ impl Cgroup {
     /// Makes one; the hierarchy is mounted below `scratch`, wherever else it may be mounted or not.
     pub(crate) fn new(scratch: &Path) -> Result<Self> {
         let hierarchy = hierarchy(scratch)?;
-        let path = hierarchy.join(format!("{PREFIX}{}", std::process::id()));
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let (pid, number) = (std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = hierarchy.join(format!("{PREFIX}{pid}-{number}"));
         fs::create_dir_all(&path).with_context(|| format!("making {}", path.display()))?;
         Ok(Self(path))
     }
@@ -42,6 +45,7 @@ pub(crate) fn remove_stale(scratch: &Path) -> Result<()> {
     for entry in fs::read_dir(hierarchy(scratch)?)?.flatten() {
         let name = entry.file_name();
         let owner = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
+        let owner = owner.and_then(|rest| rest.split('-').next());
         if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
             remove(&entry.path())
                 .with_context(|| format!("removing {}", entry.path().display()))?;

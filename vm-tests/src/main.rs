@@ -13,9 +13,11 @@ mod scenarios;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
+use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 use clap::{Parser, ValueEnum};
 
 use crate::host::{Host, Payload};
@@ -38,6 +40,9 @@ struct Arguments {
     /// Only scenarios with these names
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
+    /// How many machines run at once; a virtual one takes 2 GiB
+    #[arg(long, default_value_t = at_once())]
+    at_once: usize,
     /// Say what there is, and run nothing
     #[arg(long)]
     list: bool,
@@ -59,6 +64,11 @@ struct Arguments {
 enum Set {
     Core,
     All,
+}
+
+/// One for each processor, and no more than every machine has the memory for.
+fn at_once() -> usize {
+    thread::available_parallelism().map_or(1, |processors| processors.get().min(4))
 }
 
 fn main() -> ExitCode {
@@ -133,26 +143,71 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         packages: arguments.packages.clone(),
         surroundings: arguments.surroundings.clone(),
     };
-    let mut table = Table::default();
-    for kind in &kinds {
-        println!("\n{}", kind.name());
-        let fit = |scenario: &&&Scenario| scenario.kernel || kind.tier() == 1;
-        for scenario in scenarios.iter().filter(fit) {
-            let line = one(kind.as_ref(), scenario, &payload, &arguments.out)?;
-            println!("scenario {:20} {}", scenario.name, line.told());
+    let since = Instant::now();
+    let jobs = jobs(&kinds, &scenarios);
+    let waiting = Mutex::new(jobs.iter());
+    let done = Mutex::new(Vec::new());
+    let lane = || -> Result<()> {
+        // The lock is not held while a machine runs.
+        let next = || waiting.lock().ok()?.next();
+        while let Some(job) = next() {
+            let line = one(job.kind, job.scenario, &payload, &arguments.out)?;
+            println!("{:24} {:16} {}", line.machine, line.scenario, line.told());
             if let Some(error) = &line.error {
                 println!("    {error}");
             }
-            table.lines.push(line);
+            if let Ok(mut done) = done.lock() {
+                done.push((job.order, line));
+            }
         }
-    }
-    table.print();
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let lanes: Vec<_> = (0..arguments.at_once.max(1))
+            .map(|_| scope.spawn(lane))
+            .collect();
+        lanes
+            .into_iter()
+            .try_for_each(|lane| lane.join().map_err(|_| anyhow!("a lane panicked"))?)
+    })?;
+    let mut done = done.into_inner().unwrap_or_default();
+    done.sort_by_key(|(order, _)| *order);
+    let table = Table {
+        lines: done.into_iter().map(|(_, line)| line).collect(),
+    };
+    table.print(since.elapsed());
     table.write(&arguments.out.join("report.json"))?;
     Ok(if table.failed() == 0 {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
     })
+}
+
+/// A scenario on a machine.
+struct Job<'a> {
+    kind: &'a dyn Kind,
+    scenario: &'static Scenario,
+    /// Its place in the report: the machine's, the scenario's.
+    order: (usize, usize),
+}
+
+/// What is to be done, each machine's in its order; of each machine's the first ones come first, so that machines of
+/// different kinds run beside each other.
+fn jobs<'a>(kinds: &'a [Box<dyn Kind>], scenarios: &[&'static Scenario]) -> Vec<Job<'a>> {
+    let mut jobs = Vec::new();
+    for (of_kind, kind) in kinds.iter().enumerate() {
+        let on_it = scenarios
+            .iter()
+            .filter(|scenario| scenario.on.has(kind.as_ref()));
+        jobs.extend(on_it.enumerate().map(|(number, scenario)| Job {
+            kind: kind.as_ref(),
+            scenario,
+            order: (of_kind, number),
+        }));
+    }
+    jobs.sort_by_key(|job| job.order.1);
+    jobs
 }
 
 /// One scenario on a fresh machine of one kind.

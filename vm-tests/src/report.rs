@@ -57,8 +57,8 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    /// The scenarios down, the machines across; then what was measured, then what failed.
-    pub(crate) fn print(&self) {
+    /// The scenarios down, the machines across; then what was measured, then what failed, then how long all of it took.
+    pub(crate) fn print(&self, took: Duration) {
         let machines = unique(self.lines.iter().map(|line| line.machine.as_str()));
         let scenarios = unique(self.lines.iter().map(|line| line.scenario));
         print!("\n{:20}", "scenario");
@@ -97,9 +97,7 @@ impl Table {
             .iter()
             .filter(|l| l.outcome == Outcome::Ok)
             .count();
-        let seconds: f64 = self.lines.iter().map(|line| line.seconds).sum();
-        let took = Duration::from_secs_f64(seconds).as_secs();
-        println!("\n{ok} ok, {failed} failed, in {took} s");
+        println!("\n{ok} ok, {failed} failed, in {} s", took.as_secs());
     }
 
     /// How many failed.

@@ -57,7 +57,7 @@ pub(crate) struct Output {
 }
 
 /// A kind of machine, of which every scenario gets a fresh one.
-pub(crate) trait Kind {
+pub(crate) trait Kind: Sync {
     /// What its machines are called in reports: "bookworm in namespaces", "kernel 6.1 in qemu".
     fn name(&self) -> String;
 
@@ -171,11 +171,14 @@ pub(crate) fn keep_logs(machine: &dyn Machine, into: &Path) {
     machine.logs(into);
 }
 
-/// The suites of which trees are made (`images/tree.sh`).
-const SUITES: [&str; 2] = ["bookworm", "sid"];
+/// The suite with the oldest programs and kernel.
+pub(crate) const OLDEST: &str = "bookworm";
 
-/// The suites whose kernels are run (`images/disk.sh`): 6.1 and 6.12.
-const KERNELS: [&str; 2] = ["bookworm", "trixie"];
+/// The suites of which trees are made (`images/tree.sh`).
+const SUITES: [&str; 2] = [OLDEST, "sid"];
+
+/// The suites whose kernels are run (`images/disk.sh`), the oldest first: 6.1 and 6.12.
+const KERNELS: [&str; 2] = [OLDEST, "trixie"];
 
 /// The kinds of machine whose trees or images are below `images`.
 pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {

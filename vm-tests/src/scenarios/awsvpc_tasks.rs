@@ -3,7 +3,7 @@
 
 use anyhow::Result;
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "a task that ran before the guard came; a task that takes its own block away",
     core: false,
     bare: true,
-    kernel: true,
+    on: On::EveryKernel,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 use crate::machine::Ability;
 
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the clock set by a day and by ten years, on and back, to 1970 and to 2200",
     core: false,
     bare: false,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[Ability::OwnClock],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 use crate::machine::Ability;
 
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "kill -9, restart, a crash loop, the watchdog",
     core: true,
     bare: false,
-    kernel: true,
+    on: On::EveryKernel,
     needs: &[],
     run,
 };
@@ -21,7 +21,7 @@ pub(super) const OUT_OF_MEMORY: Scenario = Scenario {
     about: "the kernel kills the daemon because its memory is used up",
     core: false,
     bare: false,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[Ability::MemoryLimit],
     run: out_of_memory,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::{Host, PLACE};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the Debian package installed, upgraded, downgraded, reinstalled, removed and purged",
     core: true,
     bare: true,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };
@@ -20,7 +20,7 @@ pub(super) const IMAGE: Scenario = Scenario {
     about: "the Debian package beside an administrator's preset, policy-rc.d, and in the chroot of an image",
     core: false,
     bare: true,
-    kernel: false,
+    on: On::OneMachine,
     needs: &[],
     run: presets_and_chroot,
 };

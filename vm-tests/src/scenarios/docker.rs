@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "Docker restarted, stopped and started; a new network, published ports, the rest of the network",
     core: true,
     bare: false,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "ecs.config edited by append, by sed -i, by rename; unreadable; gone; in quotes",
     core: false,
     bare: false,
-    kernel: false,
+    on: On::OneMachine,
     needs: &[],
     run,
 };

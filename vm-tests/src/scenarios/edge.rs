@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 use crate::machine::Ability;
 
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "packets and raw frames from a VLAN, an ipvlan and a macvlan of the uplink, by their root",
     core: false,
     bare: true,
-    kernel: true,
+    on: On::EveryKernel,
     needs: &[Ability::AnyLink],
     run,
 };

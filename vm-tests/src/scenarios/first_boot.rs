@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "no ecs.config; user data writes it when containers have long been running",
     core: true,
     bare: true,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

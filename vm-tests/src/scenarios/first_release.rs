@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::{Host, PLACE};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "0.1.0, with settings of its own, upgraded to this version and downgraded again",
     core: false,
     bare: true,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "iptables -F, -X, -t nat -F, nft flush ruleset, a stale snapshot restored, firewalld",
     core: true,
     bare: true,
-    kernel: true,
+    on: On::EveryKernel,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "containers on the host's network, started, ended, and started again, with host_tasks = true",
     core: false,
     bare: false,
-    kernel: true,
+    on: On::EveryKernel,
     needs: &[],
     run,
 };

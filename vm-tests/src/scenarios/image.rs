@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "an image baked in order, and one baked carelessly: their first boots",
     core: false,
     bare: false,
-    kernel: true,
+    on: On::EveryTree,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "iptables-legacy is the system's alternative; Docker and ecs-init use it too",
     core: false,
     bare: true,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

@@ -23,7 +23,7 @@ mod upgrade;
 use anyhow::Result;
 
 use crate::host::Host;
-use crate::machine::Ability;
+use crate::machine::{Ability, Kind, OLDEST};
 
 /// Something that happens to a host with the guard on it, and what must be so afterwards.
 pub(crate) struct Scenario {
@@ -35,12 +35,39 @@ pub(crate) struct Scenario {
     pub(crate) core: bool,
     /// Whether it begins without the guard; on others the package may already be there.
     pub(crate) bare: bool,
-    /// Whether it depends on the kernel or on how it boots. Others run in namespaces alone (tier 1), ten times as fast.
-    pub(crate) kernel: bool,
+    /// On which machines it runs: no more of the emulated ones than it needs, which are ten times as slow.
+    pub(crate) on: On,
     /// What a machine must be able to do; others skip it.
     pub(crate) needs: &'static [Ability],
     /// Does it. An error is a failure.
     pub(crate) run: fn(&mut Host<'_>) -> Result<Report>,
+}
+
+/// On which machines a scenario runs, by what it depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum On {
+    /// The guard alone: one machine in namespaces.
+    OneMachine,
+    /// The programs around it (systemd, Docker, dnf, apt): every machine in namespaces.
+    EveryTree,
+    /// And how a machine boots, or what only the oldest kernel lacks: also the virtual machine with that one.
+    OldestKernel,
+    /// And what kernels do differently: every machine.
+    EveryKernel,
+    /// A disk that loses what was not yet written: the virtual machine with the oldest kernel.
+    Disk,
+}
+
+impl On {
+    /// Whether it runs on these machines.
+    pub(crate) fn has(self, kind: &dyn Kind) -> bool {
+        let oldest = kind.suite() == OLDEST;
+        match (self, kind.tier()) {
+            (Self::OneMachine, 1) | (Self::OldestKernel | Self::Disk, 2) => oldest,
+            (Self::EveryTree | Self::OldestKernel, 1) | (Self::EveryKernel, _) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a scenario found.

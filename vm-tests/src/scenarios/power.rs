@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "a reboot, and ten hard power-offs in the middle of a state write",
     core: false,
     bare: false,
-    kernel: true,
+    on: On::Disk,
     needs: &[],
     run,
 };
@@ -20,13 +20,15 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.user_data(":")?;
     host.reboot()?;
     came_back(host)?;
-    // What is remembered of ecs.config changes with every round, so the state is written all the time.
+    // What is remembered of ecs.config changes with every round, so the state is written all the time. What does it has to
+    // be on the disk before the first cut.
     host.sh("cat >/var/lib/ecs-test/writes.sh <<'END'\n\
          while :; do for word in 1 t true TRUE; do\n\
          printf 'ECS_AWSVPC_BLOCK_IMDS=%s\\n' $word >/etc/ecs/.new\n\
          mv /etc/ecs/.new /etc/ecs/ecs.config\n\
          done; done\n\
-         END")?;
+         END\n\
+         sync")?;
     for round in 0..10_u32 {
         let before = host.sh("stat -c %i /var/lib/ecs-netguard/state.json")?;
         host.sh("systemd-run -q sh /var/lib/ecs-test/writes.sh")?;

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "20 containers on 5 networks; a download and 1,000 pings go on while everything is probed",
     core: false,
     bare: false,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::{Host, PLACE};
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "installed by apt and dnf from signed repositories on a web server; what was altered is refused",
     core: false,
     bare: true,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };

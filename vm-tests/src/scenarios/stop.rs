@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the guard stopped, the visible rules flushed meanwhile, and started again",
     core: true,
     bare: false,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -11,7 +11,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "with ecs-netguard-strict Docker stays down while a guarantee is not proved",
     core: false,
     bare: false,
-    kernel: false,
+    on: On::EveryTree,
     needs: &[],
     run,
 };
@@ -61,7 +61,7 @@ pub(super) const GATE: Scenario = Scenario {
     about: "after the user data of packaging/snippets no ECS agent starts without a proof; later it does by itself",
     core: false,
     bare: false,
-    kernel: false,
+    on: On::OneMachine,
     needs: &[],
     run: gate,
 };

@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 
-use super::{Report, Scenario};
+use super::{On, Report, Scenario};
 use crate::host::Host;
 
 pub(super) const SCENARIO: Scenario = Scenario {
@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "the package upgraded, downgraded, reinstalled, removed and installed again",
     core: true,
     bare: false,
-    kernel: true,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "iptables -F, -X, -t nat -F, nft flush ruleset, a stale snapshot restored, firewalld",
     core: true,
     bare: true,
-    on: On::EveryKernel,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

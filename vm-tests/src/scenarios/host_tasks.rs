@@ -10,7 +10,7 @@ pub(super) const SCENARIO: Scenario = Scenario {
     about: "containers on the host's network, started, ended, and started again, with host_tasks = true",
     core: false,
     bare: false,
-    on: On::EveryKernel,
+    on: On::OldestKernel,
     needs: &[],
     run,
 };

@@ -192,12 +192,17 @@ impl<'r> Engine<'r> {
                 let done = self.masquerade(set, *ports);
                 self.translated(done)
             }
+            Target::Netmap(net) if at.table_name == "nat" => {
+                let done = self.netmap(set, net);
+                self.translated(done)
+            }
             // The kernel refuses these elsewhere, so the text is not what it seems.
             Target::Notrack
             | Target::Dnat(_)
             | Target::Redirect(_)
             | Target::Snat(_)
-            | Target::Masquerade(_) => self.anything(set),
+            | Target::Masquerade(_)
+            | Target::Netmap(_) => self.anything(set),
             Target::Unknown(text) => self.unknown(Reach::of(text), set),
         }
     }

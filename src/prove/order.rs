@@ -240,6 +240,7 @@ fn changes(rule: &Rule) -> bool {
         | Target::Redirect(_)
         | Target::Snat(_)
         | Target::Masquerade(_)
+        | Target::Netmap(_)
         | Target::Unknown(_) => true,
     }
 }
@@ -261,6 +262,7 @@ pub(super) fn tracks(layers: &[&Ruleset], native: &[NativeTable], family: Family
                 | Target::Redirect(_)
                 | Target::Snat(_)
                 | Target::Masquerade(_)
+                | Target::Netmap(_)
                 | Target::Connmark(_)
                 | Target::SaveMark(_)
                 | Target::RestoreMark(_)

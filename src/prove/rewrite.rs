@@ -316,6 +316,48 @@ impl Engine<'_> {
         done
     }
 
+    /// `NETMAP` (xt_NETMAP.c): in the first hooks of the destination, in the last ones of the source.
+    pub(super) fn netmap(&mut self, set: Set, net: &Net) -> Set {
+        let layout = self.layout;
+        let to = format!("the same in {net}");
+        if !matches!(self.hook, Hook::Prerouting | Hook::Output) {
+            self.say("source", &to);
+            let fits = layout.net(&mut self.bdd, layout.src, net);
+            return self.resource(set, true, fits);
+        }
+        self.say("destination", &to);
+        let within = layout.net(&mut self.bdd, layout.dst, net);
+        let unchanged = self.bdd.and(set, within);
+        let moving = self.bdd.less(set, within);
+        // Of what something turned before, the address that is to be turned is not kept.
+        let before = layout.moved_dst.equals(&mut self.bdd, 1);
+        let again = self.bdd.and(moving, before);
+        self.choices |= !again.is_empty();
+        let again = self.move_aside(again, layout.dst);
+        let first = self.bdd.less(moving, before);
+        let mut first = self.move_aside(first, layout.dst);
+        let prefix = usize::from(net.prefix());
+        // From the last bit up, so that what is added always stands above what is there.
+        for (var, _) in layout
+            .dst
+            .bits()
+            .skip(prefix)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+        {
+            let [now, sent] = [var, var + 1].map(|var| self.bdd.bit(var, true));
+            let more = self.bdd.less(now, sent);
+            let fewer = self.bdd.less(sent, now);
+            first = self.bdd.less(first, more);
+            first = self.bdd.less(first, fewer);
+        }
+        let changed = self.bdd.or(first, again);
+        let changed = self.bdd.and(changed, within);
+        let changed = self.set(changed, layout.dnat, 1);
+        self.bdd.or(changed, unchanged)
+    }
+
     fn translate(&mut self, set: Set, to: &Rewrite, addr: (Field, Side), port: Field) -> Set {
         let (field, side) = addr;
         let mut set = set;

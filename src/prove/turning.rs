@@ -104,6 +104,10 @@ impl<'r> Engine<'r> {
                     let turns = match &rule.target {
                         Target::Dnat(to) => self.leads(to, there),
                         Target::Redirect(_) => redirected,
+                        Target::Netmap(net) => {
+                            let within = self.layout.net(&mut self.bdd, self.layout.dst, net);
+                            !self.bdd.and(there, within).is_empty()
+                        }
                         Target::Unknown(_) => true,
                         _ => false,
                     };
@@ -112,7 +116,10 @@ impl<'r> Engine<'r> {
                 for rule in reached(table, after) {
                     let turns = matches!(
                         rule.target,
-                        Target::Snat(_) | Target::Masquerade(_) | Target::Unknown(_)
+                        Target::Snat(_)
+                            | Target::Masquerade(_)
+                            | Target::Netmap(_)
+                            | Target::Unknown(_)
                     );
                     turning.later |= turns && self.meets_some(rule, answered);
                 }

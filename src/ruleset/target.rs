@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use super::Family;
 use super::matches::{Masked, PortRange, protocol};
 use super::names::port_range_dashed;
-use super::value::parse_addr;
+use super::value::{Net, parse_addr};
 use super::words::Word;
 
 /// What a translation puts in place of an address and a port.
@@ -71,6 +71,9 @@ pub enum Target {
     Snat(Rewrite),
     /// Gives the address of the interface it leaves by as source.
     Masquerade(Option<PortRange>),
+    /// Puts this network in the place of the one that an address is in, and leaves the rest of the address alone: of the
+    /// destination before routing, of the source behind it.
+    Netmap(Net),
     /// Not understood to the last word; may do anything.
     Unknown(String),
 }
@@ -235,6 +238,7 @@ pub(super) fn parse(
             port_range_dashed(ports).map(|ports| Target::Masquerade(Some(ports)))
         }
         ("MASQUERADE", flags) if nat_flags(flags) => Some(Target::Masquerade(None)),
+        ("NETMAP", ["--to", net]) => Net::parse(family, net).map(Target::Netmap),
         (chain, []) if !NOT_CHAINS.contains(&chain) && !chain.starts_with('-') => {
             Some(Target::Jump(chain.to_owned()))
         }

@@ -330,6 +330,15 @@ pub(crate) fn target(random: &mut Random, place: Place, ports: Option<&str>) -> 
 
 fn nat(random: &mut Random, place: Place, ports: bool) -> String {
     let v4 = place.v4();
+    if random.percent(12) {
+        let nets: &[&str] = match (place.before, v4) {
+            (true, true) => &["169.254.0.0/16", "127.0.0.0/8", "10.9.9.0/24"],
+            (true, false) => &["fd00:ec2::/64", "fd00:10::/64"],
+            (false, true) => &["10.0.0.0/24", "172.17.0.0/16"],
+            (false, false) => &["fd00:10::/64", "fd00:17::/64"],
+        };
+        return format!("NETMAP --to {}", random.pick(nets));
+    }
     if !place.before {
         return match random.below(4) {
             0 if ports => "MASQUERADE --to-ports 2000-3000".to_owned(),

@@ -10,7 +10,7 @@ use super::claims::imds;
 use super::packets::{Flaw, Shot, plain};
 use super::random::Random;
 
-const ELSEWHERE4: [&str; 8] = [
+const ELSEWHERE4: [&str; 9] = [
     "169.254.170.2",
     "10.0.0.1",
     "8.8.8.8",
@@ -19,13 +19,15 @@ const ELSEWHERE4: [&str; 8] = [
     "169.254.169.253",
     "10.9.9.9",
     "172.18.0.77",
+    "10.0.169.254",
 ];
-const ELSEWHERE6: [&str; 5] = [
+const ELSEWHERE6: [&str; 6] = [
     "fd00:10::1",
     "fd00:ec2::253",
     "fd00:17::1",
     "2001:db8::1",
     "fd00:18::77",
+    "2001:db8::254",
 ];
 
 /// What to send, to see a block be true.

@@ -397,3 +397,65 @@ fn of_several_interfaces_each_is_followed() {
     held(&early(&(drop("docker+") + &drop("br-+"))), &both);
     violated(&early(&drop("br-+")), &both);
 }
+
+#[test]
+fn a_network_that_takes_the_place_of_another_keeps_the_rest_of_the_address() {
+    let early = (
+        "raw",
+        ":PREROUTING ACCEPT [0:0]",
+        "-A PREROUTING -d 169.254.169.254/32 -i docker0 -j DROP",
+    );
+    let turned = |rule: &str| {
+        let rule = format!("-A PREROUTING {rule}");
+        tables(&[early, ("nat", ":PREROUTING ACCEPT [0:0]", &rule)])
+    };
+    let claim = first("docker0");
+    for (rule, dst) in [
+        (
+            "-d 10.9.0.0/16 -j NETMAP --to 169.254.0.0/16",
+            "10.9.169.254",
+        ),
+        (
+            "-d 10.9.169.0/24 -j NETMAP --to 169.254.169.0/24",
+            "10.9.169.254",
+        ),
+        (
+            "-d 10.9.9.9/32 -j NETMAP --to 169.254.169.254/32",
+            "10.9.9.9",
+        ),
+    ] {
+        let packet = violated(&turned(rule), &claim).example.unwrap();
+        assert_eq!(packet.dst.to_string(), dst, "{rule}");
+    }
+    for rule in [
+        "-d 10.9.0.0/24 -j NETMAP --to 169.254.0.0/16",
+        "-d 10.9.0.0/16 -j NETMAP --to 169.254.168.0/24",
+        "-d 169.254.0.0/16 -j NETMAP --to 10.9.0.0/16",
+    ] {
+        held(&turned(rule), &claim);
+    }
+    // What it turns away needs no drop, and what is there already is not turned.
+    let (chain, away) = (
+        ":PREROUTING ACCEPT [0:0]",
+        "-A PREROUTING -i docker0 -j NETMAP --to",
+    );
+    let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP";
+    let filter = ("filter", ":FORWARD ACCEPT [0:0]", invalid);
+    let nat = |net: &str| tables(&[("nat", chain, &format!("{away} {net}")), filter]);
+    held(&nat("10.9.0.0/16"), &claim);
+    violated(&nat("169.254.0.0/16"), &claim);
+    let connections = [
+        early,
+        (
+            "nat",
+            ":PREROUTING ACCEPT [0:0]",
+            "-A PREROUTING -j NETMAP --to 169.254.0.0/16",
+        ),
+        (
+            "filter",
+            ":FORWARD ACCEPT [0:0]",
+            "-A FORWARD -m conntrack --ctstate DNAT -j DROP",
+        ),
+    ];
+    held(&tables(&connections), &claim);
+}

@@ -290,6 +290,11 @@ fn targets() {
         Target::Passive(_)
     ));
     assert_eq!(target("-j MASQUERADE"), Target::Masquerade(None));
+    let network = Net::parse(Family::V4, "10.0.0.0/24").unwrap();
+    assert_eq!(
+        target("-j NETMAP --to 10.0.0.0/24"),
+        Target::Netmap(network)
+    );
     assert_eq!(
         target("-p tcp -j DNAT --to-destination :80"),
         Target::Dnat(Rewrite {
@@ -313,7 +318,8 @@ fn targets() {
         "-j DNAT --to-destination 10.0.0.5-10.0.0.1",
         "-j NFQUEUE --queue-num 5",
         "-j QUEUE",
-        "-j NETMAP --to 10.0.0.0/24",
+        "-j NETMAP --to 10.0.0.0/24 --random",
+        "-j NETMAP --to fd00::/8",
         "-j CONNMARK --restore-mark --nfmask 0xf --ctmask 0xff",
         "-j LOG --log-new 5",
         "-g DROP",

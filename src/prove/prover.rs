@@ -13,7 +13,7 @@ use super::layout::Names;
 use super::order::Follow;
 use super::turning::Turning;
 use super::walk::{End, Outcome, Step, Walk};
-use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
+use crate::ruleset::{IfacePattern, Net, Ruleset, bits, protocol};
 use crate::verdict::Verdict;
 
 /// Proves claims about the rulesets of one family that are in force together.
@@ -146,8 +146,12 @@ impl<'r> Prover<'r> {
         let Origin::Interface(_) = question.class.from else {
             return true;
         };
+        // An error by ICMP belongs to a connection of any protocol.
+        let icmp = [protocol::ICMP, protocol::ICMPV6];
+        let protocol = question.class.protocol;
         let anywhere = PacketClass {
             from: Origin::Interface(Ifaces::all_but(Vec::new())),
+            protocol: protocol.filter(|number| !icmp.contains(number)),
             moment: Moment::First,
             ..question.class.clone()
         };

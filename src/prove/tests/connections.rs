@@ -3,9 +3,9 @@
 use super::*;
 use crate::ruleset::{Place, Target};
 
-const CHAIN: &str = ":PREROUTING ACCEPT [0:0]";
+pub(super) const CHAIN: &str = ":PREROUTING ACCEPT [0:0]";
 /// A block before everything else.
-const EARLY: (&str, &str, &str) = (
+pub(super) const EARLY: (&str, &str, &str) = (
     "raw",
     CHAIN,
     "-A PREROUTING -d 169.254.169.254/32 -i docker+ -j DROP",
@@ -52,44 +52,6 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
         &above("-A FORWARD -m connmark --mark 0x1 -j ACCEPT"),
         &claim,
     );
-}
-
-#[test]
-fn nat_is_undone_behind_an_early_drop() {
-    let claim = imds("docker0");
-    for source in [
-        "-j MASQUERADE",
-        "-o docker0 -j SNAT --to-source 172.17.0.1",
-        "-j NETMAP --to 10.9.0.0/16",
-        "-s 169.254.0.0/16 -j MASQUERADE",
-        "! -s 10.0.0.0/8 -j MASQUERADE",
-    ] {
-        let nat = (
-            "nat",
-            ":POSTROUTING ACCEPT [0:0]",
-            format!("-A POSTROUTING {source}"),
-        );
-        let nat = (nat.0, nat.1, nat.2.as_str());
-        let why = undecided(&tables(&[EARLY, nat]), &claim);
-        assert!(why.contains("established connection"), "{source}: {why}");
-        held(
-            &tables(&[EARLY, nat, ("filter", ":FORWARD ACCEPT [0:0]", BLOCK)]),
-            &claim,
-        );
-    }
-    // Docker's own is never asked for a packet that comes from there, nor are others for one that begins nothing.
-    for source in [
-        "-m conntrack --ctstate INVALID,UNTRACKED -j MASQUERADE",
-        "-p icmp -m icmp --icmp-type 0 -j MASQUERADE",
-        "-s 172.17.0.0/16 ! -o docker0 -j MASQUERADE",
-        "! -s 169.254.0.0/16 -j MASQUERADE",
-    ] {
-        let rule = format!("-A POSTROUTING {source}");
-        held(
-            &tables(&[EARLY, ("nat", ":POSTROUTING ACCEPT [0:0]", &rule)]),
-            &claim,
-        );
-    }
 }
 
 #[test]

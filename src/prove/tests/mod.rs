@@ -15,6 +15,7 @@ mod random;
 mod shields;
 mod soup;
 mod spell;
+mod turning;
 mod walks;
 
 /// Proves one claim about one ruleset.

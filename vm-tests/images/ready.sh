@@ -12,9 +12,7 @@ cd "$here/../.."
 
 "$here/all.sh" "$set" "$dir" &
 trees=$!
-code=0
 (
-    $cargo build --locked --quiet -p ecs-netguard-vm-tests
     # Every change can afford the tests' own build. The other is the release's, but for what linking it takes.
     case $set in
         core)
@@ -27,7 +25,13 @@ code=0
             "$here/first-release.sh" "$dir/packages"
             ;;
     esac
+    $cargo build --locked --quiet -p ecs-netguard-vm-tests &
     "$here/packages.sh" "${CARGO_TARGET_DIR:-target}/$built/ecs-netguard" "$dir/packages"
-) || code=$?
+    wait $!
+) &
+# Not in a condition, where a failure in it would go unnoticed.
+builds=$!
+code=0
+wait $builds || code=$?
 wait $trees || code=$?
 exit $code

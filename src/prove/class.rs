@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::ruleset::native::NativeTable;
-use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol_name};
+use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol, protocol_name};
 
 /// Interfaces: those that fit one of some patterns, but for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +175,28 @@ pub struct PacketClass {
     pub turned: bool,
 }
 
+impl PacketClass {
+    /// What the connections begin with that these packets belong to, by whatever interface it comes. An error by ICMP
+    /// belongs to a connection of any protocol, and any host may send it.
+    pub(super) fn beginnings(&self) -> Self {
+        let strangers = matches!(
+            self.protocol,
+            None | Some(protocol::ICMP | protocol::ICMPV6)
+        );
+        Self {
+            from: Origin::Interface(Ifaces::all_but(Vec::new())),
+            src: if strangers {
+                Addrs::default()
+            } else {
+                self.src.clone()
+            },
+            protocol: self.protocol.filter(|_| !strangers),
+            moment: Moment::First,
+            ..self.clone()
+        }
+    }
+}
+
 impl fmt::Display for PacketClass {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.protocol {
@@ -249,6 +271,63 @@ pub struct HostView {
     pub source_routed: Vec<(Family, String, String)>,
 }
 
+/// What is out of the ordinary about a packet. The class of a block has such packets too, so that a block is proved for
+/// them; few of them show it to be broken, since whether the others get anywhere depends on more than the rules.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Odd {
+    /// Conntrack calls it INVALID (a length or a checksum that cannot be, impossible flags).
+    Invalid = 1,
+    /// A later fragment. Conntrack puts fragments together before any table sees them, where
+    /// anything uses it.
+    Fragment = 2,
+    /// IPv6 headers that do not lead to a protocol.
+    Headless = 3,
+    /// From outside, with a source that is this host's, loopback, or no host's at all.
+    Spoofed = 4,
+    /// Sent by the kernel itself, without a socket.
+    Socketless = 5,
+    /// Marked by the process that sent it (`SO_MARK`).
+    Marked = 6,
+    /// Of a connection that was there before. A container that may write packets of its own can make
+    /// one to any address: the first packet, with that address as its source, comes back to it.
+    Later = 7,
+}
+
+impl Odd {
+    pub(super) const ALL: [Self; 7] = [
+        Self::Invalid,
+        Self::Fragment,
+        Self::Headless,
+        Self::Spoofed,
+        Self::Socketless,
+        Self::Marked,
+        Self::Later,
+    ];
+}
+
+impl fmt::Display for Odd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Invalid => "one that conntrack calls INVALID",
+            Self::Fragment => "a later fragment, where nothing puts fragments together",
+            Self::Headless => "IPv6 headers that lead to no protocol",
+            Self::Spoofed => "a source address that routing may refuse",
+            Self::Socketless => "sent without a socket",
+            Self::Marked => "marked by its sender",
+            Self::Later => {
+                "one of an established connection, which was there before or which a container with CAP_NET_RAW makes itself"
+            }
+        })
+    }
+}
+
+/// As people read it.
+impl Serialize for Odd {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 /// A packet as an example of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Packet {
@@ -287,7 +366,7 @@ pub struct Packet {
     pub cgroup: Option<String>,
     /// What is out of the ordinary about it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub odd: Option<&'static str>,
+    pub odd: Option<Odd>,
 }
 
 impl fmt::Display for Packet {

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use super::bdd::Set;
-use super::class::{Destination, Origin, Packet, PacketClass};
+use super::class::{Destination, Odd, Origin, Packet, PacketClass};
 use super::engine::Engine;
 use super::layout::Field;
-use super::start::Odd;
 use crate::ruleset::{Family, IfacePattern, Net, bits, protocol};
 
 /// One packet out of a set.
@@ -158,6 +157,6 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
             Origin::Cgroup(path) => Some(path.clone()),
             Origin::Host | Origin::Interface(_) => None,
         },
-        odd: Odd::describe(odd),
+        odd: Odd::ALL.into_iter().find(|known| *known as u128 == odd),
     }
 }

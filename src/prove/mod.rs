@@ -131,7 +131,9 @@ mod walk;
 mod tests;
 
 pub use claim::{Claim, Expect};
-pub use class::{Addrs, Destination, HostView, Iface, Ifaces, Moment, Origin, Packet, PacketClass};
+pub use class::{
+    Addrs, Destination, HostView, Iface, Ifaces, Moment, Odd, Origin, Packet, PacketClass,
+};
 pub use hook::Hook;
 pub use prover::Prover;
 pub use walk::{End, Outcome, Step, Walk};

@@ -199,9 +199,9 @@ pub(super) fn rules(table: &Table) -> impl Iterator<Item = &Rule> {
         .map(|listed| &listed.rule)
 }
 
-/// The rules that a packet may come to from one of these base chains; all, where not all of the table is shown.
-pub(super) fn reached<'r>(table: &'r Table, bases: &[&'r str]) -> impl Iterator<Item = &'r Rule> {
-    let mut left = bases.to_vec();
+/// The rules that a packet may come to at one of these hooks; all, where not all of the table is shown.
+pub(super) fn reached<'r>(table: &'r Table, hooks: &[Hook]) -> impl Iterator<Item = &'r Rule> {
+    let mut left: Vec<&str> = hooks.iter().map(|hook| hook.chain()).collect();
     let mut names: BTreeSet<&str> = BTreeSet::new();
     while let Some(name) = left.pop() {
         let Some(chain) = table.chains.get(name).filter(|_| names.insert(name)) else {

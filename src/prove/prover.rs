@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::bdd::{Bdd, Set};
 use super::claim::{Claim, Expect};
-use super::class::{Destination, HostView, Ifaces, Moment, Origin, PacketClass};
+use super::class::{Destination, HostView, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::hook::Hook;
@@ -13,7 +13,7 @@ use super::layout::Names;
 use super::order::Follow;
 use super::turning::Turning;
 use super::walk::{End, Outcome, Step, Walk};
-use crate::ruleset::{IfacePattern, Net, Ruleset, bits, protocol};
+use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
 use crate::verdict::Verdict;
 
 /// Proves claims about the rulesets of one family that are in force together.
@@ -140,22 +140,13 @@ impl<'r> Prover<'r> {
         }
     }
 
-    /// Whether a connection that NAT turned to the class's destination may have begun at another interface, with the
-    /// same addresses, where its first packet is let through.
+    /// Whether a connection that NAT turned to the class's destination may have begun at another interface, where its
+    /// first packet is let through.
     fn begun_elsewhere(&self, question: Question<'_>) -> bool {
         let Origin::Interface(_) = question.class.from else {
             return true;
         };
-        // An error by ICMP belongs to a connection of any protocol.
-        let icmp = [protocol::ICMP, protocol::ICMPV6];
-        let protocol = question.class.protocol;
-        let anywhere = PacketClass {
-            from: Origin::Interface(Ifaces::all_but(Vec::new())),
-            protocol: protocol.filter(|number| !icmp.contains(number)),
-            moment: Moment::First,
-            ..question.class.clone()
-        };
-        let class = &anywhere;
+        let class = &question.class.beginnings();
         self.with_engine(class, |engine| engine.sends)
             || self.turned_by_nat(Question { class, ..question }) != Verdict::Held
     }
@@ -309,12 +300,12 @@ impl<'r> Prover<'r> {
     }
 
     /// The violation that a packet out of the ordinary is an example of.
-    fn odd_example(&self, from: &Engine<'r>, question: Question<'_>) -> Option<Verdict> {
+    fn odd_example(&self, care: Care, question: Question<'_>) -> Option<Verdict> {
         if question.expect != Some(Expect::Dropped) || question.follow != Follow::Addressed {
             return None;
         }
         let mut engine = self.engine(question.class, Bdd::new());
-        engine.care = from.care;
+        engine.care = care;
         engine.odd_examples = true;
         let bad = self.run(&mut engine, question, None);
         let verdict = self.judge(&mut engine, question, bad);
@@ -339,9 +330,11 @@ impl<'r> Prover<'r> {
             return too_much();
         }
         let violated = !certain.is_empty();
+        // Another walk, where it may find something.
         if !violated
             && !engine.odd_examples
-            && let Some(verdict) = self.odd_example(engine, question)
+            && !engine.sendable(question.class, bad).is_empty()
+            && let Some(verdict) = self.odd_example(engine.care, question)
         {
             return verdict;
         }

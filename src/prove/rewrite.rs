@@ -3,11 +3,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::Set;
-use super::class::Moment;
+use super::class::{Moment, Odd};
 use super::engine::Engine;
 use super::hook::Hook;
 use super::layout::{Field, Shape, State};
-use super::start::Odd;
 use super::walk::{End, Outcome};
 use crate::ruleset::{Family, IfacePattern, Masked, Net, PortRange, Rewrite, Side, bits, protocol};
 
@@ -180,26 +179,30 @@ impl Engine<'_> {
         } else {
             layout.mark
         };
-        let pairs: Vec<(u32, u32)> = from
-            .bits()
-            .zip(to.bits())
+        let bits = from.bits().zip(to.bits());
+        let pairs: Vec<(u32, u32)> = bits
             .filter(|((_, weight), _)| u128::from(mask) & weight != 0)
             .map(|((source, _), (copy, _))| (source, copy))
             .collect();
+        let copied = self.copy(with, &pairs);
+        self.bdd.or(copied, without)
+    }
+
+    /// Gives the second bit of each pair the value of the first.
+    fn copy(&mut self, set: Set, pairs: &[(u32, u32)]) -> Set {
+        let is_copy = |var| pairs.iter().any(|(_, copy)| *copy == var);
         let mut copied = self
             .bdd
-            .quantify(super::bdd::Quantifier::Some, with, |var| {
-                pairs.iter().any(|(_, copy)| *copy == var)
-            });
+            .quantify(super::bdd::Quantifier::Some, set, is_copy);
         // From the last bit up, so that what is added always stands above what is there.
-        for (source, copy) in pairs.into_iter().rev() {
-            let (source, copy) = (self.bdd.bit(source, true), self.bdd.bit(copy, true));
+        for (source, copy) in pairs.iter().rev() {
+            let (source, copy) = (self.bdd.bit(*source, true), self.bdd.bit(*copy, true));
             let more = self.bdd.less(source, copy);
             let fewer = self.bdd.less(copy, source);
             copied = self.bdd.less(copied, more);
             copied = self.bdd.less(copied, fewer);
         }
-        self.bdd.or(copied, without)
+        copied
     }
 
     pub(super) fn dnat(&mut self, set: Set, to: &Rewrite) -> Set {
@@ -329,31 +332,22 @@ impl Engine<'_> {
         let within = layout.net(&mut self.bdd, layout.dst, net);
         let unchanged = self.bdd.and(set, within);
         let moving = self.bdd.less(set, within);
-        // Of what something turned before, the address that is to be turned is not kept.
+        // The original is put aside, and all but the network's part of it stays where it is.
+        let vars = |field: Field| field.bits().map(|(var, _)| var);
+        let twin = layout.dst.twin();
+        let pairs: Vec<(u32, u32)> = vars(layout.dst).zip(vars(twin)).collect();
         let before = layout.moved_dst.equals(&mut self.bdd, 1);
         let again = self.bdd.and(moving, before);
-        self.choices |= !again.is_empty();
-        let again = self.move_aside(again, layout.dst);
         let first = self.bdd.less(moving, before);
-        let mut first = self.move_aside(first, layout.dst);
-        let prefix = usize::from(net.prefix());
-        // From the last bit up, so that what is added always stands above what is there.
-        for (var, _) in layout
-            .dst
-            .bits()
-            .skip(prefix)
-            .collect::<Vec<_>>()
-            .into_iter()
-            .rev()
-        {
-            let [now, sent] = [var, var + 1].map(|var| self.bdd.bit(var, true));
-            let more = self.bdd.less(now, sent);
-            let fewer = self.bdd.less(sent, now);
-            first = self.bdd.less(first, more);
-            first = self.bdd.less(first, fewer);
-        }
-        let changed = self.bdd.or(first, again);
-        let changed = self.bdd.and(changed, within);
+        let first = self.copy(first, &pairs);
+        let first = self.set(first, layout.moved_dst, 1);
+        let moving = self.bdd.or(first, again);
+        let network: Vec<u32> = vars(layout.dst).take(net.prefix().into()).collect();
+        let is_network = |var| network.contains(&var);
+        let freed = self
+            .bdd
+            .quantify(super::bdd::Quantifier::Some, moving, is_network);
+        let changed = self.bdd.and(freed, within);
         let changed = self.set(changed, layout.dnat, 1);
         self.bdd.or(changed, unchanged)
     }

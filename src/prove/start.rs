@@ -1,63 +1,10 @@
 //! The packets of a class, as they set out.
 
 use super::bdd::Set;
-use super::class::{Destination, Ifaces, Moment, Origin, PacketClass};
+use super::class::{Destination, Ifaces, Moment, Odd, Origin, PacketClass};
 use super::engine::Engine;
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{Family, IfacePattern, Net, Side, protocol};
-
-/// What is out of the ordinary about a packet; 0 stands for nothing. The class of a block has such packets too, so that a
-/// block is proved for them; but none of them alone shows a block to be broken, since whether they
-/// get anywhere depends on more than the rules.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Odd {
-    /// Conntrack calls it INVALID (a bad checksum, impossible flags).
-    Invalid = 1,
-    /// A later fragment. Conntrack puts fragments together before any table sees them, where
-    /// anything uses it.
-    Fragment = 2,
-    /// IPv6 headers that do not lead to a protocol.
-    Headless = 3,
-    /// From outside, with a source that is this host's, loopback, or no host's at all.
-    Spoofed = 4,
-    /// Sent by the kernel itself, without a socket.
-    Socketless = 5,
-    /// Marked by the process that sent it (`SO_MARK`).
-    Marked = 6,
-    /// Of a connection that was there before. A container that may write packets of its own can make
-    /// one to any address: the first packet, with that address as its source, comes back to it.
-    Later = 7,
-}
-
-impl Odd {
-    const ALL: [Self; 7] = [
-        Self::Invalid,
-        Self::Fragment,
-        Self::Headless,
-        Self::Spoofed,
-        Self::Socketless,
-        Self::Marked,
-        Self::Later,
-    ];
-
-    /// What a reader of an example sees.
-    pub(super) fn describe(number: u128) -> Option<&'static str> {
-        Self::ALL
-            .into_iter()
-            .find(|odd| *odd as u128 == number)
-            .map(|odd| match odd {
-                Self::Invalid => "one that conntrack calls INVALID",
-                Self::Fragment => "a later fragment, where nothing puts fragments together",
-                Self::Headless => "IPv6 headers that lead to no protocol",
-                Self::Spoofed => "a source address that routing may refuse",
-                Self::Socketless => "sent without a socket",
-                Self::Marked => "marked by its sender",
-                Self::Later => {
-                    "one of an established connection, which was there before or which a container with CAP_NET_RAW makes itself"
-                }
-            })
-    }
-}
 
 /// IPv6 extension headers: as a packet's protocol these are skipped over (`ipv6_ext_hdr`).
 const EXTENSION_HEADERS: [u8; 5] = [0, 43, 44, 51, 60];
@@ -318,9 +265,8 @@ impl Engine<'_> {
         let unordered = self.protocols(&[protocol::UDP, protocol::SCTP]);
         let checked = self.protocols(&CHECKED);
         let others = self.bdd.less(Set::ALL, checked);
-        let later = [unordered, others]
-            .iter()
-            .fold(tcp, |all, one| self.bdd.or(all, *one));
+        let later = self.bdd.or(tcp, unordered);
+        let later = self.bdd.or(later, others);
         let kinds = [(Odd::Invalid, spoilt), (Odd::Later, later)];
         kinds.into_iter().fold(Set::EMPTY, |all, (odd, of)| {
             let odd = self.odd_is(odd);

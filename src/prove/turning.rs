@@ -7,7 +7,7 @@ use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
 use super::order::{Follow, reached, rules};
 use crate::ruleset::native::{At, Kind, NativeRule, Statement};
-use crate::ruleset::{Policy, Rewrite, Rule, Shown, Side, Target, protocol};
+use crate::ruleset::{Policy, Rewrite, Rule, Shown, Side, Target};
 
 /// What could turn packets to a destination.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,17 +77,18 @@ impl<'r> Engine<'r> {
     /// What on the way could turn packets to the class's destination.
     pub(super) fn turning(&mut self, class: &PacketClass) -> Turning {
         let there = self.there(class);
-        let redirected = !self.bdd.and(there, self.local_dst).is_empty();
         let mut turning = Turning::default();
         // Where NAT gives a connection another destination, and where another source.
-        let (before, after): (&[&str], &[&str]) = match class.from {
-            Origin::Interface(_) => (&["PREROUTING"], &["POSTROUTING"]),
-            Origin::Host | Origin::Cgroup(_) => {
-                (&["PREROUTING", "OUTPUT"], &["POSTROUTING", "INPUT"])
-            }
+        let (before, after): (&[Hook], &[Hook]) = match class.from {
+            Origin::Interface(_) => (&[Hook::Prerouting], &[Hook::Postrouting]),
+            Origin::Host | Origin::Cgroup(_) => (
+                &[Hook::Prerouting, Hook::Output],
+                &[Hook::Postrouting, Hook::Input],
+            ),
         };
-        let beginning = self.beginning(class);
-        let answered = self.answered(class, beginning);
+        let class = class.beginnings();
+        let beginning = self.beginning(&class);
+        let answered = self.answered(&class, beginning);
         for ruleset in self.layers.clone() {
             for (name, table) in &ruleset.tables {
                 let nat = name == "nat";
@@ -101,16 +102,14 @@ impl<'r> Engine<'r> {
                     continue;
                 }
                 for rule in reached(table, before) {
-                    let turns = match &rule.target {
-                        Target::Dnat(to) => self.leads(to, there),
-                        Target::Redirect(_) => redirected,
-                        Target::Netmap(net) => {
-                            let within = self.layout.net(&mut self.bdd, self.layout.dst, net);
-                            !self.bdd.and(there, within).is_empty()
-                        }
-                        Target::Unknown(_) => true,
-                        _ => false,
+                    let to = match &rule.target {
+                        Target::Dnat(to) => self.fits(to, self.layout.dst, Side::Dst),
+                        Target::Redirect(_) => self.local_dst,
+                        Target::Netmap(net) => self.layout.net(&mut self.bdd, self.layout.dst, net),
+                        Target::Unknown(_) => Set::ALL,
+                        _ => continue,
                     };
+                    let turns = !self.bdd.and(there, to).is_empty();
                     turning.by_nat |= turns && self.meets_some(rule, beginning);
                 }
                 for rule in reached(table, after) {
@@ -129,33 +128,28 @@ impl<'r> Engine<'r> {
         turning
     }
 
-    /// What the connections begin with that packets of a class belong to, as NAT sees it; an error by ICMP belongs to one
-    /// of any protocol. It need not come from where they come from.
+    /// The packets of a class that begin connections, as NAT sees them.
     fn beginning(&mut self, class: &PacketClass) -> Set {
         let [new, related] = [State::New, State::Related].map(|state| self.state_is(state));
         let seen = self.bdd.or(new, related);
         let unfit = self.unfit_to_begin();
         let set = self.bdd.less(seen, unfit);
-        match class.protocol {
-            None | Some(protocol::ICMP | protocol::ICMPV6) => set,
-            Some(number) => {
-                let same = self.layout.protocol.equals(&mut self.bdd, number.into());
-                self.bdd.and(set, same)
-            }
-        }
+        class.protocol.map_or(set, |number| {
+            let same = self.layout.protocol.equals(&mut self.bdd, number.into());
+            self.bdd.and(set, same)
+        })
     }
 
-    /// What packets of a class answer: it comes from where they are for, and is for where they come from, by whatever
-    /// interface (a container may be on two networks). Where NAT gave it another source, that is undone in them.
+    /// The same of what packets of a class answer: it comes from where they are for, and is for where they come from, by
+    /// whatever interface (a container may be on two networks). Where NAT gave it another source, that is undone in them.
     fn answered(&mut self, class: &PacketClass, beginning: Set) -> Set {
-        let layout = self.layout;
-        let mut set = beginning;
-        if let Destination::Net(net) = class.dst {
-            let from = layout.net(&mut self.bdd, layout.src, &net);
-            set = self.bdd.and(set, from);
-        }
+        let from = match class.dst {
+            Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.src, &net),
+            Destination::ThisHost => Set::ALL,
+        };
         let to = self.in_nets(Side::Dst, &class.src.any_of, &class.src.except);
-        self.bdd.and(set, to)
+        let back = self.bdd.and(from, to);
+        self.bdd.and(beginning, back)
     }
 
     fn meets_some(&mut self, rule: &'r Rule, set: Set) -> bool {

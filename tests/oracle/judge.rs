@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ecs_netguard::prove::{Claim, Expect, Origin, PacketClass, Walk};
+use ecs_netguard::prove::{Claim, Expect, Odd, Origin, PacketClass, Walk};
 use ecs_netguard::ruleset::{Family, IfacePattern, protocol};
 use ecs_netguard::verdict::Verdict;
 
@@ -228,11 +228,9 @@ fn example(class: &PacketClass, walk: &Walk) -> Result<Shot, String> {
     );
     let flaw = match packet.odd {
         None => Flaw::None,
-        Some("one that conntrack calls INVALID") if packet.protocol == protocol::SCTP => {
-            Flaw::BadChecksum
-        }
-        Some("one that conntrack calls INVALID") => Flaw::Malformed,
-        Some(odd) if odd.starts_with("one of an established connection") => Flaw::Established,
+        Some(Odd::Invalid) if packet.protocol == protocol::SCTP => Flaw::BadChecksum,
+        Some(Odd::Invalid) => Flaw::Malformed,
+        Some(Odd::Later) => Flaw::Established,
         Some(_) => panic!("nobody can be sure to send this: {packet}"),
     };
     Ok(Shot { packet, flaw })

@@ -96,7 +96,7 @@ fn drops_add_up() {
     let mut claim = first("docker0");
     let rules = forward(&format!("{most}\n-A FORWARD -p icmp -j DROP"));
     let packet = violated(&rules, &claim).example.unwrap();
-    assert_eq!(packet.odd, Some("one that conntrack calls INVALID"));
+    assert_eq!(packet.odd, Some(Odd::Invalid));
     // Conntrack knows no wrong packets of a protocol of which it knows nothing.
     claim.packets.protocol = Some(253);
     held(&rules, &claim);

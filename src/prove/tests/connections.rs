@@ -36,7 +36,7 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
             let packet = violated(&above(hole), &claim).example.unwrap();
             // No other packet of TCP goes on with a connection whatever came before.
             assert_eq!((packet.protocol, packet.flags), (6, Some(0x10)), "{hole}");
-            packet.odd.unwrap().to_owned()
+            packet.odd.unwrap().to_string()
         } else {
             undecided(&above(hole), &claim)
         };
@@ -142,7 +142,7 @@ fn nat_sees_nothing_where_nothing_tracks_connections() {
     udp.packets.protocol = Some(17);
     // Whether they are tracked or not, one with a bad checksum comes to no NAT.
     let packet = violated(&tables(&[dropping]), &udp).example.unwrap();
-    assert_eq!(packet.odd, Some("one that conntrack calls INVALID"));
+    assert_eq!(packet.odd, Some(Odd::Invalid));
     let tracked = (
         "filter",
         ":FORWARD ACCEPT [0:0]",

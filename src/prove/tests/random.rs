@@ -55,8 +55,8 @@ fn as_probe(packet: &Packet) -> Probe {
         flags: packet.flags.unwrap_or(0),
         uid: packet.uid.unwrap_or(0),
         state: packet.odd.map(|odd| match odd {
-            "one that conntrack calls INVALID" => "INVALID",
-            odd if odd.starts_with("one of an established") => "ESTABLISHED",
+            Odd::Invalid => "INVALID",
+            Odd::Later => "ESTABLISHED",
             odd => panic!("no example is {odd}"),
         }),
     }

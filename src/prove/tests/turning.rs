@@ -58,9 +58,17 @@ fn a_connection_that_nat_turned_may_go_on_at_another_interface() {
     let mut tcp = imds("docker0");
     tcp.packets.protocol = Some(6);
     held(&tables(&[EARLY, ("nat", CHAIN, &udp)]), &tcp);
-    // An error by ICMP goes the way of the connection that it is about.
-    tcp.packets.protocol = Some(1);
-    undecided(&tables(&[EARLY, ("nat", CHAIN, &udp)]), &tcp);
+    // An error by ICMP goes the way of the connection that it is about, whichever host it comes from.
+    let mut icmp = imds("docker0");
+    icmp.packets.protocol = Some(1);
+    undecided(&tables(&[EARLY, ("nat", CHAIN, &udp)]), &icmp);
+    let to_another = "-A POSTROUTING -d 172.17.0.9/32 -j MASQUERADE";
+    let source = tables(&[EARLY, ("nat", ":POSTROUTING ACCEPT [0:0]", to_another)]);
+    for (claim, found) in [(&mut tcp, "held"), (&mut icmp, "undecided")] {
+        claim.packets.src = Addrs::from(net("172.17.0.2"));
+        let verdict = sanitize(&verdict(&source, claim));
+        assert!(verdict.starts_with(found), "{claim}: {verdict}");
+    }
     // A chain to which nothing leads turns nothing, nor does one of the host's own packets.
     let chains =
         ":PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]\n:U - [0:0]";
@@ -82,14 +90,9 @@ fn a_connection_that_nat_turned_may_go_on_at_another_interface() {
 
 #[test]
 fn a_network_that_takes_the_place_of_another_keeps_the_rest_of_the_address() {
-    let early = (
-        "raw",
-        ":PREROUTING ACCEPT [0:0]",
-        "-A PREROUTING -d 169.254.169.254/32 -i docker0 -j DROP",
-    );
     let turned = |rule: &str| {
         let rule = format!("-A PREROUTING {rule}");
-        tables(&[early, ("nat", ":PREROUTING ACCEPT [0:0]", &rule)])
+        tables(&[EARLY, ("nat", CHAIN, &rule)])
     };
     let claim = first("docker0");
     for (rule, dst) in [
@@ -117,22 +120,15 @@ fn a_network_that_takes_the_place_of_another_keeps_the_rest_of_the_address() {
         held(&turned(rule), &claim);
     }
     // What it turns away needs no drop, and what is there already is not turned.
-    let (chain, away) = (
-        ":PREROUTING ACCEPT [0:0]",
-        "-A PREROUTING -i docker0 -j NETMAP --to",
-    );
+    let (chain, away) = (CHAIN, "-A PREROUTING -i docker0 -j NETMAP --to");
     let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP";
     let filter = ("filter", ":FORWARD ACCEPT [0:0]", invalid);
     let nat = |net: &str| tables(&[("nat", chain, &format!("{away} {net}")), filter]);
     held(&nat("10.9.0.0/16"), &claim);
     violated(&nat("169.254.0.0/16"), &claim);
     let connections = [
-        early,
-        (
-            "nat",
-            ":PREROUTING ACCEPT [0:0]",
-            "-A PREROUTING -j NETMAP --to 169.254.0.0/16",
-        ),
+        EARLY,
+        ("nat", CHAIN, "-A PREROUTING -j NETMAP --to 169.254.0.0/16"),
         (
             "filter",
             ":FORWARD ACCEPT [0:0]",

@@ -3,7 +3,7 @@
 CARGO ?= cargo
 TARGET_DIR = $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help root prefix setup build demo test attack fuzz fuzz-kernel kill-test lint bench bench-compare load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-image vm-test packer-validate packer-test snippets-check clean
+.PHONY: help root prefix setup build demo test attack fuzz fuzz-kernel kill-test lint bench bench-compare load soak fleet man install uninstall rpm rpm-check deb deb-check repo vm-set vm-image vm-test vm-trees vm-packages packer-validate packer-test snippets-check clean
 
 help: ## List what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -115,26 +115,36 @@ repo: ## Make signed repositories of target/rpm and target/deb for dnf and apt i
 	    [ $$# -gt 0 ] || { echo "There are no packages: make rpm deb" >&2; exit 1; }; \
 	    scripts/setup.sh rpm deb repo && scripts/repo.sh "$(SIGN_KEY)" $(TARGET_DIR)/repo "$$@"
 
-# Namespaces need the one tree alone, and core no more.
 VM_DIR = $(TARGET_DIR)/vm
-VM_CORE = $(filter core,$(SET))
-
+VM_SET = $(or $(SET),all)
+# Namespaces need one tree and no emulator.
+VM_CORE = $(filter core,$(VM_SET))
 VM_SETUP = @scripts/setup.sh rpm deb repo vm $(if $(VM_CORE),,qemu)
 
-vm-image: root setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
-	$(VM_SETUP)
-	@vm-tests/images/all.sh $(or $(SET),all) $(VM_DIR)
+vm-set:
+	@case "$(VM_SET)" in core | all | bare) ;; *) echo "SET is core, all or bare, not $(VM_SET)" >&2; exit 2 ;; esac
 
-vm-test: root setup ## Run the package on whole machines (SET=core or bare, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
+vm-image: root vm-set setup ## Build the trees and disks of the test machines (SET=core: the one that core needs)
 	$(VM_SETUP)
-ifeq ($(SET),bare)
+	@vm-tests/images/all.sh $(VM_SET) $(VM_DIR)
+
+vm-test: root vm-set setup ## Run the package on whole machines (SET=core or bare, ONLY=flush,crash, VM_ARGS="--tier 1 --suite sid")
+	$(VM_SETUP)
+ifeq ($(VM_SET),bare)
 	@vm-tests/bare.sh $(VM_DIR)
 else
-	@vm-tests/images/ready.sh $(or $(SET),all) $(VM_DIR)
+	@$(MAKE) --no-print-directory -j2 vm-trees vm-packages
 	@$(CARGO) run --locked --quiet -p ecs-netguard-vm-tests -- --images $(VM_DIR) --packages $(VM_DIR)/packages \
-	    --out $(VM_DIR)-tests --set $(or $(SET),all) $(if $(VM_CORE),--tier 1 --suite bookworm) \
+	    --out $(VM_DIR)-tests --set $(VM_SET) $(if $(VM_CORE),--tier 1 --suite bookworm) \
 	    $(if $(ONLY),--only $(ONLY)) $(VM_ARGS)
 endif
+
+# Side by side: most of a tree is fetched and unpacked, most of a package is compiled.
+vm-trees:
+	@vm-tests/images/all.sh $(VM_SET) $(VM_DIR)
+
+vm-packages:
+	@CARGO="$(CARGO)" vm-tests/images/build.sh $(VM_SET) $(VM_DIR)
 
 packer-validate: ## Validate the Packer templates, offline and without an account
 	@scripts/check-packer.sh

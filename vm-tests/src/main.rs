@@ -11,6 +11,7 @@ mod report;
 mod scenarios;
 
 use std::fs;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -42,7 +43,7 @@ struct Arguments {
     only: Vec<String>,
     /// How many machines run at once; a virtual one takes 2 GiB
     #[arg(long, default_value_t = at_once())]
-    at_once: usize,
+    at_once: NonZeroUsize,
     /// Say what there is, and run nothing
     #[arg(long)]
     list: bool,
@@ -67,8 +68,9 @@ enum Set {
 }
 
 /// One for each processor, and no more than every machine has the memory for.
-fn at_once() -> usize {
-    thread::available_parallelism().map_or(1, |processors| processors.get().min(4))
+fn at_once() -> NonZeroUsize {
+    const MOST: NonZeroUsize = NonZeroUsize::MIN.saturating_add(3);
+    thread::available_parallelism().map_or(NonZeroUsize::MIN, |processors| processors.min(MOST))
 }
 
 fn main() -> ExitCode {
@@ -163,7 +165,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode> {
         Ok(())
     };
     thread::scope(|scope| {
-        let lanes: Vec<_> = (0..arguments.at_once.max(1))
+        let lanes: Vec<_> = (0..arguments.at_once.get())
             .map(|_| scope.spawn(lane))
             .collect();
         lanes

@@ -322,7 +322,7 @@ impl Engine<'_> {
     /// `NETMAP` (xt_NETMAP.c): in the first hooks of the destination, in the last ones of the source.
     pub(super) fn netmap(&mut self, set: Set, net: &Net) -> Set {
         let layout = self.layout;
-        let to = format!("the same in {net}");
+        let to = format!("the address at the same place in {net}");
         if !matches!(self.hook, Hook::Prerouting | Hook::Output) {
             self.say("source", &to);
             let fits = layout.net(&mut self.bdd, layout.src, net);

@@ -11,8 +11,6 @@
 //! The work is bounded: past [`Bdd::LIMIT`] nodes every answer is worthless and [`Bdd::overflown`]
 //! says so. The caller must look at it before believing a set.
 
-use std::collections::HashMap;
-
 /// A set of packets, as a handle into the [`Bdd`] that made it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct Set(u32);
@@ -53,6 +51,34 @@ pub(super) enum Quantifier {
     Every,
 }
 
+/// Some bits.
+#[derive(Default)]
+pub(super) struct Vars {
+    among: Vec<bool>,
+    /// The first bit behind all of them.
+    end: u32,
+}
+
+impl Vars {
+    fn has(&self, var: u32) -> bool {
+        self.among.get(var as usize).is_some_and(|among| *among)
+    }
+}
+
+impl FromIterator<u32> for Vars {
+    fn from_iter<I: IntoIterator<Item = u32>>(vars: I) -> Self {
+        let mut all = Self::default();
+        for var in vars {
+            all.end = all.end.max(var + 1);
+            all.among.resize(all.end as usize, false);
+            if let Some(among) = all.among.get_mut(var as usize) {
+                *among = true;
+            }
+        }
+        all
+    }
+}
+
 /// What an operation made of two sets: the operation, the two, what they made. Numbers alone, so that a table of
 /// them comes from the kernel as it is, all zero, which is true and never asked for: no packet and no packet is
 /// none.
@@ -65,24 +91,26 @@ pub(super) struct Bdd {
     /// where there is none. A power of two, twice the number of nodes at least.
     places: Vec<u32>,
     /// What was computed, by its hash; a newer answer takes the place of an older one. As long as
-    /// the places.
+    /// the places, up to a bound.
     known: Vec<Known>,
-    /// What the rebuild at hand made of each node, with its number: what was noted under another
+    /// What the visit at hand noted of each node, with its number: what was noted under another
     /// number is of another one.
-    rebuilt: Vec<(u32, Set)>,
-    rebuilds: u32,
+    noted: Vec<(u32, Set)>,
+    visit: u32,
     /// How many nodes there may be before the proof at hand has used too many.
     limit: usize,
     overflown: bool,
 }
 
 impl Bdd {
-    /// How many nodes a proof may use: some 50 MB.
+    /// How many nodes a proof may use: some 40 MB.
     const LIMIT: usize = 1 << 20;
-    /// How many nodes of earlier proofs are kept: some 7 MB.
+    /// How many nodes of earlier proofs are kept: some 5 MB.
     const KEPT: usize = 1 << 17;
-    /// The first length of the tables: most proofs need no longer ones.
-    const PLACES: usize = 1 << 16;
+    /// How many answers are kept, at most: half a MB, as much as a processor has near it.
+    const ANSWERS: usize = 1 << 15;
+    /// The first length of the tables.
+    const PLACES: usize = 1 << 13;
 
     pub(super) fn new() -> Self {
         let end = |set| Node {
@@ -94,8 +122,8 @@ impl Bdd {
             nodes: vec![end(Set::EMPTY), end(Set::ALL)],
             places: vec![0; Self::PLACES],
             known: vec![[0; 4]; Self::PLACES],
-            rebuilt: Vec::new(),
-            rebuilds: 0,
+            noted: Vec::new(),
+            visit: 0,
             limit: Self::LIMIT,
             overflown: false,
         }
@@ -105,7 +133,11 @@ impl Bdd {
     /// be there or not.
     pub(super) fn renewed(mut self) -> Self {
         if self.overflown || self.nodes.len() > Self::KEPT {
-            return Self::new();
+            // Their memory is kept: to get it anew from the kernel costs more than to use it.
+            self.nodes.truncate(2);
+            self.noted.clear();
+            self.overflown = false;
+            self.resize(Self::PLACES);
         }
         self.limit = self.nodes.len() + Self::LIMIT;
         self
@@ -154,15 +186,15 @@ impl Bdd {
             *free = set.0;
         }
         if self.nodes.len() * 2 > self.places.len() {
-            self.grow();
+            self.resize(self.places.len() * 2);
         }
         set
     }
 
-    /// Doubles the tables.
-    fn grow(&mut self) {
-        let length = self.places.len() * 2;
-        self.places = vec![0; length];
+    /// Gives the tables another length, a power of two. What was computed is forgotten.
+    fn resize(&mut self, length: usize) {
+        self.places.clear();
+        self.places.resize(length, 0);
         for (at, node) in self.nodes.iter().enumerate().skip(2) {
             let mut place = hash(node.var, node.low, node.high) & (length - 1);
             while self.places.get(place).is_some_and(|at| *at != 0) {
@@ -172,8 +204,10 @@ impl Bdd {
                 *free = at as u32;
             }
         }
-        for answer in std::mem::replace(&mut self.known, vec![[0; 4]; length]) {
-            self.learn(answer);
+        let answers = length.min(Self::ANSWERS);
+        if answers != self.known.len() || length == Self::PLACES {
+            self.known.clear();
+            self.known.resize(answers, [0; 4]);
         }
     }
 
@@ -257,71 +291,119 @@ impl Bdd {
     }
 
     /// Forgets the bits that `forget` names.
-    pub(super) fn quantify(
-        &mut self,
-        how: Quantifier,
-        set: Set,
-        forget: impl Fn(u32) -> bool,
-    ) -> Set {
-        self.rebuild(set, &|bdd, node| match (forget(node.var), how) {
-            (true, Quantifier::Some) => bdd.or(node.low, node.high),
-            (true, Quantifier::Every) => bdd.and(node.low, node.high),
-            (false, _) => bdd.node(node.var, node.low, node.high),
+    pub(super) fn quantify(&mut self, how: Quantifier, set: Set, forget: &Vars) -> Set {
+        self.rebuild(set, forget, &|bdd, node| match how {
+            Quantifier::Some => bdd.or(node.low, node.high),
+            Quantifier::Every => bdd.and(node.low, node.high),
         })
     }
 
-    /// Asks bit `to(var)` wherever bit `var` was asked. The order of the bits must stay.
-    pub(super) fn rename(&mut self, set: Set, to: impl Fn(u32) -> u32) -> Set {
-        self.rebuild(set, &|bdd, node| {
-            bdd.node(to(node.var), node.low, node.high)
+    /// Asks bit `var + by` wherever one of these bits was asked. The order of the bits must stay.
+    pub(super) fn shift(&mut self, set: Set, vars: &Vars, by: i32) -> Set {
+        self.rebuild(set, vars, &|bdd, node| {
+            bdd.node(node.var.wrapping_add_signed(by), node.low, node.high)
         })
     }
 
-    /// Turns the bits round that `flip` names.
-    pub(super) fn flip(&mut self, set: Set, flip: impl Fn(u32) -> bool) -> Set {
-        self.rebuild(set, &|bdd, node| match flip(node.var) {
-            true => bdd.node(node.var, node.high, node.low),
-            false => bdd.node(node.var, node.low, node.high),
+    /// Turns these bits round.
+    pub(super) fn flip(&mut self, set: Set, vars: &Vars) -> Set {
+        self.rebuild(set, vars, &|bdd, node| {
+            bdd.node(node.var, node.high, node.low)
         })
     }
 
-    fn rebuild(&mut self, set: Set, make: &impl Fn(&mut Self, Node) -> Set) -> Set {
-        self.rebuilds = self.rebuilds.wrapping_add(1);
-        if self.rebuilds == 0 {
-            self.rebuilt.clear();
-            self.rebuilds = 1;
+    /// Puts something else in the place of the questions for these bits.
+    fn rebuild(&mut self, set: Set, vars: &Vars, make: &impl Fn(&mut Self, Node) -> Set) -> Set {
+        self.visit(set);
+        self.rebuild_below(set, vars, make)
+    }
+
+    /// Begins to note something of the nodes of a set.
+    fn visit(&mut self, set: Set) {
+        self.visit = self.visit.wrapping_add(1);
+        if self.visit == 0 {
+            self.noted.clear();
+            self.visit = 1;
         }
-        if self.rebuilt.len() <= set.0 as usize {
+        if self.noted.len() <= set.0 as usize {
             // Whatever a set asks stands before it.
-            self.rebuilt.resize(self.nodes.len(), (0, Set::EMPTY));
+            self.noted.resize(self.nodes.len(), (0, Set::EMPTY));
         }
-        self.rebuild_below(set, make)
     }
 
-    fn rebuild_below(&mut self, set: Set, make: &impl Fn(&mut Self, Node) -> Set) -> Set {
+    fn rebuild_below(
+        &mut self,
+        set: Set,
+        vars: &Vars,
+        make: &impl Fn(&mut Self, Node) -> Set,
+    ) -> Set {
         let node = self.at(set);
-        if node.var == END || self.overflown {
+        // Behind the last of them, and so behind the last question of all, everything stays.
+        if node.var >= vars.end || self.overflown {
             return set;
         }
-        let now = self.rebuilds;
-        if let Some((number, made)) = self.rebuilt.get(set.0 as usize)
+        let now = self.visit;
+        if let Some((number, made)) = self.noted.get(set.0 as usize)
             && *number == now
         {
             return *made;
         }
-        let low = self.rebuild_below(node.low, make);
-        let high = self.rebuild_below(node.high, make);
-        let made = make(self, Node { low, high, ..node });
-        if let Some(noted) = self.rebuilt.get_mut(set.0 as usize) {
+        let low = self.rebuild_below(node.low, vars, make);
+        let high = self.rebuild_below(node.high, vars, make);
+        let made = if vars.has(node.var) {
+            make(self, Node { low, high, ..node })
+        } else if low == node.low && high == node.high {
+            set
+        } else {
+            self.node(node.var, low, high)
+        };
+        if let Some(noted) = self.noted.get_mut(set.0 as usize) {
             *noted = (now, made);
         }
         made
     }
 
+    /// Which of the first bits, up to `end`, are the same in all packets of a set.
+    pub(super) fn agreed(&mut self, set: Set, end: u32) -> Vec<bool> {
+        self.visit(set);
+        let bits = end as usize;
+        let mut asked = vec![[false; 2]; bits];
+        // One more way that passes over a bit begins here, or ends.
+        let mut passing = vec![0_i32; bits + 1];
+        let mut left = vec![(set, 0)];
+        while let Some((set, from)) = left.pop() {
+            let node = self.at(set);
+            let var = node.var.min(end) as usize;
+            if set.is_empty() || from >= bits {
+                continue;
+            }
+            passing[from] += 1;
+            passing[var] -= 1;
+            let Some((number, _)) = self.noted.get_mut(set.0 as usize) else {
+                continue;
+            };
+            if var == bits || std::mem::replace(number, self.visit) == self.visit {
+                continue;
+            }
+            for (value, below) in [node.low, node.high].into_iter().enumerate() {
+                if !below.is_empty() {
+                    asked[var][value] = true;
+                    left.push((below, var + 1));
+                }
+            }
+        }
+        let mut over = 0;
+        let same = passing.iter().zip(&asked).map(|(more, asked)| {
+            over += more;
+            over == 0 && *asked != [true; 2]
+        });
+        same.collect()
+    }
+
     /// One packet of a set that is not empty: the value of every bit that matters. Where there is a
     /// choice, `wish` makes it.
-    pub(super) fn pick(&self, set: Set, wish: &dyn Fn(u32) -> bool) -> HashMap<u32, bool> {
-        let mut bits = HashMap::new();
+    pub(super) fn pick(&self, set: Set, wish: &dyn Fn(u32) -> bool) -> Vec<(u32, bool)> {
+        let mut bits = Vec::new();
         let mut here = self.at(set);
         while here.var != END {
             let high = match (here.low.is_empty(), here.high.is_empty()) {
@@ -329,7 +411,7 @@ impl Bdd {
                 (_, true) => false,
                 _ => wish(here.var),
             };
-            bits.insert(here.var, high);
+            bits.push((here.var, high));
             here = self.at(if high { here.high } else { here.low });
         }
         bits

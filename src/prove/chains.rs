@@ -255,8 +255,7 @@ impl<'r> Engine<'r> {
     pub(super) fn seized(&mut self, set: Set) -> Set {
         let layout = self.layout;
         let set = self.taint(set);
-        let set = self.forget(set, layout.mark);
-        self.forget(set, layout.connmark)
+        self.forget(set, [layout.mark, layout.connmark])
     }
 
     /// Packets that something not understood may have dropped or changed in any way.
@@ -267,10 +266,7 @@ impl<'r> Engine<'r> {
         for field in [layout.dst, layout.dport, layout.src, layout.sport] {
             set = self.move_aside(set, field);
         }
-        for field in [layout.state, layout.snat, layout.dnat] {
-            set = self.forget(set, field);
-        }
-        set
+        self.forget(set, [layout.state, layout.snat, layout.dnat])
     }
 
     /// Adds to the walk, if one is written down.

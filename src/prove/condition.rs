@@ -28,30 +28,26 @@ impl<'r> Engine<'r> {
     /// Learns what all packets of a set have in common.
     pub(super) fn learn(&mut self, set: Set) {
         let layout = self.layout;
-        let picked = self.bdd.pick(set, &|_| false);
-        let value =
-            |field: Field| Some(field.read(&|var| picked.get(&var).copied().unwrap_or(false)));
-        self.sample = Known {
-            src: value(layout.src),
-            dst: value(layout.dst),
-            protocol: value(layout.protocol),
-            input: value(layout.input),
-            output: value(layout.output),
+        let mut sample = vec![false; layout.answers as usize];
+        for (var, value) in self.bdd.pick(set, &|_| false) {
+            if let Some(bit) = sample.get_mut(var as usize) {
+                *bit = value;
+            }
+        }
+        let agreed = self.bdd.agreed(set, layout.answers);
+        let is = |bits: &[bool], var: u32| bits.get(var as usize).copied().unwrap_or(false);
+        let known = |wanted: &dyn Fn(Field) -> bool| {
+            let value = |field| wanted(field).then(|| field.read(&|var| is(&sample, var)));
+            Known {
+                src: value(layout.src),
+                dst: value(layout.dst),
+                protocol: value(layout.protocol),
+                input: value(layout.input),
+                output: value(layout.output),
+            }
         };
-        let sample = self.sample;
-        self.known = Known {
-            src: self.common(set, layout.src, sample.src),
-            dst: self.common(set, layout.dst, sample.dst),
-            protocol: self.common(set, layout.protocol, sample.protocol),
-            input: self.common(set, layout.input, sample.input),
-            output: self.common(set, layout.output, sample.output),
-        };
-    }
-
-    /// The value, if all packets of the set have it.
-    fn common(&mut self, set: Set, field: Field, value: Option<u128>) -> Option<u128> {
-        let same = field.equals(&mut self.bdd, value?);
-        self.bdd.less(set, same).is_empty().then_some(value?)
+        self.sample = known(&|_| true);
+        self.known = known(&|field| field.vars().all(|var| is(&agreed, var)));
     }
 
     /// Which of the packets meet every condition of a rule.

@@ -244,15 +244,15 @@ impl<'r> Engine<'r> {
             })
     }
 
-    /// Forgets what a field was.
-    pub(super) fn forget(&mut self, set: Set, field: Field) -> Set {
-        self.bdd
-            .quantify(Quantifier::Some, set, |var| field.has(var))
+    /// Forgets what some fields were.
+    pub(super) fn forget<const N: usize>(&mut self, set: Set, fields: [Field; N]) -> Set {
+        let vars = fields.into_iter().flat_map(Field::vars).collect();
+        self.bdd.quantify(Quantifier::Some, set, &vars)
     }
 
     /// Gives a field a value.
     pub(super) fn set(&mut self, set: Set, field: Field, value: u128) -> Set {
-        let free = self.forget(set, field);
+        let free = self.forget(set, [field]);
         let fixed = field.equals(&mut self.bdd, value);
         self.bdd.and(free, fixed)
     }
@@ -271,10 +271,8 @@ impl<'r> Engine<'r> {
         let moved = flag.equals(&mut self.bdd, 1);
         let again = self.bdd.and(set, moved);
         let first = self.bdd.less(set, moved);
-        let again = self.forget(again, field);
-        let first = self
-            .bdd
-            .rename(first, |var| if field.has(var) { var + 1 } else { var });
+        let again = self.forget(again, [field]);
+        let first = self.bdd.shift(first, &field.vars().collect(), 1);
         let first = self.set(first, *flag, 1);
         self.bdd.or(again, first)
     }
@@ -285,25 +283,21 @@ impl<'r> Engine<'r> {
             let moved = flag.equals(&mut self.bdd, 1);
             let aside = self.bdd.and(set, moved);
             let same = self.bdd.less(set, moved);
-            let back = self.forget(aside, field);
+            let back = self.forget(aside, [field]);
             let twin = field.twin();
-            let back = self
-                .bdd
-                .rename(back, |var| if twin.has(var) { var - 1 } else { var });
+            let back = self.bdd.shift(back, &twin.vars().collect(), -1);
             set = self.bdd.or(back, same);
-            set = self.forget(set, flag);
+            set = self.forget(set, [flag]);
         }
         let layout = self.layout;
-        for field in [
+        let made = [
             layout.state,
             layout.snat,
             layout.dnat,
             layout.mark,
             layout.connmark,
-        ] {
-            set = self.forget(set, field);
-        }
-        set
+        ];
+        self.forget(set, made)
     }
 
     /// The packets, as their sender sent them, that can end elsewhere than among the bad ones, with
@@ -312,12 +306,12 @@ impl<'r> Engine<'r> {
         let ends: Vec<Set> = self.ends.values().copied().collect();
         let all = ends.into_iter().fold(Set::EMPTY, |a, b| self.bdd.or(a, b));
         let good = self.bdd.less(all, bad);
-        let good = self.forget(good, self.layout.tainted);
+        let good = self.forget(good, [self.layout.tainted]);
         let good = self.original(good);
         // One that ended before it was known how it would leave.
         let nowhere = self.names.none(&mut self.bdd, self.layout.output);
         let early = self.bdd.and(good, nowhere);
-        let early = self.forget(early, self.layout.output);
+        let early = self.forget(early, [self.layout.output]);
         self.bdd.or(good, early)
     }
 
@@ -358,17 +352,10 @@ impl<'r> Engine<'r> {
     /// The ordinary packets of a set that end there whatever the answers are that something not understood gives.
     pub(super) fn certain(&mut self, class: &PacketClass, set: Set) -> Set {
         let set = self.ordinary(class, set);
-        let layout = self.layout;
-        let questions = std::mem::take(&mut self.questions);
-        let unknown = |var: u32| {
-            let question = var
-                .checked_sub(layout.answers)
-                .and_then(|at| questions.get(at as usize));
-            question.is_some_and(|(_, answer)| *answer == Answer::Unknown)
-        };
-        let certain = self.bdd.quantify(Quantifier::Every, set, unknown);
-        self.questions = questions;
-        certain
+        let questions = (self.layout.answers..).zip(&self.questions);
+        let unknown = questions.filter(|(_, (_, answer))| *answer == Answer::Unknown);
+        let unknown = unknown.map(|(var, _)| var).collect();
+        self.bdd.quantify(Quantifier::Every, set, &unknown)
     }
 
     /// The packets that get "yes" as the answer to a question that only now comes up.

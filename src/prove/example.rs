@@ -21,7 +21,7 @@ impl Chosen {
     pub(super) fn new(engine: &Engine<'_>, class: &PacketClass, set: Set) -> Self {
         let wishes = wishes(engine, class);
         let wish = |var: u32| wishes.get(&var).copied().unwrap_or(false);
-        let bits = engine.bdd.pick(set, &wish);
+        let bits: HashMap<u32, bool> = engine.bdd.pick(set, &wish).into_iter().collect();
         let picked = |var: u32| bits.get(&var).copied().unwrap_or_else(|| wish(var));
         let packet = read(engine, class, &picked);
         Self {

@@ -250,7 +250,7 @@ impl<'r> Engine<'r> {
             Statement::Mark(Marking::Copy) => self.copy_mark(set, layout.connmark, u32::MAX),
             Statement::Mark(Marking::Unknown) => {
                 let set = self.taint(set);
-                self.forget(set, layout.mark)
+                self.forget(set, [layout.mark])
             }
             Statement::Connmark(marking) => {
                 let (with, without) = self.with_connection(set);
@@ -259,7 +259,7 @@ impl<'r> Engine<'r> {
                     Marking::Copy => self.copy_mark(with, layout.mark, u32::MAX),
                     Marking::Unknown => {
                         let set = self.taint(with);
-                        self.forget(set, layout.connmark)
+                        self.forget(set, [layout.connmark])
                     }
                 };
                 self.bdd.or(marked, without)

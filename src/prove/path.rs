@@ -187,7 +187,7 @@ impl Engine<'_> {
     }
 
     fn forward(&mut self, set: Set) -> Set {
-        let free = self.forget(set, self.layout.output);
+        let free = self.forget(set, [self.layout.output]);
         let set = self.bdd.and(free, self.out);
         let set = self.through(Hook::Forward, Part::Whole, set);
         self.leaving(set)
@@ -217,10 +217,10 @@ impl Engine<'_> {
         let leaving = self.names.fits(&mut self.bdd, layout.output, &lo);
         let set = self.bdd.and(set, leaving);
         let set = self.postrouting(set, Part::Whole);
-        let set = self.forget(set, layout.output);
+        let set = self.forget(set, [layout.output]);
         let nowhere = self.names.none(&mut self.bdd, layout.output);
         let set = self.bdd.and(set, nowhere);
-        let set = self.forget(set, layout.input);
+        let set = self.forget(set, [layout.input]);
         let entering = self.names.fits(&mut self.bdd, layout.input, &lo);
         let set = self.bdd.and(set, entering);
         let set = self.through(Hook::Prerouting, Part::Again, set);

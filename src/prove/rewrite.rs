@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::bdd::Set;
+use super::bdd::{Quantifier, Set, Vars};
 use super::class::{Moment, Odd};
 use super::engine::Engine;
 use super::hook::Hook;
@@ -17,7 +17,7 @@ impl Engine<'_> {
         let exempt = self.state_is(State::Untracked);
         let untracked = self.bdd.and(set, exempt);
         let seen = self.bdd.less(set, exempt);
-        let seen = self.forget(seen, layout.state);
+        let seen = self.forget(seen, [layout.state]);
         let first = match self.moment {
             Moment::First | Moment::Any => State::New,
             Moment::Established => State::Established,
@@ -65,11 +65,9 @@ impl Engine<'_> {
         if set.is_empty() {
             return set;
         }
-        for field in [layout.snat, layout.dnat] {
-            set = self.forget(set, field);
-        }
+        set = self.forget(set, [layout.snat, layout.dnat]);
         if self.marks(false) {
-            set = self.forget(set, layout.connmark);
+            set = self.forget(set, [layout.connmark]);
         }
         set
     }
@@ -153,18 +151,13 @@ impl Engine<'_> {
     pub(super) fn set_mark(&mut self, field: Field, set: Set, new: Masked) -> Set {
         let in_mask = |weight: u128| u128::from(new.mask) & weight != 0;
         let in_value = |weight: u128| u128::from(new.value) & weight != 0;
-        let find = |var: u32| {
-            field
-                .bits()
-                .find(|(bit, _)| *bit == var)
-                .map(|(_, weight)| weight)
+        let those = |wanted: &dyn Fn(u128) -> bool| {
+            let bits = field.bits().filter(|(_, weight)| wanted(*weight));
+            bits.map(|(var, _)| var).collect::<Vars>()
         };
-        let cleared = self.bdd.quantify(super::bdd::Quantifier::Some, set, |var| {
-            find(var).is_some_and(in_mask)
-        });
-        let flipped = self.bdd.flip(cleared, |var| {
-            find(var).is_some_and(|w| !in_mask(w) && in_value(w))
-        });
+        let cleared = self.bdd.quantify(Quantifier::Some, set, &those(&in_mask));
+        let flipped = &those(&|weight| !in_mask(weight) && in_value(weight));
+        let flipped = self.bdd.flip(cleared, flipped);
         let set_bits = field.masked(&mut self.bdd, new.value.into(), new.mask.into());
         self.bdd.and(flipped, set_bits)
     }
@@ -190,10 +183,8 @@ impl Engine<'_> {
 
     /// Gives the second bit of each pair the value of the first.
     fn copy(&mut self, set: Set, pairs: &[(u32, u32)]) -> Set {
-        let is_copy = |var| pairs.iter().any(|(_, copy)| *copy == var);
-        let mut copied = self
-            .bdd
-            .quantify(super::bdd::Quantifier::Some, set, is_copy);
+        let copies = pairs.iter().map(|(_, copy)| *copy).collect();
+        let mut copied = self.bdd.quantify(Quantifier::Some, set, &copies);
         // From the last bit up, so that what is added always stands above what is there.
         for (source, copy) in pairs.iter().rev() {
             let (source, copy) = (self.bdd.bit(*source, true), self.bdd.bit(*copy, true));
@@ -333,20 +324,15 @@ impl Engine<'_> {
         let unchanged = self.bdd.and(set, within);
         let moving = self.bdd.less(set, within);
         // The original is put aside, and all but the network's part of it stays where it is.
-        let vars = |field: Field| field.bits().map(|(var, _)| var);
-        let twin = layout.dst.twin();
-        let pairs: Vec<(u32, u32)> = vars(layout.dst).zip(vars(twin)).collect();
+        let pairs: Vec<(u32, u32)> = layout.dst.vars().zip(layout.dst.twin().vars()).collect();
         let before = layout.moved_dst.equals(&mut self.bdd, 1);
         let again = self.bdd.and(moving, before);
         let first = self.bdd.less(moving, before);
         let first = self.copy(first, &pairs);
         let first = self.set(first, layout.moved_dst, 1);
         let moving = self.bdd.or(first, again);
-        let network: Vec<u32> = vars(layout.dst).take(net.prefix().into()).collect();
-        let is_network = |var| network.contains(&var);
-        let freed = self
-            .bdd
-            .quantify(super::bdd::Quantifier::Some, moving, is_network);
+        let network = layout.dst.vars().take(net.prefix().into()).collect();
+        let freed = self.bdd.quantify(Quantifier::Some, moving, &network);
         let changed = self.bdd.and(freed, within);
         let changed = self.set(changed, layout.dnat, 1);
         self.bdd.or(changed, unchanged)

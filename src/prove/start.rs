@@ -238,7 +238,7 @@ impl Engine<'_> {
                 self.set(set, layout.gid, NOBODY)
             }
             Odd::Later if class.moment == Moment::Any => set,
-            Odd::Marked if !outside => self.forget(plain, layout.mark),
+            Odd::Marked if !outside => self.forget(plain, [layout.mark]),
             _ => Set::EMPTY,
         }
     }

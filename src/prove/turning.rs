@@ -28,8 +28,7 @@ impl<'r> Engine<'r> {
             let tracked = self.tracked();
             let set = self.bdd.and(set, tracked);
             let set = self.bdd.less(set, new);
-            let set = self.forget(set, layout.dnat);
-            self.forget(set, layout.snat)
+            self.forget(set, [layout.dnat, layout.snat])
         } else {
             let set = self.bdd.and(set, new);
             self.set(set, layout.dnat, 1)
@@ -39,8 +38,7 @@ impl<'r> Engine<'r> {
             set = self.set(set, flag, 1);
         }
         if self.marks(true) {
-            set = self.forget(set, layout.mark);
-            set = self.forget(set, layout.connmark);
+            set = self.forget(set, [layout.mark, layout.connmark]);
         }
         set
     }

@@ -153,18 +153,18 @@ fn read_tables(
 ) -> (Ruleset, Vec<String>) {
     let mut ruleset = Ruleset::new(tool.family);
     let mut unread = Vec::new();
-    for name in TABLES {
-        let in_use = in_use(tool, inventory, name);
-        if !wanted(name) && !in_use {
-            continue;
-        }
+    let with_use = TABLES.map(|name| (name, in_use(tool, inventory, name)));
+    let meant = |(name, in_use): &(&str, bool)| *in_use || wanted(name);
+    let meant: Vec<(&str, bool)> = with_use.into_iter().filter(meant).collect();
+    let read = side_by_side(&meant, |(name, in_use)| {
         // To list a legacy table makes it, and reading changes nothing.
         if tool.backend == Backend::Legacy && !in_use {
-            ruleset.tables.insert(name.to_owned(), never_made(name));
-            continue;
+            return never_made(name);
         }
         let read = tool.list(name);
-        let table = read.unwrap_or_else(|error| unreadable(&error.to_string()));
+        read.unwrap_or_else(|error| unreadable(&error.to_string()))
+    });
+    for ((name, _), table) in meant.into_iter().zip(read) {
         if let Shown::Unreadable(why) = &table.shown {
             unread.push(why.clone());
         }

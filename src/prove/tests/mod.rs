@@ -4,6 +4,7 @@ use super::*;
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, parse_save};
 use crate::verdict::Verdict;
 
+mod bdd;
 mod blocks;
 mod cgroups;
 mod concrete;

@@ -275,7 +275,7 @@ pub struct HostView {
 /// them; few of them show it to be broken, since whether the others get anywhere depends on more than the rules.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Odd {
-    /// Conntrack calls it INVALID (a length or a checksum that cannot be, impossible flags).
+    /// Conntrack calls it INVALID (a length, a checksum or a tag that cannot be, impossible flags).
     Invalid = 1,
     /// A later fragment. Conntrack puts fragments together before any table sees them, where
     /// anything uses it.

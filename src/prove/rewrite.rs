@@ -52,14 +52,17 @@ impl Engine<'_> {
     }
 
     /// Packets of a connection that was there before, or belongs to one. What NAT and rules made of it
-    /// then is not known; as an example stands one of which they made nothing.
+    /// then is not known; as an example stands one of which they made nothing, or an ICMP error about it.
     fn following(&mut self, set: Set) -> Set {
         let layout = self.layout;
-        if self.odd_examples {
-            let established = self.state_is(State::Established);
-            return self.bdd.and(set, established);
-        }
         let [established, related] = [State::Established, State::Related].map(|s| self.state_is(s));
+        if self.odd_examples {
+            let errors = self.icmp_errors();
+            let about_one = self.bdd.and(errors, related);
+            let of_one = self.bdd.less(established, errors);
+            let either = self.bdd.or(about_one, of_one);
+            return self.bdd.and(set, either);
+        }
         let either = self.bdd.or(established, related);
         let mut set = self.bdd.and(set, either);
         if set.is_empty() {
@@ -72,6 +75,36 @@ impl Engine<'_> {
         set
     }
 
+    /// ICMP that tells of what became of another packet (`icmp_is_err`, `nf_conntrack_icmpv6_error`): the kinds of
+    /// which nothing else is known.
+    pub(super) fn icmp_errors(&mut self) -> Set {
+        self.icmp_of(match self.layout.family {
+            Family::V4 => &[3, 11, 12],
+            Family::V6 => &[1, 2, 3, 4],
+        })
+    }
+
+    /// The family's ICMP.
+    pub(super) fn icmp(&mut self) -> Set {
+        let number = match self.layout.family {
+            Family::V4 => protocol::ICMP,
+            Family::V6 => protocol::ICMPV6,
+        };
+        self.layout.protocol.equals(&mut self.bdd, number.into())
+    }
+
+    /// ICMP of these types, with any code.
+    fn icmp_of(&mut self, kinds: &[u128]) -> Set {
+        let layout = self.layout;
+        let of_kinds = kinds.iter().fold(Set::EMPTY, |all, kind| {
+            let (low, high) = (kind << 8, kind << 8 | 0xff);
+            let this = layout.icmp.between(&mut self.bdd, low, high);
+            self.bdd.or(all, this)
+        });
+        let icmp = self.icmp();
+        self.bdd.and(icmp, of_kinds)
+    }
+
     /// Packets that cannot be the first of a connection: INVALID, and not seen by NAT. ICMP that is no
     /// request (`valid_new` in nf_conntrack_proto_icmp.c and _icmpv6.c; an error is RELATED only to a
     /// connection that it quotes), and TCP whose flags begin nothing (`tcp_conntracks` and
@@ -82,18 +115,11 @@ impl Engine<'_> {
             return Set::EMPTY;
         }
         let layout = self.layout;
-        let (icmp, requests): (u8, &[u128]) = match layout.family {
-            Family::V4 => (protocol::ICMP, &[8, 13, 15, 17]),
-            Family::V6 => (protocol::ICMPV6, &[128, 139]),
-        };
-        let mut fit = Set::EMPTY;
-        for kind in requests {
-            let this = layout
-                .icmp
-                .between(&mut self.bdd, kind << 8, kind << 8 | 0xff);
-            fit = self.bdd.or(fit, this);
-        }
-        let icmp = layout.protocol.equals(&mut self.bdd, icmp.into());
+        let fit = self.icmp_of(match layout.family {
+            Family::V4 => &[8, 13, 15, 17],
+            Family::V6 => &[128, 139],
+        });
+        let icmp = self.icmp();
         let replies = self.bdd.less(icmp, fit);
 
         // FIN, SYN, RST, ACK; with PSH or URG as they like.
@@ -125,9 +151,7 @@ impl Engine<'_> {
                 self.bdd.or(all, some)
             },
         );
-        let icmp = layout
-            .protocol
-            .equals(&mut self.bdd, protocol::ICMPV6.into());
+        let icmp = self.icmp();
         let whole = layout.shape.equals(&mut self.bdd, Shape::Whole as u128);
         [kinds, icmp, whole]
             .into_iter()

@@ -244,19 +244,15 @@ impl Engine<'_> {
     }
 
     /// The packets of a class that are out of the ordinary, of which it is known all the same how one is sent and that
-    /// it sets out: with a length in TCP's or UDP's header that cannot be, or a bad checksum in SCTP's, at which nothing
-    /// on the way but conntrack looks (tcp_error(), udp_error(), sctp_error()); and of a connection that was there
-    /// before these rules.
+    /// it sets out: with a length in TCP's or UDP's header that cannot be, or a tag in the header of SCTP's INIT, at
+    /// which nothing on the way but conntrack looks (tcp_error(), udp_error(), sctp_new()); and of a connection that
+    /// was there before these rules, or an ICMP error about it.
     pub(super) fn sendable(&mut self, class: &PacketClass, set: Set) -> Set {
         let layout = self.layout;
         let plain = self.plain(class, set);
         let whole = layout.shape.equals(&mut self.bdd, Shape::Whole as u128);
         let set = self.bdd.and(plain, whole);
-        let spoilt = match class.from {
-            Origin::Interface(_) => self.protocols(&[protocol::TCP, protocol::UDP, protocol::SCTP]),
-            // Checksums are looked at where packets come in.
-            Origin::Host | Origin::Cgroup(_) => self.protocols(&[protocol::TCP, protocol::UDP]),
-        };
+        let malformed = self.protocols(&[protocol::TCP, protocol::UDP, protocol::SCTP]);
         // FIN, SYN, RST, ACK: an established connection goes on with the last, whatever its numbers are where it was
         // taken up in the middle.
         let goes_on = layout.flags.masked(&mut self.bdd, 0b01_0000, 0b01_0111);
@@ -265,9 +261,11 @@ impl Engine<'_> {
         let unordered = self.protocols(&[protocol::UDP, protocol::SCTP]);
         let checked = self.protocols(&CHECKED);
         let others = self.bdd.less(Set::ALL, checked);
-        let later = self.bdd.or(tcp, unordered);
-        let later = self.bdd.or(later, others);
-        let kinds = [(Odd::Invalid, spoilt), (Odd::Later, later)];
+        let about_one = self.icmp_errors();
+        let later = [unordered, others, about_one]
+            .into_iter()
+            .fold(tcp, |all, more| self.bdd.or(all, more));
+        let kinds = [(Odd::Invalid, malformed), (Odd::Later, later)];
         kinds.into_iter().fold(Set::EMPTY, |all, (odd, of)| {
             let odd = self.odd_is(odd);
             let some = self.bdd.and(odd, of);

@@ -116,10 +116,13 @@ impl<'r> Engine<'r> {
     }
 
     /// NAT is asked for the first packet of a connection; the first chain that gives it another
-    /// address is the last one it comes to.
+    /// address is the last one it comes to. An ICMP error fares as the connection does that it is about
+    /// (`nf_nat_ipv4_fn()`, `nf_nat_ipv6_fn()`).
     fn nat(&mut self, chains: &[Placed<'r>], set: Set) -> Set {
         let (new, related) = (self.state_is(State::New), self.state_is(State::Related));
-        let first = self.bdd.or(new, related);
+        let icmp = self.icmp();
+        let expected = self.bdd.less(related, icmp);
+        let first = self.bdd.or(new, expected);
         let asked = self.bdd.and(set, first);
         let bypassing = self.bdd.less(set, first);
         let outer = std::mem::replace(&mut self.translated, Set::EMPTY);

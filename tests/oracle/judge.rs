@@ -6,7 +6,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use ecs_netguard::prove::{Claim, Expect, Odd, Origin, PacketClass, Walk};
-use ecs_netguard::ruleset::{Family, IfacePattern, protocol};
+use ecs_netguard::ruleset::{Family, IfacePattern};
 use ecs_netguard::verdict::Verdict;
 
 use super::claims::{BRIDGES, imds};
@@ -228,7 +228,6 @@ fn example(class: &PacketClass, walk: &Walk) -> Result<Shot, String> {
     );
     let flaw = match packet.odd {
         None => Flaw::None,
-        Some(Odd::Invalid) if packet.protocol == protocol::SCTP => Flaw::BadChecksum,
         Some(Odd::Invalid) => Flaw::Malformed,
         Some(Odd::Later) => Flaw::Established,
         Some(_) => panic!("nobody can be sure to send this: {packet}"),

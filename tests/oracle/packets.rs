@@ -14,7 +14,8 @@ pub(crate) enum Flaw {
     None,
     /// Conntrack calls such a packet INVALID.
     BadChecksum,
-    /// A header of TCP or UDP that says it is shorter than one is: INVALID, too, whatever looks at checksums.
+    /// A header of TCP or UDP that says it is shorter than one is, an INIT of SCTP for a connection that is there
+    /// already: INVALID, too, whatever looks at checksums.
     Malformed,
     /// No first part of it ever comes.
     LaterFragment,
@@ -69,6 +70,19 @@ pub(crate) fn answer(to: &Packet) -> Packet {
     }
 }
 
+/// The first packet of the connection that a packet belongs to: an ICMP error is about one of UDP.
+pub(crate) fn beginning(of: &Packet) -> Packet {
+    match of.icmp {
+        Some(_) => Packet {
+            iif: of.iif.clone(),
+            uid: of.uid,
+            gid: of.gid,
+            ..plain(of.src, of.dst, protocol::UDP, (40_000, 80))
+        },
+        None => of.clone(),
+    }
+}
+
 /// The number in a packet, wherever it lies.
 pub(crate) fn number_in(bytes: &[u8]) -> Option<u32> {
     let at = bytes.windows(MAGIC.len()).rposition(|w| w == MAGIC)?;
@@ -81,10 +95,13 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
     let packet = &shot.packet;
     let mut mark = MAGIC.to_vec();
     mark.extend(number.to_be_bytes());
-    let mut content = transport(packet, &mark, shot.flaw == Flaw::Answer);
+    let mut content = match (shot.flaw, packet.icmp) {
+        (Flaw::Established, Some(error)) => quoting(packet, error, &mark),
+        _ => transport(packet, &mark, shot.flaw == Flaw::Answer),
+    };
     match shot.flaw {
         Flaw::BadChecksum => spoil(packet, &mut content),
-        Flaw::Malformed => shorten(packet, &mut content),
+        Flaw::Malformed => malform(packet, &mut content),
         Flaw::Headless => content = [&[59, 0, 1, 4, 0, 0, 0, 0][..], &mark].concat(),
         Flaw::None | Flaw::LaterFragment | Flaw::Established | Flaw::Answer => {}
     }
@@ -167,8 +184,7 @@ fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
             ]);
             out.extend([0x80, 0xff, 0, 12]);
             out.extend(mark);
-            let sum = crc32c(&out).to_le_bytes();
-            out[8..12].copy_from_slice(&sum);
+            sum_sctp(&mut out);
             out
         }
         _ => match packet.icmp {
@@ -201,14 +217,33 @@ fn spoil(packet: &Packet, content: &mut [u8]) {
     }
 }
 
-/// Lets the header say a length that it cannot have: TCP's in words of four bytes, UDP's in bytes.
-fn shorten(packet: &Packet, content: &mut [u8]) {
-    let at = if packet.protocol == protocol::TCP {
-        12
-    } else {
-        5
+/// An ICMP error about the answer to a connection's first packet.
+fn quoting(packet: &Packet, (kind, code): (u8, u8), mark: &[u8]) -> Vec<u8> {
+    let quoted = Shot {
+        packet: answer(&beginning(packet)),
+        flaw: Flaw::Answer,
+    };
+    let content = [
+        &[kind, code, 0, 0, 0, 0, 0, 0],
+        bytes(&quoted, 0).as_slice(),
+        mark,
+    ]
+    .concat();
+    summed(packet, content, 2)
+}
+
+/// Lets the header say a length that it cannot have: TCP's in words of four bytes, UDP's in bytes. SCTP's INIT gets a
+/// verification tag (RFC 9260, 8.5.1 A).
+fn malform(packet: &Packet, content: &mut [u8]) {
+    let at = match packet.protocol {
+        protocol::TCP => 12,
+        protocol::SCTP => 7,
+        _ => 5,
     };
     content[at] = 4;
+    if packet.protocol == protocol::SCTP {
+        sum_sctp(content);
+    }
 }
 
 /// Puts the Internet checksum at `at`; it covers the addresses too, but for ICMP in IPv4.
@@ -241,6 +276,12 @@ fn summed(packet: &Packet, mut content: Vec<u8>, at: usize) -> Vec<u8> {
     };
     content[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     content
+}
+
+fn sum_sctp(content: &mut [u8]) {
+    content[8..12].fill(0);
+    let sum = crc32c(content).to_le_bytes();
+    content[8..12].copy_from_slice(&sum);
 }
 
 /// SCTP's checksum (RFC 9260, appendix A).

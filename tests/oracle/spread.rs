@@ -113,10 +113,8 @@ fn towards(
             }
             let spoilt = plain(src, dst, number, (next(), ports[0]));
             add(spoilt, Flaw::BadChecksum);
-            if number != protocol::SCTP {
-                let malformed = plain(src, dst, number, (next(), ports[0]));
-                add(malformed, Flaw::Malformed);
-            }
+            let malformed = plain(src, dst, number, (next(), ports[0]));
+            add(malformed, Flaw::Malformed);
         }
     }
     if allowed(protocol::TCP) {

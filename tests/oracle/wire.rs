@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::claims::{BRIDGES, imds};
 use super::native::{MARKER, TABLES};
-use super::packets::{Flaw, Shot, answer, bytes, number_in};
+use super::packets::{Flaw, Shot, answer, beginning, bytes, number_in};
 use lab::Lab;
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
@@ -200,7 +200,7 @@ impl Wire {
             .map(|line| line.replace(" DROP ", " ACCEPT ") + "\n")
             .collect();
         self.load(family, &empty).expect("tables without rules");
-        // No kernel answers the service's answer, of which no socket knows.
+        // No kernel answers the service's answer, beginning, of which no socket knows.
         let from = imds(family);
         let from = format!("{} saddr {from}", if from.is_ipv4() { "ip" } else { "ip6" });
         self.nft(&format!(
@@ -211,8 +211,9 @@ impl Wire {
         ));
         self.forget_connections();
         let shot = |packet, flaw| Shot { packet, flaw };
-        self.send(sender, &shot(packet.clone(), Flaw::None))?;
-        self.send(Sender::Service, &shot(answer(packet), Flaw::Answer))?;
+        let first = beginning(packet);
+        self.send(sender, &shot(first.clone(), Flaw::None))?;
+        self.send(Sender::Service, &shot(answer(&first), Flaw::Answer))?;
         self.load(family, &text).expect("it was loaded before");
         self.nft("delete table inet following");
         Ok(())

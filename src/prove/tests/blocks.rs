@@ -100,11 +100,16 @@ fn drops_add_up() {
     // Conntrack knows no wrong packets of a protocol of which it knows nothing.
     claim.packets.protocol = Some(253);
     held(&rules, &claim);
-    // It looks at no checksum of what the host sends, and at lengths wherever they come from.
+    // How a wrong one of DCCP sets out is not known.
     claim.packets.from = Origin::Host;
     let rules = "-A OUTPUT -m conntrack --ctstate NEW -j DROP";
     let rules = tables(&[("filter", ":OUTPUT ACCEPT [0:0]", rules)]);
-    for (protocol, found) in [(17, "violated"), (132, "undecided"), (253, "held")] {
+    for (protocol, found) in [
+        (17, "violated"),
+        (132, "violated"),
+        (33, "undecided"),
+        (253, "held"),
+    ] {
         claim.packets.protocol = Some(protocol);
         let verdict = sanitize(&verdict(&rules, &claim));
         assert!(verdict.starts_with(found), "{protocol}: {verdict}");

@@ -26,7 +26,6 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
     ];
     // Whether a connection is one of these depends on more than that it is there.
     let possible = [
-        "-A FORWARD -m conntrack --ctstate RELATED -j ACCEPT",
         "-A FORWARD -m conntrack --ctstate DNAT -j ACCEPT",
         "-A FORWARD -m connmark --mark 0x1 -j ACCEPT
          -A FORWARD -p udp -j CONNMARK --set-xmark 0x1/0xffffffff",
@@ -44,6 +43,9 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
         held(&forward(&format!("{BLOCK}{hole}")), &claim);
         held(&above(hole), &first("docker0"));
     }
+    let related = above("-A FORWARD -m conntrack --ctstate RELATED -j ACCEPT");
+    let packet = violated(&related, &claim).example.unwrap();
+    assert_eq!((packet.icmp, packet.odd), (Some((11, 0)), Some(Odd::Later)));
     let states =
         "-A FORWARD -d 169.254.169.254/32 -m conntrack --ctstate NEW,INVALID,UNTRACKED -j DROP";
     violated(&forward(states), &claim);
@@ -52,6 +54,24 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
         &above("-A FORWARD -m connmark --mark 0x1 -j ACCEPT"),
         &claim,
     );
+}
+
+/// It goes where the connection went that it is about, whatever rules say of first packets.
+#[test]
+fn no_rule_of_nat_turns_an_icmp_error() {
+    let nat = (
+        "nat",
+        CHAIN,
+        "-A PREROUTING -j DNAT --to-destination 10.0.0.1",
+    );
+    let others = "-A FORWARD -m conntrack --ctstate ESTABLISHED,INVALID -j DROP";
+    let errors = "-A FORWARD -p icmp -m conntrack --ctstate RELATED -j DROP";
+    let mut claim = imds("docker0");
+    claim.packets.turned = false;
+    let rules = |filter: &str| tables(&[nat, ("filter", ":FORWARD ACCEPT [0:0]", filter)]);
+    let packet = violated(&rules(others), &claim).example.unwrap();
+    assert_eq!((packet.icmp, packet.odd), (Some((11, 0)), Some(Odd::Later)));
+    held(&rules(&format!("{others}\n{errors}")), &claim);
 }
 
 #[test]

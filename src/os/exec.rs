@@ -45,12 +45,12 @@ pub(super) fn within<T: Send + 'static>(
     }
 }
 
-/// Does some work for each item, all at the same time: it is tools that are waited for.
+/// Does some work for each item, all at the same time.
 pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R + Sync) -> Vec<R> {
     let work = &work;
     std::thread::scope(|scope| {
         let begin = |item| {
-            let thread = std::thread::Builder::new().name("tools".into());
+            let thread = std::thread::Builder::new().name("side".into());
             (item, thread.spawn_scoped(scope, move || work(item)))
         };
         let begun: Vec<_> = items.iter().map(begin).collect();

@@ -104,10 +104,10 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         Some(Way::None | Way::Refused) => vec![endpoint],
         Some(Way::Out { .. } | Way::NoFamily) | None => Vec::new(),
     };
-    let local = Routes::open().and_then(|mut routes| routes.local());
-    let mut local = local.unwrap_or_else(|error| {
+    let own = Routes::open().and_then(|mut routes| routes.local_and_broadcast());
+    let (mut local, broadcast) = own.unwrap_or_else(|error| {
         problems.push(format!("list the routes of type local: {error}"));
-        Vec::new()
+        Default::default()
     });
     let addrs: Vec<Net> = interfaces
         .values()
@@ -117,6 +117,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     let view = HostView {
         source_routed: sysctl::source_routed(interfaces.keys()),
         local,
+        broadcast,
         interfaces,
         route_localnet: everywhere,
         native: Vec::new(),

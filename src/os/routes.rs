@@ -33,6 +33,8 @@ const FRA_PRIORITY: u16 = 6;
 const FRA_TABLE: u16 = 15;
 const RT_TABLE_MAIN: u8 = 254;
 const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
 const RTN_BLACKHOLE: u8 = 6;
 const RT_SCOPE_LINK: u8 = 253;
 /// The loopback interface has this number in every namespace (`LOOPBACK_IFINDEX` of net/flow.h in the kernel).
@@ -194,8 +196,9 @@ impl Routes {
             .list(what, &header, |message| ipv4_route(message.payload))
     }
 
-    /// The networks that are this host's own: routes of type local, of every table and both families.
-    pub fn local(&mut self) -> io::Result<Vec<Net>> {
+    /// The networks that are this host's own, and those of all hosts in a network: routes of type local and
+    /// broadcast, of every table and both families.
+    pub fn local_and_broadcast(&mut self) -> io::Result<(Vec<Net>, Vec<Net>)> {
         let mut found = Vec::new();
         for family in [libc::AF_INET, libc::AF_INET6] {
             let mut header = [0; RTMSG];
@@ -203,16 +206,20 @@ impl Routes {
             let what = ("the local routes", RTM_GETROUTE);
             let listed = self
                 .0
-                .list(what, &header, |message| local_route(message.payload));
+                .list(what, &header, |message| kind_and_net(message.payload));
             match listed {
-                Ok(nets) => found.extend(nets),
+                Ok(routes) => found.extend(routes),
                 Err(error) => match error.raw_os_error().map(Errno::from_raw) {
                     Some(Errno::EAFNOSUPPORT | Errno::EOPNOTSUPP) => {}
                     _ => return Err(error),
                 },
             }
         }
-        Ok(found)
+        let of = |kind: u8| {
+            let those = found.iter().filter(|(of, _)| *of == kind);
+            those.map(|(_, net)| *net).collect()
+        };
+        Ok((of(RTN_LOCAL), of(RTN_BROADCAST)))
     }
 
     /// The priority of the first routing rule that looks into a table.
@@ -261,9 +268,8 @@ fn ipv4_route(payload: &[u8]) -> Option<Ipv4Route> {
     })
 }
 
-/// The network of a route of type local (RTN_LOCAL).
-fn local_route(payload: &[u8]) -> Option<Net> {
-    const RTN_LOCAL: u8 = 2;
+/// The type of a route, and where it goes.
+fn kind_and_net(payload: &[u8]) -> Option<(u8, Net)> {
     let (header, attributes) = payload.split_at_checked(RTMSG)?;
     let &[family, length, _, _, _, _, _, kind, ..] = header else {
         return None;
@@ -279,7 +285,7 @@ fn local_route(payload: &[u8]) -> Option<Net> {
                 .map_or(Ipv6Addr::UNSPECIFIED, Ipv6Addr::from),
         ),
     };
-    Net::new(to, length).filter(|_| kind == RTN_LOCAL)
+    Some((kind, Net::new(to, length)?))
 }
 
 /// The guard's own route to an address by the loopback interface.

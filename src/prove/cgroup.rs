@@ -1,6 +1,7 @@
 //! Whether the senders of the packets at hand are in the cgroup that a rule asks for.
 
 use super::engine::Engine;
+use super::hook::Hook;
 use crate::ruleset::{Rule, Test};
 
 /// What a match on a cgroup says of the packets at hand, `!` included.
@@ -26,6 +27,11 @@ impl Engine<'_> {
             true => Membership::Member,
             false => Membership::Stranger,
         };
+        // A packet without a socket meets it neither way (cgroup_mt_v2()); one that came in may have found its
+        // socket by INPUT.
+        if self.forwarded && self.hook != Hook::Input {
+            return Membership::Stranger;
+        }
         let Some(own) = &self.cgroup else {
             return Membership::Unknown;
         };

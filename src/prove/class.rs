@@ -266,6 +266,8 @@ pub struct HostView {
     pub ways: Vec<(IpAddr, String)>,
     /// Networks that are this host's own by a route of type local, beside its addresses.
     pub local: Vec<Net>,
+    /// The addresses of all hosts in a network of this host (routes of type broadcast).
+    pub broadcast: Vec<Net>,
     /// The interfaces that accept packets which carry their own route (`accept_source_route`,
     /// `seg6_enabled`, `rpl_seg_enabled`), with the family and the sysctl that says so.
     pub source_routed: Vec<(Family, String, String)>,

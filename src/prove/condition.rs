@@ -5,8 +5,11 @@ use std::borrow::Cow;
 use super::bdd::Set;
 use super::cgroup::Membership;
 use super::engine::{Answer, Engine, Known};
+use super::hook::Hook;
 use super::layout::{Field, Shape, State};
-use crate::ruleset::{Chance, CtStates, Masked, Match, Net, PortRange, Rule, Side, Test, bits};
+use crate::ruleset::{
+    AddrTypes, Chance, CtStates, Family, Masked, Match, Net, PortRange, Rule, Side, Test, bits,
+};
 
 /// The packets that meet a rule's conditions.
 pub(super) struct Hit<'r> {
@@ -75,6 +78,11 @@ impl<'r> Engine<'r> {
                     Membership::Dead => return nothing(Some(m), true),
                     Membership::Unknown => unknown = unknown.or(Some(m.to_string().into())),
                 },
+                Match::PacketType(test) => match self.packet_type(test) {
+                    Some(true) => {}
+                    Some(false) => return nothing(Some(m), false),
+                    None => unknown = unknown.or(Some(m.to_string().into())),
+                },
                 _ => match self.known_answer(&self.known, m) {
                     Some(true) => {}
                     Some(false) => return nothing(Some(m), false),
@@ -100,6 +108,9 @@ impl<'r> Engine<'r> {
                 Match::Cgroup(test) if self.membership(rule, test) == Membership::Unknown => {
                     self.ask(Answer::Unknown)
                 }
+                Match::PacketType(test) if self.packet_type(test).is_none() => {
+                    self.ask(Answer::Unknown)
+                }
                 _ => continue,
             };
             condition = self.bdd.and(condition, answered);
@@ -118,7 +129,11 @@ impl<'r> Engine<'r> {
     fn none_meet(&mut self, m: &Match, set: Set) -> bool {
         let open = matches!(
             m,
-            Match::Unknown(_) | Match::Either(..) | Match::Comment(_) | Match::Cgroup(_)
+            Match::Unknown(_)
+                | Match::Either(..)
+                | Match::Comment(_)
+                | Match::Cgroup(_)
+                | Match::PacketType(_)
         );
         !open && {
             let meets = self.meets(m);
@@ -191,13 +206,17 @@ impl<'r> Engine<'r> {
                 let within = field.between(&mut self.bdd, bits(low), bits(high));
                 self.turn(test, within)
             }
-            Match::Local(side, test) => {
-                let local = match side {
-                    Side::Src => self.local_src,
-                    Side::Dst => self.local_dst,
-                };
-                self.turn(test, local)
+            Match::AddrMask(side, test) => {
+                let field = self.address_of(*side);
+                let (addr, mask) = test.value;
+                let same = field.masked(&mut self.bdd, bits(addr), bits(mask));
+                self.turn(test, same)
             }
+            Match::AddrType(side, test) => {
+                let listed = self.of_types(*side, test.value);
+                self.turn(test, listed)
+            }
+            Match::Bridged(test) => self.turn(test, Set::EMPTY),
             Match::Protocol(test) => {
                 let same = layout
                     .protocol
@@ -257,10 +276,12 @@ impl<'r> Engine<'r> {
             }
             Match::Uid(test) => self.ids(layout.uid, test),
             Match::Gid(test) => self.ids(layout.gid, test),
-            // Not a set of packets: the sender is the same for all of a class.
-            Match::Cgroup(_) | Match::Either(..) | Match::Comment(_) | Match::Unknown(_) => {
-                Set::ALL
-            }
+            // Not a set of packets: the sender is the same for all of a class, and the frame.
+            Match::Cgroup(_)
+            | Match::PacketType(_)
+            | Match::Either(..)
+            | Match::Comment(_)
+            | Match::Unknown(_) => Set::ALL,
         }
     }
 
@@ -311,6 +332,49 @@ impl<'r> Engine<'r> {
             let one = field.between(&mut self.bdd, range.low.into(), range.high.into());
             self.bdd.or(all, one)
         })
+    }
+
+    /// The packets with an address of one of these types (`inet_addr_type()`, `ipv6_addr_type()`).
+    fn of_types(&mut self, side: Side, types: AddrTypes) -> Set {
+        let family = self.layout.family;
+        let local = match side {
+            Side::Src => self.local_src,
+            Side::Dst => self.local_dst,
+        };
+        let texts: [&[&str]; 2] = match family {
+            Family::V4 => [&["224.0.0.0/4"], &["0.0.0.0/8", "255.255.255.255"]],
+            // Neither of the second kind is of one host; that is all that is asked about them.
+            Family::V6 => [&["ff00::/8"], &["::", "::ffff:0:0/96"]],
+        };
+        let [multicast, broadcast] = texts.map(|texts| {
+            let nets = texts.iter().filter_map(|text| Net::parse(family, text));
+            nets.collect::<Vec<_>>()
+        });
+        let broadcast = [broadcast, self.host.broadcast.clone()].concat();
+        let multicast = self.in_nets(side, &multicast, &[]);
+        let broadcast = self.in_nets(side, &broadcast, &[]);
+        let others = match family {
+            Family::V4 => self.bdd.or(multicast, local),
+            // An address of this host's own is one of one host, too.
+            Family::V6 => multicast,
+        };
+        let others = self.bdd.or(others, broadcast);
+        let unicast = self.bdd.not(others);
+        let kinds = [
+            (AddrTypes::LOCAL, local),
+            (AddrTypes::UNICAST, unicast),
+            (AddrTypes::MULTICAST, multicast),
+            (AddrTypes::BROADCAST, broadcast),
+        ];
+        let listed = kinds.into_iter().filter(|(one, _)| types.has(*one));
+        listed.fold(Set::EMPTY, |all, (_, one)| self.bdd.or(all, one))
+    }
+
+    /// Whether the frame was addressed so, `!` included. IP forwards what was addressed to this host alone
+    /// (`ip_forward()`), and what a host sends counts as such; other frames come as far as INPUT.
+    fn packet_type(&self, test: &Test<String>) -> Option<bool> {
+        let settled = matches!(self.hook, Hook::Forward | Hook::Output | Hook::Postrouting);
+        settled.then(|| (test.value == "unicast") != test.negated)
     }
 
     fn states(&mut self, listed: CtStates) -> Set {

@@ -70,6 +70,8 @@ pub(super) struct Engine<'r> {
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
     pub(super) local_dst: Set,
+    /// Whether the packets came in by an interface.
+    pub(super) forwarded: bool,
     /// The cgroup of the processes that send the packets, where that is what they are known by.
     pub(super) cgroup: Option<String>,
     /// The packets that are on their way to where a block says that none goes.
@@ -88,7 +90,7 @@ pub(super) struct Engine<'r> {
     pub(super) conditions: HashMap<*const Match, Set>,
     /// The same of native rules.
     pub(super) native_conditions: HashMap<*const Condition, Set>,
-    /// Whether NAT had several destinations to choose from.
+    /// Whether NAT had several destinations, sources or ports to choose from.
     pub(super) choices: bool,
     /// Whether an example is sought among packets that are out of the ordinary and can be sent all the same: see
     /// [`Engine::sendable`].
@@ -141,6 +143,7 @@ impl<'r> Engine<'r> {
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
+            forwarded: false,
             cgroup: None,
             claimed: Set::ALL,
             out: Set::ALL,

@@ -38,18 +38,20 @@
 //! | `-i` `-o` `-s` `-d` `-p` `-f`, iprange, tcp/udp/sctp/dccp ports, multiport, `--tcp-flags`, `--syn`, icmp types, comment | exact |
 //! | `--ctstate`, `--state` | exact for the packet's state: see below |
 //! | mark, connmark | exact: packets from outside begin with mark 0, connections too; MARK and CONNMARK are computed |
-//! | `addrtype --src-type/--dst-type LOCAL` | exact, from the addresses in [`HostView`] and the loopback's |
+//! | `addrtype --src-type/--dst-type` LOCAL, UNICAST, MULTICAST, BROADCAST | exact, from the addresses and routes in [`HostView`] and the loopback's; of IPv6 one type alone |
+//! | `pkttype` unicast, broadcast, multicast | exact in FORWARD, OUTPUT and POSTROUTING, unknown elsewhere |
+//! | `physdev --physdev-is-bridged` | exact: no packet that IP forwards is |
 //! | owner `--uid-owner`, `--gid-owner` | exact over all users: some process of each exists |
-//! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches no process. Else unknown |
+//! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches no process. Of packets that came in, never true before INPUT. Else unknown |
 //! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
 //! | recent `--set` | applies always |
 //! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |
 //! | rt `--rt-type` | likewise: an ordinary packet has no IPv6 routing header |
-//! | set, physdev, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
+//! | set, physdev otherwise, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
 //!
 //! Conditions of native nftables: see [`crate::ruleset::native`].
 //!
-//! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, MARK,
+//! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, NETMAP, MARK,
 //! CONNMARK, NOTRACK are computed; LOG, NFLOG, TRACE, TCPMSS, TOS, DSCP, CLASSIFY, CHECKSUM, AUDIT
 //! pass packets on; MASQUERADE gives one of this host's addresses as source, or any that is not
 //! loopback where those are not known. Everything else is unknown: some targets may at most change the

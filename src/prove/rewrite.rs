@@ -268,6 +268,7 @@ impl Engine<'_> {
     /// be unlike any other connection's.
     fn resource(&mut self, set: Set, address: bool, fits: Set) -> Set {
         let layout = self.layout;
+        self.choices = true;
         let unchanged = self.bdd.and(set, fits);
         let mut changed = set;
         if address {

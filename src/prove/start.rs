@@ -81,6 +81,7 @@ impl Engine<'_> {
     /// The packets with the class's way in and, while routing has not been asked, way out.
     fn origin(&mut self, class: &PacketClass) -> Set {
         let layout = self.layout;
+        self.forwarded = !class.from.is_host();
         self.cgroup = match &class.from {
             Origin::Cgroup(path) => Some(path.clone()),
             Origin::Host | Origin::Interface(_) => None,
@@ -205,6 +206,7 @@ impl Engine<'_> {
         let nets: Vec<Net> = nets
             .iter()
             .filter_map(|net| Net::parse(self.layout.family, net))
+            .chain(self.host.broadcast.iter().copied())
             .collect();
         let nobody = self.in_nets(Side::Src, &nets, &[]);
         self.bdd.or(nobody, self.local_src)

@@ -8,6 +8,7 @@ use super::proof::{Opened, prove, to_be_opened};
 use super::seal::SealLook;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
+use crate::os::exec::side_by_side;
 use crate::os::nft::Moment;
 use crate::os::routes::Routes;
 use crate::os::{facts, sysctl};
@@ -77,10 +78,14 @@ impl Reading {
         plan(&wanted, &self.snapshot, paused)
     }
 
-    /// Each claim with its verdict.
+    /// Each claim with its verdict, the families at the same time.
     pub(super) fn prove(&self, desired: &Desired, host: &Host) -> Vec<Proof> {
-        let of = |family| (self.layers.of(family), self.layers.sealed(family));
-        let mut proofs = prove(&desired.claims, of, &self.view);
+        let proved = side_by_side(&[Family::V4, Family::V6], |family| {
+            let claims: Vec<_> = desired.claims_of(*family).cloned().collect();
+            let of = |family| (self.layers.of(family), self.layers.sealed(family));
+            prove(&claims, of, &self.view)
+        });
+        let mut proofs = proved.concat();
         proofs.extend(host.tasks.proofs());
         edge::weigh(&mut proofs, &self.layers.edge, desired, host);
         proofs.extend(desired.undecidable.iter().map(Proof::from));

@@ -5,7 +5,9 @@
 
 use super::Family;
 use super::chance::chance;
-use super::matches::{CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
+use super::matches::{
+    AddrTypes, CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol,
+};
 use super::names::port_range;
 use super::option::{Opt, options};
 use super::target::number;
@@ -48,6 +50,8 @@ pub(super) fn parse<'w>(
         "mark" if options.len() == 1 => read(mark)?,
         "connmark" if options.len() == 1 => read(connmark)?,
         "addrtype" if !options.is_empty() => read(addrtype)?,
+        "pkttype" if options.len() == 1 => read(packet_type)?,
+        "physdev" => physdev(&options)?,
         "iprange" if !options.is_empty() => read(iprange)?,
         "cgroup" if options.len() == 1 => read(cgroup)?,
         "owner" if !options.is_empty() => read(owner)?,
@@ -87,6 +91,14 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         "state" => &[("--state", 1)],
         "mark" | "connmark" => &[("--mark", 1)],
         "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
+        "pkttype" => &[("--pkt-type", 1)],
+        "physdev" => &[
+            ("--physdev-in", 1),
+            ("--physdev-out", 1),
+            ("--physdev-is-in", 0),
+            ("--physdev-is-out", 0),
+            ("--physdev-is-bridged", 0),
+        ],
         "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
         "cgroup" => &[("--path", 1)],
         "owner" => &[("--uid-owner", 1), ("--gid-owner", 1)],
@@ -267,13 +279,40 @@ fn connmark(_: Family, option: &Opt<'_>) -> Option<Match> {
     masked(option).map(Match::Connmark)
 }
 
-fn addrtype(_: Family, option: &Opt<'_>) -> Option<Match> {
+/// Of several types, an IPv4 address has one that is listed; what an IPv6 address has of several is not read.
+fn addrtype(family: Family, option: &Opt<'_>) -> Option<Match> {
     let side = if option.name == "--src-type" {
         Side::Src
     } else {
         Side::Dst
     };
-    (option.operand()? == "LOCAL").then(|| Match::Local(side, option.test(())))
+    let type_of = |text: &str| {
+        let mut names = AddrTypes::NAMES.iter();
+        names.find(|(name, _)| *name == text).map(|(_, one)| *one)
+    };
+    let text = option.operand()?;
+    let types = match family {
+        Family::V4 => text.split(',').try_fold(AddrTypes::default(), |all, one| {
+            Some(all.with(type_of(one)?))
+        })?,
+        // There is no broadcast.
+        Family::V6 => type_of(text).filter(|one| *one != AddrTypes::BROADCAST)?,
+    };
+    Some(Match::AddrType(side, option.test(types)))
+}
+
+fn packet_type(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let to = option.operand()?;
+    let known = ["unicast", "broadcast", "multicast"].contains(&to);
+    known.then(|| Match::PacketType(option.test(to.to_owned())))
+}
+
+/// Where it asks for bridged packets, whatever else it asks for does not matter: no packet that IP forwards is one.
+fn physdev(options: &[Opt<'_>]) -> Option<Vec<Match>> {
+    let mut asked = options.iter();
+    let bridged = asked.find(|option| option.name == "--physdev-is-bridged")?;
+    let alone = options.len() == 1;
+    (alone || !bridged.negated).then(|| vec![Match::Bridged(bridged.test(()))])
 }
 
 fn iprange(family: Family, option: &Opt<'_>) -> Option<Match> {

@@ -132,6 +132,40 @@ impl CtStates {
     }
 }
 
+/// The types that `-m addrtype` lists. An IPv4 address has one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AddrTypes(u8);
+
+impl AddrTypes {
+    /// One of the host's own addresses.
+    pub const LOCAL: Self = Self(1);
+    /// Any that none of the others are.
+    pub const UNICAST: Self = Self(2);
+    /// Of a group.
+    pub const MULTICAST: Self = Self(4);
+    /// Of all hosts in a network.
+    pub const BROADCAST: Self = Self(8);
+
+    /// Each by its name.
+    pub const NAMES: [(&str, Self); 4] = [
+        ("LOCAL", Self::LOCAL),
+        ("UNICAST", Self::UNICAST),
+        ("MULTICAST", Self::MULTICAST),
+        ("BROADCAST", Self::BROADCAST),
+    ];
+
+    /// Both sets together.
+    #[must_use]
+    pub fn with(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// Whether every type of `other` is listed here.
+    pub fn has(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
 /// A number compared, or set, under a mask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Masked {
@@ -167,8 +201,14 @@ pub enum Match {
     Addr(Side, Test<Net>),
     /// `-m iprange`: an inclusive range of addresses.
     AddrRange(Side, Test<(IpAddr, IpAddr)>),
-    /// `-m addrtype --src-type LOCAL` or `--dst-type LOCAL`: one of the host's own addresses.
-    Local(Side, Test<()>),
+    /// `-s` or `-d` with a mask that has holes: the address, and the mask.
+    AddrMask(Side, Test<(IpAddr, IpAddr)>),
+    /// `-m addrtype --src-type` or `--dst-type`.
+    AddrType(Side, Test<AddrTypes>),
+    /// `-m pkttype --pkt-type`: to whom the frame was addressed that the packet came in.
+    PacketType(Test<String>),
+    /// `-m physdev --physdev-is-bridged`: forwarded by a bridge, and not by IP.
+    Bridged(Test<()>),
     /// `-p`, by number.
     Protocol(Test<u8>),
     /// `-f`: a fragment other than the first.

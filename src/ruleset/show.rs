@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::matches::{CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
+use super::matches::{AddrTypes, CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
 use super::names::protocol_name;
 
 impl fmt::Display for PortRange {
@@ -64,6 +64,14 @@ impl fmt::Display for TcpFlags {
     }
 }
 
+impl fmt::Display for AddrTypes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let listed = Self::NAMES.iter().filter(|(_, one)| self.has(*one));
+        let names: Vec<&str> = listed.map(|(name, _)| *name).collect();
+        f.write_str(&names.join(","))
+    }
+}
+
 impl fmt::Display for Match {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -74,8 +82,17 @@ impl fmt::Display for Match {
                 let range = format!("{}-{}", test.value.0, test.value.1);
                 option(f, side.pick("--src-range", "--dst-range"), test, &range)
             }
-            Self::Local(side, test) => {
-                option(f, side.pick("--src-type", "--dst-type"), test, &"LOCAL")
+            Self::AddrMask(side, test) => {
+                let net = format!("{}/{}", test.value.0, test.value.1);
+                option(f, side.pick("-s", "-d"), test, &net)
+            }
+            Self::AddrType(side, test) => {
+                option(f, side.pick("--src-type", "--dst-type"), test, &test.value)
+            }
+            Self::PacketType(test) => option(f, "-m pkttype --pkt-type", test, &test.value),
+            Self::Bridged(test) => {
+                let not = if test.negated { "! " } else { "" };
+                write!(f, "-m physdev {not}--physdev-is-bridged")
             }
             Self::Protocol(test) => option(f, "-p", test, &protocol_name(test.value)),
             Self::LaterFragment(test) => f.write_str(if test.negated { "! -f" } else { "-f" }),

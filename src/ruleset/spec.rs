@@ -4,7 +4,7 @@ use super::extension;
 use super::matches::{Match, Side, Test, protocol};
 use super::names::protocol_number;
 use super::target::{self, Target};
-use super::value::{IfacePattern, Net};
+use super::value::{IfacePattern, Net, bits, parse_addr};
 use super::words::{self, Word, begins_common, begins_part};
 use super::{Family, Rule};
 
@@ -120,8 +120,20 @@ impl<'w> Reader<'w> {
         operand: &str,
     ) -> Option<Option<Match>> {
         let net = |side| {
-            Net::parse(self.family, operand)
-                .map(|value| Some(Match::Addr(side, Test { negated, value })))
+            let one = match Net::parse(self.family, operand) {
+                Some(value) => Match::Addr(side, Test { negated, value }),
+                None => {
+                    let (addr, mask) = operand.split_once('/')?;
+                    let of = |text| parse_addr(self.family, text);
+                    let value = (of(addr)?, of(mask)?);
+                    // iptables shows no other bits of an address.
+                    if bits(value.0) & !bits(value.1) != 0 {
+                        return None;
+                    }
+                    Match::AddrMask(side, Test { negated, value })
+                }
+            };
+            Some(Some(one))
         };
         match option.raw {
             "-s" => net(Side::Src),

@@ -146,8 +146,8 @@ pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'st
 }
 
 fn destination(random: &mut Random, place: Place) -> &'static str {
-    if place.dark && place.v4() && random.percent(5) {
-        "169.0.169.0/255.0.255.0" // not understood: a mask with holes
+    if place.v4() && random.percent(3) {
+        random.pick(&["169.0.169.0/255.0.255.0", "0.0.169.0/0.0.255.1"])
     } else if place.v4() {
         random.pick(&V4)
     } else {
@@ -237,7 +237,7 @@ fn extra(random: &mut Random, place: Place) -> String {
     if place.dark && random.percent(30) {
         return dark(random, place);
     }
-    match random.below(17) {
+    match random.below(19) {
         0..=3 => format!("-m conntrack {not}--ctstate {} ", random.pick(&STATES)),
         4 => format!(
             "-m conntrack {not}--ctstate {} ",
@@ -248,7 +248,19 @@ fn extra(random: &mut Random, place: Place) -> String {
         8 | 9 => format!("-m connmark {not}--mark {} ", mark(random)),
         10 | 11 => {
             let kind = random.pick(&["src", "dst", "dst"]);
-            format!("-m addrtype {not}--{kind}-type LOCAL ")
+            let types: &[&str] = if place.v4() {
+                &[
+                    "LOCAL",
+                    "LOCAL",
+                    "UNICAST",
+                    "MULTICAST",
+                    "BROADCAST",
+                    "UNICAST,LOCAL",
+                ]
+            } else {
+                &["LOCAL", "UNICAST", "MULTICAST"]
+            };
+            format!("-m addrtype {not}--{kind}-type {} ", random.pick(types))
         }
         12 if place.v4() => {
             let range = random.pick(&[
@@ -275,6 +287,12 @@ fn extra(random: &mut Random, place: Place) -> String {
             let id = random.pick(&["--uid-owner 0", "--uid-owner 1000", "--gid-owner 0-10"]);
             format!("-m owner {not}{id} ")
         }
+        // Elsewhere it hangs on what no packet of these shows.
+        17 if ["FORWARD", "OUTPUT", "POSTROUTING"].contains(&place.hook) => {
+            let to = random.pick(&["unicast", "broadcast", "multicast"]);
+            format!("-m pkttype {not}--pkt-type {to} ")
+        }
+        18 => format!("-m physdev {not}--physdev-is-bridged "),
         _ => String::new(),
     }
 }

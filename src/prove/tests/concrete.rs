@@ -260,7 +260,7 @@ impl Travel<'_> {
     }
 
     fn tracked(&self) -> bool {
-        matches!(self.state, "NEW" | "ESTABLISHED")
+        matches!(self.state, "NEW" | "ESTABLISHED" | "RELATED")
     }
 
     fn dnat(&mut self, addr: Option<Ipv4Addr>, port: Option<u16>) -> Way {

@@ -11,6 +11,7 @@ mod concrete;
 mod connections;
 mod deliveries;
 mod generate;
+mod kinds;
 mod native;
 mod random;
 mod shields;

@@ -56,6 +56,7 @@ fn as_probe(packet: &Packet) -> Probe {
         uid: packet.uid.unwrap_or(0),
         state: packet.odd.map(|odd| match odd {
             Odd::Invalid => "INVALID",
+            Odd::Later if packet.icmp.is_some() => "RELATED",
             Odd::Later => "ESTABLISHED",
             odd => panic!("no example is {odd}"),
         }),

@@ -65,11 +65,17 @@ fn common_options() {
     assert_eq!(only("! -f"), Match::LaterFragment(not(())));
     assert_eq!(rule("-p all -j DROP").matches, []);
     assert_eq!(rule("-p 0 -j DROP").matches, []);
-    assert!(
-        unknown("-s 10.0.0.0/255.0.255.0 -j DROP"),
-        "a mask with holes"
+    let [addr, mask] = ["10.0.9.0", "255.0.255.0"].map(|text| text.parse().unwrap());
+    assert_eq!(
+        only("! -s 10.0.9.0/255.0.255.0"),
+        Match::AddrMask(Side::Src, not((addr, mask)))
     );
-    assert!(unknown("-s 10.0.0.1/8 -j DROP"), "bits beyond the mask");
+    for beyond in ["-s 10.0.0.1/8", "-s 10.1.0.0/255.0.255.0"] {
+        assert!(
+            unknown(&format!("{beyond} -j DROP")),
+            "bits beyond the mask"
+        );
+    }
     assert!(unknown("! -p all -j DROP"));
     assert!(unknown("-p nonsense -j DROP"));
     assert!(unknown("-s 10.0.0.1 -s 10.0.0.2 -j DROP"));
@@ -183,9 +189,23 @@ fn other_modules() {
     );
     assert_eq!(
         only("-m addrtype ! --dst-type LOCAL"),
-        Match::Local(Side::Dst, not(()))
+        Match::AddrType(Side::Dst, not(AddrTypes::LOCAL))
     );
-    assert!(unknown("-m addrtype --src-type UNICAST,LOCAL"));
+    assert_eq!(
+        only("-m addrtype --src-type UNICAST,LOCAL"),
+        Match::AddrType(Side::Src, test(AddrTypes::UNICAST.with(AddrTypes::LOCAL)))
+    );
+    assert_eq!(
+        only("-m pkttype ! --pkt-type broadcast"),
+        Match::PacketType(not("broadcast".to_owned()))
+    );
+    assert!(unknown("-m pkttype --pkt-type 0x0001"));
+    assert_eq!(
+        only("-m physdev ! --physdev-is-bridged"),
+        Match::Bridged(not(()))
+    );
+    assert!(unknown("-m physdev --physdev-is-in"));
+    assert!(unknown("-m addrtype --src-type UNICAST,ANYCAST"));
     assert!(unknown("-m addrtype --dst-type LOCAL --limit-iface-in"));
     let range = ("10.0.0.1".parse().unwrap(), "10.0.0.9".parse().unwrap());
     assert_eq!(

@@ -56,6 +56,11 @@ impl Engine<'_> {
     fn following(&mut self, set: Set) -> Set {
         let layout = self.layout;
         let [established, related] = [State::Established, State::Related].map(|s| self.state_is(s));
+        // Beside ICMP errors, what a helper expects: no helper expects anything else (nf_conntrack_ftp.c and its like).
+        let expected = self.protocols(&[protocol::TCP, protocol::UDP, protocol::GRE]);
+        let icmp = self.icmp();
+        let expected = self.bdd.or(expected, icmp);
+        let related = self.bdd.and(related, expected);
         if self.odd_examples {
             let errors = self.icmp_errors();
             let about_one = self.bdd.and(errors, related);

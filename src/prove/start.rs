@@ -277,7 +277,7 @@ impl Engine<'_> {
     }
 
     /// The packets of one of these protocols.
-    fn protocols(&mut self, numbers: &[u8]) -> Set {
+    pub(super) fn protocols(&mut self, numbers: &[u8]) -> Set {
         numbers.iter().fold(Set::EMPTY, |all, number| {
             let one = self.layout.protocol.equals(&mut self.bdd, (*number).into());
             self.bdd.or(all, one)

@@ -46,6 +46,13 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
     let related = above("-A FORWARD -m conntrack --ctstate RELATED -j ACCEPT");
     let packet = violated(&related, &claim).example.unwrap();
     assert_eq!((packet.icmp, packet.odd), (Some((11, 0)), Some(Odd::Later)));
+    // Nothing of SCTP is expected by a helper, as FTP's data is.
+    let mut claim_of = claim.clone();
+    for (protocol, verdict) in [(6, "undecided"), (47, "undecided"), (132, "held")] {
+        claim_of.packets.protocol = Some(protocol);
+        let found = sanitize(&super::verdict(&related, &claim_of));
+        assert!(found.starts_with(verdict), "{protocol}: {found}");
+    }
     let states =
         "-A FORWARD -d 169.254.169.254/32 -m conntrack --ctstate NEW,INVALID,UNTRACKED -j DROP";
     violated(&forward(states), &claim);

@@ -106,7 +106,9 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
     };
     let own = Routes::open().and_then(|mut routes| routes.local_and_broadcast());
     let (mut local, broadcast) = own.unwrap_or_else(|error| {
-        problems.push(format!("list the routes of type local: {error}"));
+        problems.push(format!(
+            "list the routes of type local and broadcast: {error}"
+        ));
         Default::default()
     });
     let addrs: Vec<Net> = interfaces

@@ -51,17 +51,13 @@ pub(super) enum Quantifier {
     Every,
 }
 
-/// Some bits.
+/// Some bits: for each, up to the last of them, whether it is one.
 #[derive(Default)]
-pub(super) struct Vars {
-    among: Vec<bool>,
-    /// The first bit behind all of them.
-    end: u32,
-}
+pub(super) struct Vars(Vec<bool>);
 
 impl Vars {
     fn has(&self, var: u32) -> bool {
-        self.among.get(var as usize).is_some_and(|among| *among)
+        self.0.get(var as usize).is_some_and(|among| *among)
     }
 }
 
@@ -69,9 +65,9 @@ impl FromIterator<u32> for Vars {
     fn from_iter<I: IntoIterator<Item = u32>>(vars: I) -> Self {
         let mut all = Self::default();
         for var in vars {
-            all.end = all.end.max(var + 1);
-            all.among.resize(all.end as usize, false);
-            if let Some(among) = all.among.get_mut(var as usize) {
+            let var = var as usize;
+            all.0.resize(all.0.len().max(var + 1), false);
+            if let Some(among) = all.0.get_mut(var) {
                 *among = true;
             }
         }
@@ -136,6 +132,7 @@ impl Bdd {
             // Their memory is kept: to get it anew from the kernel costs more than to use it.
             self.nodes.truncate(2);
             self.noted.clear();
+            self.known.clear();
             self.overflown = false;
             self.resize(Self::PLACES);
         }
@@ -191,7 +188,7 @@ impl Bdd {
         set
     }
 
-    /// Gives the tables another length, a power of two. What was computed is forgotten.
+    /// Gives the tables another length, a power of two. Where more answers have room then, those known are forgotten.
     fn resize(&mut self, length: usize) {
         self.places.clear();
         self.places.resize(length, 0);
@@ -205,7 +202,7 @@ impl Bdd {
             }
         }
         let answers = length.min(Self::ANSWERS);
-        if answers != self.known.len() || length == Self::PLACES {
+        if answers != self.known.len() {
             self.known.clear();
             self.known.resize(answers, [0; 4]);
         }
@@ -339,7 +336,7 @@ impl Bdd {
     ) -> Set {
         let node = self.at(set);
         // Behind the last of them, and so behind the last question of all, everything stays.
-        if node.var >= vars.end || self.overflown {
+        if node.var as usize >= vars.0.len() || self.overflown {
             return set;
         }
         let now = self.visit;

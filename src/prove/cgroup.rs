@@ -1,5 +1,6 @@
 //! Whether the senders of the packets at hand are in the cgroup that a rule asks for.
 
+use super::class::Origin;
 use super::engine::Engine;
 use super::hook::Hook;
 use crate::ruleset::{Rule, Test};
@@ -27,13 +28,12 @@ impl Engine<'_> {
             true => Membership::Member,
             false => Membership::Stranger,
         };
-        // A packet without a socket meets it neither way (cgroup_mt_v2()); one that came in may have found its
-        // socket by INPUT.
-        if self.forwarded && self.hook != Hook::Input {
-            return Membership::Stranger;
-        }
-        let Some(own) = &self.cgroup else {
-            return Membership::Unknown;
+        let own = match &self.from {
+            Origin::Cgroup(own) => own,
+            // A packet without a socket meets it neither way (cgroup_mt_v2()); one that came in may have found its
+            // socket by INPUT.
+            Origin::Interface(_) if self.hook != Hook::Input => return Membership::Stranger,
+            Origin::Interface(_) | Origin::Host => return Membership::Unknown,
         };
         let asked = &test.value;
         if !contains(asked, own) {

@@ -8,7 +8,7 @@ use super::engine::{Answer, Engine, Known};
 use super::hook::Hook;
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{
-    AddrTypes, Chance, CtStates, Family, Masked, Match, Net, PortRange, Rule, Side, Test, bits,
+    AddrType, Chance, CtStates, Family, Masked, Match, Net, PortRange, Rule, Side, Test, bits,
 };
 
 /// The packets that meet a rule's conditions.
@@ -78,11 +78,9 @@ impl<'r> Engine<'r> {
                     Membership::Dead => return nothing(Some(m), true),
                     Membership::Unknown => unknown = unknown.or(Some(m.to_string().into())),
                 },
-                Match::PacketType(test) => match self.packet_type(test) {
-                    Some(true) => {}
-                    Some(false) => return nothing(Some(m), false),
-                    None => unknown = unknown.or(Some(m.to_string().into())),
-                },
+                Match::PacketType(test) if self.packet_type(test).is_none() => {
+                    unknown = unknown.or(Some(m.to_string().into()));
+                }
                 _ => match self.known_answer(&self.known, m) {
                     Some(true) => {}
                     Some(false) => return nothing(Some(m), false),
@@ -170,6 +168,7 @@ impl<'r> Engine<'r> {
                 let differs = known.protocol? != u128::from(test.value);
                 (differs && !test.negated).then_some(false)
             }
+            Match::PacketType(test) => self.packet_type(test),
             _ => None,
         }
     }
@@ -213,7 +212,7 @@ impl<'r> Engine<'r> {
                 self.turn(test, same)
             }
             Match::AddrType(side, test) => {
-                let listed = self.of_types(*side, test.value);
+                let listed = self.of_types(*side, &test.value);
                 self.turn(test, listed)
             }
             Match::Bridged(test) => self.turn(test, Set::EMPTY),
@@ -335,7 +334,7 @@ impl<'r> Engine<'r> {
     }
 
     /// The packets with an address of one of these types (`inet_addr_type()`, `ipv6_addr_type()`).
-    fn of_types(&mut self, side: Side, types: AddrTypes) -> Set {
+    fn of_types(&mut self, side: Side, types: &[AddrType]) -> Set {
         let family = self.layout.family;
         let local = match side {
             Side::Src => self.local_src,
@@ -360,21 +359,20 @@ impl<'r> Engine<'r> {
         };
         let others = self.bdd.or(others, broadcast);
         let unicast = self.bdd.not(others);
-        let kinds = [
-            (AddrTypes::LOCAL, local),
-            (AddrTypes::UNICAST, unicast),
-            (AddrTypes::MULTICAST, multicast),
-            (AddrTypes::BROADCAST, broadcast),
-        ];
-        let listed = kinds.into_iter().filter(|(one, _)| types.has(*one));
-        listed.fold(Set::EMPTY, |all, (_, one)| self.bdd.or(all, one))
+        let of = types.iter().map(|one| match one {
+            AddrType::Local => local,
+            AddrType::Unicast => unicast,
+            AddrType::Multicast => multicast,
+            AddrType::Broadcast => broadcast,
+        });
+        of.fold(Set::EMPTY, |all, one| self.bdd.or(all, one))
     }
 
     /// Whether the frame was addressed so, `!` included. IP forwards what was addressed to this host alone
     /// (`ip_forward()`), and what a host sends counts as such; other frames come as far as INPUT.
-    fn packet_type(&self, test: &Test<String>) -> Option<bool> {
+    fn packet_type(&self, test: &Test<AddrType>) -> Option<bool> {
         let settled = matches!(self.hook, Hook::Forward | Hook::Output | Hook::Postrouting);
-        settled.then(|| (test.value == "unicast") != test.negated)
+        settled.then(|| (test.value == AddrType::Unicast) != test.negated)
     }
 
     fn states(&mut self, listed: CtStates) -> Set {

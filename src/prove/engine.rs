@@ -70,10 +70,8 @@ pub(super) struct Engine<'r> {
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
     pub(super) local_dst: Set,
-    /// Whether the packets came in by an interface.
-    pub(super) forwarded: bool,
-    /// The cgroup of the processes that send the packets, where that is what they are known by.
-    pub(super) cgroup: Option<String>,
+    /// Where the packets come from.
+    pub(super) from: Origin,
     /// The packets that are on their way to where a block says that none goes.
     pub(super) claimed: Set,
     /// The interfaces packets may leave by.
@@ -143,8 +141,7 @@ impl<'r> Engine<'r> {
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
-            forwarded: false,
-            cgroup: None,
+            from: Origin::Host,
             claimed: Set::ALL,
             out: Set::ALL,
             known: Known::default(),

@@ -173,7 +173,7 @@ impl Layout {
         // The order decides how large the diagrams get. First what has few values and sets packets apart from there
         // on; then what rules cut finest; last what is the same in most sets, or what a claim fixes: these tails are
         // then shared, and ten thousand `-s` rules cost a few nodes each. Asked last of all, the state and its like
-        // multiplied the tails: the same proofs took three times as long.
+        // multiplied the tails: the same proofs took twice as long.
         let input = single(iface);
         let (shape, state, snat, dnat) = (single(2), single(3), single(1), single(1));
         let (moved_dst, moved_dport) = (single(1), single(1));

@@ -80,8 +80,8 @@ impl Engine<'_> {
         set
     }
 
-    /// ICMP that tells of what became of another packet (`icmp_is_err`, `nf_conntrack_icmpv6_error`): the kinds of
-    /// which nothing else is known.
+    /// ICMP that tells of what became of another packet (`icmp_is_err`, `nf_conntrack_icmpv6_error`), but for redirects
+    /// and what no host sends any more.
     pub(super) fn icmp_errors(&mut self) -> Set {
         self.icmp_of(match self.layout.family {
             Family::V4 => &[3, 11, 12],

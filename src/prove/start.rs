@@ -81,11 +81,7 @@ impl Engine<'_> {
     /// The packets with the class's way in and, while routing has not been asked, way out.
     fn origin(&mut self, class: &PacketClass) -> Set {
         let layout = self.layout;
-        self.forwarded = !class.from.is_host();
-        self.cgroup = match &class.from {
-            Origin::Cgroup(path) => Some(path.clone()),
-            Origin::Host | Origin::Interface(_) => None,
-        };
+        self.from.clone_from(&class.from);
         self.out = match &class.out {
             Some(ifaces) => self.among(ifaces, layout.output),
             None => self.names.some(&mut self.bdd, layout.output),

@@ -5,9 +5,7 @@
 
 use super::Family;
 use super::chance::chance;
-use super::matches::{
-    AddrTypes, CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol,
-};
+use super::matches::{AddrType, CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
 use super::names::port_range;
 use super::option::{Opt, options};
 use super::target::number;
@@ -286,25 +284,15 @@ fn addrtype(family: Family, option: &Opt<'_>) -> Option<Match> {
     } else {
         Side::Dst
     };
-    let type_of = |text: &str| {
-        let mut names = AddrTypes::NAMES.iter();
-        names.find(|(name, _)| *name == text).map(|(_, one)| *one)
-    };
-    let text = option.operand()?;
-    let types = match family {
-        Family::V4 => text.split(',').try_fold(AddrTypes::default(), |all, one| {
-            Some(all.with(type_of(one)?))
-        })?,
-        // There is no broadcast.
-        Family::V6 => type_of(text).filter(|one| *one != AddrTypes::BROADCAST)?,
-    };
-    Some(Match::AddrType(side, option.test(types)))
+    let types = option.operand()?.split(',').map(AddrType::named);
+    let types = types.collect::<Option<Vec<_>>>()?;
+    let one = matches!(types.as_slice(), [one] if *one != AddrType::Broadcast);
+    (family == Family::V4 || one).then(|| Match::AddrType(side, option.test(types)))
 }
 
 fn packet_type(_: Family, option: &Opt<'_>) -> Option<Match> {
-    let to = option.operand()?;
-    let known = ["unicast", "broadcast", "multicast"].contains(&to);
-    known.then(|| Match::PacketType(option.test(to.to_owned())))
+    let to = AddrType::named(&option.operand()?.to_uppercase())?;
+    (to != AddrType::Local).then(|| Match::PacketType(option.test(to)))
 }
 
 /// Where it asks for bridged packets, whatever else it asks for does not matter: no packet that IP forwards is one.

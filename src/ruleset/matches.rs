@@ -134,37 +134,31 @@ impl CtStates {
     }
 }
 
-/// The types that `-m addrtype` lists. An IPv4 address has one of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct AddrTypes(u8);
+/// Whose an address is, or to whom a frame was addressed. An IPv4 address has one type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum AddrType {
+    /// This host's own.
+    Local,
+    /// One host's.
+    Unicast,
+    /// A group's.
+    Multicast,
+    /// That of all hosts in a network.
+    Broadcast,
+}
 
-impl AddrTypes {
-    /// One of the host's own addresses.
-    pub const LOCAL: Self = Self(1);
-    /// Any that none of the others are.
-    pub const UNICAST: Self = Self(2);
-    /// Of a group.
-    pub const MULTICAST: Self = Self(4);
-    /// Of all hosts in a network.
-    pub const BROADCAST: Self = Self(8);
-
+impl AddrType {
     /// Each by its name.
     pub const NAMES: [(&str, Self); 4] = [
-        ("LOCAL", Self::LOCAL),
-        ("UNICAST", Self::UNICAST),
-        ("MULTICAST", Self::MULTICAST),
-        ("BROADCAST", Self::BROADCAST),
+        ("LOCAL", Self::Local),
+        ("UNICAST", Self::Unicast),
+        ("MULTICAST", Self::Multicast),
+        ("BROADCAST", Self::Broadcast),
     ];
 
-    /// Both sets together.
-    #[must_use]
-    pub fn with(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// Whether every type of `other` is listed here.
-    pub fn has(self, other: Self) -> bool {
-        self.0 & other.0 == other.0
+    pub(super) fn named(text: &str) -> Option<Self> {
+        let mut names = Self::NAMES.iter();
+        names.find(|(name, _)| *name == text).map(|(_, one)| *one)
     }
 }
 
@@ -205,10 +199,10 @@ pub enum Match {
     AddrRange(Side, Test<(IpAddr, IpAddr)>),
     /// `-s` or `-d` with a mask that has holes: the address, and the mask.
     AddrMask(Side, Test<(IpAddr, IpAddr)>),
-    /// `-m addrtype --src-type` or `--dst-type`.
-    AddrType(Side, Test<AddrTypes>),
+    /// `-m addrtype --src-type` or `--dst-type`: of one of these types.
+    AddrType(Side, Test<Vec<AddrType>>),
     /// `-m pkttype --pkt-type`: to whom the frame was addressed that the packet came in.
-    PacketType(Test<String>),
+    PacketType(Test<AddrType>),
     /// `-m physdev --physdev-is-bridged`: forwarded by a bridge, and not by IP.
     Bridged(Test<()>),
     /// `-p`, by number.

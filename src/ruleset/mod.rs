@@ -51,7 +51,7 @@ pub use family::Family;
 pub use file::{File, FileError, parse_file};
 pub use line::ParseError;
 pub use matches::{
-    AddrTypes, Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
+    AddrType, Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
 };
 pub use names::protocol_name;
 pub use parse::{parse_listing, parse_save};

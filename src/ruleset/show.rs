@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::matches::{AddrTypes, CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
+use super::matches::{AddrType, CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
 use super::names::protocol_name;
 
 impl fmt::Display for PortRange {
@@ -64,11 +64,14 @@ impl fmt::Display for TcpFlags {
     }
 }
 
-impl fmt::Display for AddrTypes {
+impl fmt::Display for AddrType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let listed = Self::NAMES.iter().filter(|(_, one)| self.has(*one));
-        let names: Vec<&str> = listed.map(|(name, _)| *name).collect();
-        f.write_str(&names.join(","))
+        let mut names = Self::NAMES.iter();
+        f.write_str(
+            names
+                .find(|(_, one)| one == self)
+                .map_or("", |(name, _)| name),
+        )
     }
 }
 
@@ -86,10 +89,16 @@ impl fmt::Display for Match {
                 let net = format!("{}/{}", test.value.0, test.value.1);
                 option(f, side.pick("-s", "-d"), test, &net)
             }
-            Self::AddrType(side, test) => {
-                option(f, side.pick("--src-type", "--dst-type"), test, &test.value)
+            Self::AddrType(side, test) => option(
+                f,
+                side.pick("--src-type", "--dst-type"),
+                test,
+                &list(&test.value),
+            ),
+            Self::PacketType(test) => {
+                let to = test.value.to_string().to_lowercase();
+                option(f, "-m pkttype --pkt-type", test, &to)
             }
-            Self::PacketType(test) => option(f, "-m pkttype --pkt-type", test, &test.value),
             Self::Bridged(test) => {
                 let not = if test.negated { "! " } else { "" };
                 write!(f, "-m physdev {not}--physdev-is-bridged")
@@ -142,10 +151,10 @@ fn option<T>(
     write!(f, "{}{name} {value}", if test.negated { "! " } else { "" })
 }
 
-fn list(ports: &[PortRange]) -> String {
-    ports
+fn list<T: fmt::Display>(values: &[T]) -> String {
+    values
         .iter()
-        .map(PortRange::to_string)
+        .map(T::to_string)
         .collect::<Vec<_>>()
         .join(",")
 }

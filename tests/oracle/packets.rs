@@ -14,8 +14,8 @@ pub(crate) enum Flaw {
     None,
     /// Conntrack calls such a packet INVALID.
     BadChecksum,
-    /// A header of TCP or UDP that says it is shorter than one is, an INIT of SCTP for a connection that is there
-    /// already: INVALID, too, whatever looks at checksums.
+    /// A header of TCP or UDP that says it is shorter than one is, an INIT of SCTP with a tag: INVALID, too, whatever
+    /// looks at checksums.
     Malformed,
     /// No first part of it ever comes.
     LaterFragment,

@@ -200,7 +200,7 @@ impl Wire {
             .map(|line| line.replace(" DROP ", " ACCEPT ") + "\n")
             .collect();
         self.load(family, &empty).expect("tables without rules");
-        // No kernel answers the service's answer, beginning, of which no socket knows.
+        // No kernel answers the service's answer, of which no socket knows.
         let from = imds(family);
         let from = format!("{} saddr {from}", if from.is_ipv4() { "ip" } else { "ip6" });
         self.nft(&format!(

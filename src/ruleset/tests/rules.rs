@@ -189,15 +189,15 @@ fn other_modules() {
     );
     assert_eq!(
         only("-m addrtype ! --dst-type LOCAL"),
-        Match::AddrType(Side::Dst, not(AddrTypes::LOCAL))
+        Match::AddrType(Side::Dst, not(vec![AddrType::Local]))
     );
     assert_eq!(
         only("-m addrtype --src-type UNICAST,LOCAL"),
-        Match::AddrType(Side::Src, test(AddrTypes::UNICAST.with(AddrTypes::LOCAL)))
+        Match::AddrType(Side::Src, test(vec![AddrType::Unicast, AddrType::Local]))
     );
     assert_eq!(
         only("-m pkttype ! --pkt-type broadcast"),
-        Match::PacketType(not("broadcast".to_owned()))
+        Match::PacketType(not(AddrType::Broadcast))
     );
     assert!(unknown("-m pkttype --pkt-type 0x0001"));
     assert_eq!(

@@ -33,6 +33,7 @@ need_file() {
 
 need iptables iptables iptables-nft
 need nft nftables nftables
+need ipset ipset ipset
 need ip iproute2 iproute
 need curl curl curl-minimal
 need cc gcc gcc

@@ -5,6 +5,7 @@ mod light;
 mod options;
 mod outcome;
 mod reconciler;
+mod seen;
 mod signals;
 
 use std::io;

@@ -14,6 +14,7 @@ mod packets;
 pub(crate) mod random;
 mod reduce;
 mod rules;
+mod sets;
 mod spread;
 mod tally;
 mod wire;

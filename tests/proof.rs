@@ -1,11 +1,14 @@
 //! Proof instead of presence, on a live kernel: what `check` says against what packets do.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use lab::Lab;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
+use lab::wait::eventually;
 
+const TIME: Duration = Duration::from_secs(30);
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 
 /// Exit code and text of a command of the program.
@@ -21,7 +24,11 @@ fn netguard(lab: &Lab, args: &[&str]) -> (i32, String) {
 /// How a guarantee stands, by `check --json`.
 fn standing(lab: &Lab, guarantee: &str) -> String {
     let (_, text) = netguard(lab, &["check", "--json"]);
-    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    standing_in(&text, guarantee)
+}
+
+fn standing_in(report: &str, guarantee: &str) -> String {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
     let guarantees = report["guarantees"].as_array().unwrap();
     let found = guarantees
         .iter()
@@ -95,6 +102,38 @@ fn another_programs_dnat_towards_imds_is_blocked_and_proved() {
         .iptables("-t raw -A PREROUTING -d 169.254.169.254/32 -j DROP");
     assert!(lab.docker.tcp_connects("10.9.9.9:80".parse().unwrap()));
     assert_eq!(standing(&lab, "imds-block"), "violated");
+}
+
+/// Sets of ipset count by what is in them, and a change of that, of which no event tells, is noticed.
+#[test]
+fn what_is_in_a_set_counts_from_the_next_verification_on() {
+    let lab = lab("[verify]\ninterval = \"1s\"\n");
+    lab.host
+        .sh("ipset create bad hash:ip && ipset add bad 192.0.2.1
+         iptables-nft -t mangle -A PREROUTING -m set --match-set bad dst -j DROP");
+    let daemon = lab.start_daemon(BLOCK);
+    daemon.wait_for_log("the rules are kept with", TIME);
+    let stands = |wanted: &str| {
+        eventually(TIME, wanted, || {
+            let (_, text) = netguard(&lab, &["status", "--json"]);
+            standing_in(&text, "task-credentials") == wanted
+        });
+    };
+    stands("held");
+    assert!(lab.docker.task_credentials().is_ok());
+    for (change, wanted) in [("add", "violated"), ("del", "held")] {
+        lab.host.sh(&format!("ipset {change} bad 169.254.170.2"));
+        stands(wanted);
+        assert_eq!(lab.docker.task_credentials().is_ok(), wanted == "held");
+    }
+    let question = "explain --iif docker0 --dst 169.254.170.2 --proto tcp --dport 80";
+    let question: Vec<&str> = question.split(' ').collect();
+    let (_, text) = netguard(&lab, &question);
+    assert!(text.contains("not -m set --match-set bad dst"), "{text}");
+    // What packets may be put in by a rule may be anything.
+    lab.host
+        .sh("iptables-nft -t mangle -A PREROUTING -p udp -j SET --add-set bad src");
+    stands("undecided");
 }
 
 #[test]

@@ -1,10 +1,10 @@
-//! Whatever rtnetlink answers or tells, each reader makes values or an error of it.
+//! Whatever rtnetlink and ipset answer or tell, each reader makes values or an error of it.
 #![no_main]
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ecs_netguard::os::addresses;
+use ecs_netguard::os::{addresses, ipset};
 use ecs_netguard::os::links::{Interfaces, Links};
 use ecs_netguard::os::netns_events::{Event, NetnsEvents};
 use ecs_netguard::os::nsid::{Peers, Ports};
@@ -22,7 +22,7 @@ fuzz_target!(|bytes: &[u8]| {
         return;
     };
     script::answer(bytes);
-    let _ = match reader % 8 {
+    let _ = match reader % 9 {
         0 => interfaces(bytes.len()),
         1 => links(bytes),
         2 => addresses::here().map(|found| assert!(found.len() <= bytes.len())),
@@ -30,6 +30,7 @@ fuzz_target!(|bytes: &[u8]| {
         4 => routes(),
         5 => peers(),
         6 => wires(),
+        8 => sets(bytes.len()),
         _ => events(bytes),
     };
 });
@@ -64,7 +65,7 @@ fn routes() -> io::Result<()> {
     let mut routes = Routes::open()?;
     routes.has_ipv4_default()?;
     routes.by_loopback()?;
-    routes.local()?;
+    routes.local_and_broadcast()?;
     routes.add_by_loopback(V4)?;
     routes.remove_by_loopback(V4)
 }
@@ -81,6 +82,13 @@ fn peers() -> io::Result<()> {
             assert!(ports.leads(&[bridge.as_str()], *nsid));
         }
     }
+    Ok(())
+}
+
+/// A list of sets may name sets without end only as far as there are bytes.
+fn sets(length: usize) -> io::Result<()> {
+    let found = ipset::read(["a"])?;
+    assert!(found.len() <= length + 1);
     Ok(())
 }
 

@@ -171,6 +171,7 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     }
     let (mut host, _) = host_view(found.facts.task_cgroup.as_ref());
     host.native.clone_from(&layers.native);
+    host.ipsets = layers.ipsets()?;
     anyhow::ensure!(
         class.family == Family::V4 || found.facts.ipv6,
         "this host has no IPv6, so no packet goes to {}",

@@ -7,20 +7,19 @@ use std::path::PathBuf;
 use super::light::Light;
 use super::options::{EDGE, Options, SEAL};
 use super::outcome::{News, Outcome};
+use super::seen::Seen;
 use crate::desired::Desired;
-use crate::facts::Facts;
 use crate::guarantee::{Guarantee, Rules, TaskCgroup};
 use crate::inputs::Inputs;
 use crate::os::cgroup;
 use crate::os::exec::LIMIT;
-use crate::os::facts::{self, host_view};
+use crate::os::facts;
 use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
 use crate::os::nft::{self, Moment};
 use crate::os::sysctl;
 use crate::plan::ChainId;
 use crate::posture::Posture;
-use crate::prove::HostView;
 use crate::reconcile::{self, Hands, Host, Pass};
 use crate::ruleset::Family;
 use crate::schedule::{Cause, Ended};
@@ -61,15 +60,6 @@ struct Wish {
     wanted: Rules,
     opened_input: bool,
     tools: Vec<Tool>,
-}
-
-/// Everything that a pass reads and that no event tells of.
-#[derive(Debug, PartialEq)]
-struct Seen {
-    moment: Moment,
-    inputs: Inputs,
-    facts: Facts,
-    host: HostView,
 }
 
 impl Reconciler {
@@ -201,23 +191,12 @@ impl Reconciler {
         let families = [Family::V4, Family::V6];
         Moment::read().is_ok_and(|now| now == seen.moment)
             && families.into_iter().all(|f| legacy_tables(f).is_empty())
-            && self.see(seen.moment.clone()) == *seen
+            && seen.stands(&self.read_inputs())
     }
 
     fn read_inputs(&self) -> Inputs {
         let remembered = &self.store.state.inputs;
         Inputs::read_or_keep(&self.options.inputs, self.inputs.as_ref(), remembered)
-    }
-
-    fn see(&self, moment: Moment) -> Seen {
-        let inputs = self.read_inputs();
-        let facts = facts::read(&inputs.settings);
-        Seen {
-            moment,
-            host: host_view(facts.task_cgroup.as_ref()).0,
-            inputs,
-            facts,
-        }
     }
 
     /// A whole pass. With it whether another should follow at once.

@@ -123,6 +123,7 @@ pub fn host_view(task_cgroup: Option<&TaskCgroup>) -> (HostView, Vec<String>) {
         interfaces,
         route_localnet: everywhere,
         native: Vec::new(),
+        ipsets: BTreeMap::new(),
         cgroups: task_cgroup
             .and_then(TaskCgroup::known)
             .into_iter()

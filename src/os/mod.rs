@@ -15,6 +15,7 @@ pub mod facts;
 pub mod host_tasks;
 pub mod inherited;
 pub mod inotify;
+pub mod ipset;
 pub mod iptables;
 pub mod links;
 pub mod lock;

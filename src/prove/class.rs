@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::ruleset::native::NativeTable;
-use crate::ruleset::{Family, IfacePattern, Net, PortRange, protocol, protocol_name};
+use crate::ruleset::{Family, IfacePattern, Ipset, Net, PortRange, protocol, protocol_name};
 
 /// Interfaces: those that fit one of some patterns, but for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -256,6 +256,9 @@ pub struct HostView {
     pub route_localnet: bool,
     /// The tables of native nftables that packets pass, but for the guard's own.
     pub native: Vec<NativeTable>,
+    /// What the sets of ipset hold that rules ask for; `None` where that is not understood, or may change with every
+    /// packet. Of others nothing is known.
+    pub ipsets: BTreeMap<String, Option<Ipset>>,
     /// The number that each of these cgroups has now, `None` where it is not there. Of others nothing
     /// is known.
     pub cgroups: BTreeMap<String, Option<u64>>,

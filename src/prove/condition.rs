@@ -8,7 +8,7 @@ use super::engine::{Answer, Engine, Known};
 use super::hook::Hook;
 use super::layout::{Field, Shape, State};
 use crate::ruleset::{
-    AddrType, Chance, CtStates, Family, Masked, Match, Net, PortRange, Rule, Side, Test, bits,
+    AddrType, Chance, CtStates, Masked, Match, PortRange, Rule, Side, Test, bits,
 };
 
 /// The packets that meet a rule's conditions.
@@ -78,9 +78,7 @@ impl<'r> Engine<'r> {
                     Membership::Dead => return nothing(Some(m), true),
                     Membership::Unknown => unknown = unknown.or(Some(m.to_string().into())),
                 },
-                Match::PacketType(test) if self.packet_type(test).is_none() => {
-                    unknown = unknown.or(Some(m.to_string().into()));
-                }
+                _ if self.hides(m) => unknown = unknown.or(Some(m.to_string().into())),
                 _ => match self.known_answer(&self.known, m) {
                     Some(true) => {}
                     Some(false) => return nothing(Some(m), false),
@@ -106,9 +104,7 @@ impl<'r> Engine<'r> {
                 Match::Cgroup(test) if self.membership(rule, test) == Membership::Unknown => {
                     self.ask(Answer::Unknown)
                 }
-                Match::PacketType(test) if self.packet_type(test).is_none() => {
-                    self.ask(Answer::Unknown)
-                }
+                _ if self.hides(m) => self.ask(Answer::Unknown),
                 _ => continue,
             };
             condition = self.bdd.and(condition, answered);
@@ -127,15 +123,20 @@ impl<'r> Engine<'r> {
     fn none_meet(&mut self, m: &Match, set: Set) -> bool {
         let open = matches!(
             m,
-            Match::Unknown(_)
-                | Match::Either(..)
-                | Match::Comment(_)
-                | Match::Cgroup(_)
-                | Match::PacketType(_)
+            Match::Unknown(_) | Match::Either(..) | Match::Comment(_) | Match::Cgroup(_)
         );
-        !open && {
+        !open && !self.hides(m) && {
             let meets = self.meets(m);
             self.bdd.and(set, meets).is_empty()
+        }
+    }
+
+    /// Whether what a match asks for is understood, and not known of these packets.
+    fn hides(&self, m: &Match) -> bool {
+        match m {
+            Match::PacketType(test) => self.packet_type(test).is_none(),
+            Match::Set(test) => self.entries(&test.value).is_none(),
+            _ => false,
         }
     }
 
@@ -216,6 +217,10 @@ impl<'r> Engine<'r> {
                 self.turn(test, listed)
             }
             Match::Bridged(test) => self.turn(test, Set::EMPTY),
+            Match::Set(test) => {
+                let within = self.in_ipset(&test.value);
+                self.turn(test, within)
+            }
             Match::Protocol(test) => {
                 let same = layout
                     .protocol
@@ -304,13 +309,6 @@ impl<'r> Engine<'r> {
         if test.negated { self.bdd.not(set) } else { set }
     }
 
-    fn address_of(&self, side: Side) -> Field {
-        match side {
-            Side::Src => self.layout.src,
-            Side::Dst => self.layout.dst,
-        }
-    }
-
     pub(super) fn shape_is(&mut self, shape: Shape) -> Set {
         self.layout.shape.equals(&mut self.bdd, shape as u128)
     }
@@ -331,41 +329,6 @@ impl<'r> Engine<'r> {
             let one = field.between(&mut self.bdd, range.low.into(), range.high.into());
             self.bdd.or(all, one)
         })
-    }
-
-    /// The packets with an address of one of these types (`inet_addr_type()`, `ipv6_addr_type()`).
-    fn of_types(&mut self, side: Side, types: &[AddrType]) -> Set {
-        let family = self.layout.family;
-        let local = match side {
-            Side::Src => self.local_src,
-            Side::Dst => self.local_dst,
-        };
-        let texts: [&[&str]; 2] = match family {
-            Family::V4 => [&["224.0.0.0/4"], &["0.0.0.0/8", "255.255.255.255"]],
-            // Neither of the second kind is of one host; that is all that is asked about them.
-            Family::V6 => [&["ff00::/8"], &["::", "::ffff:0:0/96"]],
-        };
-        let [multicast, broadcast] = texts.map(|texts| {
-            let nets = texts.iter().filter_map(|text| Net::parse(family, text));
-            nets.collect::<Vec<_>>()
-        });
-        let broadcast = [broadcast, self.host.broadcast.clone()].concat();
-        let multicast = self.in_nets(side, &multicast, &[]);
-        let broadcast = self.in_nets(side, &broadcast, &[]);
-        let others = match family {
-            Family::V4 => self.bdd.or(multicast, local),
-            // An address of this host's own is one of one host, too.
-            Family::V6 => multicast,
-        };
-        let others = self.bdd.or(others, broadcast);
-        let unicast = self.bdd.not(others);
-        let of = types.iter().map(|one| match one {
-            AddrType::Local => local,
-            AddrType::Unicast => unicast,
-            AddrType::Multicast => multicast,
-            AddrType::Broadcast => broadcast,
-        });
-        of.fold(Set::EMPTY, |all, one| self.bdd.or(all, one))
     }
 
     /// Whether the frame was addressed so, `!` included. IP forwards what was addressed to this host alone
@@ -416,26 +379,5 @@ impl<'r> Engine<'r> {
         let (low, high) = test.value;
         let within = field.between(&mut self.bdd, low.into(), high.into());
         self.turn(test, within)
-    }
-
-    /// The packets with a destination, or source, in one of the networks; all where none is named.
-    pub(super) fn in_nets(&mut self, side: Side, any_of: &[Net], except: &[Net]) -> Set {
-        let field = self.address_of(side);
-        let layout = self.layout;
-        let union = |engine: &mut Self, nets: &[Net]| {
-            nets.iter()
-                .filter(|net| net.family() == layout.family)
-                .fold(Set::EMPTY, |all, net| {
-                    let one = layout.net(&mut engine.bdd, field, net);
-                    engine.bdd.or(all, one)
-                })
-        };
-        let within = if any_of.is_empty() {
-            Set::ALL
-        } else {
-            union(self, any_of)
-        };
-        let without = union(self, except);
-        self.bdd.less(within, without)
     }
 }

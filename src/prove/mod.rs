@@ -47,7 +47,8 @@
 //! | recent `--set` | applies always |
 //! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |
 //! | rt `--rt-type` | likewise: an ordinary packet has no IPv6 routing header |
-//! | set, physdev otherwise, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
+//! | set `--match-set` | exact, where [`HostView::ipsets`] knows what is in the set and in those it lists; else unknown |
+//! | physdev otherwise, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
 //!
 //! Conditions of native nftables: see [`crate::ruleset::native`].
 //!
@@ -78,7 +79,8 @@
 //! something stands on the way that may turn packets anywhere, they are followed exactly, from any
 //! destination, to see whether one does come. Third, packets of established connections whose
 //! destination NAT turns without asking a chain again, or whose source was turned before, which is
-//! undone on the way back.
+//! undone on the way back: of these only what answers a connection that the rules let begin at the
+//! destination and give another source.
 //!
 //! A block's class also has odd packets: INVALID ones (which NAT does not see), later fragments
 //! (which have no ports; unless a rule makes conntrack work, which reassembles), IPv6 headers that
@@ -108,6 +110,7 @@
 //! * Work is bounded (rules visited, questions, size of sets); past a bound the verdict is
 //!   `undecided`.
 
+mod addresses;
 mod bdd;
 mod cgroup;
 mod chains;
@@ -116,6 +119,7 @@ mod class;
 mod condition;
 mod engine;
 mod example;
+mod follow;
 mod hook;
 mod layout;
 mod native;
@@ -123,6 +127,7 @@ mod native_condition;
 mod order;
 mod path;
 mod prover;
+mod replies;
 mod rewrite;
 mod start;
 mod stations;

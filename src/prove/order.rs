@@ -158,20 +158,6 @@ fn stage(chain: &Hooked<'_>, hook: Hook) -> Option<Stage> {
     (at == hook).then_some(stage)
 }
 
-/// Which packets of a class to follow.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Follow {
-    /// Those addressed to its destination.
-    Addressed,
-    /// Those that anything on the way could have turned to its destination, from there on: more
-    /// than there are.
-    TurnedAtMost,
-    /// The same of those that belong to a connection: NAT turns them without asking any chain again.
-    TurnedLater,
-    /// Those addressed anywhere that NAT does turn to its destination.
-    Turned,
-}
-
 /// A base chain where packets come to it.
 #[derive(Clone, Copy)]
 pub(super) struct Hooked<'r> {

@@ -3,8 +3,9 @@
 use super::bdd::Set;
 use super::class::{Destination, Origin, PacketClass};
 use super::engine::Engine;
+use super::follow::Follow;
 use super::hook::Hook;
-use super::order::{Follow, Part};
+use super::order::Part;
 use super::walk::{End, Outcome};
 use crate::ruleset::{Family, IfacePattern, Net, Side};
 
@@ -22,7 +23,9 @@ impl Engine<'_> {
         let there = self.there(class);
         self.claimed = there;
         let set = match (&class.from, follow) {
-            (_, Follow::TurnedAtMost | Follow::TurnedLater) => self.turned_at_most(start, follow),
+            (_, Follow::TurnedAtMost | Follow::TurnedLater(_)) => {
+                self.turned_at_most(start, follow)
+            }
             (Origin::Interface(_), _) => self.prerouting(start),
             (Origin::Host | Origin::Cgroup(_), _) => {
                 let set = start;
@@ -116,6 +119,16 @@ impl Engine<'_> {
         self.end(End::LetThrough, left);
     }
 
+    /// Follows packets from outside wherever they go, and NAT to the end; answers those that come out.
+    pub(super) fn passed(&mut self, class: &PacketClass, start: Set) -> Set {
+        let set = self.prerouting(start);
+        let (local, beyond) = self.route(class, set);
+        let arrived = self.input(local);
+        let set = self.forwarded(beyond);
+        let left = self.postrouting(set, Part::Whole);
+        self.bdd.or(arrived, left)
+    }
+
     fn before_routing(&mut self, class: &PacketClass, start: Set) -> Set {
         match &class.from {
             Origin::Interface(_) => self.prerouting(start),
@@ -187,10 +200,14 @@ impl Engine<'_> {
     }
 
     fn forward(&mut self, set: Set) -> Set {
+        let set = self.forwarded(set);
+        self.leaving(set)
+    }
+
+    fn forwarded(&mut self, set: Set) -> Set {
         let free = self.forget(set, [self.layout.output]);
         let set = self.bdd.and(free, self.out);
-        let set = self.through(Hook::Forward, Part::Whole, set);
-        self.leaving(set)
+        self.through(Hook::Forward, Part::Whole, set)
     }
 
     /// Packets that leave this host. What NAT gives them as source is no concern of any claim; what

@@ -8,9 +8,9 @@ use super::claim::{Claim, Expect};
 use super::class::{Destination, HostView, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
+use super::follow::{Follow, Replies};
 use super::hook::Hook;
 use super::layout::Names;
-use super::order::Follow;
 use super::turning::Turning;
 use super::walk::{End, Outcome, Step, Walk};
 use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
@@ -133,11 +133,22 @@ impl<'r> Prover<'r> {
         if first != Verdict::Held || question.class.moment != Moment::Any {
             return first;
         }
-        if turning.later || turning.by_nat && self.begun_elsewhere(question) {
-            follow(Follow::TurnedLater)
+        let replies = if turning.by_nat && self.begun_elsewhere(question) {
+            Replies::ANY
+        } else if turning.later {
+            self.replies(question.class)
         } else {
-            Verdict::Held
+            Replies::NONE
+        };
+        match replies {
+            Replies::NONE => Verdict::Held,
+            replies => follow(Follow::TurnedLater(replies)),
         }
+    }
+
+    /// What comes back to the class's destination where NAT undoes another source.
+    fn replies(&self, class: &PacketClass) -> Replies {
+        self.with_engine(&class.answered(), |engine| engine.replies(class))
     }
 
     /// Whether a connection that NAT turned to the class's destination may have begun at another interface, where its

@@ -74,7 +74,7 @@ impl Engine<'_> {
             return set;
         }
         set = self.forget(set, [layout.snat, layout.dnat]);
-        if self.marks(false) {
+        if self.marks_connections() {
             set = self.forget(set, [layout.connmark]);
         }
         set

@@ -3,10 +3,11 @@
 use super::bdd::Set;
 use super::class::{Destination, Origin, PacketClass};
 use super::engine::Engine;
+use super::follow::Follow;
 use super::hook::{Hook, NAT_DESTINATION};
 use super::layout::State;
-use super::order::{Follow, reached, rules};
-use crate::ruleset::native::{At, Kind, NativeRule, Statement};
+use super::order::{reached, rules};
+use crate::ruleset::native::{At, Base, Kind, NativeRule, NativeTable, Statement};
 use crate::ruleset::{Policy, Rewrite, Rule, Shown, Side, Target};
 
 /// What could turn packets to a destination.
@@ -24,10 +25,11 @@ impl<'r> Engine<'r> {
         let layout = self.layout;
         let set = self.track(start);
         let new = self.state_is(State::New);
-        let mut set = if follow == Follow::TurnedLater {
+        let mut set = if let Follow::TurnedLater(replies) = follow {
             let tracked = self.tracked();
             let set = self.bdd.and(set, tracked);
             let set = self.bdd.less(set, new);
+            let set = self.among_replies(replies, set);
             self.forget(set, [layout.dnat, layout.snat])
         } else {
             let set = self.bdd.and(set, new);
@@ -37,39 +39,60 @@ impl<'r> Engine<'r> {
         for flag in [layout.moved_dst, layout.moved_dport] {
             set = self.set(set, flag, 1);
         }
-        if self.marks(true) {
-            set = self.forget(set, [layout.mark, layout.connmark]);
+        if self.marks_before_routing() {
+            set = self.forget(set, [layout.mark]);
+        }
+        if self.marks_connections() {
+            set = self.forget(set, [layout.connmark]);
         }
         set
     }
 
-    /// Whether anything may set marks: anywhere, or before routing.
-    pub(super) fn marks(&self, early: bool) -> bool {
-        let late = |name: &str| name == "filter" || name == "security";
+    /// Whether anything may mark packets before they are routed.
+    fn marks_before_routing(&self) -> bool {
+        let hooks = [Hook::Prerouting, Hook::Output];
         let tables = self.layers.iter().flat_map(|ruleset| &ruleset.tables);
-        let mut rules = tables
-            .filter(|(name, _)| !early || !late(name))
-            .flat_map(|(_, table)| rules(table));
-        let marks = rules.any(|rule| {
+        let mut rules = tables.flat_map(|(_, table)| reached(table, &hooks));
+        let marks = |rule: &Rule| {
             matches!(
                 rule.target,
-                Target::Mark(_)
-                    | Target::Connmark(_)
-                    | Target::SaveMark(_)
-                    | Target::RestoreMark(_)
-                    | Target::Unknown(_)
-            )
-        });
-        let set = |statement: &Statement| {
-            matches!(
-                statement,
-                Statement::Mark(_) | Statement::Connmark(_) | Statement::Effect(..)
+                Target::Mark(_) | Target::RestoreMark(_) | Target::Unknown(_)
             )
         };
-        marks
-            || self
-                .native_rules()
-                .any(|(_, rule)| rule.statements.iter().any(set))
+        let early = |table: &&NativeTable| {
+            let mut bases = table
+                .chains
+                .values()
+                .filter_map(|chain| chain.base.as_ref());
+            let early = |base: &Base| matches!(base.at, At::Ingress | At::Prerouting | At::Output);
+            table.bridge || bases.any(early)
+        };
+        let natively =
+            |statement: &Statement| matches!(statement, Statement::Mark(_) | Statement::Effect(..));
+        let mut native = self
+            .native_tables()
+            .filter(early)
+            .flat_map(NativeTable::rules);
+        rules.any(marks) || native.any(|rule| rule.statements.iter().any(natively))
+    }
+
+    /// Whether anything may mark connections.
+    pub(super) fn marks_connections(&self) -> bool {
+        let tables = self
+            .layers
+            .iter()
+            .flat_map(|ruleset| ruleset.tables.values());
+        let marks = |rule: &Rule| {
+            matches!(
+                rule.target,
+                Target::Connmark(_) | Target::SaveMark(_) | Target::Unknown(_)
+            )
+        };
+        let natively = |statement: &Statement| {
+            matches!(statement, Statement::Connmark(_) | Statement::Effect(..))
+        };
+        let mut native = self.native_tables().flat_map(NativeTable::rules);
+        tables.flat_map(rules).any(marks) || native.any(|rule| rule.statements.iter().any(natively))
     }
 
     /// What on the way could turn packets to the class's destination.
@@ -187,14 +210,16 @@ impl<'r> Engine<'r> {
         }
     }
 
+    /// The native tables of the family.
+    fn native_tables(&self) -> impl Iterator<Item = &'r NativeTable> + use<'r> {
+        let (family, host) = (self.layout.family, self.host);
+        let tables = host.native.iter();
+        tables.filter(move |table| table.family == family)
+    }
+
     /// Every native rule, and whether its table does NAT.
     fn native_rules(&self) -> impl Iterator<Item = (bool, &'r NativeRule)> + use<'r> {
-        let (family, host) = (self.layout.family, self.host);
-        let tables = host
-            .native
-            .iter()
-            .filter(move |table| table.family == family);
-        tables.flat_map(|table| {
+        self.native_tables().flat_map(|table| {
             let mut bases = table
                 .chains
                 .values()
@@ -222,14 +247,9 @@ impl<'r> Engine<'r> {
             };
             policy == Some(Policy::Drop) || table.shown != Shown::Whole || rules(table).any(stops)
         });
-        let family = self.layout.family;
-        let native = self
-            .host
-            .native
-            .iter()
-            .filter(|table| table.family == family);
+        let mut native = self.native_tables().filter(|table| !table.bridge);
         stops
-            || native.filter(|table| !table.bridge).any(|table| {
+            || native.any(|table| {
                 let mut bases = table
                     .chains
                     .values()

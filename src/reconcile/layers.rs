@@ -1,17 +1,19 @@
 //! The rulesets that are in force: those of the backend that the guard uses, and those of the other
 //! one, which the kernel asks too.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 
 use super::host::Host;
 use crate::config::settings::Backend as BackendChoice;
 use crate::desired::Desired;
 use crate::guarantee::as_rulesets;
 use crate::os::exec::side_by_side;
+use crate::os::ipset;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Error, Inventory, Moment};
 use crate::ruleset::native::NativeTable;
-use crate::ruleset::{Chain, Family, Policy, Ruleset, Shown, Table};
+use crate::ruleset::{Chain, Family, Ipset, Policy, Ruleset, Shown, Table};
 use crate::seal::SealReading;
 use crate::seal::edge::EdgeReading;
 
@@ -119,6 +121,19 @@ impl Layers {
     pub(crate) fn sealed(&self, family: Family) -> Vec<&Ruleset> {
         let seal = self.sealed.get(&family).into_iter();
         seal.chain(self.of(family)).collect()
+    }
+
+    /// What the sets of ipset hold that rules ask for. Of one that rules change, too, every packet may find another.
+    pub(crate) fn ipsets(&self) -> io::Result<BTreeMap<String, Option<Ipset>>> {
+        let rulesets = || self.own.values().chain(&self.other);
+        let asked: BTreeSet<&str> = rulesets().flat_map(Ruleset::ipsets).collect();
+        let mut sets = ipset::read(asked)?;
+        for (name, set) in &mut sets {
+            if rulesets().any(|ruleset| ruleset.may_change(name)) {
+                *set = None;
+            }
+        }
+        Ok(sets)
     }
 
     /// Takes back all trust in what was read; the chains stay, so that a plan can be made.

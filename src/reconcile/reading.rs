@@ -33,6 +33,10 @@ impl Reading {
         let layers = Layers::read(desired, host);
         let (mut view, mut unread) = facts::host_view(host.facts.task_cgroup.as_ref());
         view.native.clone_from(&layers.native);
+        match layers.ipsets() {
+            Ok(sets) => view.ipsets = sets,
+            Err(error) => unread.push(format!("list the sets of ipset: {error}")),
+        }
         let mut snapshot = Snapshot {
             rulesets: layers.own.clone(),
             ..Snapshot::default()

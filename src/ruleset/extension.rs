@@ -5,7 +5,9 @@
 
 use super::Family;
 use super::chance::chance;
-use super::matches::{AddrType, CtStates, IcmpType, Masked, Match, Side, TcpFlags, Test, protocol};
+use super::matches::{
+    AddrType, CtStates, IcmpType, Masked, Match, SetLookup, Side, TcpFlags, Test, protocol,
+};
 use super::names::port_range;
 use super::option::{Opt, options};
 use super::target::number;
@@ -50,6 +52,7 @@ pub(super) fn parse<'w>(
         "addrtype" if !options.is_empty() => read(addrtype)?,
         "pkttype" if options.len() == 1 => read(packet_type)?,
         "physdev" => physdev(&options)?,
+        "set" => vec![set(&options)?],
         "iprange" if !options.is_empty() => read(iprange)?,
         "cgroup" if options.len() == 1 => read(cgroup)?,
         "owner" if !options.is_empty() => read(owner)?,
@@ -96,6 +99,11 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
             ("--physdev-is-in", 0),
             ("--physdev-is-out", 0),
             ("--physdev-is-bridged", 0),
+        ],
+        "set" => &[
+            ("--match-set", 2),
+            ("--update-counters", 0),
+            ("--update-subcounters", 0),
         ],
         "iprange" => &[("--src-range", 1), ("--dst-range", 1)],
         "cgroup" => &[("--path", 1)],
@@ -301,6 +309,23 @@ fn physdev(options: &[Opt<'_>]) -> Option<Vec<Match>> {
     let bridged = asked.find(|option| option.name == "--physdev-is-bridged")?;
     let alone = options.len() == 1;
     (alone || !bridged.negated).then(|| vec![Match::Bridged(bridged.test(()))])
+}
+
+/// Whether it counts says nothing of whether it matches.
+fn set(options: &[Opt<'_>]) -> Option<Match> {
+    let mut named = options.iter();
+    let lookup = named.find(|option| option.name == "--match-set")?;
+    let [name, sides] = lookup.operands.as_slice() else {
+        return None;
+    };
+    let side = |side| match side {
+        "src" => Some(Side::Src),
+        "dst" => Some(Side::Dst),
+        _ => None,
+    };
+    let sides = sides.split(',').map(side).collect::<Option<_>>()?;
+    let name = (*name).to_owned();
+    Some(Match::Set(lookup.test(SetLookup { name, sides })))
 }
 
 fn iprange(family: Family, option: &Opt<'_>) -> Option<Match> {

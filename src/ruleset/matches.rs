@@ -101,6 +101,15 @@ pub struct IcmpType {
     pub code_high: u8,
 }
 
+/// `-m set --match-set NAME src,dst`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SetLookup {
+    /// The set.
+    pub name: String,
+    /// Which end of the packet each part of an entry is compared with.
+    pub sides: Vec<Side>,
+}
+
 /// The states `--ctstate` and `--state` list. A packet has one of the first five, and `SNAT` or
 /// `DNAT` besides when its connection is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -205,6 +214,8 @@ pub enum Match {
     PacketType(Test<AddrType>),
     /// `-m physdev --physdev-is-bridged`: forwarded by a bridge, and not by IP.
     Bridged(Test<()>),
+    /// `-m set`: in a set of ipset.
+    Set(Test<SetLookup>),
     /// `-p`, by number.
     Protocol(Test<u8>),
     /// `-f`: a fragment other than the first.

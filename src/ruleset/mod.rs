@@ -26,6 +26,7 @@ mod command;
 mod extension;
 mod family;
 mod file;
+mod ipset;
 mod line;
 mod matches;
 mod names;
@@ -49,9 +50,11 @@ use serde::Serialize;
 
 pub use family::Family;
 pub use file::{File, FileError, parse_file};
+pub use ipset::{Entry, Ipset, Part};
 pub use line::ParseError;
 pub use matches::{
-    AddrType, Chance, CtStates, IcmpType, Masked, Match, PortRange, Side, TcpFlags, Test, protocol,
+    AddrType, Chance, CtStates, IcmpType, Masked, Match, PortRange, SetLookup, Side, TcpFlags,
+    Test, protocol,
 };
 pub use names::protocol_name;
 pub use parse::{parse_listing, parse_save};

@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use super::matches::{AddrType, CtStates, Masked, Match, PortRange, Side, TcpFlags, Test};
+use super::matches::{
+    AddrType, CtStates, Masked, Match, PortRange, SetLookup, Side, TcpFlags, Test,
+};
 use super::names::protocol_name;
 
 impl fmt::Display for PortRange {
@@ -64,6 +66,17 @@ impl fmt::Display for TcpFlags {
     }
 }
 
+impl fmt::Display for SetLookup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sides: Vec<&str> = self
+            .sides
+            .iter()
+            .map(|side| side.pick("src", "dst"))
+            .collect();
+        write!(f, "{} {}", self.name, sides.join(","))
+    }
+}
+
 impl fmt::Display for AddrType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = Self::NAMES.iter();
@@ -103,6 +116,7 @@ impl fmt::Display for Match {
                 let not = if test.negated { "! " } else { "" };
                 write!(f, "-m physdev {not}--physdev-is-bridged")
             }
+            Self::Set(test) => option(f, "-m set --match-set", test, &test.value),
             Self::Protocol(test) => option(f, "-p", test, &protocol_name(test.value)),
             Self::LaterFragment(test) => f.write_str(if test.negated { "! -f" } else { "-f" }),
             Self::Header => f.write_str("a header of the protocol"),

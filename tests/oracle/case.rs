@@ -128,6 +128,7 @@ impl Case {
     fn host(&self, wire: &Wire) -> HostView {
         HostView {
             native: wire.native(self.family),
+            ipsets: wire.ipsets.clone(),
             ..host_view(self.localnet)
         }
     }

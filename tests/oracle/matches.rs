@@ -237,7 +237,7 @@ fn extra(random: &mut Random, place: Place) -> String {
     if place.dark && random.percent(30) {
         return dark(random, place);
     }
-    match random.below(19) {
+    match random.below(21) {
         0..=3 => format!("-m conntrack {not}--ctstate {} ", random.pick(&STATES)),
         4 => format!(
             "-m conntrack {not}--ctstate {} ",
@@ -292,6 +292,7 @@ fn extra(random: &mut Random, place: Place) -> String {
             let to = random.pick(&["unicast", "broadcast", "multicast"]);
             format!("-m pkttype {not}--pkt-type {to} ")
         }
+        19 | 20 => super::sets::lookup(random, place.family),
         18 => format!("-m physdev {not}--physdev-is-bridged "),
         _ => String::new(),
     }

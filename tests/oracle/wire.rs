@@ -1,21 +1,22 @@
 //! The lab with hands in it: raw sockets that send from the containers and the host, and sockets
 //! that see what arrives, kept open so that a packet costs one system call and no process.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::net::{IpAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use ecs_netguard::os::nft::Inventory;
 use ecs_netguard::prove::Packet;
-use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::NativeTable;
+use ecs_netguard::ruleset::{Family, Ipset};
 use nix::sys::socket::{AddressFamily, SockFlag, SockProtocol, SockType, socket};
 use nix::unistd::{Gid, Uid, setfsgid, setfsuid};
 
 use super::claims::{BRIDGES, imds};
 use super::native::{MARKER, TABLES};
 use super::packets::{Flaw, Shot, answer, beginning, bytes, number_in};
+use super::sets;
 use lab::Lab;
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
@@ -50,6 +51,8 @@ pub(crate) struct Wire {
     host: UdpSocket,
     conntrack: UdpSocket,
     number: u32,
+    /// The sets that rules ask for.
+    pub(crate) ipsets: BTreeMap<String, Option<Ipset>>,
     /// The ruleset at hand.
     loaded: (Family, String),
 }
@@ -76,9 +79,11 @@ impl Wire {
             SockType::Raw,
             SockProtocol::NetlinkNetFilter,
         );
+        let ipsets = sets::make(&lab);
         Self {
             lab,
             backend,
+            ipsets,
             senders: HashMap::new(),
             imds,
             host,

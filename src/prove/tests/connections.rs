@@ -63,6 +63,85 @@ fn a_block_holds_for_connections_that_a_container_made_itself() {
     );
 }
 
+/// Where NAT gives a connection another source, that is undone in what comes back.
+#[test]
+fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
+    let claim = imds("docker0");
+    let rules = |prerouting: &str, postrouting: &str, filter: &str| {
+        let nat = format!("{prerouting}\n{postrouting}");
+        let chains = ":PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]";
+        let filter = format!("{filter}\n-A FORWARD -j ACCEPT");
+        tables(&[
+            EARLY,
+            ("nat", chains, &nat),
+            ("filter", ":FORWARD ACCEPT [0:0]", &filter),
+        ])
+    };
+    let snat = "-A POSTROUTING -p udp -j SNAT --to-source 10.0.0.5";
+    undecided(&rules("", snat, ""), &claim);
+    // No connection comes as far as there.
+    held(
+        &rules("-A PREROUTING -j DNAT --to-destination 127.0.0.1", snat, ""),
+        &claim,
+    );
+    held(
+        &rules("", snat, "-A FORWARD -s 169.254.169.254/32 -j DROP"),
+        &claim,
+    );
+    // Packets of another protocol belong to none of these; an error by ICMP may, and what a helper expects.
+    let tcp = "-A FORWARD ! -p udp -m conntrack ! --ctstate ESTABLISHED -j DROP\n-A FORWARD -p udp -j DROP";
+    held(&rules("", snat, tcp), &claim);
+    for (protocol, verdict) in [
+        (1, "undecided"),
+        (6, "held"),
+        (17, "undecided"),
+        (132, "held"),
+    ] {
+        let mut of = claim.clone();
+        of.packets.protocol = Some(protocol);
+        let found = sanitize(&super::verdict(&rules("", snat, ""), &of));
+        assert!(found.starts_with(verdict), "{protocol}: {found}");
+    }
+    // A reply to a host elsewhere comes from there, and not from these containers.
+    let mut of = claim.clone();
+    of.packets.src = net("172.17.0.0/16").into();
+    of.packets.protocol = Some(17);
+    let elsewhere = "-A POSTROUTING ! -d 172.17.0.0/16 -p udp -j SNAT --to-source 10.0.0.5";
+    held(&rules("", elsewhere, ""), &of);
+    undecided(&rules("", snat, ""), &of);
+}
+
+/// A mark that is set behind FORWARD is not there in FORWARD, and only what marks connections marks them.
+#[test]
+fn marks_are_there_where_they_were_set_before() {
+    let block = format!("-A FORWARD -m mark --mark 0x1 -j ACCEPT\n{BLOCK}");
+    let nat = "-A PREROUTING -d 10.9.9.9/32 -j DNAT --to-destination 169.254.169.254";
+    let chains = ":PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]";
+    let rules = |mangle: &str, filter: &str| {
+        tables(&[
+            ("nat", chains, nat),
+            ("mangle", chains, mangle),
+            ("filter", ":FORWARD ACCEPT [0:0]", filter),
+        ])
+    };
+    let claim = imds("docker0");
+    held(
+        &rules("-A POSTROUTING -j MARK --set-xmark 0x1/0xffffffff", &block),
+        &claim,
+    );
+    violated(
+        &rules("-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff", &block),
+        &claim,
+    );
+    let block = format!("-A FORWARD -m connmark --mark 0x1 -j ACCEPT\n{BLOCK}");
+    held(
+        &rules("-A PREROUTING -j MARK --set-xmark 0x1/0xffffffff", &block),
+        &claim,
+    );
+    let kept = "-A POSTROUTING -j CONNMARK --save-mark --nfmask 0xffffffff --ctmask 0xffffffff";
+    undecided(&rules(kept, &block), &claim);
+}
+
 /// It goes where the connection went that it is about, whatever rules say of first packets.
 #[test]
 fn no_rule_of_nat_turns_an_icmp_error() {

@@ -11,6 +11,7 @@ mod concrete;
 mod connections;
 mod deliveries;
 mod generate;
+mod ipsets;
 mod kinds;
 mod native;
 mod random;

@@ -207,6 +207,21 @@ fn other_modules() {
     assert!(unknown("-m physdev --physdev-is-in"));
     assert!(unknown("-m addrtype --src-type UNICAST,ANYCAST"));
     assert!(unknown("-m addrtype --dst-type LOCAL --limit-iface-in"));
+    let lookup = |sides: &[Side]| SetLookup {
+        name: "a-b".into(),
+        sides: sides.into(),
+    };
+    assert_eq!(
+        only("-m set ! --match-set a-b src,dst"),
+        Match::Set(not(lookup(&[Side::Src, Side::Dst])))
+    );
+    assert_eq!(
+        only("-m set --match-set a-b dst ! --update-counters"),
+        Match::Set(test(lookup(&[Side::Dst])))
+    );
+    assert!(unknown("-m set --match-set a-b dst --return-nomatch"));
+    assert!(unknown("-m set --match-set a-b mac"));
+    assert!(unknown("-m set --update-counters"));
     let range = ("10.0.0.1".parse().unwrap(), "10.0.0.9".parse().unwrap());
     assert_eq!(
         only("-m iprange ! --src-range 10.0.0.1-10.0.0.9"),
@@ -262,8 +277,8 @@ fn other_modules() {
 #[test]
 fn what_is_not_understood_to_its_last_word_is_unknown() {
     for text in [
-        "-m set --match-set s src",
-        "-m set --match-set s src,dst",
+        "-m set --match-set s src --packets-eq 1",
+        "-m set --match-set s src,dst,",
         "-m set ! --match-set s dst --return-nomatch",
         "-m physdev --physdev-in eth0",
         "-m u32 --u32 \"0x0=0x0\"",
@@ -277,9 +292,9 @@ fn what_is_not_understood_to_its_last_word_is_unknown() {
         assert_eq!(only(text), Match::Unknown(text.into()));
     }
     assert_eq!(
-        rule("-m set --match-set s src -m comment --comment x -j DROP").matches,
+        rule("-m set --match-set s from -m comment --comment x -j DROP").matches,
         [
-            Match::Unknown("-m set --match-set s src".into()),
+            Match::Unknown("-m set --match-set s from".into()),
             Match::Comment("x".into())
         ]
     );

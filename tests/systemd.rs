@@ -14,6 +14,7 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::namespace::NsCommand;
 use lab::systemd::FdStore;
+use lab::wait::eventually;
 
 const LONG: Duration = Duration::from_secs(20);
 const ROLE: &str = "SERVICE_UNDER_TEST";
@@ -119,7 +120,10 @@ fn a_stored_descriptor_survives_kill_9() {
     systemd.wait_for("STATUS=every 15s", LONG);
     assert!(systemd.said().contains(&format!("STATUS=at {address}")));
     systemd.empty();
-    bind(address.to_owned()).unwrap();
+    // A program that another test starts has what is open here until it is executed.
+    eventually(LONG, "nobody keeps the socket", || {
+        bind(address.to_owned()).is_ok()
+    });
 }
 
 #[test]

@@ -142,7 +142,8 @@ impl<'r> Engine<'r> {
     /// What a rule does with the packets that meet it; answers those that go on behind it.
     fn act(&mut self, at: &At<'r>, rule: &'r Rule, set: Set, returned: &mut Set) -> Set {
         match &rule.target {
-            Target::None | Target::Passive(_) => set,
+            Target::None => set,
+            Target::Passive(text) => self.passed_on(text, set),
             Target::Accept => {
                 self.accepted = self.bdd.or(self.accepted, set);
                 Set::EMPTY
@@ -167,6 +168,7 @@ impl<'r> Engine<'r> {
                 }
                 None => self.anything(set),
             },
+            Target::Tos(value) => self.set_tos(set, *value),
             Target::Mark(value) => self.set_mark(self.layout.mark, set, *value),
             Target::Connmark(value) => {
                 let (with, without) = self.with_connection(set);
@@ -263,10 +265,24 @@ impl<'r> Engine<'r> {
         self.known = Known::default();
         let layout = self.layout;
         let mut set = self.seized(set);
-        for field in [layout.dst, layout.dport, layout.src, layout.sport] {
+        for field in [
+            layout.dst,
+            layout.dport,
+            layout.src,
+            layout.sport,
+            layout.tos,
+        ] {
             set = self.move_aside(set, field);
         }
-        self.forget(set, [layout.state, layout.snat, layout.dnat])
+        let free = [
+            layout.state,
+            layout.snat,
+            layout.dnat,
+            layout.length,
+            layout.ttl,
+            layout.mac,
+        ];
+        self.forget(set, free)
     }
 
     /// Adds to the walk, if one is written down.

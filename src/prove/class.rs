@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::ruleset::native::NativeTable;
-use crate::ruleset::{Family, IfacePattern, Ipset, Net, PortRange, protocol, protocol_name};
+use crate::ruleset::{Family, IfacePattern, Ipset, Mac, Net, PortRange, protocol, protocol_name};
 
 /// Interfaces: those that fit one of some patterns, but for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -360,6 +360,18 @@ pub struct Packet {
     /// TCP flags, in the bits of the header.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub flags: Option<u8>,
+    /// Its length in bytes, IP's header included, where a rule asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub length: Option<u16>,
+    /// The TTL or hop limit it comes with, where a rule asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u8>,
+    /// The byte of its class of service, where a rule asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tos: Option<u8>,
+    /// The MAC that its frame comes from, where a rule asks for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mac: Option<Mac>,
     /// The user id of the sending process, if this host sends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<u32>,
@@ -394,6 +406,18 @@ impl fmt::Display for Packet {
             if let Some(iface) = iface {
                 write!(f, " {name} {iface}")?;
             }
+        }
+        if let Some(length) = self.length {
+            write!(f, " length {length}")?;
+        }
+        if let Some(ttl) = self.ttl {
+            write!(f, " ttl {ttl}")?;
+        }
+        if let Some(tos) = self.tos {
+            write!(f, " tos {tos:#04x}")?;
+        }
+        if let Some(mac) = self.mac {
+            write!(f, " mac {mac}")?;
         }
         if let Some(uid) = self.uid {
             write!(f, " uid {uid}")?;

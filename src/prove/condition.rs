@@ -180,6 +180,10 @@ impl<'r> Engine<'r> {
             return *set;
         }
         let set = self.build(m);
+        // Everything else means the same at every hook.
+        if matches!(m, Match::Ttl(_)) {
+            return set;
+        }
         self.conditions.insert(std::ptr::from_ref(m), set);
         set
     }
@@ -267,6 +271,22 @@ impl<'r> Engine<'r> {
                 let listed = self.states(test.value);
                 self.turn(test, listed)
             }
+            Match::Length(test) => {
+                let (low, high) = test.value;
+                let within = layout
+                    .length
+                    .between(&mut self.bdd, low.into(), high.into());
+                self.turn(test, within)
+            }
+            Match::Ttl(test) => {
+                let within = self.left_to_go(test.value);
+                self.turn(test, within)
+            }
+            Match::Tos(test) => {
+                let same = self.masked(layout.tos, test.value);
+                self.turn(test, same)
+            }
+            Match::Mac(test) => self.sent_by(test),
             Match::Mark(test) => {
                 let same = self.masked(layout.mark, test.value);
                 self.turn(test, same)

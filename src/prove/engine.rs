@@ -66,6 +66,8 @@ pub(super) struct Engine<'r> {
     pub(super) tracks: bool,
     /// Whether something may send packets of its own, or turn them anywhere.
     pub(super) sends: bool,
+    /// Whether a rule asks for more of headers than addresses and ports: else nothing is said of the rest.
+    pub(super) headers: bool,
     pub(super) moment: Moment,
     /// The packets with an address of this host as source, and as destination.
     pub(super) local_src: Set,
@@ -138,6 +140,7 @@ impl<'r> Engine<'r> {
             tracks,
             sends: sends(&layers, &host.native, family),
             layers,
+            headers: false,
             moment,
             local_src: Set::EMPTY,
             local_dst: Set::EMPTY,
@@ -322,6 +325,8 @@ impl<'r> Engine<'r> {
         let layout = self.layout;
         let untainted = layout.tainted.equals(&mut self.bdd, 0);
         let set = self.bdd.and(set, untainted);
+        let ethernet = self.over_ethernet(class);
+        let set = self.bdd.and(set, ethernet);
         let set = if self.odd_examples {
             self.sendable(class, set)
         } else {

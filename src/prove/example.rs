@@ -6,7 +6,7 @@ use super::bdd::Set;
 use super::class::{Destination, Odd, Origin, Packet, PacketClass};
 use super::engine::Engine;
 use super::layout::Field;
-use crate::ruleset::{Family, IfacePattern, Net, bits, protocol};
+use crate::ruleset::{Family, IfacePattern, Mac, Match, Net, bits, protocol};
 
 /// One packet out of a set.
 pub(super) struct Chosen {
@@ -50,6 +50,10 @@ impl Chosen {
             layout.sport,
             layout.icmp,
             layout.flags,
+            layout.length,
+            layout.ttl,
+            layout.tos,
+            layout.mac,
             layout.uid,
             layout.gid,
         ];
@@ -107,6 +111,9 @@ fn wishes(engine: &Engine<'_>, class: &PacketClass) -> HashMap<u32, bool> {
         (layout.dport, 80),
         (layout.icmp, echo),
         (layout.flags, 2),
+        (layout.length, 120),
+        (layout.ttl, 64),
+        (layout.mac, 0x02_42_ac_11_00_02),
     ];
     let bits = wished
         .into_iter()
@@ -140,6 +147,7 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
             .then(|| u32::try_from(number(field)).ok())
             .flatten()
     };
+    let asked = |wanted: &dyn Fn(&Match) -> bool| engine.asks(wanted);
     Packet {
         iif: if from_host { None } else { name(layout.input) },
         oif: name(layout.output),
@@ -151,6 +159,10 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
         icmp: (whole && is_icmp).then_some(((icmp >> 8) as u8, icmp as u8)),
         flags: (whole && protocol == protocol::TCP)
             .then(|| u8::try_from(number(layout.flags)).unwrap_or_default()),
+        length: asked(&|m| matches!(m, Match::Length(_))).then(|| number(layout.length) as u16),
+        ttl: asked(&|m| matches!(m, Match::Ttl(_))).then(|| number(layout.ttl) as u8),
+        tos: asked(&|m| matches!(m, Match::Tos(_))).then(|| number(layout.tos) as u8),
+        mac: asked(&|m| matches!(m, Match::Mac(_))).then(|| Mac::from(number(layout.mac) as u64)),
         uid: id(layout.uid),
         gid: id(layout.gid),
         cgroup: match &class.from {

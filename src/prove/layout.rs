@@ -109,6 +109,7 @@ pub(super) struct Layout {
     pub(super) moved_src: Field,
     pub(super) moved_sport: Field,
     pub(super) moved_output: Field,
+    pub(super) moved_tos: Field,
     pub(super) input: Field,
     pub(super) output: Field,
     pub(super) protocol: Field,
@@ -121,6 +122,12 @@ pub(super) struct Layout {
     /// The ids of the sending process; a 33rd bit, the highest, where there is no socket.
     pub(super) uid: Field,
     pub(super) gid: Field,
+    pub(super) length: Field,
+    /// How far it may go, as it came: TTL or hop limit.
+    pub(super) ttl: Field,
+    pub(super) tos: Field,
+    /// Who sent its frame; a 49th bit, the highest, where it came in none.
+    pub(super) mac: Field,
     pub(super) mark: Field,
     pub(super) connmark: Field,
     /// The first of the bits that stand for answers that cannot be known beforehand.
@@ -178,6 +185,7 @@ impl Layout {
         let (shape, state, snat, dnat) = (single(2), single(3), single(1), single(1));
         let (moved_dst, moved_dport) = (single(1), single(1));
         let (moved_src, moved_sport, moved_output) = (single(1), single(1), single(1));
+        let moved_tos = single(1);
         let (odd, tainted) = (single(3), single(1));
         let (src, sport) = (twins(single(2 * address)), twins(single(32)));
         let (protocol, dport) = (single(8), twins(single(32)));
@@ -185,6 +193,7 @@ impl Layout {
         let (icmp, flags) = (single(16), single(6));
         let mark = twins(single(64));
         let dst = twins(single(2 * address));
+        let (length, ttl, tos, mac) = (single(16), single(8), twins(single(16)), single(49));
         let (uid, gid) = (single(33), single(33));
         Self {
             family,
@@ -199,6 +208,7 @@ impl Layout {
             moved_src,
             moved_sport,
             moved_output,
+            moved_tos,
             input,
             output,
             protocol,
@@ -208,6 +218,10 @@ impl Layout {
             sport,
             icmp,
             flags,
+            length,
+            ttl,
+            tos,
+            mac,
             uid,
             gid,
             mark,
@@ -217,13 +231,14 @@ impl Layout {
     }
 
     /// The fields with a twin, each with the bit that says whether the twin is in use.
-    pub(super) fn movable(&self) -> [(Field, Field); 5] {
+    pub(super) fn movable(&self) -> [(Field, Field); 6] {
         [
             (self.dst, self.moved_dst),
             (self.dport, self.moved_dport),
             (self.src, self.moved_src),
             (self.sport, self.moved_sport),
             (self.output, self.moved_output),
+            (self.tos, self.moved_tos),
         ]
     }
 

@@ -41,6 +41,7 @@
 //! | `addrtype --src-type/--dst-type` LOCAL, UNICAST, MULTICAST, BROADCAST | exact, from the addresses and routes in [`HostView`] and the loopback's; of IPv6 one type alone |
 //! | `pkttype` unicast, broadcast, multicast | exact in FORWARD, OUTPUT and POSTROUTING, unknown elsewhere |
 //! | `physdev --physdev-is-bridged` | exact: no packet that IP forwards is |
+//! | length, ttl and hl, tos and dscp, mac `--mac-source` | exact: a sender chooses them. Forwarding takes one off the TTL before FORWARD. Examples have at most 1,500 bytes; a delivery is claimed of what Linux sends by itself (TTL 64, TOS 0, a SYN of at most 120 bytes) |
 //! | owner `--uid-owner`, `--gid-owner` | exact over all users: some process of each exists |
 //! | cgroup `--path` | exact for packets of a cgroup at or below the path, or beside it, where the rule's comment notes which cgroup it was made for: one deleted and made again is another, and the rule matches no process. Of packets that came in, never true before INPUT. Else unknown |
 //! | limit, hashlimit, statistic (0 < p < 1, every > 1), time (with hours or weekdays) | either: a `limit` ACCEPT above a DROP lets some packet through, and so does a `limit` DROP above an ACCEPT |
@@ -48,13 +49,14 @@
 //! | recent `--rcheck` `--update` `--remove` | does not apply to some packet for certain; whether it ever applies is unknown, since the list may stay empty. With `!` the other way round |
 //! | rt `--rt-type` | likewise: an ordinary packet has no IPv6 routing header |
 //! | set `--match-set` | exact, where [`HostView::ipsets`] knows what is in the set and in those it lists; else unknown |
-//! | physdev otherwise, string, u32, bpf, mac, length, anything else, any option or mask not listed | unknown |
+//! | policy `--dir in --pol none` | certainly applies to some packets: those that no IPsec carried. With `ipsec` it certainly does not |
+//! | physdev otherwise, string, u32, bpf, anything else, any option or mask not listed | unknown |
 //!
 //! Conditions of native nftables: see [`crate::ruleset::native`].
 //!
 //! Targets: ACCEPT, DROP, REJECT (a drop), RETURN, jumps and gotos, DNAT, REDIRECT, SNAT, NETMAP, MARK,
 //! CONNMARK, NOTRACK are computed; LOG, NFLOG, TRACE, TCPMSS, TOS, DSCP, CLASSIFY, CHECKSUM, AUDIT
-//! pass packets on; MASQUERADE gives one of this host's addresses as source, or any that is not
+//! pass packets on, tainted where a rule asks for what they change; MASQUERADE gives one of this host's addresses as source, or any that is not
 //! loopback where those are not known. Everything else is unknown: some targets may at most change the
 //! packet ([`crate::ruleset::Reach`]), some also send copies of it, which count as let through, and of
 //! others packets to anywhere may come.
@@ -120,6 +122,7 @@ mod condition;
 mod engine;
 mod example;
 mod follow;
+mod header;
 mod hook;
 mod layout;
 mod native;

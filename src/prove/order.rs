@@ -217,7 +217,8 @@ fn changes(rule: &Rule) -> bool {
         | Target::Jump(_)
         | Target::Goto(_)
         | Target::Passive(_) => false,
-        Target::Mark(_)
+        Target::Tos(_)
+        | Target::Mark(_)
         | Target::Connmark(_)
         | Target::SaveMark(_)
         | Target::RestoreMark(_)

@@ -205,6 +205,7 @@ impl Engine<'_> {
     }
 
     fn forwarded(&mut self, set: Set) -> Set {
+        let set = self.sent_on(set);
         let free = self.forget(set, [self.layout.output]);
         let set = self.bdd.and(free, self.out);
         self.through(Hook::Forward, Part::Whole, set)

@@ -9,6 +9,7 @@ use super::class::{Destination, HostView, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine, Site};
 use super::example::Chosen;
 use super::follow::{Follow, Replies};
+use super::header::MTU;
 use super::hook::Hook;
 use super::layout::Names;
 use super::turning::Turning;
@@ -21,6 +22,7 @@ pub struct Prover<'r> {
     layers: Vec<&'r Ruleset>,
     host: &'r HostView,
     patterns: BTreeSet<IfacePattern>,
+    headers: bool,
     /// The sets of the walks before: the next one needs many of them again.
     sets: Cell<Option<Bdd>>,
 }
@@ -46,6 +48,7 @@ impl<'r> Prover<'r> {
             layers: rulesets.to_vec(),
             host,
             patterns,
+            headers: rulesets.iter().any(|ruleset| ruleset.asks_for_headers()),
             sets: Cell::default(),
         }
     }
@@ -206,14 +209,12 @@ impl<'r> Prover<'r> {
             .filter(|r| r.family == class.family)
             .copied()
             .collect();
-        Engine::new(
-            sets,
-            layers,
-            self.host,
-            class.family,
-            Names::new(patterns),
-            class.moment,
-        )
+        let names = Names::new(patterns);
+        let engine = Engine::new(sets, layers, self.host, class.family, names, class.moment);
+        Engine {
+            headers: self.headers,
+            ..engine
+        }
     }
 
     /// Walks the packets in question; answers where they set out and the bad ones.
@@ -375,10 +376,20 @@ impl<'r> Prover<'r> {
             )),
             _ => None,
         };
+        let carried = engine.over_ethernet(question.class);
+        let uncarried = engine.bdd.and(bad, carried).is_empty().then(|| {
+            format!("only what Ethernet does not carry gets through: more than {MTU} bytes, or no MAC that sends")
+        });
+        let fallback = if engine.choices {
+            "it hangs on which address or port NAT takes"
+        } else {
+            "it hangs on what a target made of the packet"
+        };
         let why = unknown
             .or(odd)
             .or(astray)
-            .unwrap_or_else(|| "it hangs on which address or port NAT takes".to_owned());
+            .or(uncarried)
+            .unwrap_or_else(|| fallback.to_owned());
         Verdict::Undecided { why, walk }
     }
 

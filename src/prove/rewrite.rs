@@ -211,7 +211,7 @@ impl Engine<'_> {
     }
 
     /// Gives the second bit of each pair the value of the first.
-    fn copy(&mut self, set: Set, pairs: &[(u32, u32)]) -> Set {
+    pub(super) fn copy(&mut self, set: Set, pairs: &[(u32, u32)]) -> Set {
         let copies = pairs.iter().map(|(_, copy)| *copy).collect();
         let mut copied = self.bdd.quantify(Quantifier::Some, set, &copies);
         // From the last bit up, so that what is added always stands above what is there.

@@ -34,12 +34,13 @@ impl Engine<'_> {
         }
         let transport = self.transport(class);
         set = self.bdd.and(set, transport);
+        let headers = self.possible_headers(class);
+        set = self.bdd.and(set, headers);
         let src = self.in_nets(Side::Src, &class.src.any_of, &class.src.except);
         set = self.bdd.and(set, src);
         if ordinary && class.moment != Moment::Established && class.protocol == Some(protocol::TCP)
         {
-            // The first packet of a TCP connection is a SYN.
-            let syn = layout.flags.equals(&mut self.bdd, 2);
+            let syn = self.usual_syn();
             set = self.bdd.and(set, syn);
         }
         let plain = self.plain(class, set);
@@ -67,6 +68,7 @@ impl Engine<'_> {
             layout.moved_src,
             layout.moved_sport,
             layout.moved_output,
+            layout.moved_tos,
             layout.mark,
             layout.connmark,
         ];
@@ -158,7 +160,8 @@ impl Engine<'_> {
     /// The ordinary packets of a class.
     fn plain(&mut self, class: &PacketClass, set: Set) -> Set {
         let layout = self.layout;
-        let mut set = set;
+        let whole = self.whole_headers();
+        let mut set = self.bdd.and(set, whole);
         if layout.family == Family::V6 {
             let headers = self.protocols(&EXTENSION_HEADERS);
             set = self.bdd.less(set, headers);

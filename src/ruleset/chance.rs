@@ -52,6 +52,15 @@ pub(super) fn chance(module: &str, options: &[Opt<'_>]) -> Option<Chance> {
         }
         // An ordinary packet has no IPv6 routing header, whatever type is asked for.
         "rt" => (negated.is_empty() && find("--rt-type").is_some()).then_some(Chance::SurelyMisses),
+        // An ordinary packet came by no IPsec; which policies there are is not known.
+        "policy" => {
+            let inwards = negated.is_empty() && operand("--dir") == Some("in");
+            match operand("--pol").filter(|_| inwards)? {
+                "none" => Some(Chance::SurelyApplies),
+                "ipsec" => Some(Chance::SurelyMisses),
+                _ => None,
+            }
+        }
         "time" => {
             let parts = ["--timestart", "--timestop", "--weekdays"];
             let endless = operand("--datestop").is_none_or(|date| date == LAST_DATE);

@@ -6,7 +6,8 @@
 use super::Family;
 use super::chance::chance;
 use super::matches::{
-    AddrType, CtStates, IcmpType, Masked, Match, SetLookup, Side, TcpFlags, Test, protocol,
+    AddrType, CtStates, IcmpType, Mac, Masked, Match, PortRange, SetLookup, Side, TcpFlags, Test,
+    protocol,
 };
 use super::names::port_range;
 use super::option::{Opt, options};
@@ -53,10 +54,11 @@ pub(super) fn parse<'w>(
         "pkttype" if options.len() == 1 => read(packet_type)?,
         "physdev" => physdev(&options)?,
         "set" => vec![set(&options)?],
+        "length" | "ttl" | "hl" | "tos" | "dscp" | "mac" if options.len() == 1 => read(header)?,
         "iprange" if !options.is_empty() => read(iprange)?,
         "cgroup" if options.len() == 1 => read(cgroup)?,
         "owner" if !options.is_empty() => read(owner)?,
-        "limit" | "hashlimit" | "statistic" | "recent" | "rt" | "time" => {
+        "limit" | "hashlimit" | "statistic" | "recent" | "rt" | "time" | "policy" => {
             vec![Match::Either(chance(name, &options)?, String::new())]
         }
         _ => return None,
@@ -100,6 +102,13 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
             ("--physdev-is-out", 0),
             ("--physdev-is-bridged", 0),
         ],
+        "length" => &[("--length", 1)],
+        "ttl" => &[("--ttl-eq", 1), ("--ttl-lt", 1), ("--ttl-gt", 1)],
+        "hl" => &[("--hl-eq", 1), ("--hl-lt", 1), ("--hl-gt", 1)],
+        "tos" => &[("--tos", 1)],
+        "dscp" => &[("--dscp", 1)],
+        "mac" => &[("--mac-source", 1)],
+        "policy" => &[("--dir", 1), ("--pol", 1)],
         "set" => &[
             ("--match-set", 2),
             ("--update-counters", 0),
@@ -309,6 +318,35 @@ fn physdev(options: &[Opt<'_>]) -> Option<Vec<Match>> {
     let bridged = asked.find(|option| option.name == "--physdev-is-bridged")?;
     let alone = options.len() == 1;
     (alone || !bridged.negated).then(|| vec![Match::Bridged(bridged.test(()))])
+}
+
+/// What headers say beside addresses and ports.
+fn header(_: Family, option: &Opt<'_>) -> Option<Match> {
+    let text = option.operand()?;
+    let byte = || number(text).and_then(|value| u8::try_from(value).ok());
+    Some(match option.name {
+        "--length" => {
+            let PortRange { low, high } = port_range(text)?;
+            Match::Length(option.test((low, high)))
+        }
+        "--ttl-eq" | "--hl-eq" => Match::Ttl(option.test((byte()?, byte()?))),
+        "--ttl-lt" | "--hl-lt" => Match::Ttl(option.test((0, byte()?.checked_sub(1)?))),
+        "--ttl-gt" | "--hl-gt" => Match::Ttl(option.test((byte()?.checked_add(1)?, u8::MAX))),
+        // The upper six bits of the byte (RFC 2474, 3).
+        "--dscp" => Match::Tos(option.test(Masked {
+            value: u32::from(byte()?) << 2,
+            mask: 0xfc,
+        })),
+        "--tos" => {
+            let Test { negated, value } = masked(option)?;
+            let mask = value.mask & 0xff;
+            Match::Tos(Test {
+                negated,
+                value: Masked { mask, ..value },
+            })
+        }
+        _ => Match::Mac(option.test(Mac::parse(text)?)),
+    })
 }
 
 /// Whether it counts says nothing of whether it matches.

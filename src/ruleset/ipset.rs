@@ -1,9 +1,9 @@
 //! What sets of ipset hold, and which of them rules ask for and change.
 
+use super::Ruleset;
 use super::matches::{Match, PortRange};
 use super::target::Target;
 use super::value::Net;
-use super::{Listed, Ruleset};
 
 /// What a set holds at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,10 +78,5 @@ impl Ruleset {
             Target::Unknown(text) => text.contains(ipset),
             _ => false,
         })
-    }
-
-    fn listed(&self) -> impl Iterator<Item = &Listed> {
-        let chains = self.tables.values().flat_map(|table| table.chains.values());
-        chains.flat_map(|chain| &chain.rules)
     }
 }

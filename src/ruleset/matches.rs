@@ -110,6 +110,35 @@ pub struct SetLookup {
     pub sides: Vec<Side>,
 }
 
+/// The address of an interface on Ethernet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mac([u8; 6]);
+
+impl Mac {
+    /// Six bytes in hexadecimal, with colons.
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let byte = |part: &str| (part.len() == 2).then(|| u8::from_str_radix(part, 16).ok())?;
+        let bytes = text.split(':').map(byte).collect::<Option<Vec<u8>>>()?;
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// As a number, the first byte the highest.
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+            .iter()
+            .fold(0, |bits, byte| bits << 8 | u64::from(*byte))
+    }
+}
+
+/// The lower 48 bits.
+impl From<u64> for Mac {
+    fn from(bits: u64) -> Self {
+        let [_, _, mac @ ..] = bits.to_be_bytes();
+        Self(mac)
+    }
+}
+
 /// The states `--ctstate` and `--state` list. A packet has one of the first five, and `SNAT` or
 /// `DNAT` besides when its connection is translated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -234,6 +263,14 @@ pub enum Match {
     Icmp(Test<IcmpType>),
     /// `-m conntrack --ctstate` or `-m state --state`.
     State(Test<CtStates>),
+    /// `-m length`: an inclusive range of bytes, IP's header included.
+    Length(Test<(u16, u16)>),
+    /// `-m ttl`, `-m hl`: an inclusive range of what is left at this hook.
+    Ttl(Test<(u8, u8)>),
+    /// `-m tos`, `-m dscp`: the byte of the class of service, as far as the mask goes.
+    Tos(Test<Masked>),
+    /// `-m mac --mac-source`: whose frame it came in.
+    Mac(Test<Mac>),
     /// `-m mark`: true where the packet's mark under the mask equals the value.
     Mark(Test<Masked>),
     /// `-m connmark`: the same of the connection's mark.

@@ -53,7 +53,7 @@ pub use file::{File, FileError, parse_file};
 pub use ipset::{Entry, Ipset, Part};
 pub use line::ParseError;
 pub use matches::{
-    AddrType, Chance, CtStates, IcmpType, Masked, Match, PortRange, SetLookup, Side, TcpFlags,
+    AddrType, Chance, CtStates, IcmpType, Mac, Masked, Match, PortRange, SetLookup, Side, TcpFlags,
     Test, protocol,
 };
 pub use names::protocol_name;
@@ -92,6 +92,23 @@ impl Ruleset {
             tables: BTreeMap::new(),
             place: Place::default(),
         }
+    }
+
+    /// Whether a rule asks for a packet's length, TTL, class of service or MAC.
+    #[must_use]
+    pub fn asks_for_headers(&self) -> bool {
+        let mut matches = self.listed().flat_map(|listed| &listed.rule.matches);
+        matches.any(|m| {
+            matches!(
+                m,
+                Match::Length(_) | Match::Ttl(_) | Match::Tos(_) | Match::Mac(_)
+            )
+        })
+    }
+
+    fn listed(&self) -> impl Iterator<Item = &Listed> {
+        let chains = self.tables.values().flat_map(|table| table.chains.values());
+        chains.flat_map(|chain| &chain.rules)
     }
 
     /// Marks a rule as not what its text says, because the kernel holds something else than was

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use serde::{Serialize, Serializer};
+
 use super::matches::{
-    AddrType, CtStates, Masked, Match, PortRange, SetLookup, Side, TcpFlags, Test,
+    AddrType, CtStates, Mac, Masked, Match, PortRange, SetLookup, Side, TcpFlags, Test,
 };
 use super::names::protocol_name;
 
@@ -77,6 +79,19 @@ impl fmt::Display for SetLookup {
     }
 }
 
+impl fmt::Display for Mac {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [_, _, bytes @ ..] = self.bits().to_be_bytes();
+        f.write_str(&bytes.map(|byte| format!("{byte:02x}")).join(":"))
+    }
+}
+
+impl Serialize for Mac {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
 impl fmt::Display for AddrType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut names = Self::NAMES.iter();
@@ -133,10 +148,14 @@ impl fmt::Display for Match {
                 option(f, "--icmp-type", test, &value)
             }
             Self::State(test) => option(f, "--ctstate", test, &test.value),
+            Self::Length(test) => option(f, "-m length --length", test, &range(test.value, ':')),
+            Self::Ttl(test) => option(f, "ttl", test, &range(test.value, '-')),
+            Self::Tos(test) => option(f, "tos", test, &test.value),
+            Self::Mac(test) => option(f, "-m mac --mac-source", test, &test.value),
             Self::Mark(test) => option(f, "-m mark --mark", test, &test.value),
             Self::Connmark(test) => option(f, "-m connmark --mark", test, &test.value),
-            Self::Uid(test) => option(f, "--uid-owner", test, &ids(test.value)),
-            Self::Gid(test) => option(f, "--gid-owner", test, &ids(test.value)),
+            Self::Uid(test) => option(f, "--uid-owner", test, &range(test.value, '-')),
+            Self::Gid(test) => option(f, "--gid-owner", test, &range(test.value, '-')),
             Self::Cgroup(test) => {
                 let not = if test.negated { "! " } else { "" };
                 write!(f, "-m cgroup {not}--path {}", test.value)
@@ -173,10 +192,10 @@ fn list<T: fmt::Display>(values: &[T]) -> String {
         .join(",")
 }
 
-fn ids((low, high): (u32, u32)) -> String {
+fn range<T: PartialEq + fmt::Display>((low, high): (T, T), between: char) -> String {
     if low == high {
         low.to_string()
     } else {
-        format!("{low}-{high}")
+        format!("{low}{between}{high}")
     }
 }

@@ -53,6 +53,8 @@ pub enum Target {
     Goto(String),
     /// Leaves alone all that a rule can ask about (LOG, NFLOG, TRACE, TCPMSS and their like).
     Passive(String),
+    /// `DSCP --set-dscp`, `TOS --set-tos`: the same for the byte of the class of service as [`Target::Mark`].
+    Tos(Masked),
     /// `MARK`: the new mark is `(old & !mask) ^ value`.
     Mark(Masked),
     /// `CONNMARK --set-xmark`: the same for the connection's mark.
@@ -205,6 +207,11 @@ pub(super) fn parse(
 ) -> Option<Target> {
     let (name, options) = words.split_first()?;
     let name = name.text.as_ref();
+    if let [option, value] = options
+        && let Some(tos) = set_tos(name, &option.text, &value.text)
+    {
+        return Some(Target::Tos(tos));
+    }
     if let Some((_, known)) = PASSIVE.iter().find(|(passive, _)| *passive == name) {
         return arities_fit(known, options).then(|| Target::Passive(super::words::join(words)));
     }
@@ -258,6 +265,23 @@ fn arities_fit(known: &[(&str, usize)], options: &[Word<'_>]) -> bool {
         }
     }
     true
+}
+
+/// What the byte of the class of service becomes (`dscp_tg()`, `tos_tg()` in net/netfilter/xt_DSCP.c).
+fn set_tos(target: &str, option: &str, value: &str) -> Option<Masked> {
+    let byte = |text| number(text).filter(|value| *value <= 0xff);
+    match (target, option) {
+        ("DSCP", "--set-dscp") => Some(Masked {
+            value: byte(value)? << 2,
+            mask: 0xfc,
+        }),
+        ("TOS", "--set-tos") => {
+            let (value, mask) = value.split_once('/').unwrap_or((value, "0xff"));
+            let (value, mask) = (byte(value)?, byte(mask)?);
+            Some(Masked { value, mask })
+        }
+        _ => None,
+    }
 }
 
 /// `MARK` and `CONNMARK` as iptables takes and prints them. It prints every form as `--set-xmark`.

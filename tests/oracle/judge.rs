@@ -10,7 +10,7 @@ use ecs_netguard::ruleset::{Family, IfacePattern};
 use ecs_netguard::verdict::Verdict;
 
 use super::claims::{BRIDGES, imds};
-use super::packets::{Flaw, Shot};
+use super::packets::{Flaw, Shot, bytes};
 use super::random::Random;
 use super::spread::{credentials, spread};
 use super::wire::{Seen, Sender, Wire, wait_for};
@@ -232,7 +232,14 @@ fn example(class: &PacketClass, walk: &Walk) -> Result<Shot, String> {
         Some(Odd::Later) => Flaw::Established,
         Some(_) => panic!("nobody can be sure to send this: {packet}"),
     };
-    Ok(Shot { packet, flaw })
+    let shot = Shot { packet, flaw };
+    match shot.packet.length {
+        Some(length) if bytes(&shot, 0).len() != usize::from(length) => {
+            Err(format!("{length} bytes, and a mark to be known again by"))
+        }
+        _ if shot.packet.mac.is_some() => Err("from a MAC".to_owned()),
+        _ => Ok(shot),
+    }
 }
 
 /// Sends as the first packet of a connection, whatever was sent before.

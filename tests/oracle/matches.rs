@@ -237,7 +237,7 @@ fn extra(random: &mut Random, place: Place) -> String {
     if place.dark && random.percent(30) {
         return dark(random, place);
     }
-    match random.below(21) {
+    match random.below(25) {
         0..=3 => format!("-m conntrack {not}--ctstate {} ", random.pick(&STATES)),
         4 => format!(
             "-m conntrack {not}--ctstate {} ",
@@ -292,9 +292,37 @@ fn extra(random: &mut Random, place: Place) -> String {
             let to = random.pick(&["unicast", "broadcast", "multicast"]);
             format!("-m pkttype {not}--pkt-type {to} ")
         }
+        21..=24 => header(random, place),
         19 | 20 => super::sets::lookup(random, place.family),
         18 => format!("-m physdev {not}--physdev-is-bridged "),
         _ => String::new(),
+    }
+}
+
+/// What headers say beside addresses and ports.
+fn header(random: &mut Random, place: Place) -> String {
+    let not = random.not();
+    match random.below(4) {
+        0 => {
+            let length = random.pick(&["0:100", "100", "101:65535", "0:99", "150:1300"]);
+            format!("-m length {not}--length {length} ")
+        }
+        1 => {
+            let module = if place.v4() { "ttl" } else { "hl" };
+            let how = random.pick(&["eq", "lt", "gt"]);
+            // Only this one takes a `!`.
+            let not = if how == "eq" { not } else { "" };
+            let left = random.pick(&["1", "62", "63", "64", "254"]);
+            format!("-m {module} {not}--{module}-{how} {left} ")
+        }
+        2 => format!(
+            "-m dscp {not}--dscp {} ",
+            random.pick(&["0x0a", "0x00", "0x2e"])
+        ),
+        _ => {
+            let tos = random.pick(&["0x10/0xff", "0x00/0x3f", "0x08/0x1c", "0x28/0xfc"]);
+            format!("-m tos {not}--tos {tos} ")
+        }
     }
 }
 
@@ -303,12 +331,10 @@ fn dark(random: &mut Random, place: Place) -> String {
     let not = random.not();
     match random.below(5) {
         0 => format!("-m string {not}--string lab --algo bm --to 65535 "),
-        1 => format!("-m length {not}--length 0:100 "),
-        2 if place.v4() => "-m ttl --ttl-lt 64 ".to_owned(),
-        2 => "-m hl --hl-lt 64 ".to_owned(),
-        3 => format!("-m dscp {not}--dscp 0x00 "),
+        1 | 2 => format!("-m ecn {not}--ecn-ip-ect 0 "),
+        3 => format!("-m cpu {not}--cpu 0 "),
         _ if place.v4() => format!("-m u32 {not}--u32 \"0x0&0xff=0x1\" "),
-        _ => format!("-m length {not}--length 60 "),
+        _ => format!("-m string {not}--string bal --algo kmp --to 65535 "),
     }
 }
 
@@ -321,6 +347,11 @@ pub(crate) fn target(random: &mut Random, place: Place, ports: Option<&str>) -> 
             "HL --hl-set 60"
         };
         return set.to_owned();
+    }
+    if place.table == "mangle" && random.percent(4) {
+        return random
+            .pick(&["DSCP --set-dscp 0x0a", "TOS --set-tos 0x10/0x3f"])
+            .to_owned();
     }
     let general = match random.below(20) {
         0..=5 => "ACCEPT".to_owned(),

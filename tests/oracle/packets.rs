@@ -52,6 +52,10 @@ pub(crate) fn plain(src: IpAddr, dst: IpAddr, number: u8, ports: (u16, u16)) -> 
         dport: has_ports.then_some(ports.1),
         icmp,
         flags: (number == protocol::TCP).then_some(2),
+        length: None,
+        ttl: None,
+        tos: None,
+        mac: None,
         uid: None,
         gid: None,
         cgroup: None,
@@ -92,13 +96,22 @@ pub(crate) fn number_in(bytes: &[u8]) -> Option<u32> {
 
 /// The whole packet, IP header included.
 pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
+    let missing = shot.packet.length.map_or(0, |length| {
+        let shortest = padded(shot, number, 0).len();
+        usize::from(length).saturating_sub(shortest)
+    });
+    padded(shot, number, missing)
+}
+
+fn padded(shot: &Shot, number: u32, padding: usize) -> Vec<u8> {
     let packet = &shot.packet;
-    let mut mark = MAGIC.to_vec();
-    mark.extend(number.to_be_bytes());
+    let mark = [MAGIC, number.to_be_bytes()].concat();
+    let end = [vec![0; padding], mark.clone()].concat();
     let mut content = match (shot.flaw, packet.icmp) {
-        (Flaw::Established, Some(error)) => quoting(packet, error, &mark),
-        _ => transport(packet, &mark, shot.flaw == Flaw::Answer),
+        (Flaw::Established, Some(error)) => quoting(packet, error, &end),
+        _ => transport(packet, &mark, &end, shot.flaw == Flaw::Answer),
     };
+    let (ttl, tos) = (packet.ttl.unwrap_or(64), packet.tos.unwrap_or(0));
     match shot.flaw {
         Flaw::BadChecksum => spoil(packet, &mut content),
         Flaw::Malformed => malform(packet, &mut content),
@@ -110,11 +123,11 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
         (IpAddr::V4(src), IpAddr::V4(dst)) => {
             let length = (20 + content.len()) as u16;
             let offset: u16 = if fragment { 185 } else { 0 };
-            let mut out = vec![0x45, 0];
+            let mut out = vec![0x45, tos];
             out.extend(length.to_be_bytes());
             out.extend((number as u16 | 1).to_be_bytes());
             out.extend(offset.to_be_bytes());
-            out.extend([64, packet.protocol, 0, 0]);
+            out.extend([ttl, packet.protocol, 0, 0]);
             out.extend(src.octets());
             out.extend(dst.octets());
             out.extend(content);
@@ -131,9 +144,9 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
             } else if shot.flaw == Flaw::Headless {
                 next = 60;
             }
-            let mut out = vec![0x60, 0, 0, 0];
+            let mut out = vec![0x60 | tos >> 4, tos << 4, 0, 0];
             out.extend((content.len() as u16).to_be_bytes());
-            out.extend([next, 64]);
+            out.extend([next, ttl]);
             out.extend(src.octets());
             out.extend(dst.octets());
             out.extend(content);
@@ -143,7 +156,8 @@ pub(crate) fn bytes(shot: &Shot, number: u32) -> Vec<u8> {
     }
 }
 
-fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
+/// Ends with the mark, behind padding where there is to be some.
+fn transport(packet: &Packet, mark: &[u8], end: &[u8], answer: bool) -> Vec<u8> {
     let ports = [packet.sport.unwrap_or(0), packet.dport.unwrap_or(0)]
         .iter()
         .flat_map(|port| port.to_be_bytes())
@@ -158,20 +172,20 @@ fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
                 ]
                 .concat(),
             );
-            out.extend(mark);
+            out.extend(end);
             summed(packet, out, 16)
         }
         protocol::UDP | protocol::UDPLITE => {
             let mut out = ports;
             // UDP-Lite: zero, the whole packet is covered.
             let length = if packet.protocol == protocol::UDP {
-                16_u16
+                8 + end.len() as u16
             } else {
                 0
             };
             out.extend(length.to_be_bytes());
             out.extend([0, 0]);
-            out.extend(mark);
+            out.extend(end);
             summed(packet, out, 6)
         }
         protocol::SCTP => {
@@ -179,11 +193,13 @@ fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
             // INIT, or INIT ACK with the tag that INIT asks for; with a parameter to be skipped that has the mark.
             let (tag, chunk) = if answer { (1, 2) } else { (0, 1) };
             out.extend([0, 0, 0, tag, 0, 0, 0, 0]);
-            out.extend([
-                chunk, 0, 0, 32, 0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1,
-            ]);
-            out.extend([0x80, 0xff, 0, 12]);
-            out.extend(mark);
+            let parameter = 4 + end.len() as u16;
+            out.extend([chunk, 0]);
+            out.extend((20 + parameter).to_be_bytes());
+            out.extend([0, 0, 0, 1, 0, 0, 0xff, 0xff, 0, 1, 0, 1, 0, 0, 0, 1]);
+            out.extend([0x80, 0xff]);
+            out.extend(parameter.to_be_bytes());
+            out.extend(end);
             sum_sctp(&mut out);
             out
         }
@@ -192,13 +208,13 @@ fn transport(packet: &Packet, mark: &[u8], answer: bool) -> Vec<u8> {
                 let mut out = vec![kind, code, 0, 0];
                 out.extend(&mark[6..8]); // the id
                 out.extend([0, 1]);
-                out.extend(mark);
+                out.extend(end);
                 summed(packet, out, 2)
             }
             None => {
                 let mut out = ports;
                 out.extend([0; 12]);
-                out.extend(mark);
+                out.extend(end);
                 out
             }
         },

@@ -44,7 +44,24 @@ pub(crate) fn spread(class: &PacketClass, random: &mut Random) -> Vec<Shot> {
             shots.extend(towards(class, src, dst, None, random));
         }
     }
+    for shot in &mut shots {
+        vary(shot, random);
+    }
     shots
+}
+
+/// Gives some packets other headers than programs do.
+fn vary(shot: &mut Shot, random: &mut Random) {
+    let packet = &mut shot.packet;
+    if random.percent(40) {
+        packet.ttl = Some(random.pick(&[1, 2, 63, 64, 65, 255]));
+    }
+    if random.percent(40) {
+        packet.tos = Some(random.pick(&[0, 0x10, 0x28, 0x29, 0xb8]));
+    }
+    if shot.flaw == Flaw::None && random.percent(40) {
+        packet.length = Some(random.pick(&[100, 101, 200, 1_200]));
+    }
 }
 
 /// First packets to the credentials endpoint, from any port and any user.

@@ -11,6 +11,7 @@ mod concrete;
 mod connections;
 mod deliveries;
 mod generate;
+mod headers;
 mod ipsets;
 mod kinds;
 mod native;

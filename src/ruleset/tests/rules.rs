@@ -272,6 +272,17 @@ fn other_modules() {
         Some(Chance::Both)
     );
     assert_eq!(chance("-m time --datestop 2030-01-01T00:00:00"), None);
+    let policy = |options: &str| chance(&format!("-m policy {options}"));
+    assert_eq!(policy("--dir in --pol none"), Some(Chance::SurelyApplies));
+    assert_eq!(policy("--dir in --pol ipsec"), Some(Chance::SurelyMisses));
+    for options in [
+        "--dir out --pol none",
+        "--dir in ! --pol none",
+        "--dir in",
+        "--dir in --pol x",
+    ] {
+        assert_eq!(policy(options), None, "{options}");
+    }
 }
 
 #[test]

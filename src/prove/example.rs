@@ -1,5 +1,6 @@
 //! A packet to show for a verdict.
 
+use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::bdd::Set;
@@ -50,13 +51,12 @@ impl Chosen {
             layout.sport,
             layout.icmp,
             layout.flags,
-            layout.length,
-            layout.ttl,
-            layout.tos,
-            layout.mac,
             layout.uid,
             layout.gid,
         ];
+        if engine.headers {
+            fields.extend([layout.length, layout.ttl, layout.tos, layout.mac]);
+        }
         let out = layout.output.equals(&mut engine.bdd, value(layout.output));
         // How it leaves is part of a packet that this host sends, and chosen by routing for others.
         match class.from {
@@ -68,10 +68,13 @@ impl Chosen {
                 }
             }
         }
-        fields.into_iter().fold(start, |set, field| {
+        // From the last bit up, so that what is added always stands above what is there.
+        fields.sort_by_key(|field| Reverse(field.vars().next()));
+        let one = fields.into_iter().fold(Set::ALL, |below, field| {
             let same = field.equals(&mut engine.bdd, value(field));
-            engine.bdd.and(set, same)
-        })
+            engine.bdd.and(same, below)
+        });
+        engine.bdd.and(start, one)
     }
 }
 

@@ -62,6 +62,9 @@ impl Engine<'_> {
 
     /// Of packets of a connection, those that may be such replies.
     pub(super) fn among_replies(&mut self, replies: Replies, set: Set) -> Set {
+        if replies == Replies::ANY {
+            return set;
+        }
         let direct = self.protocols(&replies.numbers());
         let expected = self.protocols(&[protocol::TCP, protocol::UDP, protocol::GRE]);
         let errors = self.icmp_errors();

@@ -166,12 +166,16 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
         &[],
     );
     let layers = Layers::read(&desired, &found);
-    for why in &layers.unread {
+    let unread = |why: &str| {
         let _nowhere_to_complain = writeln!(out::errors(), "could not be read: {why}");
-    }
+    };
+    layers.unread.iter().for_each(|why| unread(why));
     let (mut host, _) = host_view(found.facts.task_cgroup.as_ref());
     host.native.clone_from(&layers.native);
-    host.ipsets = layers.ipsets()?;
+    match layers.ipsets() {
+        Ok(sets) => host.ipsets = sets,
+        Err(error) => unread(&format!("the sets of ipset: {error}")),
+    }
     anyhow::ensure!(
         class.family == Family::V4 || found.facts.ipv6,
         "this host has no IPv6, so no packet goes to {}",

@@ -92,6 +92,8 @@ pub(super) struct Engine<'r> {
     pub(super) native_conditions: HashMap<*const Condition, Set>,
     /// Whether NAT had several destinations, sources or ports to choose from.
     pub(super) choices: bool,
+    /// Whether connections are looked at also that a helper expects, and whose first packets are RELATED.
+    pub(super) expecting: bool,
     /// Whether an example is sought among packets that are out of the ordinary and can be sent all the same: see
     /// [`Engine::sendable`].
     pub(super) odd_examples: bool,
@@ -152,6 +154,7 @@ impl<'r> Engine<'r> {
             care: Care::Full,
             whole: true,
             choices: false,
+            expecting: false,
             odd_examples: false,
             conditions: HashMap::new(),
             native_conditions: HashMap::new(),

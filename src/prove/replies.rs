@@ -5,7 +5,7 @@ use super::class::{Addrs, Destination, Ifaces, Moment, Origin, PacketClass};
 use super::engine::{Care, Engine};
 use super::follow::Replies;
 use super::layout::State;
-use crate::ruleset::{Side, protocol};
+use crate::ruleset::Side;
 
 impl PacketClass {
     /// The first packets of the connections in which packets of this class may come back: from where those are for, to
@@ -35,7 +35,7 @@ impl Engine<'_> {
         if self.sends {
             return Replies::ANY;
         }
-        self.care = Care::Block;
+        (self.care, self.expecting) = (Care::Block, true);
         let first = class.answered();
         let start = self.start(&first, true, false);
         let passed = self.passed(&first, start);
@@ -66,7 +66,7 @@ impl Engine<'_> {
             return set;
         }
         let direct = self.protocols(&replies.numbers());
-        let expected = self.protocols(&[protocol::TCP, protocol::UDP, protocol::GRE]);
+        let expected = self.expected();
         let errors = self.icmp_errors();
         let related = self.state_is(State::Related);
         let of_others = self.bdd.or(expected, errors);

@@ -48,7 +48,21 @@ impl Engine<'_> {
             let those = self.bdd.and(those, state);
             all = self.bdd.or(all, those);
         }
+        if self.expecting {
+            let expected = self.expected();
+            let begins = self.bdd.less(seen, never);
+            let begins = self.bdd.and(begins, expected);
+            let related = self.state_is(State::Related);
+            let begins = self.bdd.and(begins, related);
+            all = self.bdd.or(all, begins);
+        }
         all
+    }
+
+    /// The packets of protocols of which a helper expects connections: no helper expects anything else
+    /// (nf_conntrack_ftp.c and its like).
+    pub(super) fn expected(&mut self) -> Set {
+        self.protocols(&[protocol::TCP, protocol::UDP, protocol::GRE])
     }
 
     /// Packets of a connection that was there before, or belongs to one. What NAT and rules made of it
@@ -56,8 +70,8 @@ impl Engine<'_> {
     fn following(&mut self, set: Set) -> Set {
         let layout = self.layout;
         let [established, related] = [State::Established, State::Related].map(|s| self.state_is(s));
-        // Beside ICMP errors, what a helper expects: no helper expects anything else (nf_conntrack_ftp.c and its like).
-        let expected = self.protocols(&[protocol::TCP, protocol::UDP, protocol::GRE]);
+        // Beside ICMP errors, what a helper expects.
+        let expected = self.expected();
         let icmp = self.icmp();
         let expected = self.bdd.or(expected, icmp);
         let related = self.bdd.and(related, expected);

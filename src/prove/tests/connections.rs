@@ -88,6 +88,11 @@ fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
         &rules("", snat, "-A FORWARD -s 169.254.169.254/32 -j DROP"),
         &claim,
     );
+    // A helper's connection does not begin with a NEW packet.
+    let new = "-A FORWARD -s 169.254.169.254/32 -m conntrack --ctstate NEW -j DROP";
+    undecided(&rules("", snat, new), &claim);
+    let others = format!("{new}\n-A FORWARD -m conntrack --ctstate RELATED -j DROP");
+    held(&rules("", snat, &others), &claim);
     // Packets of another protocol belong to none of these; an error by ICMP may, and what a helper expects.
     let tcp = "-A FORWARD ! -p udp -m conntrack ! --ctstate ESTABLISHED -j DROP\n-A FORWARD -p udp -j DROP";
     held(&rules("", snat, tcp), &claim);

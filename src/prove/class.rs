@@ -333,6 +333,9 @@ impl Serialize for Odd {
     }
 }
 
+/// What Linux gives packets, unless a program asks for something else (`ip_default_ttl`, `hop_limit`).
+pub(super) const USUAL_TTL: u8 = 64;
+
 /// A packet as an example of a class.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Packet {
@@ -410,10 +413,11 @@ impl fmt::Display for Packet {
         if let Some(length) = self.length {
             write!(f, " length {length}")?;
         }
-        if let Some(ttl) = self.ttl {
+        // What Linux sends by itself is not worth a word.
+        if let Some(ttl) = self.ttl.filter(|ttl| *ttl != USUAL_TTL) {
             write!(f, " ttl {ttl}")?;
         }
-        if let Some(tos) = self.tos {
+        if let Some(tos) = self.tos.filter(|tos| *tos != 0) {
             write!(f, " tos {tos:#04x}")?;
         }
         if let Some(mac) = self.mac {

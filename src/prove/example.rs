@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::HashMap;
 
 use super::bdd::Set;
-use super::class::{Destination, Odd, Origin, Packet, PacketClass};
+use super::class::{Destination, Odd, Origin, Packet, PacketClass, USUAL_TTL};
 use super::engine::Engine;
 use super::layout::Field;
 use crate::ruleset::{Family, IfacePattern, Mac, Match, Net, bits, protocol};
@@ -115,7 +115,7 @@ fn wishes(engine: &Engine<'_>, class: &PacketClass) -> HashMap<u32, bool> {
         (layout.icmp, echo),
         (layout.flags, 2),
         (layout.length, 120),
-        (layout.ttl, 64),
+        (layout.ttl, USUAL_TTL.into()),
         (layout.mac, 0x02_42_ac_11_00_02),
     ];
     let bits = wished

@@ -2,7 +2,7 @@
 //! who sent the frame that it came in.
 
 use super::bdd::Set;
-use super::class::PacketClass;
+use super::class::{PacketClass, USUAL_TTL};
 use super::engine::Engine;
 use super::hook::Hook;
 use super::layout::Shape;
@@ -14,9 +14,6 @@ pub(super) const NO_MAC: u128 = 1 << 48;
 
 /// The longest packet that every Ethernet carries whole.
 pub(super) const MTU: u16 = 1500;
-
-/// What Linux sends, unless a program asks for something else (`ip_default_ttl`, `hop_limit`).
-const TTL: u128 = 64;
 
 /// The most that TCP's header can be (RFC 9293, 3.1), and IPv4's (RFC 791, 3.1).
 const LONGEST_HEADER: u16 = 60;
@@ -139,7 +136,7 @@ impl Engine<'_> {
             return syn;
         }
         let short = self.of_length(0, 2 * LONGEST_HEADER);
-        let ttl = layout.ttl.equals(&mut self.bdd, TTL);
+        let ttl = layout.ttl.equals(&mut self.bdd, USUAL_TTL.into());
         let tos = layout.tos.equals(&mut self.bdd, 0);
         [short, ttl, tos]
             .into_iter()

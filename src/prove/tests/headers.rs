@@ -32,7 +32,11 @@ fn a_sender_chooses_what_headers_say() {
         let packet = violated(&above(rule), &claim).example.unwrap().to_string();
         assert!(packet.contains(text), "{rule}: {packet}");
     }
-    // What no rule asks for is not said.
+    // What every packet of Linux has is not said, and neither is what no rule asks for.
+    let packet = violated(&above("-m ttl --ttl-eq 63\n-m tos --tos 0"), &claim);
+    let packet = packet.example.unwrap();
+    assert_eq!((packet.ttl, packet.tos), (Some(64), Some(0)));
+    assert!(packet.to_string().ends_with("out eth0"), "{packet}");
     let packet = violated(&forward(""), &claim).example.unwrap();
     assert_eq!(
         (packet.length, packet.ttl, packet.tos, packet.mac),

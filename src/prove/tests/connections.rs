@@ -114,6 +114,15 @@ fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
     let elsewhere = "-A POSTROUTING ! -d 172.17.0.0/16 -p udp -j SNAT --to-source 10.0.0.5";
     held(&rules("", elsewhere, ""), &of);
     undecided(&rules("", snat, ""), &of);
+    let away = "-A PREROUTING -d 172.17.0.0/16 -j DNAT --to-destination 10.9.9.9";
+    let own = "-A FORWARD -m conntrack --ctstate RELATED -j DROP";
+    held(&rules(away, snat, own), &of);
+    // But errors about it may come from anywhere, and what a helper expects of it.
+    of.packets.protocol = None;
+    let only = |protocol| format!("-A FORWARD -d 169.254.169.254/32 ! -p {protocol} -j DROP");
+    undecided(&rules(away, snat, &only("icmp")), &of);
+    undecided(&rules(away, snat, &only("tcp")), &of);
+    held(&rules(away, snat, &format!("{}\n{own}", only("tcp"))), &of);
 }
 
 /// A mark that is set behind FORWARD is not there in FORWARD, and only what marks connections marks them.

@@ -74,6 +74,50 @@ fn what_no_packet_has_lets_none_through() {
     undecided(&forward(&ipsec), &imds("docker0"));
 }
 
+/// Forwarded packets have one less also in POSTROUTING; what a host sends has all.
+#[test]
+fn what_is_left_to_go_is_less_behind_forwarding() {
+    let behind = |left: u8| {
+        let rules = format!(
+            "-A POSTROUTING -m ttl --ttl-eq {left} -j ACCEPT
+             -A POSTROUTING -d 169.254.169.254/32 -j DROP"
+        );
+        tables(&[("mangle", ":POSTROUTING ACCEPT [0:0]", &rules)])
+    };
+    held(&behind(255), &imds("docker0"));
+    let packet = violated(&behind(254), &imds("docker0")).example.unwrap();
+    assert_eq!(packet.ttl, Some(255));
+    let mut own = imds("docker0");
+    own.packets.from = Origin::Host;
+    let packet = violated(&behind(255), &own).example.unwrap();
+    assert_eq!(packet.ttl, Some(255));
+}
+
+#[test]
+fn no_interface_has_the_mac_of_nobody_or_of_a_group() {
+    for mac in ["00:00:00:00:00:00", "01:00:5e:00:00:01"] {
+        undecided(
+            &above(&format!("-m mac --mac-source {mac}")),
+            &imds("docker0"),
+        );
+    }
+}
+
+#[test]
+fn the_header_of_ipv6_is_longer() {
+    let rules = |length: u16| {
+        let rules = format!(
+            "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m length --length 0:{length} -j ACCEPT\nCOMMIT\n"
+        );
+        parse_save(Family::V6, rules).unwrap()
+    };
+    let mut claim = imds("docker0");
+    claim.packets.family = Family::V6;
+    claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
+    held(&rules(39), &claim);
+    violated(&rules(40), &claim);
+}
+
 /// A packet is shorter than its headers only where it is malformed, and longer than 1,500 bytes in few places.
 #[test]
 fn examples_have_lengths_that_can_be_sent() {

@@ -129,6 +129,11 @@ fn a_port_is_that_of_a_protocol() {
     assert_eq!(seen("--match-set never dst,dst"), None);
     // It has a part that nothing is compared with.
     assert_eq!(seen("--match-set web dst"), None);
+    // It has no header that a later fragment would lack.
+    let drop = forward("-A FORWARD -m set --match-set bare dst,dst -j DROP");
+    let mut claim = imds("docker0");
+    claim.packets.protocol = Some(253);
+    assert!(matches!(prove(&drop, &claim, &host), Verdict::Held));
     let any = |protocol| {
         let rule = format!("-A FORWARD -m set --match-set any dst -j ACCEPT\n{BLOCK}");
         let mut claim = imds("docker0");
@@ -136,6 +141,24 @@ fn a_port_is_that_of_a_protocol() {
         prove(&forward(&rule), &claim, &host) == Verdict::Held
     };
     assert_eq!([6, 17, 132].map(any), [false, false, true]);
+}
+
+#[test]
+fn a_port_of_icmpv6_is_its_type_and_code() {
+    let ping = entry(vec![
+        within("fd00:ec2::254/128"),
+        at(Some(protocol::ICMPV6), 0x8000),
+    ]);
+    let host = with(vec![("ping", entries(&[ping]))]);
+    let rules = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -m set --match-set ping dst,dst -j ACCEPT\nCOMMIT\n";
+    let rules = parse_save(Family::V6, rules).unwrap();
+    let mut claim = imds("docker0");
+    claim.packets.family = Family::V6;
+    claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
+    let Verdict::Violated { walk } = prove(&rules, &claim, &host) else {
+        panic!("a ping gets through");
+    };
+    assert_eq!(walk.example.unwrap().icmp, Some((128, 0)));
 }
 
 #[test]

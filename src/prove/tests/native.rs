@@ -204,6 +204,29 @@ fn marks_and_exemptions_of_native_rules_are_computed() {
     let bridge = || table("bridge marks", at(At::Prerouting, 0), mark(1));
     assert_eq!(proved(&unmarked, vec![bridge()], &claim), "undecided");
     assert_eq!(proved(&forward(BLOCK), vec![bridge()], &claim), "held");
+    // What NAT turned to the service has the marks that were set by then.
+    let turned = tables(&[
+        (
+            "nat",
+            ":PREROUTING ACCEPT [0:0]",
+            "-A PREROUTING -j DNAT --to-destination 169.254.169.254",
+        ),
+        (
+            "raw",
+            ":PREROUTING ACCEPT [0:0]",
+            "-A PREROUTING -d 169.254.169.254/32 -j DROP",
+        ),
+        (
+            "filter",
+            ":FORWARD ACCEPT [0:0]",
+            "-A FORWARD -m mark ! --mark 0x1 -j DROP",
+        ),
+    ]);
+    assert_eq!(proved(&turned, vec![], &claim), "held");
+    assert_eq!(proved(&turned, vec![early(1)], &claim), "violated");
+    assert_eq!(proved(&turned, vec![bridge()], &claim), "undecided");
+    let late = table("inet marks", at(At::Forward, 10), mark(1));
+    assert_eq!(proved(&turned, vec![late], &claim), "held");
 
     let tracked =
         forward("-A FORWARD -d 169.254.169.254/32 -m conntrack ! --ctstate UNTRACKED -j DROP");

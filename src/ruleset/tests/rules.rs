@@ -421,3 +421,13 @@ fn cgroups_by_path() {
         assert_eq!(rule.cgroup_noted(), None, "{comment}");
     }
 }
+
+#[test]
+fn rules_ask_for_sets_and_change_them() {
+    let text = "*filter\n:FORWARD ACCEPT [0:0]\n-A FORWARD -m set --match-set bad src -j DROP\n\
+                -A FORWARD -m set ! --match-set good dst -j SET --add-set seen src\nCOMMIT\n";
+    let ruleset = parse_save(Family::V4, text).unwrap();
+    assert_eq!(ruleset.ipsets().collect::<Vec<_>>(), ["bad", "good"]);
+    assert!(ruleset.may_change("seen"));
+    assert!(!ruleset.may_change("bad") && !ruleset.may_change("good"));
+}

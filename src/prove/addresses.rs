@@ -4,7 +4,7 @@ use super::bdd::Set;
 use super::engine::Engine;
 use super::layout::{Field, Shape};
 use crate::ruleset::{
-    AddrType, Entry, Family, Ipset, Net, Part, PortRange, SetLookup, Side, protocol,
+    AddrType, Entry, Family, Ipset, Net, Part, PortRange, SetLookup, Side, bits, protocol,
 };
 
 impl<'r> Engine<'r> {
@@ -86,20 +86,46 @@ impl<'r> Engine<'r> {
     pub(super) fn in_ipset(&mut self, lookup: &SetLookup) -> Set {
         let mut all = Set::EMPTY;
         for entries in self.entries(lookup).unwrap_or_default() {
-            // Of the networks that an address is in, the narrowest decides.
-            let mut entries: Vec<&Entry> = entries.iter().collect();
-            entries.sort_by_key(|entry| entry.prefix());
-            let mut set = Set::EMPTY;
-            for entry in entries {
-                let these = self.of_entry(entry, &lookup.sides);
-                set = match entry.except {
-                    true => self.bdd.less(set, these),
-                    false => self.bdd.or(set, these),
-                };
-            }
+            let set = match (Entry::networks(entries), lookup.sides.first()) {
+                (Some(nets), Some(side)) => self.of_networks(nets, *side),
+                _ => entries.iter().fold(Set::EMPTY, |all, entry| {
+                    let these = self.of_entry(entry, &lookup.sides);
+                    self.bdd.or(all, these)
+                }),
+            };
             all = self.bdd.or(all, set);
         }
         all
+    }
+
+    /// The packets with an address in these networks, but for those that are an exception: the narrowest network that an
+    /// address is in decides.
+    fn of_networks(&mut self, mut nets: Vec<(Net, bool)>, side: Side) -> Set {
+        nets.retain(|(net, _)| net.family() == self.layout.family);
+        nets.sort_by_key(|(net, _)| (bits(net.addr()), net.prefix()));
+        let bits: Vec<(u32, u128)> = self.address_of(side).bits().collect();
+        self.of_sorted(&nets, &bits, Set::EMPTY)
+    }
+
+    /// The same, bit by bit from the first: so many networks are one diagram at once, and need not be joined. `wider` is
+    /// what the networks around them say.
+    fn of_sorted(&mut self, nets: &[(Net, bool)], rest: &[(u32, u128)], wider: Set) -> Set {
+        let (here, nets) = nets.split_at(nets.partition_point(|(net, _)| {
+            usize::from(net.prefix()) + rest.len() <= self.layout.src.width as usize
+        }));
+        let wider = match here.last() {
+            Some((_, true)) => Set::EMPTY,
+            Some((_, false)) => Set::ALL,
+            None => wider,
+        };
+        let Some(((var, weight), rest)) = rest.split_first().filter(|_| !nets.is_empty()) else {
+            return wider;
+        };
+        let (low, high) =
+            nets.split_at(nets.partition_point(|(net, _)| bits(net.addr()) & weight == 0));
+        let low = self.of_sorted(low, rest, wider);
+        let high = self.of_sorted(high, rest, wider);
+        self.bdd.node(*var, low, high)
     }
 
     fn of_entry(&mut self, entry: &Entry, sides: &[Side]) -> Set {

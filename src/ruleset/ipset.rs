@@ -35,14 +35,14 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// How narrow its networks are together.
+    /// The networks that entries are, each with whether it is an exception; `None` where one of them is more than that.
     #[must_use]
-    pub fn prefix(&self) -> u32 {
-        let nets = self.parts.iter().map(|part| match part {
-            Part::Net(net) => u32::from(net.prefix()),
-            Part::Port { .. } => 0,
-        });
-        nets.sum()
+    pub fn networks(entries: &[Self]) -> Option<Vec<(Net, bool)>> {
+        let network = |entry: &Self| match entry.parts.as_slice() {
+            [Part::Net(net)] => Some((*net, entry.except)),
+            _ => None,
+        };
+        entries.iter().map(network).collect()
     }
 }
 

@@ -8,7 +8,6 @@ use crate::os::nft::Moment;
 use crate::prove::HostView;
 
 /// Everything of that kind, as the last pass found it.
-#[derive(Debug, PartialEq)]
 pub(super) struct Seen {
     pub(super) moment: Moment,
     pub(super) inputs: Inputs,

@@ -13,7 +13,7 @@ use netlink_packet_core::NLM_F_DUMP;
 use nix::sys::socket::SockProtocol;
 
 use super::attributes::{Attributes, each, text, value};
-use super::netlink::Socket;
+use super::netlink::{NFGENMSG, Socket};
 use crate::config::readable;
 use crate::ruleset::{Entry, Ipset, Net, Part};
 
@@ -21,8 +21,6 @@ use crate::ruleset::{Entry, Ipset, Net, Part};
 const LIST: u16 = 6 << 8 | 7;
 /// The oldest protocol that Linux speaks since 2.6.39, and speaks still.
 const PROTOCOL: u8 = 6;
-/// The length of `struct nfgenmsg`.
-const NFGENMSG: usize = 4;
 
 /// `IPSET_ATTR_…` of a whole set.
 mod set {
@@ -143,45 +141,17 @@ impl Reader {
     }
 
     fn add(&mut self, attributes: &[u8]) {
-        match self.kind.clone() {
+        match &self.kind {
             Some(Kind::List) => {
                 let name = value(attributes, entry::NAME).unwrap_or_default();
                 self.members.push(readable(text(name)));
             }
-            Some(Kind::Packets(parts)) => match self.entry(&parts, attributes) {
+            Some(Kind::Packets(parts)) => match read_entry(parts, self.netmask, attributes) {
                 Some(entry) if self.entries.len() < ENTRIES => self.entries.push(entry),
                 _ => self.unknown = true,
             },
             None => {}
         }
-    }
-
-    fn entry(&self, parts: &[Asked], attributes: &[u8]) -> Option<Entry> {
-        let of = |number| value(attributes, number);
-        let byte = |number| of(number).and_then(|value| value.first().copied());
-        let flags = of(entry::FLAGS).and_then(<[u8]>::first_chunk);
-        let except = u32::from_be_bytes(flags.copied().unwrap_or_default()) & entry::NOMATCH != 0;
-        // Of several addresses, which entry is the narrowest and what a mask is for depends on more.
-        if parts.len() > 1 && (except || self.netmask.is_some()) {
-            return None;
-        }
-        let mut addresses = [(entry::IP, entry::CIDR), (entry::IP2, entry::CIDR2)].into_iter();
-        let read = |part: &Asked| match part {
-            Asked::Address => {
-                let (ip, cidr) = addresses.next()?;
-                network(of(ip)?, byte(cidr).or(self.netmask)).map(Part::Net)
-            }
-            Asked::Port | Asked::AnyPort => {
-                let protocol = match part {
-                    Asked::Port => Some(byte(entry::PROTOCOL)?),
-                    _ => None,
-                };
-                let port = u16::from_be_bytes(*of(entry::PORT)?.first_chunk()?).into();
-                Some(Part::Port { protocol, port })
-            }
-        };
-        let parts = parts.iter().map(read).collect::<Option<Vec<_>>>()?;
-        Some(Entry { parts, except })
     }
 
     fn set(self) -> Option<Ipset> {
@@ -193,8 +163,36 @@ impl Reader {
     }
 }
 
+/// An entry of a set that has these parts; `None` where it is not understood.
+fn read_entry(parts: &[Asked], netmask: Option<u8>, attributes: &[u8]) -> Option<Entry> {
+    let of = |number| value(attributes, number);
+    let byte = |number| of(number).and_then(|value| value.first().copied());
+    let flags = of(entry::FLAGS).and_then(<[u8]>::first_chunk);
+    let except = u32::from_be_bytes(flags.copied().unwrap_or_default()) & entry::NOMATCH != 0;
+    // Of several addresses, which entry is the narrowest and what a mask is for depends on more.
+    if parts.len() > 1 && (except || netmask.is_some()) {
+        return None;
+    }
+    let mut addresses = [(entry::IP, entry::CIDR), (entry::IP2, entry::CIDR2)].into_iter();
+    let read = |part: &Asked| match part {
+        Asked::Address => {
+            let (ip, cidr) = addresses.next()?;
+            network(of(ip)?, byte(cidr).or(netmask)).map(Part::Net)
+        }
+        Asked::Port | Asked::AnyPort => {
+            let protocol = match part {
+                Asked::Port => Some(byte(entry::PROTOCOL)?),
+                _ => None,
+            };
+            let port = u16::from_be_bytes(*of(entry::PORT)?.first_chunk()?).into();
+            Some(Part::Port { protocol, port })
+        }
+    };
+    let parts = parts.iter().map(read).collect::<Option<Vec<_>>>()?;
+    Some(Entry { parts, except })
+}
+
 /// What entries of a set are.
-#[derive(Clone)]
 enum Kind {
     /// The names of other sets.
     List,
@@ -203,7 +201,6 @@ enum Kind {
 }
 
 /// What a part of an entry is compared with.
-#[derive(Clone, Copy)]
 enum Asked {
     Address,
     /// The port of a protocol.

@@ -31,6 +31,9 @@ use self::script::{receive_from, recv, send};
 /// The length of `struct nlmsghdr`, which begins every message.
 pub(super) const HEADER: usize = 16;
 
+/// The length of `struct nfgenmsg`, which begins those of netfilter behind it (linux/netfilter/nfnetlink.h).
+pub(super) const NFGENMSG: usize = 4;
+
 /// The kernel sends dumps in pieces of at most 32 KiB (NLMSG_GOODSIZE and netlink_dump()).
 pub(super) const BUFFER: usize = 64 * 1024;
 

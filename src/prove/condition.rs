@@ -273,9 +273,7 @@ impl<'r> Engine<'r> {
             }
             Match::Length(test) => {
                 let (low, high) = test.value;
-                let within = layout
-                    .length
-                    .between(&mut self.bdd, low.into(), high.into());
+                let within = self.of_length(low, high);
                 self.turn(test, within)
             }
             Match::Ttl(test) => {

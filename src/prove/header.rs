@@ -6,7 +6,6 @@ use super::class::{PacketClass, USUAL_TTL};
 use super::engine::Engine;
 use super::hook::Hook;
 use super::layout::Shape;
-use super::order::rules;
 use crate::ruleset::{Family, Mac, Masked, Match, Test, protocol};
 
 /// The MAC of a packet that came in no frame of Ethernet.
@@ -33,11 +32,8 @@ impl Engine<'_> {
         if !self.headers {
             return false;
         }
-        let tables = self
-            .layers
-            .iter()
-            .flat_map(|ruleset| ruleset.tables.values());
-        let mut matches = tables.flat_map(rules).flat_map(|rule| &rule.matches);
+        let rules = self.layers.iter().flat_map(|ruleset| ruleset.listed());
+        let mut matches = rules.flat_map(|listed| &listed.rule.matches);
         matches.any(wanted)
     }
 
@@ -83,7 +79,8 @@ impl Engine<'_> {
         self.bdd.less(turned, none)
     }
 
-    fn of_length(&mut self, low: u16, high: u16) -> Set {
+    /// The packets of a length between these, both included.
+    pub(super) fn of_length(&mut self, low: u16, high: u16) -> Set {
         self.layout
             .length
             .between(&mut self.bdd, low.into(), high.into())

@@ -271,9 +271,7 @@ pub(super) struct Names {
 impl Names {
     /// The kinds that a ruleset tells apart.
     pub(super) fn of_rulesets(rulesets: &[&Ruleset]) -> BTreeSet<IfacePattern> {
-        let tables = rulesets.iter().flat_map(|ruleset| ruleset.tables.values());
-        let chains = tables.flat_map(|table| table.chains.values());
-        let rules = chains.flat_map(|chain| chain.rules.iter());
+        let rules = rulesets.iter().flat_map(|ruleset| ruleset.listed());
         rules
             .flat_map(|listed| Self::of_rule(&listed.rule))
             .cloned()

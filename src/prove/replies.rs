@@ -1,7 +1,7 @@
 //! What comes back in connections whose source NAT changed: that is undone in it.
 
 use super::bdd::Set;
-use super::class::{Addrs, Destination, Ifaces, Moment, Origin, PacketClass};
+use super::class::{Addrs, Destination, PacketClass};
 use super::engine::{Care, Engine};
 use super::follow::Replies;
 use super::layout::State;
@@ -16,14 +16,12 @@ impl PacketClass {
             Destination::ThisHost => Addrs::default(),
         };
         Self {
-            from: Origin::Interface(Ifaces::all_but(Vec::new())),
             out: None,
             src,
             protocol: None,
             sport: None,
             dport: None,
-            moment: Moment::First,
-            ..self.clone()
+            ..self.beginnings()
         }
     }
 }

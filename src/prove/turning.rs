@@ -91,8 +91,9 @@ impl<'r> Engine<'r> {
         let natively = |statement: &Statement| {
             matches!(statement, Statement::Connmark(_) | Statement::Effect(..))
         };
-        let mut native = self.native_tables().flat_map(NativeTable::rules);
-        tables.flat_map(rules).any(marks) || native.any(|rule| rule.statements.iter().any(natively))
+        let mut native = self.native_rules();
+        tables.flat_map(rules).any(marks)
+            || native.any(|(_, rule)| rule.statements.iter().any(natively))
     }
 
     /// What on the way could turn packets to the class's destination.

@@ -106,7 +106,8 @@ impl Ruleset {
         })
     }
 
-    fn listed(&self) -> impl Iterator<Item = &Listed> {
+    /// Every rule of every chain.
+    pub(crate) fn listed(&self) -> impl Iterator<Item = &Listed> {
         let chains = self.tables.values().flat_map(|table| table.chains.values());
         chains.flat_map(|chain| &chain.rules)
     }

@@ -8,15 +8,12 @@ use netlink_packet_core::DecodeError;
 use crate::config::readable;
 use crate::os::attributes;
 pub(super) use crate::os::attributes::{Attributes, each, value};
-pub(super) use crate::os::netlink::HEADER;
 use crate::os::netlink::{self, Message};
+pub(super) use crate::os::netlink::{HEADER, NFGENMSG};
 use crate::ruleset::Family;
 
 /// `NFNL_SUBSYS_NFTABLES`, the upper byte of every message's type.
 pub(super) const SUBSYSTEM: u16 = 10;
-
-/// The length of `struct nfgenmsg`.
-pub(super) const NFGENMSG: usize = 4;
 
 /// `NFTA_TABLE_…`, and the flags of a table: `NFT_TABLE_F_…`.
 pub(super) mod table {

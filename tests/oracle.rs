@@ -7,6 +7,7 @@
 
 mod case;
 mod claims;
+mod headers;
 mod judge;
 mod matches;
 mod native;
@@ -27,6 +28,7 @@ use std::time::Instant;
 
 use case::Case;
 use claims::standard;
+use ecs_netguard::ruleset::Family;
 use lab::tamper::Backend;
 use random::Random;
 use tally::Tally;
@@ -66,6 +68,45 @@ fn what_once_was_wrong_is_right() {
                 file.display(),
                 tally.contradictions[0]
             );
+        }
+    }
+}
+
+/// Such a drop sees the address before.
+#[test]
+fn what_answers_a_connection_with_another_source_gets_around_an_early_drop() {
+    for backend in Backend::ALL {
+        let mut wire = Wire::new(backend);
+        for (family, own, net) in [
+            (Family::V4, "10.0.0.10", "10.7.0.0/16"),
+            (Family::V6, "fd00:10::10", "fd00:7::/64"),
+        ] {
+            let name = judge::family_name(family);
+            let imds = claims::imds(family);
+            for (source, expected) in [
+                ("-j MASQUERADE".to_owned(), "violated, agrees"),
+                (
+                    format!("-p udp -j SNAT --to-source {own}"),
+                    "violated, agrees",
+                ),
+                (
+                    format!("-o docker0 -j NETMAP --to {net}"),
+                    "violated, agrees",
+                ),
+                (format!("! -s {imds} -j MASQUERADE"), "held, agrees"),
+            ] {
+                let text = format!(
+                    "# {name}, route_localnet All\n\
+                     *raw\n:PREROUTING ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                     -A PREROUTING -d {imds} -i docker0 -j DROP\nCOMMIT\n\
+                     *nat\n:PREROUTING ACCEPT [0:0]\n:INPUT ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n\
+                     :POSTROUTING ACCEPT [0:0]\n-A POSTROUTING {source}\nCOMMIT\n\
+                     *filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n"
+                );
+                let claim = claims::block(family, 0, None);
+                let said = Case::read(&text).ask(&mut wire, &claim);
+                assert_eq!(said, expected, "{backend:?} {name} {source}");
+            }
         }
     }
 }

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use serde::{Serialize, Serializer};
 
 use crate::ruleset::native::NativeTable;
-use crate::ruleset::{Family, IfacePattern, Ipset, Mac, Net, PortRange, protocol, protocol_name};
+use crate::ruleset::{Family, IfacePattern, Ipset, Net, PortRange, protocol, protocol_name};
 
 /// Interfaces: those that fit one of some patterns, but for some.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,13 @@ impl From<Net> for Addrs {
 }
 
 impl Addrs {
+    /// Whether an address is one of them.
+    #[must_use]
+    pub fn has(&self, addr: IpAddr) -> bool {
+        let within = |nets: &[Net]| nets.iter().any(|net| net.contains(addr));
+        (self.any_of.is_empty() || within(&self.any_of)) && !within(&self.except)
+    }
+
     /// Whether nothing is left out at all.
     fn is_every(&self) -> bool {
         self.any_of.is_empty() && self.except.is_empty()
@@ -330,105 +337,5 @@ impl fmt::Display for Odd {
 impl Serialize for Odd {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
-    }
-}
-
-/// What Linux gives packets, unless a program asks for something else (`ip_default_ttl`, `hop_limit`).
-pub(super) const USUAL_TTL: u8 = 64;
-
-/// A packet as an example of a class.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Packet {
-    /// The interface it comes in by; `None` if this host sends it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub iif: Option<String>,
-    /// The interface it leaves by, where it does and where it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub oif: Option<String>,
-    /// Source address.
-    pub src: IpAddr,
-    /// Destination address, as its sender wrote it.
-    pub dst: IpAddr,
-    /// Protocol number.
-    pub protocol: u8,
-    /// Source port, if the protocol has ports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub sport: Option<u16>,
-    /// Destination port, if the protocol has ports.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub dport: Option<u16>,
-    /// Type and code, if it is ICMP.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub icmp: Option<(u8, u8)>,
-    /// TCP flags, in the bits of the header.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub flags: Option<u8>,
-    /// Its length in bytes, IP's header included, where a rule asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub length: Option<u16>,
-    /// The TTL or hop limit it comes with, where a rule asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub ttl: Option<u8>,
-    /// The byte of its class of service, where a rule asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub tos: Option<u8>,
-    /// The MAC that its frame comes from, where a rule asks for it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub mac: Option<Mac>,
-    /// The user id of the sending process, if this host sends it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub uid: Option<u32>,
-    /// The group id of the sending process, if this host sends it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub gid: Option<u32>,
-    /// The cgroup of the sending process, if that is what it was asked for.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cgroup: Option<String>,
-    /// What is out of the ordinary about it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub odd: Option<Odd>,
-}
-
-impl fmt::Display for Packet {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = |addr: IpAddr, port: Option<u16>| match port {
-            Some(port) => std::net::SocketAddr::new(addr, port).to_string(),
-            None => addr.to_string(),
-        };
-        write!(f, "{}", protocol_name(self.protocol))?;
-        if let Some((kind, code)) = self.icmp {
-            write!(f, " type {kind}/{code}")?;
-        }
-        write!(
-            f,
-            " {} > {}",
-            end(self.src, self.sport),
-            end(self.dst, self.dport)
-        )?;
-        for (name, iface) in [("in", &self.iif), ("out", &self.oif)] {
-            if let Some(iface) = iface {
-                write!(f, " {name} {iface}")?;
-            }
-        }
-        if let Some(length) = self.length {
-            write!(f, " length {length}")?;
-        }
-        // What Linux sends by itself is not worth a word.
-        if let Some(ttl) = self.ttl.filter(|ttl| *ttl != USUAL_TTL) {
-            write!(f, " ttl {ttl}")?;
-        }
-        if let Some(tos) = self.tos.filter(|tos| *tos != 0) {
-            write!(f, " tos {tos:#04x}")?;
-        }
-        if let Some(mac) = self.mac {
-            write!(f, " mac {mac}")?;
-        }
-        if let Some(uid) = self.uid {
-            write!(f, " uid {uid}")?;
-        }
-        if let Some(cgroup) = &self.cgroup {
-            write!(f, " cgroup {cgroup}")?;
-        }
-        self.odd.map_or(Ok(()), |odd| write!(f, " ({odd})"))
     }
 }

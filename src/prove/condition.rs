@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::bdd::Set;
 use super::cgroup::Membership;
+use super::connection::Connected;
 use super::engine::{Answer, Engine, Known};
 use super::hook::Hook;
 use super::layout::{Field, Shape, State};
@@ -105,6 +106,18 @@ impl<'r> Engine<'r> {
                     self.ask(Answer::Unknown)
                 }
                 _ if self.hides(m) => self.ask(Answer::Unknown),
+                Match::Connection(asked) => {
+                    let Connected { sure, open } = self.connection(asked);
+                    if open.is_empty() {
+                        continue;
+                    }
+                    if !self.bdd.and(met, open).is_empty() {
+                        unknown = unknown.or(Some(m.to_string().into()));
+                    }
+                    let perhaps = self.ask(Answer::Unknown);
+                    let perhaps = self.bdd.and(open, perhaps);
+                    self.bdd.or(sure, perhaps)
+                }
                 _ => continue,
             };
             condition = self.bdd.and(condition, answered);
@@ -271,6 +284,10 @@ impl<'r> Engine<'r> {
                 let listed = self.states(test.value);
                 self.turn(test, listed)
             }
+            Match::Connection(asked) => {
+                let Connected { sure, open } = self.connection(asked);
+                self.bdd.or(sure, open)
+            }
             Match::Length(test) => {
                 let (low, high) = test.value;
                 let within = self.of_length(low, high);
@@ -323,7 +340,7 @@ impl<'r> Engine<'r> {
         }
     }
 
-    fn turn<T>(&mut self, test: &Test<T>, set: Set) -> Set {
+    pub(super) fn turn<T>(&mut self, test: &Test<T>, set: Set) -> Set {
         if test.negated { self.bdd.not(set) } else { set }
     }
 
@@ -356,7 +373,7 @@ impl<'r> Engine<'r> {
         settled.then(|| (test.value == AddrType::Unicast) != test.negated)
     }
 
-    fn states(&mut self, listed: CtStates) -> Set {
+    pub(super) fn states(&mut self, listed: CtStates) -> Set {
         let states = [
             (CtStates::NEW, State::New),
             (CtStates::ESTABLISHED, State::Established),

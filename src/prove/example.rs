@@ -2,25 +2,28 @@
 
 use std::cmp::Reverse;
 use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::Set;
-use super::class::{Destination, Odd, Origin, Packet, PacketClass, USUAL_TTL};
-use super::engine::Engine;
+use super::class::{Destination, Iface, Odd, Origin, PacketClass};
+use super::engine::{Engine, Site};
 use super::layout::Field;
-use crate::ruleset::{Family, IfacePattern, Mac, Match, Net, bits, protocol};
+use super::packet::{Packet, USUAL_TTL};
+use crate::ruleset::{Family, Header, IfacePattern, Mac, bits, protocol};
 
 /// One packet out of a set.
 pub(super) struct Chosen {
     /// The value of every bit that matters.
-    pub(super) bits: HashMap<u32, bool>,
+    bits: HashMap<u32, bool>,
     wishes: HashMap<u32, bool>,
     pub(super) packet: Packet,
 }
 
 impl Chosen {
     /// Takes a packet out of a set, one that looks familiar if there is such.
-    pub(super) fn new(engine: &Engine<'_>, class: &PacketClass, set: Set) -> Self {
-        let wishes = wishes(engine, class);
+    pub(super) fn new(engine: &mut Engine<'_>, class: &PacketClass, set: Set) -> Self {
+        let near = near(engine, class, set);
+        let wishes = wishes(engine, class, near.as_deref());
         let wish = |var: u32| wishes.get(&var).copied().unwrap_or(false);
         let bits: HashMap<u32, bool> = engine.bdd.pick(set, &wish).into_iter().collect();
         let picked = |var: u32| bits.get(&var).copied().unwrap_or_else(|| wish(var));
@@ -32,18 +35,30 @@ impl Chosen {
         }
     }
 
+    /// The value that one of its fields has.
+    pub(super) fn value(&self, field: Field) -> u128 {
+        field.read(&|var| {
+            let wish = || self.wishes.get(&var).copied().unwrap_or(false);
+            self.bits.get(&var).copied().unwrap_or_else(wish)
+        })
+    }
+
+    /// What it gets as an answer to each of the questions of a walk.
+    pub(super) fn answers(&self, walked: &Engine<'_>) -> HashMap<Site, bool> {
+        let questions = (walked.layout.answers..).zip(&walked.questions);
+        let answer = |var| self.bits.get(&var).copied().unwrap_or(false);
+        questions
+            .map(|(var, (site, _))| (site.clone(), answer(var)))
+            .collect()
+    }
+
     /// The one packet, out of those that set out.
     pub(super) fn restrict(&self, engine: &mut Engine<'_>, class: &PacketClass, start: Set) -> Set {
         let layout = engine.layout;
-        let value = |field: Field| {
-            field.read(&|var| {
-                let wish = || self.wishes.get(&var).copied().unwrap_or(false);
-                self.bits.get(&var).copied().unwrap_or_else(wish)
-            })
-        };
         let mut fields = vec![
             layout.odd,
             layout.shape,
+            layout.reply,
             layout.protocol,
             layout.dst,
             layout.dport,
@@ -57,13 +72,15 @@ impl Chosen {
         if engine.headers {
             fields.extend([layout.length, layout.ttl, layout.tos, layout.mac]);
         }
-        let out = layout.output.equals(&mut engine.bdd, value(layout.output));
+        let out = layout
+            .output
+            .equals(&mut engine.bdd, self.value(layout.output));
         // How it leaves is part of a packet that this host sends, and chosen by routing for others.
         match class.from {
             Origin::Host | Origin::Cgroup(_) => fields.push(layout.output),
             Origin::Interface(_) => {
                 fields.push(layout.input);
-                if value(layout.output) != engine.names.nowhere() as u128 {
+                if self.value(layout.output) != engine.names.nowhere() as u128 {
                     engine.out = engine.bdd.and(engine.out, out);
                 }
             }
@@ -71,44 +88,94 @@ impl Chosen {
         // From the last bit up, so that what is added always stands above what is there.
         fields.sort_by_key(|field| Reverse(field.vars().next()));
         let one = fields.into_iter().fold(Set::ALL, |below, field| {
-            let same = field.equals(&mut engine.bdd, value(field));
+            let same = field.equals(&mut engine.bdd, self.value(field));
             engine.bdd.and(same, below)
         });
         engine.bdd.and(start, one)
     }
 }
 
+/// The interface by which a packet of a set comes in.
+fn near(engine: &mut Engine<'_>, class: &PacketClass, set: Set) -> Option<String> {
+    nearest(engine, class).into_iter().find(|name| {
+        let name = IfacePattern::Exact(name.clone());
+        let by = engine
+            .names
+            .fits(&mut engine.bdd, engine.layout.input, &name);
+        !engine.bdd.and(set, by).is_empty()
+    })
+}
+
+/// The interfaces by which packets of a class come in, as far as anything knows of them: first those that the host has,
+/// then those that only rules name, and of both last the host's own way out.
+pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
+    let Origin::Interface(ifaces) = &class.from else {
+        return Vec::new();
+    };
+    let names = engine.names.exact().filter(|name| ifaces.fits(name));
+    let mut names: Vec<String> = names.map(str::to_owned).collect();
+    let (host, way) = (engine.host, engine.way(class));
+    names.sort_by_key(|name| {
+        (
+            !host.interfaces.contains_key(name),
+            Some(name.as_str()) == way,
+        )
+    });
+    names
+}
+
+/// The address of who sends by an interface.
+pub(super) fn sender(engine: &Engine<'_>, class: &PacketClass, near: Option<&str>) -> u128 {
+    if let Some(net) = class.src.any_of.first() {
+        // The first host of a network, behind its gateway.
+        let two = if net.contains(engine.layout.address(bits(net.addr()) | 2)) {
+            2
+        } else {
+            0
+        };
+        return bits(net.addr()) | two;
+    }
+    let usual = match class.family {
+        Family::V4 => IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2)),
+        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
+    };
+    let iface = near.and_then(|name| engine.host.interfaces.get(name));
+    let addr = iface.and_then(|iface| behind(iface, class.family));
+    bits(addr.unwrap_or(usual))
+}
+
+/// The address that a container has behind an interface: the one after the interface's own, where that is no link's.
+fn behind(iface: &Iface, family: Family) -> Option<IpAddr> {
+    iface.addrs.iter().find_map(|addr| match (family, addr) {
+        (Family::V4, IpAddr::V4(addr)) => Some(IpAddr::V4(u32::from(*addr).checked_add(1)?.into())),
+        (Family::V6, IpAddr::V6(addr)) if !addr.is_unicast_link_local() => {
+            Some(IpAddr::V6(u128::from(*addr).checked_add(1)?.into()))
+        }
+        _ => None,
+    })
+}
+
 /// Values that an example should have where nothing speaks against it.
-fn wishes(engine: &Engine<'_>, class: &PacketClass) -> HashMap<u32, bool> {
+fn wishes(engine: &Engine<'_>, class: &PacketClass, near: Option<&str>) -> HashMap<u32, bool> {
     let layout = engine.layout;
     let echo = if class.family == Family::V4 {
         8 << 8
     } else {
         128 << 8
     };
-    let (net, offset) = match class.src.any_of.first() {
-        Some(net) => (*net, 2),
-        None => {
-            let usual = match class.family {
-                Family::V4 => "172.17.0.2",
-                Family::V6 => "fd00::2",
-            };
-            (
-                Net::parse(class.family, usual).unwrap_or(Net::all(class.family)),
-                0,
-            )
-        }
-    };
     let dst = match &class.dst {
         Destination::Net(net) => bits(net.addr()),
         Destination::ThisHost => 0,
     };
-    let out = engine.way(class).unwrap_or("eth0").to_owned();
-    let out = engine.names.kinds(&IfacePattern::Exact(out));
+    let kind = |name: &str| {
+        let kinds = engine.names.kinds(&IfacePattern::Exact(name.to_owned()));
+        kinds.map_or(0, |(kind, _)| kind as u128)
+    };
     let wished = [
-        (layout.output, out.map_or(0, |(kind, _)| kind as u128)),
+        (layout.input, near.map_or(0, kind)),
+        (layout.output, kind(engine.way(class).unwrap_or("eth0"))),
         (layout.protocol, protocol::TCP.into()),
-        (layout.src, bits(net.addr()) | offset),
+        (layout.src, sender(engine, class, near)),
         (layout.sport, 40_000),
         (layout.dst, dst),
         (layout.dport, 80),
@@ -150,7 +217,7 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
             .then(|| u32::try_from(number(field)).ok())
             .flatten()
     };
-    let asked = |wanted: &dyn Fn(&Match) -> bool| engine.asks(wanted);
+    let asked = |header: Header| engine.asks(header).then(|| number(layout.header(header)));
     Packet {
         iif: if from_host { None } else { name(layout.input) },
         oif: name(layout.output),
@@ -162,16 +229,18 @@ fn read(engine: &Engine<'_>, class: &PacketClass, picked: &dyn Fn(u32) -> bool) 
         icmp: (whole && is_icmp).then_some(((icmp >> 8) as u8, icmp as u8)),
         flags: (whole && protocol == protocol::TCP)
             .then(|| u8::try_from(number(layout.flags)).unwrap_or_default()),
-        length: asked(&|m| matches!(m, Match::Length(_))).then(|| number(layout.length) as u16),
-        ttl: asked(&|m| matches!(m, Match::Ttl(_))).then(|| number(layout.ttl) as u8),
-        tos: asked(&|m| matches!(m, Match::Tos(_))).then(|| number(layout.tos) as u8),
-        mac: asked(&|m| matches!(m, Match::Mac(_))).then(|| Mac::from(number(layout.mac) as u64)),
+        length: asked(Header::Length).map(|length| length as u16),
+        ttl: asked(Header::Ttl).map(|ttl| ttl as u8),
+        tos: asked(Header::Tos).map(|tos| tos as u8),
+        mac: asked(Header::Mac).map(|mac| Mac::from(mac as u64)),
         uid: id(layout.uid),
         gid: id(layout.gid),
         cgroup: match &class.from {
             Origin::Cgroup(path) => Some(path.clone()),
             Origin::Host | Origin::Interface(_) => None,
         },
+        reply: odd == Odd::Later as u128 && number(layout.reply) == 1,
+        answers: None,
         odd: Odd::ALL.into_iter().find(|known| *known as u128 == odd),
     }
 }

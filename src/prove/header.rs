@@ -2,11 +2,13 @@
 //! who sent the frame that it came in.
 
 use super::bdd::Set;
-use super::class::{PacketClass, USUAL_TTL};
+use super::class::PacketClass;
 use super::engine::Engine;
 use super::hook::Hook;
 use super::layout::Shape;
-use crate::ruleset::{Family, Mac, Masked, Match, Test, protocol};
+use super::packet::USUAL_TTL;
+use crate::ruleset::native::NativeTable;
+use crate::ruleset::{Family, Header, Mac, Masked, Test, protocol};
 
 /// The MAC of a packet that came in no frame of Ethernet.
 pub(super) const NO_MAC: u128 = 1 << 48;
@@ -27,14 +29,16 @@ const SHORTEST: [(u8, u16); 5] = [
 ];
 
 impl Engine<'_> {
-    /// Whether a rule has such a match on headers.
-    pub(super) fn asks(&self, wanted: impl Fn(&Match) -> bool) -> bool {
+    /// Whether a rule asks for that.
+    pub(super) fn asks(&self, wanted: Header) -> bool {
         if !self.headers {
             return false;
         }
         let rules = self.layers.iter().flat_map(|ruleset| ruleset.listed());
         let mut matches = rules.flat_map(|listed| &listed.rule.matches);
-        matches.any(wanted)
+        let mut native = self.host.native.iter().flat_map(NativeTable::rules);
+        matches.any(|m| m.header() == Some(wanted))
+            || native.any(|rule| rule.headers.contains(&wanted))
     }
 
     /// The packets with that much left at this hook. One is taken off before the rules of FORWARD (`ip_forward()`,
@@ -176,21 +180,20 @@ impl Engine<'_> {
     /// What goes on behind a target that changes nothing but what few rules ask for: `TOS` and its like in a form that
     /// is not computed, and `TCPMSS`, which may add an option.
     pub(super) fn passed_on(&mut self, target: &str, set: Set) -> Set {
-        let (field, asked) = match target.split(' ').next() {
-            Some("TOS" | "DSCP") => {
-                let asked = self.asks(|m| matches!(m, Match::Tos(_)));
-                (self.layout.tos, asked)
-            }
-            Some("TCPMSS") => {
-                let asked = self.asks(|m| matches!(m, Match::Length(_)));
-                (self.layout.length, asked)
-            }
+        let changed = match target.split(' ').next() {
+            Some("TOS" | "DSCP") => Header::Tos,
+            Some("TCPMSS") => Header::Length,
             _ => return set,
         };
-        if !asked {
+        self.set_header(set, changed)
+    }
+
+    /// Packets of which something changed what a header says to what is not computed.
+    pub(super) fn set_header(&mut self, set: Set, changed: Header) -> Set {
+        if !self.asks(changed) {
             return set;
         }
         let set = self.taint(set);
-        self.forget(set, [field])
+        self.forget(set, [self.layout.header(changed)])
     }
 }

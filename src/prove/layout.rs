@@ -9,7 +9,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::bdd::{Bdd, Set};
 use crate::ruleset::native::{NativeTable, Statement};
-use crate::ruleset::{Family, IFNAME_MAX, IfacePattern, Match, Net, Rule, Ruleset, bits};
+use crate::ruleset::{Family, Header, IFNAME_MAX, IfacePattern, Match, Net, Rule, Ruleset, bits};
 
 /// Some bits of a packet, the highest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +101,8 @@ pub(super) struct Layout {
     pub(super) shape: Field,
     /// See [`State`].
     pub(super) state: Field,
+    /// 1 where a packet of a connection goes the other way than the first.
+    pub(super) reply: Field,
     pub(super) snat: Field,
     pub(super) dnat: Field,
     /// 1 once the twin of the destination (and its port, and so on) holds the original value.
@@ -183,6 +185,7 @@ impl Layout {
         // multiplied the tails: the same proofs took twice as long.
         let input = single(iface);
         let (shape, state, snat, dnat) = (single(2), single(3), single(1), single(1));
+        let reply = single(1);
         let (moved_dst, moved_dport) = (single(1), single(1));
         let (moved_src, moved_sport, moved_output) = (single(1), single(1), single(1));
         let moved_tos = single(1);
@@ -201,6 +204,7 @@ impl Layout {
             odd,
             shape,
             state,
+            reply,
             snat,
             dnat,
             moved_dst,
@@ -240,6 +244,16 @@ impl Layout {
             (self.output, self.moved_output),
             (self.tos, self.moved_tos),
         ]
+    }
+
+    /// The field of what a header says.
+    pub(super) const fn header(&self, of: Header) -> Field {
+        match of {
+            Header::Length => self.length,
+            Header::Ttl => self.ttl,
+            Header::Tos => self.tos,
+            Header::Mac => self.mac,
+        }
     }
 
     /// The packets with an address in that network.
@@ -330,6 +344,14 @@ impl Names {
             IfacePattern::Prefix(name) => (name, false),
             IfacePattern::Exact(name) => (name, true),
         }
+    }
+
+    /// The names that rules or the host know.
+    pub(super) fn exact(&self) -> impl Iterator<Item = &str> {
+        self.patterns.iter().filter_map(|pattern| match pattern {
+            IfacePattern::Exact(name) => Some(name.as_str()),
+            IfacePattern::Prefix(_) => None,
+        })
     }
 
     /// The kind that means no interface.

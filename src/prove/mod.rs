@@ -37,6 +37,7 @@
 //! | --- | --- |
 //! | `-i` `-o` `-s` `-d` `-p` `-f`, iprange, tcp/udp/sctp/dccp ports, multiport, `--tcp-flags`, `--syn`, icmp types, comment | exact |
 //! | `--ctstate`, `--state` | exact for the packet's state: see below |
+//! | `--ctdir`, `--ctproto`, `--ctorigsrc` … `--ctrepldstport`, `--ctstatus` | exact for a first packet, but for CONFIRMED, and for a later one of a connection of which NAT made nothing; unknown for an ICMP error about one. ASSURED and `--ctexpire` are unknown |
 //! | mark, connmark | exact: packets from outside begin with mark 0, connections too; MARK and CONNMARK are computed |
 //! | `addrtype --src-type/--dst-type` LOCAL, UNICAST, MULTICAST, BROADCAST | exact, from the addresses and routes in [`HostView`] and the loopback's; of IPv6 one type alone |
 //! | `pkttype` unicast, broadcast, multicast | exact in FORWARD, OUTPUT and POSTROUTING, unknown elsewhere |
@@ -82,7 +83,9 @@
 //! destination, to see whether one does come. Third, packets of established connections whose
 //! destination NAT turns without asking a chain again, or whose source was turned before, which is
 //! undone on the way back: of these only what answers a connection that the rules let begin at the
-//! destination and give another source.
+//! destination and give another source. Where that is let through, an example of two packets is sought
+//! ([`Packet::answers`]): one that a container sends to itself in the name of the destination, and gets
+//! through with another source whatever NAT takes, and what answers it.
 //!
 //! A block's class also has odd packets: INVALID ones (which NAT does not see), later fragments
 //! (which have no ports; unless a rule makes conntrack work, which reassembles), IPv6 headers that
@@ -119,6 +122,7 @@ mod chains;
 mod claim;
 mod class;
 mod condition;
+mod connection;
 mod engine;
 mod example;
 mod follow;
@@ -128,22 +132,24 @@ mod layout;
 mod native;
 mod native_condition;
 mod order;
+mod packet;
 mod path;
 mod prover;
 mod replies;
 mod rewrite;
+mod routing;
 mod start;
 mod stations;
 mod turning;
+mod undone;
 mod walk;
 
 #[cfg(test)]
 mod tests;
 
 pub use claim::{Claim, Expect};
-pub use class::{
-    Addrs, Destination, HostView, Iface, Ifaces, Moment, Odd, Origin, Packet, PacketClass,
-};
+pub use class::{Addrs, Destination, HostView, Iface, Ifaces, Moment, Odd, Origin, PacketClass};
 pub use hook::Hook;
+pub use packet::Packet;
 pub use prover::Prover;
 pub use walk::{End, Outcome, Step, Walk};

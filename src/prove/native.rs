@@ -264,6 +264,7 @@ impl<'r> Engine<'r> {
                 };
                 self.bdd.or(marked, without)
             }
+            Statement::Header(changed) => self.set_header(set, *changed),
             Statement::Notrack => self.untrack(set),
             Statement::Dnat(to) => {
                 let done = self.dnat(set, to);

@@ -4,7 +4,7 @@ use super::bdd::Set;
 use super::engine::{Answer, Engine};
 use super::layout::{Field, Shape, State};
 use crate::ruleset::native::{Condition, Key, NativeRule, Presence, Statement};
-use crate::ruleset::{CtStates, Side};
+use crate::ruleset::{CtStates, Header, Side};
 
 impl<'r> Engine<'r> {
     /// Whether some packets of a set meet all that a rule asks, as far as that is understood.
@@ -86,6 +86,24 @@ impl<'r> Engine<'r> {
                 let perhaps = self.bdd.less(perhaps, with_ports);
                 self.bdd.or(met, perhaps)
             }
+            // What is left to go is not the same at every hook.
+            Condition::Bits {
+                key: Key::Header(Header::Ttl),
+                mask,
+                value,
+            } => match (*mask, u8::try_from(*value)) {
+                (0xff, Ok(ttl)) => self.left_to_go((ttl, ttl)),
+                _ => self.ask(Answer::Unknown),
+            },
+            Condition::Between {
+                key: Key::Header(Header::Ttl),
+                low,
+                high,
+                ..
+            } => {
+                let byte = |value: &u128| u8::try_from(*value).unwrap_or(u8::MAX);
+                self.left_to_go((byte(low), byte(high)))
+            }
             _ => {
                 let built = self.build_native(condition);
                 self.native_conditions
@@ -127,6 +145,7 @@ impl<'r> Engine<'r> {
             Condition::Out(pattern) => self.names.fits(&mut self.bdd, layout.output, pattern),
             Condition::NoInterface(Side::Src) => self.names.none(&mut self.bdd, layout.input),
             Condition::NoInterface(Side::Dst) => self.names.none(&mut self.bdd, layout.output),
+            Condition::Reply => self.answers_the_first(),
             Condition::State(states) => self.native_states(*states),
             Condition::Local(Side::Src) => self.local_src,
             Condition::Local(Side::Dst) => self.local_dst,
@@ -165,6 +184,7 @@ impl<'r> Engine<'r> {
             Key::Connmark => (layout.connmark, 0),
             Key::Uid => (layout.uid, 0),
             Key::Gid => (layout.gid, 0),
+            Key::Header(header) => (layout.header(header), 0),
         }
     }
 

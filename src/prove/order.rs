@@ -254,7 +254,12 @@ pub(super) fn tracks(layers: &[&Ruleset], native: &[NativeTable], family: Family
                 | Target::SaveMark(_)
                 | Target::RestoreMark(_)
         );
-        let asks = |m: &Match| matches!(m, Match::State(_) | Match::Connmark(_));
+        let asks = |m: &Match| {
+            matches!(
+                m,
+                Match::State(_) | Match::Connection(_) | Match::Connmark(_)
+            )
+        };
         target || rule.matches.iter().any(asks)
     })
 }

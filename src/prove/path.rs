@@ -129,6 +129,27 @@ impl Engine<'_> {
         self.bdd.or(arrived, left)
     }
 
+    /// Follows what answers packets of a connection, to the source that NAT changed in those: they are turned to there
+    /// where NAT turns destinations.
+    pub(super) fn undone(&mut self, class: &PacketClass, start: Set) {
+        let layout = self.layout;
+        let there = self.there(class);
+        self.claimed = there;
+        let translated = self.set(start, layout.snat, 1);
+        let set = self.through(Hook::Prerouting, Part::UpToNat, translated);
+        if let Destination::Net(net) = &class.dst {
+            self.say(
+                "destination",
+                &format!("{net}, the source that NAT changed"),
+            );
+        }
+        let set = self.move_aside(set, layout.dst);
+        let set = self.move_aside(set, layout.dport);
+        let set = self.bdd.and(set, there);
+        let set = self.through(Hook::Prerouting, Part::BehindNat, set);
+        self.block_from_routing_on(class, set, Follow::Addressed);
+    }
+
     fn before_routing(&mut self, class: &PacketClass, start: Set) -> Set {
         match &class.from {
             Origin::Interface(_) => self.prerouting(start),

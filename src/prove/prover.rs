@@ -1,26 +1,26 @@
 //! From where packets can end to a verdict, and a packet to show for it.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use super::bdd::{Bdd, Set};
 use super::claim::{Claim, Expect};
-use super::class::{Destination, HostView, Moment, Origin, PacketClass};
-use super::engine::{Care, Engine, Site};
+use super::class::{HostView, Moment, Origin, PacketClass};
+use super::engine::{Care, Engine};
 use super::example::Chosen;
 use super::follow::{Follow, Replies};
 use super::header::MTU;
-use super::hook::Hook;
 use super::layout::Names;
 use super::turning::Turning;
-use super::walk::{End, Outcome, Step, Walk};
-use crate::ruleset::{IfacePattern, Net, Ruleset, bits};
+use super::walk::{End, Walk};
+use crate::ruleset::native::NativeTable;
+use crate::ruleset::{IfacePattern, Ruleset, bits};
 use crate::verdict::Verdict;
 
 /// Proves claims about the rulesets of one family that are in force together.
 pub struct Prover<'r> {
     layers: Vec<&'r Ruleset>,
-    host: &'r HostView,
+    pub(super) host: &'r HostView,
     patterns: BTreeSet<IfacePattern>,
     headers: bool,
     /// The sets of the walks before: the next one needs many of them again.
@@ -44,18 +44,20 @@ impl<'r> Prover<'r> {
         patterns.extend(host.interfaces.keys().cloned().map(IfacePattern::Exact));
         patterns.extend(Names::of_native(&host.native));
         patterns.insert(IfacePattern::Exact("lo".to_owned()));
+        let mut native = host.native.iter().flat_map(NativeTable::rules);
         Self {
             layers: rulesets.to_vec(),
             host,
             patterns,
-            headers: rulesets.iter().any(|ruleset| ruleset.asks_for_headers()),
+            headers: rulesets.iter().any(|ruleset| ruleset.asks_for_headers())
+                || native.any(|rule| !rule.headers.is_empty()),
             sets: Cell::default(),
         }
     }
 
     /// Whether a claim is true.
     pub fn prove(&self, claim: &Claim) -> Verdict {
-        if let Some(walk) = self.unroutable(claim) {
+        if let Some(walk) = self.host.unroutable(claim) {
             return Verdict::Violated { walk };
         }
         let class = &claim.packets;
@@ -71,56 +73,19 @@ impl<'r> Prover<'r> {
         if is_shown(&addressed) {
             return addressed;
         }
-        if let (Verdict::Held, Some(why)) = (&addressed, self.source_routed(class)) {
+        if let (Verdict::Held, Some(why)) = (&addressed, self.host.source_routed(class)) {
             let walk = Walk::default();
             return Verdict::Undecided { why, walk };
         }
         let turning = self.with_engine(class, |engine| engine.turning(class));
         match (addressed, self.turned(question, turning)) {
             (_, violated) if is_shown(&violated) => violated,
+            (Verdict::Held | Verdict::Undecided { .. }, violated @ Verdict::Violated { .. }) => {
+                violated
+            }
             (Verdict::Held, turned) => turned,
             (addressed, _) => addressed,
         }
-    }
-
-    /// Why packets with a route of their own may get around a block: the kernel shows most rules the
-    /// address of the next hop, and puts in the last one behind FORWARD (ip_forward_options(), seg6).
-    fn source_routed(&self, class: &PacketClass) -> Option<String> {
-        let Origin::Interface(ifaces) = &class.from else {
-            return None;
-        };
-        let mut accepting = self.host.source_routed.iter();
-        let (_, name, sysctl) =
-            accepting.find(|(family, name, _)| *family == class.family && ifaces.fits(name))?;
-        Some(format!(
-            "{name} accepts packets that carry their own route, which rules do not see: set {sysctl}=0"
-        ))
-    }
-
-    /// The end of what the host sends to an address that it has no route to, where that should be delivered.
-    fn unroutable(&self, claim: &Claim) -> Option<Walk> {
-        let class = &claim.packets;
-        let to = match (&class.from, &class.dst, claim.expect) {
-            (Origin::Host, Destination::Net(net), Expect::Delivered { .. }) => {
-                let mut unroutable = self.host.unroutable.iter();
-                *unroutable.find(|to| Net::host(**to) == *net)?
-            }
-            _ => return None,
-        };
-        let step = Step {
-            hook: Hook::Output,
-            table: "route".to_owned(),
-            chain: "main".to_owned(),
-            rule: None,
-            text: format!("this host has no route to {to}"),
-            outcome: Outcome::Matched,
-            note: String::new(),
-        };
-        Some(Walk {
-            steps: vec![step],
-            ends: vec![End::Dropped],
-            ..Walk::default()
-        })
     }
 
     /// The packets that something turns to the class's destination.
@@ -145,7 +110,10 @@ impl<'r> Prover<'r> {
         };
         match replies {
             Replies::NONE => Verdict::Held,
-            replies => follow(Follow::TurnedLater(replies)),
+            replies => match follow(Follow::TurnedLater(replies)) {
+                Verdict::Held => Verdict::Held,
+                other => self.undone(question.class).unwrap_or(other),
+            },
         }
     }
 
@@ -194,7 +162,7 @@ impl<'r> Prover<'r> {
         result
     }
 
-    fn engine(&self, class: &PacketClass, sets: Bdd) -> Engine<'r> {
+    pub(super) fn engine(&self, class: &PacketClass, sets: Bdd) -> Engine<'r> {
         let mut patterns = self.patterns.clone();
         let ifaces = match &class.from {
             Origin::Interface(ifaces) => Some(ifaces),
@@ -398,17 +366,7 @@ impl<'r> Prover<'r> {
         let mut engine = self.engine(question.class, Bdd::new());
         engine.walk = Some(Walk::default());
         engine.odd_examples = from.odd_examples;
-        let answers = from.questions.iter().enumerate();
-        let answers: HashMap<Site, bool> = answers
-            .map(|(at, (site, _))| {
-                let var = engine.layout.answers + at as u32;
-                (
-                    site.clone(),
-                    chosen.bits.get(&var).copied().unwrap_or(false),
-                )
-            })
-            .collect();
-        engine.answers = Some(answers);
+        engine.answers = Some(chosen.answers(from));
         let bad = self.run(&mut engine, question, Some(chosen));
         let confirmed = !bad.is_empty() && !engine.exhausted();
         let mut walk = written(&mut engine);
@@ -417,7 +375,7 @@ impl<'r> Prover<'r> {
     }
 }
 
-fn written(engine: &mut Engine<'_>) -> Walk {
+pub(super) fn written(engine: &mut Engine<'_>) -> Walk {
     let ends = engine.ends.iter();
     let ends = ends.filter(|(_, set)| !set.is_empty());
     Walk {
@@ -433,7 +391,7 @@ fn is_shown(verdict: &Verdict) -> bool {
     };
     walk.example
         .as_ref()
-        .is_none_or(|packet| packet.odd.is_none())
+        .is_none_or(|packet| packet.odd.is_none() && packet.answers.is_none())
 }
 
 fn too_much() -> Verdict {

@@ -357,28 +357,37 @@ impl Engine<'_> {
     /// `NETMAP` (xt_NETMAP.c): in the first hooks of the destination, in the last ones of the source.
     pub(super) fn netmap(&mut self, set: Set, net: &Net) -> Set {
         let layout = self.layout;
-        let to = format!("the address at the same place in {net}");
-        if !matches!(self.hook, Hook::Prerouting | Hook::Output) {
-            self.say("source", &to);
-            let fits = layout.net(&mut self.bdd, layout.src, net);
-            return self.resource(set, true, fits);
-        }
-        self.say("destination", &to);
-        let within = layout.net(&mut self.bdd, layout.dst, net);
+        let of_source = !matches!(self.hook, Hook::Prerouting | Hook::Output);
+        let (what, field, moved, done) = if of_source {
+            ("source", layout.src, layout.moved_src, layout.snat)
+        } else {
+            ("destination", layout.dst, layout.moved_dst, layout.dnat)
+        };
+        self.say(what, &format!("the address at the same place in {net}"));
+        let within = layout.net(&mut self.bdd, field, net);
         let unchanged = self.bdd.and(set, within);
-        let moving = self.bdd.less(set, within);
+        let moving = if of_source {
+            // Its port may have to change even where its address does not.
+            self.choices = true;
+            set
+        } else {
+            self.bdd.less(set, within)
+        };
         // The original is put aside, and all but the network's part of it stays where it is.
-        let pairs: Vec<(u32, u32)> = layout.dst.vars().zip(layout.dst.twin().vars()).collect();
-        let before = layout.moved_dst.equals(&mut self.bdd, 1);
+        let pairs: Vec<(u32, u32)> = field.vars().zip(field.twin().vars()).collect();
+        let before = moved.equals(&mut self.bdd, 1);
         let again = self.bdd.and(moving, before);
         let first = self.bdd.less(moving, before);
         let first = self.copy(first, &pairs);
-        let first = self.set(first, layout.moved_dst, 1);
+        let first = self.set(first, moved, 1);
         let moving = self.bdd.or(first, again);
-        let network = layout.dst.vars().take(net.prefix().into()).collect();
+        let network = field.vars().take(net.prefix().into()).collect();
         let freed = self.bdd.quantify(Quantifier::Some, moving, &network);
-        let changed = self.bdd.and(freed, within);
-        let changed = self.set(changed, layout.dnat, 1);
+        let mut changed = self.bdd.and(freed, within);
+        if of_source {
+            changed = self.move_aside(changed, layout.sport);
+        }
+        let changed = self.set(changed, done, 1);
         self.bdd.or(changed, unchanged)
     }
 
@@ -408,7 +417,7 @@ impl Engine<'_> {
         self.bdd.and(addrs, ports)
     }
 
-    fn say(&mut self, what: &str, to: &str) {
+    pub(super) fn say(&mut self, what: &str, to: &str) {
         let chain = self.hook.chain();
         self.note("nat", chain, None, &format!("{what} becomes {to}"), || {
             (Outcome::Matched, String::new())

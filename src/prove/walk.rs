@@ -4,8 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::class::Packet;
 use super::hook::Hook;
+use super::packet::Packet;
 
 /// What one rule had to say to the packets that came to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

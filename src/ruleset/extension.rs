@@ -6,8 +6,8 @@
 use super::Family;
 use super::chance::chance;
 use super::matches::{
-    AddrType, CtStates, IcmpType, Mac, Masked, Match, PortRange, SetLookup, Side, TcpFlags, Test,
-    protocol,
+    AddrType, Connection, CtPart, CtStates, IcmpType, Mac, Masked, Match, PortRange, SetLookup,
+    Side, TcpFlags, Test, protocol,
 };
 use super::names::port_range;
 use super::option::{Opt, options};
@@ -47,7 +47,7 @@ pub(super) fn parse<'w>(
         "multiport" if has_ports && options.len() == 1 => read(multiport)?,
         "icmp" if family == Family::V4 && rule_protocol == Some(protocol::ICMP) => read(icmp)?,
         "icmp6" if family == Family::V6 && rule_protocol == Some(protocol::ICMPV6) => read(icmp)?,
-        "conntrack" | "state" if options.len() == 1 => read(state)?,
+        "conntrack" | "state" => vec![connection(family, &options)?],
         "mark" if options.len() == 1 => read(mark)?,
         "connmark" if options.len() == 1 => read(connmark)?,
         "addrtype" if !options.is_empty() => read(addrtype)?,
@@ -90,7 +90,21 @@ fn arities(module: &str) -> Option<&'static [(&'static str, usize)]> {
         "multiport" => &[("--sports", 1), ("--dports", 1), ("--ports", 1)],
         "icmp" => &[("--icmp-type", 1)],
         "icmp6" => &[("--icmpv6-type", 1)],
-        "conntrack" => &[("--ctstate", 1)],
+        "conntrack" => &[
+            ("--ctstate", 1),
+            ("--ctproto", 1),
+            ("--ctorigsrc", 1),
+            ("--ctorigdst", 1),
+            ("--ctreplsrc", 1),
+            ("--ctrepldst", 1),
+            ("--ctorigsrcport", 1),
+            ("--ctorigdstport", 1),
+            ("--ctreplsrcport", 1),
+            ("--ctrepldstport", 1),
+            ("--ctstatus", 1),
+            ("--ctexpire", 1),
+            ("--ctdir", 1),
+        ],
         "state" => &[("--state", 1)],
         "mark" | "connmark" => &[("--mark", 1)],
         "addrtype" => &[("--src-type", 1), ("--dst-type", 1)],
@@ -258,7 +272,30 @@ fn icmp(family: Family, option: &Opt<'_>) -> Option<Match> {
     })
 }
 
-fn state(_: Family, option: &Opt<'_>) -> Option<Match> {
+/// Each option once; the state alone is a match of its own.
+fn connection(family: Family, options: &[Opt<'_>]) -> Option<Match> {
+    let mut names: Vec<&str> = options.iter().map(|option| option.name).collect();
+    names.sort_unstable();
+    names.dedup();
+    if options.is_empty() || names.len() != options.len() {
+        return None;
+    }
+    let (states, parts): (Vec<_>, Vec<_>) = options
+        .iter()
+        .partition(|option| matches!(option.name, "--ctstate" | "--state"));
+    let state = match states.as_slice() {
+        [one] => Some(state(one)?),
+        _ => None,
+    };
+    let parts = parts.into_iter().map(|part| CtPart::read(family, part));
+    let parts = parts.collect::<Option<Vec<_>>>()?;
+    Some(match state {
+        Some(state) if parts.is_empty() => Match::State(state),
+        state => Match::Connection(Connection { state, parts }),
+    })
+}
+
+fn state(option: &Opt<'_>) -> Option<Test<CtStates>> {
     let states = option
         .operand()?
         .split(',')
@@ -274,7 +311,7 @@ fn state(_: Family, option: &Opt<'_>) -> Option<Match> {
                 _ => return None,
             }))
         });
-    states.map(|states| Match::State(option.test(states)))
+    states.map(|states| option.test(states))
 }
 
 fn masked(option: &Opt<'_>) -> Option<Test<Masked>> {

@@ -80,6 +80,17 @@ pub enum Side {
     Dst,
 }
 
+impl Side {
+    /// The opposite end.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Src => Self::Dst,
+            Self::Dst => Self::Src,
+        }
+    }
+}
+
 /// `--tcp-flags MASK SET`: of the flags in `mask`, exactly those in `set` are raised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TcpFlags {
@@ -172,6 +183,55 @@ impl CtStates {
     }
 }
 
+/// One way of a connection's packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// That of its first packet.
+    Original,
+    /// That of what answers it.
+    Reply,
+}
+
+/// One thing that is asked of a connection.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CtPart {
+    /// `--ctdir REPLY`: the packet goes that way.
+    Reply,
+    /// `--ctproto`: its protocol.
+    Protocol(u8),
+    /// `--ctorigsrc` and its like: an address that its packets have that way, before NAT.
+    Addr(Way, Side, Net),
+    /// `--ctorigsrcport` and its like: a port likewise.
+    Port(Way, Side, PortRange),
+    /// `--ctstatus`: any of these.
+    Status(Vec<CtStatus>),
+    /// `--ctexpire`, with its operand: how many seconds it would live without another packet.
+    Expires(String),
+}
+
+/// What became of a connection so far (`IPS_…` of linux/netfilter/nf_conntrack_common.h).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CtStatus {
+    /// A helper expected it.
+    Expected,
+    /// Something answered.
+    SeenReply,
+    /// It is not to be given up early.
+    Assured,
+    /// A packet of it came out behind the last hook.
+    Confirmed,
+}
+
+/// All that one match asks. A packet without a connection meets nothing but the state (`conntrack_mt()` in
+/// xt_conntrack.c): that alone, if it was asked for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Connection {
+    /// `--ctstate`.
+    pub state: Option<Test<CtStates>>,
+    /// The rest.
+    pub parts: Vec<Test<CtPart>>,
+}
+
 /// Whose an address is, or to whom a frame was addressed. An IPv4 address has one type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AddrType {
@@ -207,6 +267,19 @@ pub struct Masked {
     pub value: u32,
     /// The bits that count.
     pub mask: u32,
+}
+
+/// What headers say beside addresses and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Header {
+    /// How long the packet is, in bytes, IP's header included: 16 bits.
+    Length,
+    /// How far it may still go, TTL or hop limit: 8 bits.
+    Ttl,
+    /// The byte of its class of service.
+    Tos,
+    /// Who sent the frame that it came in: 48 bits.
+    Mac,
 }
 
 /// What can be said of a match whose answer depends on the moment, the rate or chance.
@@ -263,6 +336,8 @@ pub enum Match {
     Icmp(Test<IcmpType>),
     /// `-m conntrack --ctstate` or `-m state --state`.
     State(Test<CtStates>),
+    /// `-m conntrack` with more than a state.
+    Connection(Connection),
     /// `-m length`: an inclusive range of bytes, IP's header included.
     Length(Test<(u16, u16)>),
     /// `-m ttl`, `-m hl`: an inclusive range of what is left at this hook.
@@ -289,4 +364,18 @@ pub enum Match {
     Comment(String),
     /// Not understood to the last word; with its text.
     Unknown(String),
+}
+
+impl Match {
+    /// The header that it asks for, if that is one of these.
+    #[must_use]
+    pub const fn header(&self) -> Option<Header> {
+        match self {
+            Self::Length(_) => Some(Header::Length),
+            Self::Ttl(_) => Some(Header::Ttl),
+            Self::Tos(_) => Some(Header::Tos),
+            Self::Mac(_) => Some(Header::Mac),
+            _ => None,
+        }
+    }
 }

@@ -23,6 +23,7 @@
 
 mod chance;
 mod command;
+mod connection;
 mod extension;
 mod family;
 mod file;
@@ -53,8 +54,8 @@ pub use file::{File, FileError, parse_file};
 pub use ipset::{Entry, Ipset, Part};
 pub use line::ParseError;
 pub use matches::{
-    AddrType, Chance, CtStates, IcmpType, Mac, Masked, Match, PortRange, SetLookup, Side, TcpFlags,
-    Test, protocol,
+    AddrType, Chance, Connection, CtPart, CtStates, CtStatus, Header, IcmpType, Mac, Masked, Match,
+    PortRange, SetLookup, Side, TcpFlags, Test, Way, protocol,
 };
 pub use names::protocol_name;
 pub use parse::{parse_listing, parse_save};
@@ -98,12 +99,7 @@ impl Ruleset {
     #[must_use]
     pub fn asks_for_headers(&self) -> bool {
         let mut matches = self.listed().flat_map(|listed| &listed.rule.matches);
-        matches.any(|m| {
-            matches!(
-                m,
-                Match::Length(_) | Match::Ttl(_) | Match::Tos(_) | Match::Mac(_)
-            )
-        })
+        matches.any(|m| m.header().is_some())
     }
 
     /// Every rule of every chain.

@@ -148,6 +148,7 @@ impl fmt::Display for Match {
                 option(f, "--icmp-type", test, &value)
             }
             Self::State(test) => option(f, "--ctstate", test, &test.value),
+            Self::Connection(connection) => connection.fmt(f),
             Self::Length(test) => option(f, "-m length --length", test, &range(test.value, ':')),
             Self::Ttl(test) => option(f, "ttl", test, &range(test.value, '-')),
             Self::Tos(test) => option(f, "tos", test, &test.value),
@@ -181,7 +182,15 @@ fn option<T>(
     test: &Test<T>,
     value: &dyn fmt::Display,
 ) -> fmt::Result {
-    write!(f, "{}{name} {value}", if test.negated { "! " } else { "" })
+    let not = if test.negated { "! " } else { "" };
+    // Behind the module's name.
+    match name
+        .strip_prefix("-m ")
+        .and_then(|rest| rest.split_once(' '))
+    {
+        Some((module, name)) => write!(f, "-m {module} {not}{name} {value}"),
+        None => write!(f, "{not}{name} {value}"),
+    }
 }
 
 fn list<T: fmt::Display>(values: &[T]) -> String {

@@ -13,7 +13,7 @@ use super::native::native;
 use super::random::Random;
 use super::reduce::reduce;
 use super::rules::ruleset;
-use super::tally::Tally;
+use super::tally::{Tally, name, said};
 use super::wire::Wire;
 
 const PATIENCE: Patience = Patience(Duration::from_secs(3));
@@ -77,6 +77,15 @@ impl Case {
         }
     }
 
+    /// Loads it and proves one claim: the verdict, and what packets say to that.
+    pub(crate) fn ask(&self, wire: &mut Wire, claim: &Claim) -> String {
+        let saved = self.loaded(wire);
+        let parsed = self.parse(&saved);
+        let verdict = Prover::new(&[&parsed], &self.host(wire)).prove(claim);
+        let judged = judge(wire, &mut Random::new(1), claim, &verdict, &saved, PATIENCE);
+        format!("{}, {}", name(&verdict), said(&judged))
+    }
+
     /// Loads it, proves the claims and sends the packets.
     pub(crate) fn examine(
         &self,
@@ -85,23 +94,7 @@ impl Case {
         claims: &[Claim],
         tally: &mut Tally,
     ) {
-        let (all, docker0) = match self.localnet {
-            Localnet::All => ("1", "0"),
-            Localnet::Docker0 => ("0", "1"),
-            Localnet::Off => ("0", "0"),
-        };
-        wire.lab
-            .host
-            .set_sysctl("net/ipv4/conf/all/route_localnet", all);
-        wire.lab
-            .host
-            .set_sysctl("net/ipv4/conf/docker0/route_localnet", docker0);
-        let saved = wire.load(self.family, &self.text).unwrap_or_else(|e| {
-            panic!(
-                "{}: the generator is wrong: {e}\n{}",
-                self.origin, self.text
-            )
-        });
+        let saved = self.loaded(wire);
         let parsed = self.parse(&saved);
         let host = self.host(wire);
         tally.rulesets += 1;
@@ -123,6 +116,27 @@ impl Case {
                 loaded = false;
             }
         }
+    }
+
+    /// Loads it, and reads back what there is then.
+    fn loaded(&self, wire: &mut Wire) -> String {
+        let (all, docker0) = match self.localnet {
+            Localnet::All => ("1", "0"),
+            Localnet::Docker0 => ("0", "1"),
+            Localnet::Off => ("0", "0"),
+        };
+        wire.lab
+            .host
+            .set_sysctl("net/ipv4/conf/all/route_localnet", all);
+        wire.lab
+            .host
+            .set_sysctl("net/ipv4/conf/docker0/route_localnet", docker0);
+        wire.load(self.family, &self.text).unwrap_or_else(|e| {
+            panic!(
+                "{}: the generator is wrong: {e}\n{}",
+                self.origin, self.text
+            )
+        })
     }
 
     fn host(&self, wire: &Wire) -> HostView {

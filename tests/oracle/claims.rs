@@ -136,7 +136,7 @@ fn iface(name: &str) -> Ifaces {
     IfacePattern::Exact(name.to_owned()).into()
 }
 
-fn block(family: Family, bridge: usize, protocol: Option<u8>) -> Claim {
+pub(crate) fn block(family: Family, bridge: usize, protocol: Option<u8>) -> Claim {
     Claim {
         guarantee: "imds-block".to_owned(),
         packets: PacketClass {

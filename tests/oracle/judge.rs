@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use std::thread::sleep;
 use std::time::Duration;
 
-use ecs_netguard::prove::{Claim, Expect, Odd, Origin, PacketClass, Walk};
+use ecs_netguard::prove::{Claim, Expect, Odd, Origin, Packet, PacketClass, Walk};
 use ecs_netguard::ruleset::{Family, IfacePattern};
 use ecs_netguard::verdict::Verdict;
 
 use super::claims::{BRIDGES, imds};
 use super::packets::{Flaw, Shot, bytes};
 use super::random::Random;
-use super::spread::{credentials, spread};
+use super::spread::{credentials, hairpins, spread};
 use super::wire::{Seen, Sender, Wire, wait_for};
 
 /// What packets said of a verdict.
@@ -69,7 +69,10 @@ pub(crate) fn judge(
                 return Judged::NotSendable(format!("{}: {why}", shot.packet));
             }
             for copy in 0..copies {
-                let number = if established {
+                let first = shot.packet.answers.as_deref();
+                let number = if let Some(first) = first {
+                    answer_to(wire, class, first, &shot)
+                } else if established {
                     send(wire, class, &shot).map_err(|e| format!("{}: {e}", shot.packet))
                 } else {
                     fire(wire, class, &shot)
@@ -164,6 +167,19 @@ fn pause(random: &mut Random) -> Duration {
     Duration::from_micros(random.pick(&[0, 0, 50, 300, 1_500, 3_000]))
 }
 
+/// Sends the first packet of a connection, and what answers it.
+fn answer_to(
+    wire: &mut Wire,
+    class: &PacketClass,
+    first: &Packet,
+    shot: &Shot,
+) -> Result<u32, String> {
+    let packet = first.clone();
+    let flaw = Flaw::None;
+    fire(wire, class, &Shot { packet, flaw })?;
+    send(wire, class, shot).map_err(|e| format!("{}: {e}", shot.packet))
+}
+
 fn held_block(wire: &mut Wire, random: &mut Random, class: &PacketClass) -> Judged {
     let shots = spread(class, random);
     let mut sent = BTreeSet::new();
@@ -176,6 +192,13 @@ fn held_block(wire: &mut Wire, random: &mut Random, class: &PacketClass) -> Judg
         }
     }
     assert!(!by_number.is_empty(), "no packet of {class} could be sent");
+    for shot in hairpins(class) {
+        let first = shot.packet.answers.clone().expect("it answers one");
+        if let Ok(number) = answer_to(wire, class, &first, &shot) {
+            sent.insert(number);
+            by_number.push((number, shot));
+        }
+    }
     let mut bad = None;
     wait_for(LITTLE, || {
         bad = wire.beyond().into_iter().find(|s| leaves(class, &sent, s));

@@ -2,6 +2,7 @@
 
 use ecs_netguard::ruleset::Family;
 
+use super::headers::{self, STATES};
 use super::random::Random;
 
 /// Where a chain's rules can come to stand.
@@ -89,19 +90,6 @@ const PORTS: [&str; 12] = [
     "1:65534",
     "40000",
 ];
-const STATES: [&str; 10] = [
-    "NEW",
-    "ESTABLISHED",
-    "RELATED",
-    "INVALID",
-    "RELATED,ESTABLISHED",
-    "NEW,ESTABLISHED",
-    "UNTRACKED",
-    "INVALID,NEW",
-    "INVALID,UNTRACKED",
-    "RELATED,NEW",
-];
-
 /// One or two conditions, seldom none or more: a rule of many hardly ever applies, and then says
 /// nothing about any of them. Answers the words, and the protocol if there is one with ports.
 pub(crate) fn matches(random: &mut Random, place: Place) -> (String, Option<&'static str>) {
@@ -237,7 +225,8 @@ fn extra(random: &mut Random, place: Place) -> String {
     if place.dark && random.percent(30) {
         return dark(random, place);
     }
-    match random.below(25) {
+    match random.below(28) {
+        25..=27 => headers::connection(random, place.v4()),
         0..=3 => format!("-m conntrack {not}--ctstate {} ", random.pick(&STATES)),
         4 => format!(
             "-m conntrack {not}--ctstate {} ",
@@ -292,37 +281,10 @@ fn extra(random: &mut Random, place: Place) -> String {
             let to = random.pick(&["unicast", "broadcast", "multicast"]);
             format!("-m pkttype {not}--pkt-type {to} ")
         }
-        21..=24 => header(random, place),
+        21..=24 => headers::header(random, place.v4()),
         19 | 20 => super::sets::lookup(random, place.family),
         18 => format!("-m physdev {not}--physdev-is-bridged "),
         _ => String::new(),
-    }
-}
-
-/// What headers say beside addresses and ports.
-fn header(random: &mut Random, place: Place) -> String {
-    let not = random.not();
-    match random.below(4) {
-        0 => {
-            let length = random.pick(&["0:100", "100", "101:65535", "0:99", "150:1300"]);
-            format!("-m length {not}--length {length} ")
-        }
-        1 => {
-            let module = if place.v4() { "ttl" } else { "hl" };
-            let how = random.pick(&["eq", "lt", "gt"]);
-            // Only this one takes a `!`.
-            let not = if how == "eq" { not } else { "" };
-            let left = random.pick(&["1", "62", "63", "64", "254"]);
-            format!("-m {module} {not}--{module}-{how} {left} ")
-        }
-        2 => format!(
-            "-m dscp {not}--dscp {} ",
-            random.pick(&["0x0a", "0x00", "0x2e"])
-        ),
-        _ => {
-            let tos = random.pick(&["0x10/0xff", "0x00/0x3f", "0x08/0x1c", "0x28/0xfc"]);
-            format!("-m tos {not}--tos {tos} ")
-        }
     }
 }
 

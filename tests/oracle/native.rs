@@ -194,7 +194,15 @@ impl Table<'_> {
         ]);
         let protocol = self.random.pick(&["tcp", "udp"]);
         let end = self.random.pick(&["dport", "dport", "sport"]);
-        match self.random.below(15) {
+        match self.random.below(18) {
+            15 => (
+                format!(
+                    "ct direction {not}{}",
+                    self.random.pick(&["original", "reply"])
+                ),
+                false,
+            ),
+            16 | 17 => (self.header(), false),
             0 | 1 if place.hook != "output" => {
                 (format!("iifname {not}{}", self.interface()), false)
             }
@@ -268,6 +276,37 @@ impl Table<'_> {
                     true,
                 )
             }
+        }
+    }
+
+    /// What headers say beside addresses and ports.
+    fn header(&mut self) -> String {
+        let not = self.not();
+        let (ip, ttl) = if self.family == Family::V4 {
+            ("ip", "ttl")
+        } else {
+            ("ip6", "hoplimit")
+        };
+        match self.random.below(4) {
+            0 => format!(
+                "{ip} {ttl} {not}{}",
+                self.random.pick(&["64", "63", "1-62", "{ 1, 63, 254 }"])
+            ),
+            1 => format!(
+                "{ip} {ttl} {} {}",
+                self.random.pick(&["<", ">", "<=", ">="]),
+                self.random.pick(&["63", "64", "65"])
+            ),
+            2 => format!(
+                "{ip} dscp {not}{}",
+                self.random.pick(&["cs0", "af11", "ef", "{ cs0, 0x0a }"])
+            ),
+            _ => format!(
+                "meta length {not}{}",
+                self.random
+                    .pick(&["100", "0-100", "101-1500", "> 100", "<= 99"])
+                    .replace("!= >", ">")
+            ),
         }
     }
 

@@ -60,6 +60,8 @@ pub(crate) fn plain(src: IpAddr, dst: IpAddr, number: u8, ports: (u16, u16)) -> 
         gid: None,
         cgroup: None,
         odd: None,
+        reply: false,
+        answers: None,
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use ecs_netguard::prove::PacketClass;
+use ecs_netguard::prove::{Packet, PacketClass};
 use ecs_netguard::ruleset::{Family, PortRange, protocol};
 
 use super::claims::imds;
@@ -62,6 +62,35 @@ fn vary(shot: &mut Shot, random: &mut Random) {
     if shot.flaw == Flaw::None && random.percent(40) {
         packet.length = Some(random.pick(&[100, 101, 200, 1_200]));
     }
+}
+
+/// What answers a first packet that a container sends to itself in the name of the service, to each address that NAT may
+/// have given that one as its source.
+pub(crate) fn hairpins(class: &PacketClass) -> Vec<Shot> {
+    if !class.turned
+        || class.from.is_host()
+        || class.protocol.is_some_and(|number| number != protocol::UDP)
+    {
+        return Vec::new();
+    }
+    let (src, port) = (source(class), class.dport.map_or(80, |range| range.low));
+    let first = plain(imds(class.family), src, protocol::UDP, (port, 40_000));
+    let own: &[&str] = match class.family {
+        Family::V4 => &["172.17.0.1", "172.18.0.1", "169.254.172.1", "10.0.0.10"],
+        Family::V6 => &["fd00:17::1", "fd00:18::1", "fd00:19::1", "fd00:10::10"],
+    };
+    let shot = |own: &&str| {
+        let own = own.parse().expect("an address");
+        let packet = Packet {
+            answers: Some(Box::new(first.clone())),
+            ..plain(src, own, protocol::UDP, (40_000, port))
+        };
+        Shot {
+            packet,
+            flaw: Flaw::None,
+        }
+    };
+    own.iter().map(shot).collect()
 }
 
 /// First packets to the credentials endpoint, from any port and any user.

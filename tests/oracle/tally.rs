@@ -18,6 +18,29 @@ pub(crate) struct Tally {
     whys: BTreeMap<String, usize>,
 }
 
+/// What a verdict is counted as.
+pub(crate) fn name(verdict: &Verdict) -> &'static str {
+    match verdict {
+        Verdict::Held => "held",
+        Verdict::Violated { .. } => "violated",
+        Verdict::Undecided { why, .. } if why.starts_with("only this gets through") => {
+            "undecided (an odd packet)"
+        }
+        Verdict::Undecided { .. } => "undecided",
+    }
+}
+
+/// What packets said, in words.
+pub(crate) fn said(judged: &Judged) -> String {
+    match judged {
+        Judged::Agrees => "agrees".to_owned(),
+        Judged::NothingSaid => "nothing to compare".to_owned(),
+        Judged::NotShown => "not shown: several chances at once".to_owned(),
+        Judged::NotSendable(why) => format!("not sendable: {why}"),
+        Judged::Contradicted(_) => "CONTRADICTED".to_owned(),
+    }
+}
+
 impl Tally {
     pub(crate) fn count(&mut self, dark: bool, claim: &Claim, verdict: &Verdict, judged: &Judged) {
         let kind = if claim.expect == Expect::Dropped {
@@ -25,30 +48,12 @@ impl Tally {
         } else {
             "delivery"
         };
-        let name = match verdict {
-            Verdict::Held => "held",
-            Verdict::Violated { .. } => "violated",
-            Verdict::Undecided { why, .. } => {
-                let odd = why.starts_with("only this gets through");
-                if !dark {
-                    *self.whys.entry(why.clone()).or_default() += 1;
-                }
-                if odd {
-                    "undecided (an odd packet)"
-                } else {
-                    "undecided"
-                }
-            }
-        };
-        *self.verdicts.entry((dark, kind, name)).or_default() += 1;
-        let said = match judged {
-            Judged::Agrees => "agrees".to_owned(),
-            Judged::NothingSaid => "nothing to compare".to_owned(),
-            Judged::NotShown => "not shown: several chances at once".to_owned(),
-            Judged::NotSendable(why) => format!("not sendable: {why}"),
-            Judged::Contradicted(_) => "CONTRADICTED".to_owned(),
-        };
-        *self.judged.entry(said).or_default() += 1;
+        if let (Verdict::Undecided { why, .. }, false) = (verdict, dark) {
+            *self.whys.entry(why.clone()).or_default() += 1;
+        }
+        let key = (dark, kind, name(verdict));
+        *self.verdicts.entry(key).or_default() += 1;
+        *self.judged.entry(said(judged)).or_default() += 1;
     }
 
     pub(crate) fn add(&mut self, other: Self) {

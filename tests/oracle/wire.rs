@@ -216,9 +216,13 @@ impl Wire {
         ));
         self.forget_connections();
         let shot = |packet, flaw| Shot { packet, flaw };
-        let first = beginning(packet);
-        self.send(sender, &shot(first.clone(), Flaw::None))?;
-        self.send(Sender::Service, &shot(answer(&first), Flaw::Answer))?;
+        let (mut first, mut from, mut to) = (beginning(packet), sender, Sender::Service);
+        if packet.reply {
+            first = answer(&first);
+            (from, to) = (to, from);
+        }
+        self.send(from, &shot(first.clone(), Flaw::None))?;
+        self.send(to, &shot(answer(&first), Flaw::Answer))?;
         self.load(family, &text).expect("it was loaded before");
         self.nft("delete table inet following");
         Ok(())
@@ -304,14 +308,17 @@ fn settle(lab: &Lab) {
             "ip addr flush dev {dev}
              ip link set lo down
              ip addr add {v4}.2/32 dev {dev}
-             ip addr add {v6}:2/128 dev {dev} nodad
+             ip addr add {v6}:2/128 dev {dev} nodad noprefixroute
              ip neigh replace {v4}.1 lladdr {gateway} dev {dev} nud permanent
              ip neigh replace {v6}:1 lladdr {gateway} dev {dev} nud permanent
              ip route replace {v4}.1 dev {dev}
              ip route replace {v6}:1 dev {dev}
              ip route replace default via {v4}.1 dev {dev} src {v4}.2
              ip route replace 127.0.0.0/8 via {v4}.1 dev {dev} src {v4}.2
-             ip -6 route replace default via {v6}:1 dev {dev} src {v6}:2"
+             ip -6 route replace default via {v6}:1 dev {dev} src {v6}:2
+             # What it sends to itself comes back by the host.
+             ip route del local {v4}.2 dev {dev} table local
+             ip -6 route del local {v6}:2 dev {dev} table local"
         ));
         container.sh("nft 'add table inet deaf { chain c { type filter hook input priority 0; ip saddr 169.254.169.254 drop; ip6 saddr fd00:ec2::254 drop; }; }'");
         host += &format!(

@@ -78,7 +78,7 @@ fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
         ])
     };
     let snat = "-A POSTROUTING -p udp -j SNAT --to-source 10.0.0.5";
-    undecided(&rules("", snat, ""), &claim);
+    violated(&rules("", snat, ""), &claim);
     // No connection comes as far as there.
     held(
         &rules("-A PREROUTING -j DNAT --to-destination 127.0.0.1", snat, ""),
@@ -99,7 +99,7 @@ fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
     for (protocol, verdict) in [
         (1, "undecided"),
         (6, "held"),
-        (17, "undecided"),
+        (17, "violated"),
         (132, "held"),
     ] {
         let mut of = claim.clone();
@@ -113,7 +113,7 @@ fn what_comes_back_is_turned_where_a_connection_may_have_begun_so() {
     of.packets.protocol = Some(17);
     let elsewhere = "-A POSTROUTING ! -d 172.17.0.0/16 -p udp -j SNAT --to-source 10.0.0.5";
     held(&rules("", elsewhere, ""), &of);
-    undecided(&rules("", snat, ""), &of);
+    violated(&rules("", snat, ""), &of);
     let away = "-A PREROUTING -d 172.17.0.0/16 -j DNAT --to-destination 10.9.9.9";
     let own = "-A FORWARD -m conntrack --ctstate RELATED -j DROP";
     held(&rules(away, snat, own), &of);

@@ -9,6 +9,7 @@ mod blocks;
 mod cgroups;
 mod concrete;
 mod connections;
+mod conntrack;
 mod deliveries;
 mod generate;
 mod headers;
@@ -20,6 +21,7 @@ mod shields;
 mod soup;
 mod spell;
 mod turning;
+mod undone;
 mod walks;
 
 /// Proves one claim about one ruleset.

@@ -19,8 +19,8 @@ fn nat_is_undone_behind_an_early_drop() {
             format!("-A POSTROUTING {source}"),
         );
         let nat = (nat.0, nat.1, nat.2.as_str());
-        let why = undecided(&tables(&[EARLY, nat]), &claim);
-        assert!(why.contains("established connection"), "{source}: {why}");
+        let packet = violated(&tables(&[EARLY, nat]), &claim).example.unwrap();
+        assert!(packet.answers.is_some(), "{source}: {packet}");
         held(
             &tables(&[EARLY, nat, ("filter", ":FORWARD ACCEPT [0:0]", BLOCK)]),
             &claim,

@@ -121,6 +121,9 @@ impl Reader<'_> {
                 };
                 if quiet {
                     self.show.word(&text);
+                    let changed = self.headers_within(*offset as usize, *length);
+                    self.statements
+                        .extend(changed.into_iter().map(Statement::Header));
                 } else {
                     self.effect(&text, Reach::Anywhere);
                 }

@@ -3,25 +3,10 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::super::matches::{CtStates, Side};
-use super::super::value::IfacePattern;
+use super::super::matches::Header;
 use super::names::text;
 use super::registers::{Byte, Registers, Source};
 use super::{Condition, Key};
-
-/// The bits of the states in a register: `NF_CT_STATE_BIT()` of linux/netfilter/nf_conntrack_common.h.
-const STATES: [(u32, CtStates); 5] = [
-    (1, CtStates::INVALID),
-    (2, CtStates::ESTABLISHED),
-    (4, CtStates::RELATED),
-    (8, CtStates::NEW),
-    (64, CtStates::UNTRACKED),
-];
-/// IPS_SRC_NAT, IPS_DST_NAT.
-const STATUSES: [(u32, CtStates); 2] = [(0x10, CtStates::SNAT), (0x20, CtStates::DNAT)];
-/// RTN_LOCAL of linux/rtnetlink.h, and the last type there is.
-const LOCAL: u32 = 2;
-const LAST_TYPE: u32 = 11;
 
 /// Of more numbers than these, which chance gives, none is computed.
 const MOST_CHANCES: u32 = 1024;
@@ -40,7 +25,7 @@ impl With<'_> {
         }
     }
 
-    fn met_by(self, value: &[u8]) -> bool {
+    pub(super) fn met_by(self, value: &[u8]) -> bool {
         match self {
             Self::Equal(bytes) => value == bytes,
             Self::Within(low, high) => low <= value && value <= high,
@@ -92,6 +77,23 @@ impl Context<'_> {
     }
 
     fn within(&self, bytes: &[Byte], low: &[u8], high: &[u8]) -> Condition {
+        if let ([first, rest @ ..], [from, low @ ..], [upto, high @ ..]) = (bytes, low, high)
+            && let Some(known) = first.known()
+        {
+            let border = |at: &u8, border: &[u8], free: u8| {
+                if *at == known {
+                    border.to_vec()
+                } else {
+                    vec![free; border.len()]
+                }
+            };
+            let (low, high) = (border(from, low, 0), border(upto, high, u8::MAX));
+            return match (*from..=*upto).contains(&known) {
+                true if rest.is_empty() => Condition::Always(true),
+                true => self.within(rest, &low, &high),
+                false => Condition::Always(false),
+            };
+        }
         // What is the same in both borders is compared as such; what is behind it, as a range of one source.
         let same = low.iter().zip(high).take_while(|(l, h)| l == h).count();
         let (before, rest) = bytes.split_at(same.min(bytes.len()));
@@ -154,13 +156,15 @@ impl Context<'_> {
         match first.source {
             Source::Number(key) => self.number(key, bytes, with),
             Source::State => self
-                .enumerated(bytes, with, &STATES, 0)
+                .states(bytes, with)
                 .unwrap_or_else(|| self.unknown(bytes)),
+            Source::Direction => self.direction(bytes, with),
             Source::Status => self
                 .status(bytes, with)
                 .unwrap_or_else(|| self.unknown(bytes)),
             Source::AddressType(side) => self.address_type(side, bytes, with),
             Source::Fragment => self.fragment(bytes, with),
+            Source::Class => self.class(bytes, with),
             Source::Name(side) => self.name(side, bytes, with),
             Source::Index(side) => self.index(side, bytes, with),
             Source::Numgen(..) => self.chance(bytes, with),
@@ -168,7 +172,7 @@ impl Context<'_> {
         }
     }
 
-    fn unknown(&self, bytes: &[Byte]) -> Condition {
+    pub(super) fn unknown(&self, bytes: &[Byte]) -> Condition {
         let unknown = bytes
             .iter()
             .find(|byte| matches!(byte.source, Source::Unknown(_)));
@@ -183,6 +187,9 @@ impl Context<'_> {
             Key::Port(_) | Key::AnyPort(_) => 16,
             Key::Protocol | Key::TcpFlags | Key::IcmpType | Key::IcmpCode => 8,
             Key::Mark | Key::Connmark | Key::Uid | Key::Gid => 32,
+            Key::Header(Header::Ttl | Header::Tos) => 8,
+            Key::Header(Header::Length) => 16,
+            Key::Header(Header::Mac) => 48,
         }
     }
 
@@ -241,158 +248,13 @@ impl Context<'_> {
     }
 
     /// The bytes as they would be of a value.
-    fn of_value(bytes: &[Byte], value: &[u8]) -> Option<Vec<u8>> {
+    pub(super) fn of_value(bytes: &[Byte], value: &[u8]) -> Option<Vec<u8>> {
         let of = |byte: &Byte| Some((value.get(byte.at)? & byte.mask) ^ byte.xor);
         bytes.iter().map(of).collect()
     }
 
     pub(super) fn met_by(bytes: &[Byte], with: With<'_>, value: u32) -> Option<bool> {
         Self::of_value(bytes, &value.to_be_bytes()).map(|value| with.met_by(&value))
-    }
-
-    fn enumerated(
-        &self,
-        bytes: &[Byte],
-        with: With<'_>,
-        values: &[(u32, CtStates)],
-        beside: u32,
-    ) -> Option<Condition> {
-        let mut met = CtStates::default();
-        for (value, state) in values {
-            if Self::met_by(bytes, with, value | beside)? {
-                met = met.with(*state);
-            }
-        }
-        Some(if met == CtStates::default() {
-            Condition::Always(false)
-        } else {
-            Condition::State(met)
-        })
-    }
-
-    /// Only what NAT did is known of a connection's status.
-    fn status(&self, bytes: &[Byte], with: With<'_>) -> Option<Condition> {
-        let [(snat, by_source), (dnat, by_destination)] = STATUSES;
-        let looked_at = bytes.iter().fold(0_u32, |mask, byte| {
-            mask | u32::from(byte.mask) << (24 - 8 * byte.at.min(3))
-        });
-        if looked_at & !(snat | dnat) != 0 {
-            return None;
-        }
-        let mut met = Vec::new();
-        // Bits that are not looked at make no difference.
-        let of = |flag: u32| {
-            if looked_at & flag == 0 {
-                &[0][..]
-            } else {
-                &[0, 1][..]
-            }
-        };
-        let is = |state, flag: u32, set: u32| match (looked_at & flag, set) {
-            (0, _) => Condition::Always(true),
-            (_, 0) => Condition::State(state).negated(),
-            _ => Condition::State(state),
-        };
-        let mut all = 0;
-        for with_source in of(snat) {
-            for with_destination in of(dnat) {
-                all += 1;
-                if Self::met_by(
-                    bytes,
-                    with,
-                    (snat * with_source) | (dnat * with_destination),
-                )? {
-                    met.push(Condition::all(vec![
-                        is(by_source, snat, *with_source),
-                        is(by_destination, dnat, *with_destination),
-                    ]));
-                }
-            }
-        }
-        Some(if met.len() == all {
-            Condition::Always(true)
-        } else {
-            Condition::any(met)
-        })
-    }
-
-    fn address_type(&self, side: Side, bytes: &[Byte], with: With<'_>) -> Condition {
-        let met = |kind| Self::met_by(bytes, with, kind);
-        let Some(local) = met(LOCAL) else {
-            return self.unknown(bytes);
-        };
-        let others: Option<Vec<bool>> = (0..=LAST_TYPE)
-            .filter(|kind| *kind != LOCAL)
-            .map(met)
-            .collect();
-        let others = others.unwrap_or_default();
-        let is = Condition::Local(side);
-        match (
-            local,
-            others.iter().any(|met| *met),
-            others.iter().all(|met| *met),
-        ) {
-            (true, false, _) => is,
-            (false, _, true) => is.negated(),
-            (true, _, true) => Condition::Always(true),
-            (false, false, _) => Condition::Always(false),
-            (true, ..) => Condition::any(vec![is, self.unknown(bytes)]),
-            (false, ..) => Condition::all(vec![is.negated(), self.unknown(bytes)]),
-        }
-    }
-
-    /// IPv4: whether the offset is 0 tells a later fragment; of the flags nothing is known.
-    fn fragment(&self, bytes: &[Byte], with: With<'_>) -> Condition {
-        let mask = bytes.iter().fold(0_u16, |mask, byte| {
-            mask | u16::from(byte.mask) << (8 - 8 * byte.at.min(1))
-        });
-        let plain = bytes.iter().all(|byte| byte.xor == 0);
-        match with {
-            With::Equal(value)
-                if mask == 0x1fff && plain && value.iter().all(|byte| *byte == 0) =>
-            {
-                Condition::LaterFragment.negated()
-            }
-            _ => self.unknown(bytes),
-        }
-    }
-
-    fn name(&self, side: Side, bytes: &[Byte], with: With<'_>) -> Condition {
-        let whole = bytes
-            .iter()
-            .enumerate()
-            .all(|(at, byte)| byte.at == at && byte.mask == 0xff && byte.xor == 0);
-        let text = |bytes: &[u8]| {
-            let end = bytes
-                .iter()
-                .position(|byte| *byte == 0)
-                .unwrap_or(bytes.len());
-            let (name, rest) = bytes.split_at(end);
-            let clean = rest.iter().all(|byte| *byte == 0) && name.iter().all(u8::is_ascii_graphic);
-            clean.then(|| String::from_utf8_lossy(name).into_owned())
-        };
-        let pattern = match with {
-            _ if !whole => None,
-            With::Equal(value) => text(value).map(|name| match name.len() {
-                0 => None,
-                length if length == value.len() && value.len() < 16 => {
-                    Some(IfacePattern::Prefix(name))
-                }
-                _ => Some(IfacePattern::Exact(name)),
-            }),
-            With::Within(low, high) => text(low)
-                .filter(|name| {
-                    let free = high.iter().skip(name.len()).all(|byte| *byte == 0xff);
-                    !name.is_empty() && free && high.starts_with(name.as_bytes())
-                })
-                .map(|name| Some(IfacePattern::Prefix(name))),
-        };
-        match (pattern, side) {
-            (Some(Some(pattern)), Side::Src) => Condition::In(pattern),
-            (Some(Some(pattern)), Side::Dst) => Condition::Out(pattern),
-            (Some(None), side) => Condition::NoInterface(side),
-            (None, _) => self.unknown(bytes),
-        }
     }
 
     /// The numbers that chance can give where it gives all of these bytes: each of them does come.
@@ -420,26 +282,6 @@ impl Context<'_> {
                 Condition::Either(source.unwrap_or_default())
             }
             (every, _) => Condition::Always(every),
-        }
-    }
-
-    fn index(&self, side: Side, bytes: &[Byte], with: With<'_>) -> Condition {
-        let names = self
-            .interfaces
-            .iter()
-            .filter(|(number, _)| Self::met_by(bytes, with, **number) == Some(true));
-        let is = |(_, name): (_, &String)| {
-            let name = IfacePattern::Exact(name.clone());
-            match side {
-                Side::Src => Condition::In(name),
-                Side::Dst => Condition::Out(name),
-            }
-        };
-        match with {
-            // Met by the number 0 of no interface, or by interfaces yet to come.
-            With::Equal(_) if Self::met_by(bytes, with, 0) == Some(true) => self.unknown(bytes),
-            With::Equal(_) => Condition::any(names.map(is).collect()),
-            With::Within(..) => self.unknown(bytes),
         }
     }
 }

@@ -27,11 +27,18 @@ impl Tables {
 
     fn table(&self, table: &RawTable, family: Family) -> NativeTable {
         let looked_up = LookedUp::default();
+        let bases = table
+            .chains
+            .values()
+            .filter_map(|chain| chain.base.as_ref());
+        let mut places = bases.filter_map(|base| base_of(table.family, base));
+        let framed = places.any(|base| matches!(base.at, At::Ingress | At::Egress));
+        let unframed = !framed && table.family != BRIDGE;
         let chain = |(name, chain): (&String, &RawChain)| {
             let rules = chain
                 .rules
                 .iter()
-                .map(|rule| self.rule(table, rule, family, &looked_up))
+                .map(|rule| self.rule(table, rule, family, &looked_up, unframed))
                 .collect();
             let base = chain
                 .base
@@ -60,10 +67,14 @@ impl Tables {
         rule: &RawRule,
         family: Family,
         looked_up: &LookedUp,
+        unframed: bool,
     ) -> NativeRule {
         let sets = &table.sets;
         let bridge = table.family == BRIDGE;
         let mut reader = Reader::new(family, bridge, sets, &self.interfaces, looked_up);
+        if unframed {
+            reader = reader.unframed();
+        }
         for expression in &rule.expressions {
             reader.take(expression);
         }

@@ -11,6 +11,8 @@ mod compare;
 mod decode;
 mod expression;
 pub mod json;
+mod kinds;
+mod load;
 mod names;
 mod reader;
 mod registers;
@@ -26,7 +28,7 @@ pub use expression::{
     Data, Element, Expression, RawBase, RawChain, RawRule, RawTable, Register, Set, Tables, Verdict,
 };
 
-use super::matches::{CtStates, Masked, PortRange, Side};
+use super::matches::{CtStates, Header, Masked, PortRange, Side};
 use super::target::{Reach, Rewrite, Target};
 use super::value::IfacePattern;
 use super::{Family, Policy};
@@ -120,6 +122,8 @@ pub struct NativeRule {
     pub text: String,
     /// Whether it makes connection tracking work.
     pub tracks: bool,
+    /// What it asks of headers.
+    pub headers: Vec<Header>,
     /// Its comment.
     pub comment: Option<String>,
     /// The kernel's number for it within its table.
@@ -139,6 +143,8 @@ pub enum Statement {
     Mark(Marking),
     /// Gives the connection a mark.
     Connmark(Marking),
+    /// Changes what a header says to something that is not computed.
+    Header(Header),
     /// Exempts from connection tracking.
     Notrack,
     /// Turns the destination elsewhere.
@@ -191,6 +197,8 @@ pub enum Key {
     Uid,
     /// The group of the sending process.
     Gid,
+    /// What a header says.
+    Header(Header),
 }
 
 /// What a packet must have for a rule to look at it.
@@ -241,6 +249,8 @@ pub enum Condition {
     NoInterface(Side),
     /// One of these states.
     State(CtStates),
+    /// Of a connection, and going the other way than its first packet.
+    Reply,
     /// An address of this host.
     Local(Side),
     /// A later fragment.
@@ -300,12 +310,14 @@ impl Condition {
         }
     }
 
-    /// Whether every packet answers it for itself, whatever its protocol is.
+    /// Whether every packet answers it for itself, whatever its protocol is and wherever it is asked.
     #[must_use]
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Either(_) | Self::Unknown(_) => false,
-            Self::Bits { key, .. } | Self::Between { key, .. } => !matches!(key, Key::AnyPort(_)),
+            Self::Bits { key, .. } | Self::Between { key, .. } => {
+                !matches!(key, Key::AnyPort(_) | Key::Header(Header::Ttl))
+            }
             Self::All(list) | Self::Any(list) => list.iter().all(Self::is_plain),
             Self::Not(inner) => inner.is_plain(),
             _ => true,

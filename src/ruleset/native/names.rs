@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::matches::{PortRange, Side};
+use super::super::matches::{Header, PortRange, Side};
 use super::super::target::Rewrite;
 use super::Key;
 use super::registers::{Registers, Source};
@@ -41,12 +41,18 @@ const fn source(source: Source) -> &'static str {
             Key::Connmark => "ct mark",
             Key::Uid => "meta skuid",
             Key::Gid => "meta skgid",
+            Key::Header(Header::Length) => "length",
+            Key::Header(Header::Ttl) => "ttl",
+            Key::Header(Header::Tos) => "tos",
+            Key::Header(Header::Mac) => "ether saddr",
         },
         Source::State => "ct state",
+        Source::Direction => "ct direction",
         Source::Status => "ct status",
         Source::AddressType(Side::Src) => "fib saddr type",
         Source::AddressType(Side::Dst) => "fib daddr type",
         Source::Fragment => "ip frag-off",
+        Source::Class => "ip6 dscp",
         Source::Name(Side::Src) => "iifname",
         Source::Name(Side::Dst) => "oifname",
         Source::Index(Side::Src) => "iif",

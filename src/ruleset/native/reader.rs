@@ -4,22 +4,23 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::super::matches::{Side, protocol};
+use super::super::matches::{Header, Side};
 use super::super::{Family, Reach};
 use super::compare::{Context, With};
 use super::expression::{IPV4, IPV6, Register};
-use super::names::{self, hex};
-use super::registers::{Byte, Registers, Source, ct, meta};
+use super::names::hex;
+use super::registers::{Byte, Registers, Source};
 use super::sets::{Values, elements, values};
 use super::show::Show;
-use super::{Condition, Data, Expression, Key, NativeRule, Presence, Set, Statement, Verdict};
+use super::{Condition, Data, Expression, NativeRule, Set, Statement, Verdict};
+
 /// What rules of a table look up in its sets, by the set's name and the bytes of the key.
 pub(super) type LookedUp = RefCell<BTreeMap<String, Vec<(Vec<Byte>, Arc<Condition>)>>>;
 
 /// One rule as it is read.
 pub(super) struct Reader<'a> {
     pub(super) family: Family,
-    bridge: bool,
+    pub(super) bridge: bool,
     sets: &'a BTreeMap<String, Set>,
     interfaces: &'a BTreeMap<u32, String>,
     looked_up: &'a LookedUp,
@@ -29,8 +30,11 @@ pub(super) struct Reader<'a> {
     /// What maps give, by the source of its bytes.
     pub(super) mapped: Vec<(Source, Values)>,
     /// The protocols of which packets come here, once it was asked.
-    protocols: Option<Vec<u8>>,
+    pub(super) protocols: Option<Vec<u8>>,
     pub(super) tracks: bool,
+    pub(super) headers: Vec<Header>,
+    /// Whether packets come here as IP sees them, and not in a frame.
+    pub(super) unframed: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -53,6 +57,16 @@ impl<'a> Reader<'a> {
             mapped: Vec::new(),
             protocols: None,
             tracks: false,
+            headers: Vec::new(),
+            unframed: false,
+        }
+    }
+
+    /// The same, of a rule to which packets come as IP sees them: then the length that the kernel has of one is its own.
+    pub(super) fn unframed(self) -> Self {
+        Self {
+            unframed: true,
+            ..self
         }
     }
 
@@ -61,12 +75,13 @@ impl<'a> Reader<'a> {
             statements: self.statements,
             text: self.show.finish(comment.as_deref()),
             tracks: self.tracks,
+            headers: self.headers,
             comment,
             handle: 0,
         }
     }
 
-    fn test(&mut self, condition: Condition) {
+    pub(super) fn test(&mut self, condition: Condition) {
         if condition != Condition::Always(true) {
             self.statements.push(Statement::Test(condition));
         }
@@ -198,126 +213,6 @@ impl<'a> Reader<'a> {
         self.show.word(text);
         self.statements
             .push(Statement::Effect(text.to_owned(), reach));
-    }
-
-    fn meta(&mut self, key: u32, into: Register) {
-        // NFT_META_PROTOCOL, _NFPROTO, _PKTTYPE. What was sent to another machine is not forwarded
-        // (ip_forward()), and what the kernel delivers was sent to this one: PACKET_HOST, 0.
-        let ethertype: [u8; 2] = match self.family {
-            Family::V4 => [8, 0],
-            Family::V6 => [0x86, 0xdd],
-        };
-        let nfproto = self.own();
-        let constant: Option<&[u8]> = match key {
-            1 => Some(&ethertype),
-            15 if !self.bridge => Some(std::slice::from_ref(&nfproto)),
-            19 if !self.bridge => Some(&[0]),
-            _ => None,
-        };
-        if let Some(bytes) = constant {
-            let bytes: Vec<Byte> = bytes.iter().map(|byte| Byte::constant(*byte)).collect();
-            self.registers.write(into, &bytes);
-            return;
-        }
-        // In a bridge the interfaces are its ports.
-        let port = self.bridge && matches!(key, 4..=7);
-        match meta(key).filter(|_| !port) {
-            Some((source, length, native, presence)) => {
-                self.test(presence.map_or(Condition::Always(true), Condition::Has));
-                self.registers.load(into, source, length, native);
-            }
-            None => {
-                let text = names::meta(key);
-                self.test(Condition::Unknown(format!("{text} exists")));
-                self.registers.unknown(into, &text, 16);
-            }
-        }
-    }
-
-    fn ct(&mut self, key: u32, into: Register) {
-        self.tracks = true;
-        // A bridge has connection tracking of its own.
-        match ct(key).filter(|_| !self.bridge) {
-            Some((source, length, native, presence)) => {
-                self.test(presence.map_or(Condition::Always(true), Condition::Has));
-                self.registers.load(into, source, length, native);
-            }
-            None => {
-                let text = names::ct(key);
-                self.test(Condition::Has(Presence::Connection));
-                self.test(Condition::Unknown(format!("{text} exists")));
-                self.registers.unknown(into, &text, 16);
-            }
-        }
-    }
-
-    /// Byte by byte: what lies at that place of the packet.
-    fn payload(&mut self, base: u32, offset: u32, length: usize, into: Register) {
-        const NETWORK: u32 = 1;
-        const TRANSPORT: u32 = 2;
-        let place = offset as usize;
-        if base == TRANSPORT {
-            self.test(Condition::Has(Presence::Header));
-        }
-        let bytes: Option<Vec<Byte>> = (place..place + length)
-            .map(|at| {
-                let (source, at) = match base {
-                    NETWORK => self.network(at)?,
-                    TRANSPORT => self.transport(at)?,
-                    _ => return None,
-                };
-                Some(Byte {
-                    source,
-                    at,
-                    mask: 0xff,
-                    xor: 0,
-                })
-            })
-            .collect();
-        match bytes {
-            Some(bytes) => self.registers.write(into, &bytes),
-            None => {
-                let text = names::payload(base, offset, length);
-                let header = if self.family == Family::V4 { 20 } else { 40 };
-                if base != NETWORK || place + length > header {
-                    self.test(Condition::Unknown(format!("{text} exists")));
-                }
-                self.registers.unknown(into, &text, length);
-            }
-        }
-    }
-
-    fn network(&self, at: usize) -> Option<(Source, usize)> {
-        let (src, dst) = (Key::Addr(Side::Src), Key::Addr(Side::Dst));
-        Some(match (self.family, at) {
-            (Family::V4, 6 | 7) => (Source::Fragment, at - 6),
-            (Family::V4, 9) => (Source::Number(Key::Protocol), 0),
-            (Family::V4, 12..16) => (Source::Number(src), at - 12),
-            (Family::V4, 16..20) => (Source::Number(dst), at - 16),
-            (Family::V6, 8..24) => (Source::Number(src), at - 8),
-            (Family::V6, 24..40) => (Source::Number(dst), at - 24),
-            // IPv6's next header need not be the protocol.
-            _ => return None,
-        })
-    }
-
-    /// What lies there depends on the protocol, which most rules ask for before.
-    fn transport(&self, at: usize) -> Option<(Source, usize)> {
-        let icmp = match self.family {
-            Family::V4 => protocol::ICMP,
-            Family::V6 => protocol::ICMPV6,
-        };
-        let side = if at < 2 { Side::Src } else { Side::Dst };
-        let with_ports = |protocol: &u8| protocol::WITH_PORTS.contains(protocol);
-        let (key, at) = match (self.protocols.as_deref(), at) {
-            (Some([one]), 0) if *one == icmp => (Key::IcmpType, 0),
-            (Some([one]), 1) if *one == icmp => (Key::IcmpCode, 0),
-            (Some([protocol::TCP]), 13) => (Key::TcpFlags, 0),
-            (Some(all), 0..4) if all.iter().all(with_ports) => (Key::Port(side), at % 2),
-            (_, 0..4) => (Key::AnyPort(side), at % 2),
-            _ => return None,
-        };
-        Some((Source::Number(key), at))
     }
 
     fn bitwise(&mut self, from: Register, into: Register, mask: &[u8], xor: &[u8]) {

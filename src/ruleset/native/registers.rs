@@ -1,6 +1,6 @@
 //! What stands in the registers while a rule is read: for each byte, where it comes from.
 
-use super::super::matches::Side;
+use super::super::matches::{Header, Side};
 use super::expression::Register;
 use super::{Key, Presence};
 
@@ -16,12 +16,16 @@ pub(super) enum Source {
     Number(Key),
     /// The state of its connection: a bit each.
     State,
+    /// The way that the packet goes in its connection: 0 as the first, 1 as what answers.
+    Direction,
     /// What NAT made of its connection.
     Status,
     /// The type of an address.
     AddressType(Side),
     /// IPv4's flags and place of a fragment.
     Fragment,
+    /// The first two bytes of IPv6's header: the version, the class of service, and four bits of the flow's label.
+    Class,
     /// The name of the interface in, or out.
     Name(Side),
     /// Its number.
@@ -30,6 +34,17 @@ pub(super) enum Source {
     Numgen(u32, u32),
     /// Nothing known; with the number of its text.
     Unknown(usize),
+}
+
+impl Source {
+    /// What of a header it is, if it is that.
+    pub(super) const fn header(self) -> Option<Header> {
+        match self {
+            Self::Number(Key::Header(header)) => Some(header),
+            Self::Class => Some(Header::Tos),
+            _ => None,
+        }
+    }
 }
 
 /// One byte: `(byte & mask) ^ xor` of a source.
@@ -151,6 +166,7 @@ pub(super) const fn meta(key: u32) -> Option<Loaded> {
 pub(super) const fn ct(key: u32) -> Option<Loaded> {
     Some(match key {
         0 => (Source::State, 4, true, None),
+        1 => (Source::Direction, 1, false, Some(Presence::Connection)),
         2 => (Source::Status, 4, true, Some(Presence::Connection)),
         3 => (
             Source::Number(Key::Connmark),

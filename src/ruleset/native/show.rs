@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use super::super::Family;
-use super::super::matches::Side;
+use super::super::matches::{Header, Side};
 use super::super::names::protocol_name;
 use super::Key;
 use super::expression::{Set, Verdict};
@@ -148,22 +148,26 @@ impl<'a> Show<'a> {
 
     /// What is compared, and with what.
     fn say(&mut self, registers: &Registers, bytes: &[Byte], value: &str) {
-        let sources: Vec<Source> = runs(bytes).map(|(_, source)| source).collect();
-        let ports = sources.iter().any(|source| of_transport(*source));
+        let ports = runs(bytes).any(|(_, source)| of_transport(source));
         let protocol = self.protocol.take_if(|_| ports);
-        let names: Vec<String> = sources
-            .iter()
-            .map(|source| self.name(registers, *source, protocol.as_deref()))
+        let names: Vec<String> = runs(bytes)
+            .map(|(range, source)| match bytes.get(range).and_then(class) {
+                Some((name, _)) => format!("{} {name}", self.ip()),
+                None => self.name(registers, source, protocol.as_deref()),
+            })
             .collect();
         self.word(&format!("{} {value}", names.join(" . ")));
     }
 
+    const fn ip(&self) -> &'static str {
+        match self.family {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
+
     fn name(&self, registers: &Registers, source: Source, protocol: Option<&str>) -> String {
-        let ip = if self.family == Family::V4 {
-            "ip"
-        } else {
-            "ip6"
-        };
+        let ip = self.ip();
         let side = |side| if side == Side::Src { "s" } else { "d" };
         match source {
             Source::Number(Key::Addr(of)) => format!("{ip} {}addr", side(of)),
@@ -182,6 +186,12 @@ impl<'a> Show<'a> {
                     "code"
                 };
                 format!("{icmp} {what}")
+            }
+            Source::Number(Key::Header(Header::Ttl)) if self.family == Family::V6 => {
+                format!("{ip} hoplimit")
+            }
+            Source::Number(Key::Header(header)) if header != Header::Mac => {
+                format!("{ip} {}", text(registers, source))
             }
             other => text(registers, other),
         }
@@ -215,6 +225,9 @@ impl<'a> Show<'a> {
         let number = ordered
             .iter()
             .fold(0_u64, |n, (_, value, _)| n << 8 | u64::from(*value));
+        if let Some((_, shift)) = class(bytes) {
+            return format!("{:#04x}", number >> shift);
+        }
         match source {
             Source::Number(Key::Addr(_)) => self.address(&ordered),
             Source::Number(Key::Protocol) => u8::try_from(number)
@@ -222,6 +235,8 @@ impl<'a> Show<'a> {
             Source::Number(Key::Mark | Key::Connmark) => format!("{number:#x}"),
             Source::Number(_) | Source::Numgen(..) => number.to_string(),
             Source::State => states(number),
+            Source::Direction if number == 0 => "original".to_owned(),
+            Source::Direction if number == 1 => "reply".to_owned(),
             Source::Status if number == 0x20 => "dnat".to_owned(),
             Source::Status if number == 0x10 => "snat".to_owned(),
             Source::Status => format!("{number:#x}"),
@@ -268,6 +283,24 @@ impl<'a> Show<'a> {
             let _ = write!(text, " comment \"{comment}\"");
         }
         text
+    }
+}
+
+/// The part of the class of service that bytes are, and how many bits stand below it.
+fn class(bytes: &[Byte]) -> Option<(&'static str, u32)> {
+    match bytes {
+        [byte] if byte.source == Source::Number(Key::Header(Header::Tos)) => match byte.mask {
+            0xfc => Some(("dscp", 2)),
+            0x03 => Some(("ecn", 0)),
+            _ => None,
+        },
+        [byte] if byte.source == Source::Class && byte.at == 1 && byte.mask == 0x30 => {
+            Some(("ecn", 4))
+        }
+        [first, second] if first.source == Source::Class && second.source == Source::Class => {
+            ((first.mask, second.mask) == (0x0f, 0xc0)).then_some(("dscp", 6))
+        }
+        _ => None,
     }
 }
 

@@ -50,7 +50,7 @@ fn what_headers_cannot_say_is_unknown() {
 #[test]
 fn what_headers_say_is_said_as_iptables_does() {
     for (text, said) in [
-        ("-m length ! --length 1:9", "! -m length --length 1:9"),
+        ("-m length ! --length 1:9", "-m length ! --length 1:9"),
         ("-m ttl --ttl-lt 64", "ttl 0-63"),
         ("-m ttl ! --ttl-eq 64", "! ttl 64"),
         ("-m dscp --dscp 0x0a", "tos 0x28/0xfc"),
@@ -60,7 +60,7 @@ fn what_headers_say_is_said_as_iptables_does() {
         ),
         (
             "-m set ! --match-set a src,dst",
-            "! -m set --match-set a src,dst",
+            "-m set ! --match-set a src,dst",
         ),
     ] {
         assert_eq!(only(text).to_string(), said);

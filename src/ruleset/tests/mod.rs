@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use super::*;
 
+mod connection;
 mod headers;
 mod print;
 mod random;

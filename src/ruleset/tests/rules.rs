@@ -172,8 +172,6 @@ fn flags_types_and_states() {
         Match::State(test(CtStates::NEW.with(CtStates::RELATED)))
     );
     assert!(unknown("-m state --state DNAT"));
-    assert!(unknown("-m conntrack --ctstate NEW --ctproto 6"));
-    assert!(unknown("-m conntrack --ctorigdst 10.0.0.1"));
 }
 
 #[test]

@@ -160,6 +160,7 @@ impl<'t> Asked<'t> {
             "ct" => {
                 let (key, kind) = match only(value, "key")?.as_str()? {
                     "state" => (0, Datatype::State),
+                    "direction" => (1, Datatype::Direction),
                     "status" => (2, Datatype::Status),
                     "mark" => (3, Datatype::Mark),
                     _ => return None,
@@ -220,6 +221,18 @@ impl<'t> Asked<'t> {
             length: kind.length(),
             into,
         });
+        let mask = match kind {
+            Datatype::Dscp4 => vec![0xfc],
+            Datatype::Dscp6 => vec![0x0f, 0xc0],
+            _ => return Some(kind),
+        };
+        let xor = vec![0; mask.len()];
+        loads.push(Expression::Bitwise {
+            from: into,
+            into,
+            mask,
+            xor,
+        });
         Some(kind)
     }
 
@@ -253,6 +266,7 @@ impl<'t> Asked<'t> {
 /// `NFT_META_…`.
 fn meta(key: &str) -> Option<(u32, Datatype)> {
     Some(match key {
+        "length" => (0, Datatype::Length),
         "protocol" => (META_PROTOCOL, Datatype::EtherType),
         "mark" => (3, Datatype::Mark),
         "iif" => (4, Datatype::Index),
@@ -285,6 +299,11 @@ fn address_type(fib: &Value) -> Option<bool> {
 /// understood are left out.
 fn place(header: &str, field: &str) -> Option<(u32, u32, Datatype)> {
     Some(match (header, field) {
+        ("ip", "dscp") => (NETWORK, 1, Datatype::Dscp4),
+        ("ip", "length") => (NETWORK, 2, Datatype::Number(2)),
+        ("ip", "ttl") => (NETWORK, 8, Datatype::Number(1)),
+        ("ip6", "dscp") => (NETWORK, 0, Datatype::Dscp6),
+        ("ip6", "hoplimit") => (NETWORK, 7, Datatype::Number(1)),
         ("ip", "protocol") => (NETWORK, 9, Datatype::Protocol),
         ("ip", "saddr") => (NETWORK, 12, Datatype::Address4),
         ("ip", "daddr") => (NETWORK, 16, Datatype::Address4),

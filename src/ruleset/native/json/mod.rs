@@ -18,6 +18,7 @@
 mod change;
 mod document;
 mod load;
+mod names;
 mod rule;
 mod saved;
 mod set;

@@ -6,6 +6,10 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use serde_json::Value;
 
 use super::super::super::names::protocol_number;
+use super::names::{
+    ADDRESS_TYPES, DIRECTIONS, DSCPS, ETHER_TYPES, FAMILIES, ICMP_CODES, ICMP_TYPES, ICMP6_CODES,
+    ICMP6_TYPES, Names, PACKET_TYPES, STATES, STATUSES, TCP_FLAGS,
+};
 
 /// The names of interfaces by numbers that stand for them here: nft writes names.
 pub(super) type Interfaces = BTreeMap<u32, String>;
@@ -36,114 +40,14 @@ pub(super) enum Datatype {
     Icmp6Type,
     Icmp6Code,
     PacketType,
+    /// How long a packet is.
+    Length,
+    /// The way that it goes in its connection.
+    Direction,
+    /// The upper six bits of the class of service: of a byte in IPv4, of the first two bytes of the header in IPv6.
+    Dscp4,
+    Dscp6,
 }
-
-/// Names of numbers.
-type Names = &'static [(&'static str, u32)];
-
-const FAMILIES: Names = &[("ipv4", 2), ("ipv6", 10)];
-const ETHER_TYPES: Names = &[("ip", 0x0800), ("ip6", 0x86dd), ("arp", 0x0806)];
-const STATES: Names = &[
-    ("invalid", 1),
-    ("established", 2),
-    ("related", 4),
-    ("new", 8),
-    ("untracked", 64),
-];
-const STATUSES: Names = &[
-    ("expected", 1),
-    ("seen-reply", 2),
-    ("assured", 4),
-    ("confirmed", 8),
-    ("snat", 16),
-    ("dnat", 32),
-    ("dying", 512),
-];
-/// `RTN_…` of linux/rtnetlink.h.
-const ADDRESS_TYPES: Names = &[
-    ("unspec", 0),
-    ("unicast", 1),
-    ("local", 2),
-    ("broadcast", 3),
-    ("anycast", 4),
-    ("multicast", 5),
-    ("blackhole", 6),
-    ("unreachable", 7),
-    ("prohibit", 8),
-];
-const TCP_FLAGS: Names = &[
-    ("fin", 1),
-    ("syn", 2),
-    ("rst", 4),
-    ("psh", 8),
-    ("ack", 16),
-    ("urg", 32),
-    ("ecn", 64),
-    ("cwr", 128),
-];
-const ICMP_TYPES: Names = &[
-    ("echo-reply", 0),
-    ("destination-unreachable", 3),
-    ("source-quench", 4),
-    ("redirect", 5),
-    ("echo-request", 8),
-    ("router-advertisement", 9),
-    ("router-solicitation", 10),
-    ("time-exceeded", 11),
-    ("parameter-problem", 12),
-    ("timestamp-request", 13),
-    ("timestamp-reply", 14),
-    ("info-request", 15),
-    ("info-reply", 16),
-    ("address-mask-request", 17),
-    ("address-mask-reply", 18),
-];
-const ICMP_CODES: Names = &[
-    ("net-unreachable", 0),
-    ("host-unreachable", 1),
-    ("prot-unreachable", 2),
-    ("port-unreachable", 3),
-    ("net-prohibited", 9),
-    ("host-prohibited", 10),
-    ("admin-prohibited", 13),
-];
-const ICMP6_TYPES: Names = &[
-    ("destination-unreachable", 1),
-    ("packet-too-big", 2),
-    ("time-exceeded", 3),
-    ("parameter-problem", 4),
-    ("echo-request", 128),
-    ("echo-reply", 129),
-    ("mld-listener-query", 130),
-    ("mld-listener-report", 131),
-    ("mld-listener-done", 132),
-    ("mld-listener-reduction", 132),
-    ("nd-router-solicit", 133),
-    ("nd-router-advert", 134),
-    ("nd-neighbor-solicit", 135),
-    ("nd-neighbor-advert", 136),
-    ("nd-redirect", 137),
-    ("router-renumbering", 138),
-    ("ind-neighbor-solicit", 141),
-    ("ind-neighbor-advert", 142),
-    ("mld2-listener-report", 143),
-];
-const ICMP6_CODES: Names = &[
-    ("no-route", 0),
-    ("admin-prohibited", 1),
-    ("addr-unreachable", 3),
-    ("port-unreachable", 4),
-    ("policy-fail", 5),
-    ("reject-route", 6),
-];
-/// `PACKET_…` of linux/if_packet.h.
-const PACKET_TYPES: Names = &[
-    ("host", 0),
-    ("unicast", 0),
-    ("broadcast", 1),
-    ("multicast", 2),
-    ("other", 3),
-];
 
 impl Datatype {
     /// The type that a set declares.
@@ -177,7 +81,7 @@ impl Datatype {
     pub(super) const fn length(self) -> usize {
         match self {
             Self::Address6 | Self::Name => 16,
-            Self::Port | Self::EtherType => 2,
+            Self::Port | Self::EtherType | Self::Dscp6 => 2,
             Self::Number(length) => length,
             Self::Protocol
             | Self::Family
@@ -186,8 +90,11 @@ impl Datatype {
             | Self::IcmpCode
             | Self::Icmp6Type
             | Self::Icmp6Code
-            | Self::PacketType => 1,
+            | Self::PacketType
+            | Self::Direction
+            | Self::Dscp4 => 1,
             Self::Address4
+            | Self::Length
             | Self::Mark
             | Self::User
             | Self::Group
@@ -202,7 +109,8 @@ impl Datatype {
     pub(super) const fn is_native(self) -> bool {
         matches!(
             self,
-            Self::Mark
+            Self::Length
+                | Self::Mark
                 | Self::User
                 | Self::Group
                 | Self::Index
@@ -235,6 +143,8 @@ impl Datatype {
             Self::Icmp6Type => ICMP6_TYPES,
             Self::Icmp6Code => ICMP6_CODES,
             Self::PacketType => PACKET_TYPES,
+            Self::Direction => DIRECTIONS,
+            Self::Dscp4 | Self::Dscp6 => DSCPS,
             _ => &[],
         }
     }
@@ -242,6 +152,12 @@ impl Datatype {
     /// A number of this type in a register, or in the order of the network.
     pub(super) fn bytes(self, number: u64, network: bool) -> Option<Vec<u8>> {
         let length = self.length();
+        let number = match self {
+            Self::Dscp4 => number.checked_mul(1 << 2)?,
+            Self::Dscp6 if number < 64 => number << 6,
+            Self::Dscp6 => return None,
+            _ => number,
+        };
         let all = number.to_be_bytes();
         let (above, bytes) = all.split_at_checked(all.len().checked_sub(length)?)?;
         if above.iter().any(|byte| *byte != 0) {

@@ -97,7 +97,15 @@ impl Chosen {
 
 /// The interface by which a packet of a set comes in.
 fn near(engine: &mut Engine<'_>, class: &PacketClass, set: Set) -> Option<String> {
-    nearest(engine, class).into_iter().find(|name| {
+    let there = engine.there(class);
+    let names = if engine.bdd.and(there, engine.local_dst).is_empty() {
+        nearest(engine, class)
+    } else {
+        // What is for this host itself comes from the network.
+        let ways = engine.host.ways.iter().map(|(_, name)| name.clone());
+        ways.collect()
+    };
+    names.into_iter().find(|name| {
         let name = IfacePattern::Exact(name.clone());
         let by = engine
             .names
@@ -107,13 +115,18 @@ fn near(engine: &mut Engine<'_>, class: &PacketClass, set: Set) -> Option<String
 }
 
 /// The interfaces by which packets of a class come in, as far as anything knows of them: first those that the host has,
-/// then those that only rules name, and of both last the host's own way out.
+/// then those that only rules name, and of both last the host's own way out; where there is none, what they may be called.
 pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
     let Origin::Interface(ifaces) = &class.from else {
         return Vec::new();
     };
     let names = engine.names.exact().filter(|name| ifaces.fits(name));
     let mut names: Vec<String> = names.map(str::to_owned).collect();
+    if names.is_empty() {
+        let kinds = ifaces.any_of.iter();
+        let kinds = kinds.filter_map(|pattern| Some(engine.names.kinds(pattern)?.0));
+        names.extend(kinds.filter_map(|kind| engine.names.example(kind)));
+    }
     let (host, way) = (engine.host, engine.way(class));
     names.sort_by_key(|name| {
         (

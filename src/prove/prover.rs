@@ -19,7 +19,7 @@ use crate::verdict::Verdict;
 
 /// Proves claims about the rulesets of one family that are in force together.
 pub struct Prover<'r> {
-    layers: Vec<&'r Ruleset>,
+    pub(super) layers: Vec<&'r Ruleset>,
     pub(super) host: &'r HostView,
     patterns: BTreeSet<IfacePattern>,
     headers: bool,
@@ -78,12 +78,21 @@ impl<'r> Prover<'r> {
             return Verdict::Undecided { why, walk };
         }
         let turning = self.with_engine(class, |engine| engine.turning(class));
-        match (addressed, self.turned(question, turning)) {
-            (_, violated) if is_shown(&violated) => violated,
+        let turned = self.turned(question, turning);
+        if is_shown(&turned) {
+            return turned;
+        }
+        let undone = |verdict| match turning.later {
+            true => self.undone(class).unwrap_or(verdict),
+            false => verdict,
+        };
+        match (addressed, turned) {
+            (Verdict::Held, Verdict::Held) => Verdict::Held,
+            (Verdict::Held, turned @ Verdict::Undecided { .. }) => undone(turned),
+            (addressed @ Verdict::Undecided { .. }, Verdict::Undecided { .. }) => undone(addressed),
             (Verdict::Held | Verdict::Undecided { .. }, violated @ Verdict::Violated { .. }) => {
                 violated
             }
-            (Verdict::Held, turned) => turned,
             (addressed, _) => addressed,
         }
     }
@@ -110,10 +119,7 @@ impl<'r> Prover<'r> {
         };
         match replies {
             Replies::NONE => Verdict::Held,
-            replies => match follow(Follow::TurnedLater(replies)) {
-                Verdict::Held => Verdict::Held,
-                other => self.undone(question.class).unwrap_or(other),
-            },
+            replies => follow(Follow::TurnedLater(replies)),
         }
     }
 

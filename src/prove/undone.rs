@@ -5,7 +5,7 @@
 use std::net::IpAddr;
 
 use super::bdd::{Bdd, Quantifier, Set};
-use super::class::{Destination, Moment, Origin, PacketClass};
+use super::class::{Destination, Iface, Moment, Origin, PacketClass};
 use super::engine::Engine;
 use super::example::{Chosen, nearest, sender};
 use super::hook::{Hook, NAT_DESTINATION};
@@ -43,8 +43,20 @@ impl Prover<'_> {
         if engine.marks_connections() || !engine.turns_alone() {
             return None;
         }
-        let mut names = nearest(&engine, class).into_iter().take(INTERFACES);
-        names.find_map(|name| {
+        let names = nearest(&engine, class);
+        if !engine.knows_addresses() {
+            // Who is behind an interface reaches the host by an address that it has there, whatever that is.
+            let name = names.first()?;
+            let next = engine.layout.address(sender(&engine, class, None));
+            let iface = Iface {
+                addrs: vec![before(next)?],
+                ..Iface::default()
+            };
+            let mut host = self.host.clone();
+            host.interfaces.insert(name.clone(), iface);
+            return Prover::new(&self.layers, &host).undone(class);
+        }
+        names.into_iter().take(INTERFACES).find_map(|name| {
             let begun = self.begun(class, &name)?;
             self.answer_to(class, &begun)
         })
@@ -155,6 +167,14 @@ impl Prover<'_> {
         });
         Some(Verdict::Violated { walk })
     }
+}
+
+/// The address before another.
+fn before(addr: IpAddr) -> Option<IpAddr> {
+    Some(match addr {
+        IpAddr::V4(addr) => IpAddr::V4(u32::from(addr).checked_sub(1)?.into()),
+        IpAddr::V6(addr) => IpAddr::V6(u128::from(addr).checked_sub(1)?.into()),
+    })
 }
 
 impl Engine<'_> {

@@ -148,3 +148,19 @@ fn of_the_hosts_interfaces_one_that_shows_it_is_enough() {
     claim.packets.protocol = Some(17);
     violated(&rules, &claim);
 }
+
+#[test]
+fn of_a_host_of_which_nothing_is_known_the_gateway_is_an_address() {
+    let unknown = HostView::default();
+    let masquerade = behind("-A POSTROUTING -j MASQUERADE", "");
+    let Verdict::Violated { walk } = prove(&masquerade, &imds("docker+"), &unknown) else {
+        panic!("one shows it");
+    };
+    let packet = walk.example.unwrap();
+    assert_eq!(packet.iif.as_deref(), Some("docker0"));
+    let ends = (packet.src.to_string(), packet.dst.to_string());
+    assert_eq!(ends, ("172.17.0.2".to_owned(), "172.17.0.1".to_owned()));
+    // Where some are known, they are all.
+    let found = prove(&masquerade, &imds("docker+"), &host());
+    assert!(matches!(found, Verdict::Violated { .. }));
+}

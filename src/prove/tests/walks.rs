@@ -189,3 +189,57 @@ fn what_leaves_by_another_interface_than_the_route_is_no_example() {
         )
     );
 }
+
+#[test]
+fn an_example_comes_in_by_an_interface_that_the_host_has() {
+    let mut view = host();
+    let example = |view: &HostView, claim: &Claim| {
+        let Verdict::Violated { walk } = prove(&forward(""), claim, view) else {
+            panic!("{claim} is violated");
+        };
+        let packet = walk.example.unwrap();
+        format!("{} by {}", packet.src, packet.iif.unwrap_or_default())
+    };
+    let mut any = first("docker0");
+    any.packets.from = Origin::Interface(Ifaces::all_but(vec![IfacePattern::parse("lo").unwrap()]));
+    assert_eq!(example(&view, &any), "172.17.0.2 by docker0");
+    // What the host sends there leaves by it.
+    view.ways = vec![("169.254.169.254".parse().unwrap(), "docker0".to_owned())];
+    assert_eq!(example(&view, &any), "10.0.0.6 by eth0");
+    // What is for the host itself comes from the network.
+    let mut own = any.clone();
+    own.packets.dst = Destination::ThisHost;
+    own.packets.out = None;
+    view.ways = vec![("169.254.169.254".parse().unwrap(), "eth0".to_owned())];
+    assert_eq!(example(&view, &own), "10.0.0.6 by eth0");
+    // An interface that only a rule names comes after those.
+    let rules = forward("-A FORWARD -i a0 -j ACCEPT\n");
+    let Verdict::Violated { walk } = prove(&rules, &any, &view) else {
+        panic!("violated");
+    };
+    assert_eq!(walk.example.unwrap().iif.as_deref(), Some("docker0"));
+    let alone = HostView::default();
+    let Verdict::Violated { walk } = prove(&rules, &any, &alone) else {
+        panic!("violated");
+    };
+    assert_eq!(walk.example.unwrap().iif.as_deref(), Some("a0"));
+}
+
+#[test]
+fn an_example_of_ipv6_comes_from_no_link_local_address() {
+    let mut view = host();
+    let addrs = ["fe80::1", "fd00:17::1"].map(|addr| addr.parse::<std::net::IpAddr>().unwrap());
+    view.interfaces
+        .get_mut("docker0")
+        .unwrap()
+        .addrs
+        .extend(addrs);
+    let mut claim = first("docker0");
+    claim.packets.family = Family::V6;
+    claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
+    let rules = parse_save(Family::V6, "*filter\n:FORWARD ACCEPT [0:0]\nCOMMIT\n").unwrap();
+    let Verdict::Violated { walk } = prove(&rules, &claim, &view) else {
+        panic!("violated");
+    };
+    assert_eq!(walk.example.unwrap().src.to_string(), "fd00:17::2");
+}

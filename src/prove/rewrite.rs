@@ -224,19 +224,18 @@ impl Engine<'_> {
         self.bdd.or(copied, without)
     }
 
-    /// Gives the second bit of each pair the value of the first.
+    /// Gives the second bit of each pair the value of the first. The bits of a pair stand side by side, and the pairs in
+    /// order, so that what is the same in all of them is one small diagram.
     pub(super) fn copy(&mut self, set: Set, pairs: &[(u32, u32)]) -> Set {
         let copies = pairs.iter().map(|(_, copy)| *copy).collect();
-        let mut copied = self.bdd.quantify(Quantifier::Some, set, &copies);
-        // From the last bit up, so that what is added always stands above what is there.
-        for (source, copy) in pairs.iter().rev() {
-            let (source, copy) = (self.bdd.bit(*source, true), self.bdd.bit(*copy, true));
-            let more = self.bdd.less(source, copy);
-            let fewer = self.bdd.less(copy, source);
-            copied = self.bdd.less(copied, more);
-            copied = self.bdd.less(copied, fewer);
-        }
-        copied
+        let freed = self.bdd.quantify(Quantifier::Some, set, &copies);
+        let same = pairs.iter().rev().fold(Set::ALL, |below, (source, copy)| {
+            let (above, next) = (source.min(copy), source.max(copy));
+            let both_0 = self.bdd.node(*next, below, Set::EMPTY);
+            let both_1 = self.bdd.node(*next, Set::EMPTY, below);
+            self.bdd.node(*above, both_0, both_1)
+        });
+        self.bdd.and(freed, same)
     }
 
     pub(super) fn dnat(&mut self, set: Set, to: &Rewrite) -> Set {

@@ -1,15 +1,19 @@
 //! What a pass changes, step by step, and what it meets on the way.
 
+use std::sync::{Mutex, PoisonError};
+
 use super::hands::Hands;
 use super::host::Host;
 use super::proof::Opened;
 use super::reading::Reading;
 use crate::desired::Desired;
+use crate::os::exec::side_by_side;
 use crate::os::nft::open_native;
 use crate::os::routes::Routes;
 use crate::os::{iptables, sysctl};
 use crate::plan::{Drift, Step};
 use crate::report::Failure;
+use crate::ruleset::Family;
 use crate::state::Store;
 
 /// How often a pass starts over when another program changed the rules between its reading and
@@ -46,20 +50,8 @@ impl Changes {
                 break;
             }
             self.failures.clear();
-            let mut hopeless = false;
-            for step in &plan.steps {
-                match self.take_step(step, host, after.as_ref().unwrap_or(reading), memory) {
-                    Ok(()) => self.done.push(step.to_string()),
-                    Err(refusal) => {
-                        hopeless |= refusal.hopeless;
-                        self.failures.push(Failure {
-                            family: step.family(),
-                            object: step.object().to_owned(),
-                            message: format!("{step}: {}", refusal.why),
-                        });
-                    }
-                }
-            }
+            let hopeless =
+                self.take_steps(&plan.steps, host, after.as_ref().unwrap_or(reading), memory);
             let now = Reading::take(desired, host, &memory.state);
             plan = now.plan(desired, opened, hands.paused);
             after = Some(now);
@@ -70,17 +62,53 @@ impl Changes {
         after
     }
 
-    /// Takes a step, unless one before it of the same family failed: the plan's order is what keeps
-    /// `route_localnet=1` from standing without its shield.
+    /// Takes steps, those of the two families side by side: nothing of one hangs on the other. Whether trying again at
+    /// once makes no sense.
+    fn take_steps(
+        &mut self,
+        steps: &[Step],
+        host: &Host,
+        reading: &Reading,
+        memory: &mut Store,
+    ) -> bool {
+        let memory = Mutex::new(memory);
+        let taken = side_by_side(&[Family::V4, Family::V6], |family| {
+            let (mut changes, mut hopeless) = (Self::default(), false);
+            for step in steps.iter().filter(|step| step.family() == *family) {
+                match changes.take_step(step, host, reading, &memory) {
+                    Ok(()) => changes.done.push(step.to_string()),
+                    Err(refusal) => {
+                        hopeless |= refusal.hopeless;
+                        changes.failures.push(Failure {
+                            family: step.family(),
+                            object: step.object().to_owned(),
+                            message: format!("{step}: {}", refusal.why),
+                        });
+                    }
+                }
+            }
+            (changes, hopeless)
+        });
+        let mut any_hopeless = false;
+        for (changes, hopeless) in taken {
+            self.done.extend(changes.done);
+            self.failures.extend(changes.failures);
+            self.notes.extend(changes.notes);
+            any_hopeless |= hopeless;
+        }
+        any_hopeless
+    }
+
+    /// Takes a step, unless one before it failed: the plan's order is what keeps `route_localnet=1` from standing
+    /// without its shield.
     fn take_step(
         &mut self,
         step: &Step,
         host: &Host,
         reading: &Reading,
-        memory: &mut Store,
+        memory: &Mutex<&mut Store>,
     ) -> Result<(), Refusal> {
-        let mut failures = self.failures.iter();
-        if failures.any(|failure| failure.family == step.family()) {
+        if !self.failures.is_empty() {
             return Err(Refusal {
                 why: "not done, because the step before it failed".to_owned(),
                 hopeless: false,
@@ -105,7 +133,8 @@ impl Changes {
                 undo,
             } => {
                 if !undo {
-                    self.notes.extend(reading.remember(interface, memory));
+                    let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
+                    self.notes.extend(reading.remember(interface, &mut memory));
                 }
                 sysctl::set_route_localnet(interface, value).map_err(Refusal::hopeless)
             }

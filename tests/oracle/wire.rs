@@ -339,6 +339,8 @@ fn settle(lab: &Lab) {
          ip neigh replace fd00:10::1 lladdr {router} dev ens5 nud permanent"
     ));
     let uplink = mac(&lab.host, "ens5");
+    // Its kernel would end connections that are not its own.
+    lab.imds.sh("nft 'add table inet deaf { chain c { type filter hook input priority 0; policy drop; }; }'");
     lab.imds.sh(&format!(
         "ip neigh replace 10.0.0.10 lladdr {uplink} dev lan nud permanent
          ip neigh replace fd00:10::10 lladdr {uplink} dev lan nud permanent"

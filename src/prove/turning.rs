@@ -110,7 +110,7 @@ impl<'r> Engine<'r> {
         };
         let class = class.beginnings();
         let beginning = self.beginning(&class);
-        let answered = self.answered(&class, beginning);
+        let answered = self.answerable(&class, beginning);
         for ruleset in self.layers.clone() {
             for (name, table) in &ruleset.tables {
                 let nat = name == "nat";
@@ -164,7 +164,7 @@ impl<'r> Engine<'r> {
 
     /// The same of what packets of a class answer: it comes from where they are for, and is for where they come from, by
     /// whatever interface (a container may be on two networks). Where NAT gave it another source, that is undone in them.
-    fn answered(&mut self, class: &PacketClass, beginning: Set) -> Set {
+    fn answerable(&mut self, class: &PacketClass, beginning: Set) -> Set {
         let from = match class.dst {
             Destination::Net(net) => self.layout.net(&mut self.bdd, self.layout.src, &net),
             Destination::ThisHost => Set::ALL,

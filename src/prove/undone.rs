@@ -44,22 +44,25 @@ impl Prover<'_> {
             return None;
         }
         let names = nearest(&engine, class);
-        if !engine.knows_addresses() {
-            // Who is behind an interface reaches the host by an address that it has there, whatever that is.
-            let name = names.first()?;
-            let next = engine.layout.address(sender(&engine, class, None));
-            let iface = Iface {
-                addrs: vec![before(next)?],
-                ..Iface::default()
-            };
-            let mut host = self.host.clone();
-            host.interfaces.insert(name.clone(), iface);
-            return Prover::new(&self.layers, &host).undone(class);
+        if engine.knows_addresses() {
+            let mut names = names.iter().take(INTERFACES);
+            return names.find_map(|name| self.undone_by(class, name));
         }
-        names.into_iter().take(INTERFACES).find_map(|name| {
-            let begun = self.begun(class, &name)?;
-            self.answer_to(class, &begun)
-        })
+        // Who is behind an interface reaches the host by an address that it has there, whatever that is.
+        let name = names.first()?;
+        let next = engine.layout.address(sender(&engine, class, None));
+        let iface = Iface {
+            addrs: vec![before(next)?],
+            ..Iface::default()
+        };
+        let mut host = self.host.clone();
+        host.interfaces.insert(name.clone(), iface);
+        Prover::new(&self.layers, &host).undone_by(class, name)
+    }
+
+    fn undone_by(&self, class: &PacketClass, name: &str) -> Option<Verdict> {
+        let begun = self.begun(class, name)?;
+        self.answer_to(class, &begun)
     }
 
     /// A packet from behind an interface, and for who is there, that NAT gives another source whatever else becomes of

@@ -1,6 +1,10 @@
 //! Ways around a block in two packets: the second answers the first, whose source NAT changed.
 
 use super::*;
+use crate::ruleset::Policy;
+use crate::ruleset::native::{
+    At, Base, Condition, Kind, NativeChain, NativeRule, NativeTable, Statement, Verdict as To,
+};
 
 const EARLY: (&str, &str, &str) = (
     "raw",
@@ -8,10 +12,14 @@ const EARLY: (&str, &str, &str) = (
     "-A PREROUTING -d 169.254.169.254/32 -i docker+ -j DROP",
 );
 
-fn behind(postrouting: &str, filter: &str) -> Ruleset {
+fn behind(nat: &str, filter: &str) -> Ruleset {
     tables(&[
         EARLY,
-        ("nat", ":POSTROUTING ACCEPT [0:0]", postrouting),
+        (
+            "nat",
+            ":PREROUTING ACCEPT [0:0]\n:POSTROUTING ACCEPT [0:0]",
+            nat,
+        ),
         ("filter", ":FORWARD ACCEPT [0:0]", filter),
     ])
 }
@@ -73,6 +81,18 @@ fn what_of_nat_and_rules_makes_the_way() {
             "-A FORWARD -d 169.254.169.254/32 -p udp -j DROP",
             "undecided",
         ),
+        // What answers goes the other way.
+        (
+            "-A POSTROUTING -j MASQUERADE",
+            "-A FORWARD -d 169.254.169.254/32 -m conntrack --ctdir ORIGINAL -j DROP",
+            "violated",
+        ),
+        // The first goes elsewhere.
+        (
+            "-A PREROUTING -d 172.17.0.2/32 -j DNAT --to-destination 10.3.3.3\n-A POSTROUTING -j MASQUERADE",
+            "",
+            "undecided",
+        ),
         // It hangs on what is not understood.
         (
             "-A POSTROUTING -j MASQUERADE",
@@ -118,6 +138,13 @@ fn an_early_rule_may_drop_what_answers_an_address_that_nat_may_take() {
     violated(&rules("-A PREROUTING -d 10.9.9.9/32 -j DROP"), &claim);
     undecided(&rules("-A PREROUTING -d 10.0.0.5/32 -j DROP"), &claim);
     undecided(&rules("-A PREROUTING -p udp --dport 1:9 -j DROP"), &claim);
+    let ports = format!("{}\n-A PREROUTING -p udp --dport 1:9 -j DROP", EARLY.2);
+    let netmap = "-A POSTROUTING -j NETMAP --to 10.7.0.0/16";
+    let netmapped = tables(&[
+        (EARLY.0, EARLY.1, &ports),
+        ("nat", ":POSTROUTING ACCEPT [0:0]", netmap),
+    ]);
+    undecided(&netmapped, &claim);
     // What a rule there sees is the address before.
     let mangle = "-A PREROUTING -d 169.254.169.254/32 -j DROP";
     let chain = ":PREROUTING ACCEPT [0:0]";
@@ -163,4 +190,70 @@ fn of_a_host_of_which_nothing_is_known_the_gateway_is_an_address() {
     // Where some are known, they are all.
     let found = prove(&masquerade, &imds("docker+"), &host());
     assert!(matches!(found, Verdict::Violated { .. }));
+}
+
+#[test]
+fn who_answers_is_one_that_the_claim_is_about_and_not_the_host() {
+    let masquerade = behind("-A POSTROUTING -j MASQUERADE", "");
+    let packet = violated(&masquerade, &imds("docker0")).example.unwrap();
+    assert_eq!(
+        packet.dst.to_string(),
+        "172.17.0.1",
+        "that of its interface"
+    );
+
+    let mut claim = imds("docker0");
+    claim.packets.src = Addrs {
+        any_of: Vec::new(),
+        except: vec![net("172.17.0.2/32")],
+    };
+    undecided(&masquerade, &claim);
+
+    let mut own = host();
+    let docker0 = own.interfaces.get_mut("docker0").unwrap();
+    docker0.addrs.push("172.17.0.2".parse().unwrap());
+    let found = prove(&masquerade, &imds("docker0"), &own);
+    assert!(matches!(found, Verdict::Undecided { .. }), "{found:?}");
+}
+
+#[test]
+fn what_stands_where_nat_does_or_below_ip_may_come_before_it_or_behind() {
+    let masquerade = behind("-A POSTROUTING -j MASQUERADE", "");
+    let beside = |at, priority| {
+        let base = Base {
+            at,
+            priority,
+            kind: Kind::Filter,
+            policy: Policy::Accept,
+            devices: vec!["docker0".to_owned()],
+        };
+        let rule = NativeRule {
+            statements: vec![
+                Statement::Test(Condition::Unknown("something".to_owned())),
+                Statement::Verdict(To::Accept),
+            ],
+            ..NativeRule::default()
+        };
+        let chain = NativeChain {
+            base: Some(base),
+            rules: vec![rule],
+        };
+        let table = NativeTable {
+            family: Family::V4,
+            name: "inet x".to_owned(),
+            bridge: false,
+            chains: [("c".to_owned(), chain)].into(),
+        };
+        let host = HostView {
+            native: vec![table],
+            ..host()
+        };
+        prove(&masquerade, &imds("docker0"), &host)
+    };
+    for (at, priority) in [(At::Prerouting, -100), (At::Ingress, 0)] {
+        let found = beside(at, priority);
+        assert!(matches!(found, Verdict::Undecided { .. }), "{at:?}");
+    }
+    let found = beside(At::Prerouting, -99);
+    assert!(matches!(found, Verdict::Violated { .. }), "{found:?}");
 }

@@ -78,7 +78,6 @@ impl Engine<'_> {
                     let one = self.status(*one);
                     let sure = self.bdd.or(any.sure, one.sure);
                     let open = self.bdd.or(any.open, one.open);
-                    let open = self.bdd.less(open, sure);
                     Connected { sure, open }
                 })
             }
@@ -150,7 +149,7 @@ impl Engine<'_> {
             Side::Src => (layout.src, layout.moved_src),
             Side::Dst => (layout.dst, layout.moved_dst),
         };
-        self.tuple(way, field(side), field(side.other()), fits)
+        self.tuple(way, field(side), field(side.other()).0, fits)
     }
 
     fn port_of(
@@ -164,16 +163,16 @@ impl Engine<'_> {
             Side::Src => (layout.sport, layout.moved_sport),
             Side::Dst => (layout.dport, layout.moved_dport),
         };
-        self.tuple(way, field(side), field(side.other()), fits)
+        self.tuple(way, field(side), field(side.other()).0, fits)
     }
 
     /// The packets of connections that have that in one end, as packets of a way come before NAT; given are that end's
-    /// field and the opposite one's.
+    /// field, with what says that it was moved, and the opposite one.
     fn tuple(
         &mut self,
         way: Way,
         same: (Field, Field),
-        opposite: (Field, Field),
+        opposite: Field,
         fits: &dyn Fn(&mut Self, Field) -> Set,
     ) -> Connected {
         let tracked = self.tracked();
@@ -186,25 +185,20 @@ impl Engine<'_> {
             Way::Reply => (replies, self.bdd.less(tracked, replies)),
         };
         let sent = self.as_sent(same, fits);
-        let own = self.bdd.less(own, errors);
-        let mut sure = self.bdd.and(own, sent);
+        let by_own = self.bdd.and(own, sent);
         // NAT has made of a first packet by now what it makes of the connection, as far as it has come.
-        let first = self.bdd.less(other, established);
-        let now = fits(self, opposite.0);
-        let now = self.bdd.and(first, now);
-        sure = self.bdd.or(sure, now);
-        let later = self.bdd.and(other, established);
+        let now = fits(self, opposite);
+        let by_other = self.bdd.and(other, now);
+        let sure = self.bdd.or(by_own, by_other);
         let layout = self.layout;
-        let untouched = [layout.snat, layout.dnat]
+        let translated = [layout.snat, layout.dnat]
             .into_iter()
-            .fold(later, |set, by| {
-                let none = by.equals(&mut self.bdd, 0);
-                self.bdd.and(set, none)
+            .fold(Set::EMPTY, |any, by| {
+                let one = by.equals(&mut self.bdd, 1);
+                self.bdd.or(any, one)
             });
-        let sent = self.as_sent(opposite, fits);
-        let sent = self.bdd.and(untouched, sent);
-        sure = self.bdd.or(sure, sent);
-        let touched = self.bdd.less(later, untouched);
+        let later = self.bdd.and(other, established);
+        let touched = self.bdd.and(later, translated);
         let open = self.bdd.or(touched, errors);
         let sure = self.bdd.less(sure, open);
         Connected { sure, open }

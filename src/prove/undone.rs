@@ -201,7 +201,6 @@ impl Engine<'_> {
         let dnat = layout.dnat.equals(&mut self.bdd, 1);
         let turned = self.bdd.and(passed, snat);
         let turned = self.bdd.less(turned, dnat);
-        let turned = self.bdd.less(turned, self.local_dst);
         let others = self.bdd.less(passed, turned);
         self.end(End::LetThrough, turned);
         self.end(End::Elsewhere, others);

@@ -348,20 +348,19 @@ fn addresses_that_a_route_makes_this_hosts_own_are_local() {
 /// SNAT keeps the port where nobody else has it: only by another one would this packet get through.
 #[test]
 fn what_another_port_would_let_through_is_no_example() {
-    let nat = (
-        "nat",
-        ":POSTROUTING ACCEPT [0:0]",
-        "-A POSTROUTING -o lo -j SNAT --to-source 10.0.0.5",
-    );
     let filter = "-A INPUT -p udp -m udp --sport 1:1023 -j ACCEPT\n-A INPUT -j DROP";
     let mut claim = first("docker0");
     claim.packets.from = Origin::Host;
     claim.packets.dst = Destination::ThisHost;
     claim.packets.protocol = Some(17);
     claim.packets.sport = Some(40_000.into());
-    let why = undecided(
-        &tables(&[nat, ("filter", ":INPUT ACCEPT [0:0]", filter)]),
-        &claim,
-    );
-    assert!(why.contains("port NAT takes"), "{why}");
+    for source in ["SNAT --to-source 10.0.0.5", "NETMAP --to 10.0.0.0/24"] {
+        let nat = format!("-A POSTROUTING -o lo -j {source}");
+        let nat = ("nat", ":POSTROUTING ACCEPT [0:0]", nat.as_str());
+        let why = undecided(
+            &tables(&[nat, ("filter", ":INPUT ACCEPT [0:0]", filter)]),
+            &claim,
+        );
+        assert!(why.contains("port NAT takes"), "{source}: {why}");
+    }
 }

@@ -129,6 +129,8 @@ fn a_connection_that_nat_turns_is_known_by_where_it_was_addressed() {
         ("10.9.9.9", Some(8080))
     );
     held(&turned("--ctorigdst 10.9.9.9 --ctreplsrc 10.9.9.9"), &claim);
+    let packet = violated(&turned("! --ctorigdst 169.254.169.254"), &claim);
+    assert_eq!(packet.example.unwrap().dst.to_string(), "10.9.9.9");
     // Of a connection that was there before it is not known what NAT made of it.
     undecided(
         &turned("--ctdir REPLY --ctorigsrc 10.9.9.9 --ctproto 17"),

@@ -137,24 +137,26 @@ pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
     names
 }
 
-/// The address of who sends by an interface.
+/// The address of who sends by an interface: who is behind it, where that is one of the class's sources.
 pub(super) fn sender(engine: &Engine<'_>, class: &PacketClass, near: Option<&str>) -> u128 {
-    if let Some(net) = class.src.any_of.first() {
-        // The first host of a network, behind its gateway.
-        let two = if net.contains(engine.layout.address(bits(net.addr()) | 2)) {
-            2
-        } else {
-            0
-        };
-        return bits(net.addr()) | two;
-    }
-    let usual = match class.family {
-        Family::V4 => IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2)),
-        Family::V6 => IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2)),
-    };
     let iface = near.and_then(|name| engine.host.interfaces.get(name));
-    let addr = iface.and_then(|iface| behind(iface, class.family));
-    bits(addr.unwrap_or(usual))
+    let own = iface.and_then(|iface| behind(iface, class.family));
+    if let Some(addr) = own.filter(|addr| class.src.has(*addr)) {
+        return bits(addr);
+    }
+    match (class.src.any_of.first(), class.family) {
+        (Some(net), _) => {
+            // The first host of a network, behind its gateway.
+            let two = bits(net.addr()) | 2;
+            if net.contains(engine.layout.address(two)) {
+                two
+            } else {
+                bits(net.addr())
+            }
+        }
+        (None, Family::V4) => bits(IpAddr::V4(Ipv4Addr::new(172, 17, 0, 2))),
+        (None, Family::V6) => bits(IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2))),
+    }
 }
 
 /// The address that a container has behind an interface: the one after the interface's own, where that is no link's.

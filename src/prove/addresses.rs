@@ -15,6 +15,13 @@ impl<'r> Engine<'r> {
         }
     }
 
+    pub(super) fn port_of(&self, side: Side) -> Field {
+        match side {
+            Side::Src => self.layout.sport,
+            Side::Dst => self.layout.dport,
+        }
+    }
+
     /// The packets with an address of one of these types (`inet_addr_type()`, `ipv6_addr_type()`).
     pub(super) fn of_types(&mut self, side: Side, types: &[AddrType]) -> Set {
         let family = self.layout.family;

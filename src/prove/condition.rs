@@ -356,10 +356,7 @@ impl<'r> Engine<'r> {
     }
 
     pub(super) fn ports(&mut self, side: Side, ranges: &[PortRange]) -> Set {
-        let field = match side {
-            Side::Src => self.layout.sport,
-            Side::Dst => self.layout.dport,
-        };
+        let field = self.port_of(side);
         ranges.iter().fold(Set::EMPTY, |all, range| {
             let one = field.between(&mut self.bdd, range.low.into(), range.high.into());
             self.bdd.or(all, one)

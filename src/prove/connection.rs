@@ -6,7 +6,7 @@
 use super::bdd::Set;
 use super::engine::Engine;
 use super::layout::{Field, State};
-use crate::ruleset::{Connection, CtPart, CtStatus, Side, Test, Way};
+use crate::ruleset::{Connection, CtPart, CtStates, CtStatus, Test, Way};
 
 /// The packets that meet what is asked of their connection.
 #[derive(Clone, Copy)]
@@ -45,22 +45,25 @@ impl Engine<'_> {
     fn part(&mut self, test: &Test<CtPart>) -> Connected {
         let tracked = self.tracked();
         let Connected { sure, open } = match &test.value {
-            CtPart::Reply => self.known(Set::EMPTY, |engine| engine.answers_the_first()),
+            CtPart::Reply => Connected {
+                sure: self.answers_the_first(),
+                open: Set::EMPTY,
+            },
             CtPart::Protocol(number) => {
-                let errors = self.errors();
-                let number = *number;
-                self.known(errors, |engine| engine.protocols(&[number]))
+                let (errors, same) = (self.errors(), self.protocols(&[*number]));
+                let sure = self.bdd.less(same, errors);
+                Connected { sure, open: errors }
             }
             CtPart::Addr(way, side, net) => {
-                let net = *net;
-                self.end_of(*way, *side, &|engine, field| {
-                    engine.layout.net(&mut engine.bdd, field, &net)
+                let ends = [*side, side.other()].map(|side| self.address_of(side));
+                self.tuple(*way, ends, &|engine, field| {
+                    engine.layout.net(&mut engine.bdd, field, net)
                 })
             }
             CtPart::Port(way, side, range) => {
-                let (low, high) = (range.low.into(), range.high.into());
-                let Connected { sure, open } = self.port_of(*way, *side, &|engine, field| {
-                    field.between(&mut engine.bdd, low, high)
+                let ends = [*side, side.other()].map(|side| self.port_of(side));
+                let Connected { sure, open } = self.tuple(*way, ends, &|engine, field| {
+                    field.between(&mut engine.bdd, range.low.into(), range.high.into())
                 });
                 // What stands there for other protocols is not computed.
                 let with_ports = self.with_ports();
@@ -91,16 +94,6 @@ impl Engine<'_> {
         }
         let others = self.bdd.less(tracked, sure);
         let sure = self.bdd.less(others, open);
-        Connected { sure, open }
-    }
-
-    /// Packets with a connection of which something is known, but for some of which it is not.
-    fn known(&mut self, open: Set, met: impl FnOnce(&mut Self) -> Set) -> Connected {
-        let tracked = self.tracked();
-        let open = self.bdd.and(tracked, open);
-        let met = met(self);
-        let met = self.bdd.and(tracked, met);
-        let sure = self.bdd.less(met, open);
         Connected { sure, open }
     }
 
@@ -138,41 +131,12 @@ impl Engine<'_> {
         Connected { sure, open }
     }
 
-    fn end_of(
-        &mut self,
-        way: Way,
-        side: Side,
-        fits: &dyn Fn(&mut Self, Field) -> Set,
-    ) -> Connected {
-        let layout = self.layout;
-        let field = |side| match side {
-            Side::Src => (layout.src, layout.moved_src),
-            Side::Dst => (layout.dst, layout.moved_dst),
-        };
-        self.tuple(way, field(side), field(side.other()).0, fits)
-    }
-
-    fn port_of(
-        &mut self,
-        way: Way,
-        side: Side,
-        fits: &dyn Fn(&mut Self, Field) -> Set,
-    ) -> Connected {
-        let layout = self.layout;
-        let field = |side| match side {
-            Side::Src => (layout.sport, layout.moved_sport),
-            Side::Dst => (layout.dport, layout.moved_dport),
-        };
-        self.tuple(way, field(side), field(side.other()).0, fits)
-    }
-
-    /// The packets of connections that have that in one end, as packets of a way come before NAT; given are that end's
-    /// field, with what says that it was moved, and the opposite one.
+    /// The packets of connections that have that in one end, as packets of a way come before NAT; given are that end
+    /// and the opposite one.
     fn tuple(
         &mut self,
         way: Way,
-        same: (Field, Field),
-        opposite: Field,
+        [same, opposite]: [Field; 2],
         fits: &dyn Fn(&mut Self, Field) -> Set,
     ) -> Connected {
         let tracked = self.tracked();
@@ -190,13 +154,7 @@ impl Engine<'_> {
         let now = fits(self, opposite);
         let by_other = self.bdd.and(other, now);
         let sure = self.bdd.or(by_own, by_other);
-        let layout = self.layout;
-        let translated = [layout.snat, layout.dnat]
-            .into_iter()
-            .fold(Set::EMPTY, |any, by| {
-                let one = by.equals(&mut self.bdd, 1);
-                self.bdd.or(any, one)
-            });
+        let translated = self.states(CtStates::SNAT.with(CtStates::DNAT));
         let later = self.bdd.and(other, established);
         let touched = self.bdd.and(later, translated);
         let open = self.bdd.or(touched, errors);
@@ -205,15 +163,14 @@ impl Engine<'_> {
     }
 
     /// The packets that had that in a field as their sender sent them.
-    fn as_sent(
-        &mut self,
-        (field, moved): (Field, Field),
-        fits: &dyn Fn(&mut Self, Field) -> Set,
-    ) -> Set {
+    fn as_sent(&mut self, field: Field, fits: &dyn Fn(&mut Self, Field) -> Set) -> Set {
+        let now = fits(self, field);
+        let Some(moved) = self.layout.moved(field) else {
+            return now;
+        };
         let moved = moved.equals(&mut self.bdd, 1);
         let before = fits(self, field.twin());
         let before = self.bdd.and(moved, before);
-        let now = fits(self, field);
         let now = self.bdd.less(now, moved);
         self.bdd.or(before, now)
     }

@@ -270,8 +270,7 @@ impl<'r> Engine<'r> {
 
     /// Puts the original value of a field aside, for its first time, and frees the field.
     pub(super) fn move_aside(&mut self, set: Set, field: Field) -> Set {
-        let movable = self.layout.movable();
-        let Some((_, flag)) = movable.iter().find(|(known, _)| *known == field) else {
+        let Some(flag) = self.layout.moved(field) else {
             return set;
         };
         let moved = flag.equals(&mut self.bdd, 1);
@@ -279,7 +278,7 @@ impl<'r> Engine<'r> {
         let first = self.bdd.less(set, moved);
         let again = self.forget(again, [field]);
         let first = self.bdd.shift(first, &field.vars().collect(), 1);
-        let first = self.set(first, *flag, 1);
+        let first = self.set(first, flag, 1);
         self.bdd.or(again, first)
     }
 
@@ -364,6 +363,20 @@ impl<'r> Engine<'r> {
         let unknown = questions.filter(|(_, (_, answer))| *answer == Answer::Unknown);
         let unknown = unknown.map(|(var, _)| var).collect();
         self.bdd.quantify(Quantifier::Every, set, &unknown)
+    }
+
+    /// Of packets that end so, as they were sent, those that end so for certain: whatever the answers are, and whatever
+    /// NAT takes where it has a choice (a range, one of several addresses, a port), by rules of the kernel's own.
+    pub(super) fn unspared(&mut self, class: &PacketClass, set: Set) -> Set {
+        let spared = self.spared(set);
+        let set = self.original(set);
+        let certain = self.bdd.less(set, spared);
+        let certain = self.certain(class, certain);
+        if self.exhausted() {
+            Set::EMPTY
+        } else {
+            certain
+        }
     }
 
     /// The packets that get "yes" as the answer to a question that only now comes up.

@@ -141,8 +141,8 @@ pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
 pub(super) fn sender(engine: &Engine<'_>, class: &PacketClass, near: Option<&str>) -> u128 {
     let iface = near.and_then(|name| engine.host.interfaces.get(name));
     let own = iface.and_then(|iface| behind(iface, class.family));
-    if let Some(addr) = own.filter(|addr| class.src.has(*addr)) {
-        return bits(addr);
+    if let Some(own) = own.filter(|own| class.src.has(engine.layout.address(*own))) {
+        return own;
     }
     match (class.src.any_of.first(), class.family) {
         (Some(net), _) => {
@@ -160,14 +160,12 @@ pub(super) fn sender(engine: &Engine<'_>, class: &PacketClass, near: Option<&str
 }
 
 /// The address that a container has behind an interface: the one after the interface's own, where that is no link's.
-fn behind(iface: &Iface, family: Family) -> Option<IpAddr> {
-    iface.addrs.iter().find_map(|addr| match (family, addr) {
-        (Family::V4, IpAddr::V4(addr)) => Some(IpAddr::V4(u32::from(*addr).checked_add(1)?.into())),
-        (Family::V6, IpAddr::V6(addr)) if !addr.is_unicast_link_local() => {
-            Some(IpAddr::V6(u128::from(*addr).checked_add(1)?.into()))
-        }
-        _ => None,
-    })
+fn behind(iface: &Iface, family: Family) -> Option<u128> {
+    let own = iface.addrs.iter().find(|addr| match addr {
+        IpAddr::V4(_) => family == Family::V4,
+        IpAddr::V6(addr) => family == Family::V6 && !addr.is_unicast_link_local(),
+    });
+    bits(*own?).checked_add(1)
 }
 
 /// Values that an example should have where nothing speaks against it.

@@ -246,6 +246,13 @@ impl Layout {
         ]
     }
 
+    /// What says whether a field's twin is in use, if it has one.
+    pub(super) fn moved(&self, field: Field) -> Option<Field> {
+        let movable = self.movable();
+        let moved = movable.iter().find(|(known, _)| *known == field);
+        moved.map(|(_, flag)| *flag)
+    }
+
     /// The field of what a header says.
     pub(super) const fn header(&self, of: Header) -> Field {
         match of {

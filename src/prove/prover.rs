@@ -306,12 +306,9 @@ impl<'r> Prover<'r> {
         if bad.is_empty() {
             return Verdict::Held;
         }
-        let spared = engine.spared(bad);
+        // No packet is an example that some choice of NAT's would spare.
+        let certain = engine.unspared(question.class, bad);
         let bad = engine.original(bad);
-        // Where NAT has a choice (a range, one of several addresses, a port) the kernel takes one by
-        // rules of its own: no packet is an example that some choice would spare.
-        let certain = engine.bdd.less(bad, spared);
-        let certain = engine.certain(question.class, certain);
         if engine.exhausted() {
             return too_much();
         }

@@ -12,7 +12,7 @@ use super::hook::{Hook, NAT_DESTINATION};
 use super::order::{Stage, Station};
 use super::packet::Packet;
 use super::prover::{Prover, written};
-use super::walk::End;
+use super::walk::{End, Walk};
 use crate::ruleset::{IfacePattern, Net, bits, protocol};
 use crate::verdict::Verdict;
 
@@ -50,9 +50,9 @@ impl Prover<'_> {
         }
         // Who is behind an interface reaches the host by an address that it has there, whatever that is.
         let name = names.first()?;
-        let next = engine.layout.address(sender(&engine, class, None));
+        let gateway = sender(&engine, class, None).checked_sub(1)?;
         let iface = Iface {
-            addrs: vec![before(next)?],
+            addrs: vec![engine.layout.address(gateway)],
             ..Iface::default()
         };
         let mut host = self.host.clone();
@@ -155,7 +155,7 @@ impl Prover<'_> {
         let certain = engine.likely(&begun.own, certain);
         let chosen = Chosen::new(&mut engine, &second, certain);
         let mut alone = self.engine(&second, Bdd::new());
-        alone.walk = Some(super::walk::Walk::default());
+        alone.walk = Some(Walk::default());
         alone.answers = Some(chosen.answers(&engine));
         let start = alone.answer(&second, begun);
         let start = chosen.restrict(&mut alone, &second, start);
@@ -170,14 +170,6 @@ impl Prover<'_> {
         });
         Some(Verdict::Violated { walk })
     }
-}
-
-/// The address before another.
-fn before(addr: IpAddr) -> Option<IpAddr> {
-    Some(match addr {
-        IpAddr::V4(addr) => IpAddr::V4(u32::from(addr).checked_sub(1)?.into()),
-        IpAddr::V6(addr) => IpAddr::V6(u128::from(addr).checked_sub(1)?.into()),
-    })
 }
 
 impl Engine<'_> {
@@ -195,7 +187,6 @@ impl Engine<'_> {
     /// The packets of a class that are forwarded and come out with another source, and nothing else changed.
     fn given_another_source(&mut self, class: &PacketClass, start: Set) -> Set {
         let layout = self.layout;
-        self.prepare(class);
         let passed = self.passed(class, start);
         let snat = layout.snat.equals(&mut self.bdd, 1);
         let dnat = layout.dnat.equals(&mut self.bdd, 1);
@@ -205,19 +196,6 @@ impl Engine<'_> {
         self.end(End::LetThrough, turned);
         self.end(End::Elsewhere, others);
         turned
-    }
-
-    /// Of packets that end so, those that end so for certain, whatever NAT chooses.
-    fn unspared(&mut self, class: &PacketClass, set: Set) -> Set {
-        let spared = self.spared(set);
-        let set = self.original(set);
-        let certain = self.bdd.less(set, spared);
-        let certain = self.certain(class, certain);
-        if self.exhausted() {
-            Set::EMPTY
-        } else {
-            certain
-        }
     }
 
     /// The sources of some packets, if they are few.
@@ -257,7 +235,6 @@ impl Engine<'_> {
     /// The packets that answer another: to any source that NAT may have given it, and any port.
     fn answer(&mut self, class: &PacketClass, begun: &Begun) -> Set {
         let layout = self.layout;
-        self.prepare(class);
         let start = self.start(class, true, true);
         let to = begun.sources.iter().fold(Set::EMPTY, |all, source| {
             let one = layout.dst.equals(&mut self.bdd, *source);

@@ -72,9 +72,7 @@ impl Tables {
         let sets = &table.sets;
         let bridge = table.family == BRIDGE;
         let mut reader = Reader::new(family, bridge, sets, &self.interfaces, looked_up);
-        if unframed {
-            reader = reader.unframed();
-        }
+        reader.unframed = unframed;
         for expression in &rule.expressions {
             reader.take(expression);
         }

@@ -33,7 +33,8 @@ pub(super) struct Reader<'a> {
     pub(super) protocols: Option<Vec<u8>>,
     pub(super) tracks: bool,
     pub(super) headers: Vec<Header>,
-    /// Whether packets come here as IP sees them, and not in a frame.
+    /// Whether packets come here as IP sees them, and not in a frame: then the length that the kernel has of one is its
+    /// own.
     pub(super) unframed: bool,
 }
 
@@ -59,14 +60,6 @@ impl<'a> Reader<'a> {
             tracks: false,
             headers: Vec::new(),
             unframed: false,
-        }
-    }
-
-    /// The same, of a rule to which packets come as IP sees them: then the length that the kernel has of one is its own.
-    pub(super) fn unframed(self) -> Self {
-        Self {
-            unframed: true,
-            ..self
         }
     }
 

@@ -152,12 +152,12 @@ impl Datatype {
     /// A number of this type in a register, or in the order of the network.
     pub(super) fn bytes(self, number: u64, network: bool) -> Option<Vec<u8>> {
         let length = self.length();
-        let number = match self {
-            Self::Dscp4 => number.checked_mul(1 << 2)?,
-            Self::Dscp6 if number < 64 => number << 6,
-            Self::Dscp6 => return None,
-            _ => number,
+        let below = match self {
+            Self::Dscp4 => 2,
+            Self::Dscp6 => 6,
+            _ => 0,
         };
+        let number = number.checked_mul(1 << below)?;
         let all = number.to_be_bytes();
         let (above, bytes) = all.split_at_checked(all.len().checked_sub(length)?)?;
         if above.iter().any(|byte| *byte != 0) {

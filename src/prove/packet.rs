@@ -112,18 +112,20 @@ impl fmt::Display for Packet {
             write!(f, " cgroup {cgroup}")?;
         }
         if let Some(odd) = self.odd {
-            write!(f, " ({odd})")?;
+            let way = if self.reply {
+                "; it goes the other way than its first packet"
+            } else {
+                ""
+            };
+            write!(f, " ({odd}{way})")?;
         }
-        if self.reply {
-            f.write_str(", the other way than its first packet")?;
-        }
-        match &self.answers {
-            Some(first) => write!(
+        if let Some(first) = &self.answers {
+            write!(
                 f,
-                ", which answers {first}: a container with CAP_NET_RAW sends both, and NAT turns it to {}",
+                " (which NAT turns to {}, since it answers {first}; a container with CAP_NET_RAW sends both)",
                 first.src
-            ),
-            None => Ok(()),
+            )?;
         }
+        Ok(())
     }
 }

@@ -78,6 +78,13 @@ fn a_later_packet_tells_what_nat_made_nothing_of() {
 }
 
 #[test]
+fn an_example_says_where_it_goes_the_other_way() {
+    let said = "goes the other way than its first packet";
+    assert!(above("--ctdir REPLY", &imds("docker0")).contains(said));
+    assert!(!above("--ctstatus SEEN_REPLY", &imds("docker0")).contains(said));
+}
+
+#[test]
 fn without_a_connection_only_the_state_counts() {
     let none = "-A FORWARD -m conntrack --ctstate INVALID --ctproto 17 -j ACCEPT";
     let rules = format!("{none}\n{BLOCK}");

@@ -10,14 +10,21 @@ out=${2:-$here/../../target/vm}
 case $1 in
     core) "$here/tree.sh" bookworm "$out" >/dev/null ;;
     all)
-        for suite in bookworm sid trixie; do
+        # Side by side: each waits for the network for a good part of its time.
+        "$here/emulator.sh" "$out" &
+        emulator=$!
+        "$here/tree.sh" sid "$out" >/dev/null &
+        sid=$!
+        for suite in bookworm trixie; do
             "$here/tree.sh" $suite "$out" >/dev/null
         done
         # The kernels of Amazon Linux 2023: 6.1 and 6.12.
         for suite in bookworm trixie; do
             "$here/disk.sh" "$out/$suite/root" >/dev/null
         done
-        "$here/emulator.sh" "$out"
+        # `set -e` sees what they come to.
+        wait $sid
+        wait $emulator
         ;;
     *)
         echo "all.sh: core or all, not $1" >&2

@@ -1,8 +1,8 @@
 //! The process table by network namespaces: which process is where, in which cgroup, with which capabilities.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 /// The network namespaces of all processes that can be seen: by inode, the processes in each, lowest
@@ -60,10 +60,13 @@ pub fn capabilities(pid: u32) -> Option<u64> {
     Some(mask("CapBnd:")? | mask("CapEff:")?)
 }
 
+/// A file of /proc has no size: without room for it, it is read in pieces of 32 bytes and more.
+const ROOM: usize = 4096;
+
 fn read(path: &Path) -> Option<String> {
-    fs::read(path)
-        .ok()
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    let mut bytes = Vec::with_capacity(ROOM);
+    File::open(path).ok()?.read_to_end(&mut bytes).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The number in a link such as `net:[4026531840]`.

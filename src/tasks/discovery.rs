@@ -1,6 +1,6 @@
 //! All network namespaces of the machine, those of ECS tasks among them, and a look into each.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::evidence::{self, Clues};
 use super::labels::Labels;
 use super::model::{Mode, Task};
+pub use super::news::{News, Repair};
 use super::place::{ASKED, HANDLES, Place, has_own_interface, open, task_id, vanished};
 use super::power::Power;
 use super::seen::Seen;
@@ -29,20 +30,23 @@ pub struct Survey {
     home: Netns,
     peers: Peers,
     tasks: BTreeMap<u64, Space>,
+    /// The other namespaces that the last pass saw.
+    strangers: BTreeSet<u64>,
     labels: Labels,
     /// Where it notes which namespace it looks into.
     in_hand: Option<Note>,
     /// What it leaves alone, and until when.
     aside: (BTreeSet<u64>, Instant),
-    /// The sockets of the last looks after events, and when they are to be closed.
-    closing: VecDeque<(Instant, Sockets)>,
+    /// The sockets of the last looks after events, by namespace, and when they are to be closed.
+    lingering: BTreeMap<u64, (Instant, Sockets)>,
 }
 
-/// How long after an event a socket stays open: closed at once, it would wait for the kernel to destroy what was
-/// deleted (see [`Socket`](crate::os::nft::Socket)), and the next event with it. By then that is done.
+/// How long after the last event in a namespace a socket there stays open, for the next look: closed at once, it would
+/// wait for the kernel to destroy what was deleted (see [`Socket`](crate::os::nft::Socket)), and the next event with
+/// it. By then that is done.
 const LINGER: Duration = Duration::from_millis(50);
 
-/// No more of them stay open.
+/// In no more namespaces do they stay open.
 const LINGERING: usize = 32;
 
 /// A task's network namespace.
@@ -56,41 +60,13 @@ struct Space {
     /// Its processes, each with its capabilities.
     processes: BTreeMap<u32, u64>,
     id: Option<String>,
+    /// Whether a look was taken.
+    looked: bool,
     /// Whether it was made right once: what is missing afterwards was removed.
     kept: bool,
     /// What the last look found, where another one would find the same as long as this is so.
     found: Option<(Seen, Look)>,
     task: Task,
-}
-
-/// What came of a look.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct News {
-    /// Tasks that are new, or of which something is different.
-    pub changed: Vec<Task>,
-    /// The namespaces of tasks that are gone.
-    pub gone: Vec<u64>,
-    /// What was restored.
-    pub repairs: Vec<Repair>,
-    /// What was taken out because nothing is wanted any more.
-    pub released: Vec<String>,
-    /// What could not be found out.
-    pub troubles: Vec<String>,
-    /// What an operator should know of Docker's files, once.
-    pub warnings: Vec<String>,
-    /// Docker's sandboxes of which labels could tell whether they are tasks', or which task's, and do not yet.
-    pub unsure: BTreeSet<String>,
-}
-
-/// Something that was restored in a task's namespace.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Repair {
-    /// The inode of the namespace.
-    pub netns: u64,
-    /// What.
-    pub objects: Vec<String>,
-    /// How long the look took until it was restored.
-    pub took: Duration,
 }
 
 impl Survey {
@@ -101,10 +77,11 @@ impl Survey {
             home: Netns::current()?,
             peers: Peers::open()?,
             tasks: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             labels: Labels::default(),
             in_hand: None,
             aside: (BTreeSet::new(), Instant::now()),
-            closing: VecDeque::new(),
+            lingering: BTreeMap::new(),
         })
     }
 
@@ -133,7 +110,7 @@ impl Survey {
 
     /// Forgets all tasks, and closes what keeps their namespaces alive; the inodes of these.
     pub fn forget(&mut self) -> Vec<u64> {
-        self.closing.clear();
+        self.lingering.clear();
         std::mem::take(&mut self.tasks).into_keys().collect()
     }
 
@@ -146,10 +123,20 @@ impl Survey {
         news.gone = self.tasks.keys().filter(gone).copied().collect();
         for inode in &news.gone {
             self.tasks.remove(inode);
+            self.lingering.remove(inode);
         }
-        for (inode, place) in &places {
-            self.go_to(*inode, place, &ports, (wish, every), &mut news);
+        // What is new comes first: it may be a task that nothing stops yet.
+        let known = |inode: &u64| self.tasks.contains_key(inode) || self.strangers.contains(inode);
+        let (old, new): (Vec<u64>, Vec<u64>) = places.keys().partition(|inode| known(inode));
+        for inode in new.into_iter().chain(old) {
+            if let Some(place) = places.get(&inode) {
+                self.go_to(inode, place, &ports, (wish, every), &mut news);
+            }
         }
+        let strangers = places
+            .keys()
+            .filter(|inode| !self.tasks.contains_key(inode));
+        self.strangers = strangers.copied().collect();
         if news.unsure.is_empty() {
             return Ok(news);
         }
@@ -199,13 +186,11 @@ impl Survey {
 
     /// Closes what is to be closed by now; when there is more of that.
     pub fn close(&mut self, now: Instant) -> Option<Instant> {
-        while let Some((due, _)) = self.closing.front() {
-            if *due > now && self.closing.len() <= LINGERING {
-                return Some(*due);
-            }
-            self.closing.pop_front();
+        self.lingering.retain(|_, (due, _)| *due > now);
+        while self.lingering.len() > LINGERING {
+            self.lingering.pop_first();
         }
-        None
+        self.lingering.values().map(|(due, _)| *due).min()
     }
 
     /// Looks into one task's namespace, and repairs what is wrong there.
@@ -233,26 +218,37 @@ impl Survey {
             return Ok(());
         };
         let began = Instant::now();
-        let ns = open(&space.handles, inode)?;
+        let lingering = self.lingering.remove(&inode);
         let (known, before) = (space.cookie, space.found.take());
-        let looked = ns.with(&self.home, || {
-            let mut sockets = Sockets::open();
+        // Before the first look there is nothing to compare with, and no time to lose.
+        let compare = compare && space.looked;
+        let linger = !compare || lingering.is_some();
+        let take = |mut sockets: Sockets| {
             let seen = compare.then(|| Seen::now(&mut sockets, wish)).flatten();
             let look = match before {
                 Some((then, look)) if seen.as_ref() == Some(&then) => look,
                 _ => Look::take(&mut sockets, wish, known)?,
             };
             Some((seen, look, began.elapsed(), sockets))
-        })?;
+        };
+        let looked = match lingering {
+            Some((_, sockets)) => take(sockets),
+            None => {
+                let ns = open(&space.handles, inode)?;
+                ns.with(&self.home, || take(Sockets::open()))?
+            }
+        };
         let Some((seen, look, took, sockets)) = looked else {
             // Another namespace got the number: it is not the one that was recognised.
             self.tasks.remove(&inode);
             news.gone.push(inode);
             return Ok(());
         };
-        if !compare {
-            self.closing.push_back((Instant::now() + LINGER, sockets));
+        if linger && look.is_whole() {
+            let due = Instant::now() + LINGER;
+            self.lingering.insert(inode, (due, sockets));
         }
+        space.looked = true;
         if !look.done.is_empty() {
             if wish == Wish::Nothing {
                 let task = space.id.clone().unwrap_or_else(|| format!("netns {inode}"));
@@ -394,6 +390,7 @@ impl Survey {
             handles,
             processes: BTreeMap::new(),
             id,
+            looked: false,
             kept: false,
             found: None,
             task: unseen(inode),

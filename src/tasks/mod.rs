@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod evidence;
 mod labels;
 pub mod model;
+mod news;
 pub mod once;
 pub mod place;
 pub mod power;

@@ -144,11 +144,16 @@ impl Look {
         Some(look)
     }
 
+    /// Whether everything could be read and changed.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.failures.is_empty() && self.no_drop.is_none() && self.no_frames.is_none()
+    }
+
     /// Whether everything was read, and nothing was or remains to be changed.
     #[must_use]
     pub fn is_settled(&self) -> bool {
-        let unread = self.no_drop.iter().chain(&self.no_frames);
-        self.done.is_empty() && self.failures.is_empty() && unread.count() == 0
+        self.done.is_empty() && self.is_whole()
     }
 
     fn route(&mut self, routes: &mut Routes, family: Family, wish: Wish) -> io::Result<()> {

@@ -113,6 +113,13 @@ impl<W: Write> Drop for Out<W> {
 }
 
 fn escaped(text: &str, kind: Kind) -> String {
+    // Nearly always there is nothing to escape.
+    if text
+        .bytes()
+        .all(|byte| matches!(byte, b' '..=b'~' | b'\n' | b'\t'))
+    {
+        return text.to_owned();
+    }
     let mut out = String::with_capacity(text.len());
     for (at, c) in text.char_indices() {
         match c {

@@ -26,6 +26,7 @@ pub(crate) const ID: &str = "edge";
 pub(crate) const PACKETS: &str = "packets of 64 bytes";
 pub(crate) const STREAM: &str = "TCP throughput";
 pub(crate) const RATIO: &str = "with the edge, of that without";
+pub(crate) const ADDED: &str = "what the edge adds to each";
 pub(crate) const INTERFACE: &str = "a new interface";
 pub(crate) const CHAIN: &str = "until it has its chain";
 
@@ -62,6 +63,21 @@ pub(crate) fn measure(_: &Options) -> Figure {
         })
     });
     sink.join().expect("the other end");
+    // The time of one, in seconds.
+    let added = |which: usize| {
+        packets
+            .iter()
+            .map(|round| 1.0 / round[which] - 1.0 / round[0])
+            .collect()
+    };
+    let by_the_chain = added(There::EmptyChain as usize);
+    figure.add(
+        PACKETS,
+        "what an empty chain adds to each",
+        Unit::Seconds,
+        by_the_chain,
+    );
+    figure.add(PACKETS, ADDED, Unit::Seconds, added(There::Edge as usize));
     for (who, unit, rounds) in [
         (PACKETS, Unit::PerSecond, packets),
         (STREAM, Unit::Bytes, stream),

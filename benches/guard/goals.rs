@@ -173,6 +173,11 @@ pub(crate) fn of(figures: &Figures) -> Vec<Goal> {
             at_least(figures.row(edge::ID, edge::PACKETS, edge::RATIO), 98.0),
         ),
         goal(
+            "the edge: what it adds to a packet of 64 bytes",
+            "≤ 30 ns",
+            at_most(figures.row(edge::ID, edge::PACKETS, edge::ADDED), 30e-9),
+        ),
+        goal(
             "the edge: TCP throughput, of that without",
             "≥ 98 %",
             at_least(figures.row(edge::ID, edge::STREAM, edge::RATIO), 98.0),

@@ -24,6 +24,7 @@ impl Unit {
         match self {
             Self::Seconds if value >= 1.0 => format!("{value:.2} s"),
             Self::Seconds if value >= 1e-3 => format!("{:.2} ms", value * 1e3),
+            Self::Seconds if value.abs() < 1e-6 => format!("{:.1} ns", value * 1e9),
             Self::Seconds => format!("{:.1} µs", value * 1e6),
             Self::Packets | Self::Count => format!("{value:.0}"),
             Self::PerSecond if value >= 1000.0 => format!("{value:.0} /s"),

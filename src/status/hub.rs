@@ -218,6 +218,13 @@ impl Hub {
         }
     }
 
+    /// Whether that was done a moment ago; false also while it is done.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        let counters = self.counters.try_lock();
+        counters.is_ok_and(|counters| counters.are_fresh())
+    }
+
     /// Lets no packets be counted as long as this is held.
     #[cfg(test)]
     pub(super) fn hold_counters(&self) -> MutexGuard<'_, PacketCounters> {

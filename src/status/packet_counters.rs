@@ -12,12 +12,12 @@ use crate::facts::HostTask;
 use crate::guarantee::{Guarantee, Rules, TAG_PREFIX, WantedRule};
 use crate::os::host_tasks;
 use crate::os::iptables::{Backend, Tool};
+use crate::os::links::Interfaces;
 use crate::os::nft::{self, ChainName};
 use crate::reconcile::{self, Host};
 use crate::report::{Layer, PacketCount};
 use crate::ruleset::{Family, Match, Rule, Target};
 use crate::seal;
-use crate::seal::edge::EdgeReading;
 
 /// One rule: of which guarantee, which family, for which interfaces.
 type Key = (Guarantee, Family, String);
@@ -40,6 +40,8 @@ pub struct PacketCounters {
     wanted: Option<Arc<(Rules, Host)>>,
     tally: Tally,
     read: Option<Instant>,
+    /// Stays open: right after a pass, to close it could wait for what that replaced.
+    socket: Option<nft::Socket>,
 }
 
 impl PacketCounters {
@@ -49,15 +51,27 @@ impl PacketCounters {
         self.read = None;
     }
 
+    /// Whether they were read a moment ago.
+    #[must_use]
+    pub fn are_fresh(&self) -> bool {
+        self.read.is_some_and(|read| read.elapsed() < FRESH)
+    }
+
     /// How it is now; `None` where that was read a moment ago, or cannot be.
     pub fn read(&mut self) -> Option<Reading> {
         let wanted = self.wanted.clone()?;
         let (rules, host) = &*wanted;
-        if self.read.is_some_and(|read| read.elapsed() < FRESH) {
+        if self.are_fresh() {
             return None;
         }
         self.read = Some(Instant::now());
-        match read(&mut self.tally, rules, &host.tools) {
+        let socket = self.socket.take().map_or_else(nft::Socket::open, Ok);
+        let counted = socket.map_err(anyhow::Error::from).and_then(|mut socket| {
+            let counted = count(&mut socket, &mut self.tally, rules, &host.tools)?;
+            self.socket = Some(socket);
+            Ok(counted)
+        });
+        match counted {
             Ok((mut stopped, native)) => {
                 for (guarantee, counts) in native {
                     stopped.entry(guarantee).or_default().extend(counts);
@@ -77,19 +91,25 @@ impl PacketCounters {
 }
 
 /// What the visible rules have stopped, and the native ones.
-fn read(tally: &mut Tally, rules: &Rules, tools: &[Tool]) -> anyhow::Result<(Sums, Sums)> {
-    let visible = tally.read(rules, tools)?;
-    let seal = seal::look(&mut nft::Socket::open()?, &rules.native)?;
+fn count(
+    socket: &mut nft::Socket,
+    tally: &mut Tally,
+    rules: &Rules,
+    tools: &[Tool],
+) -> anyhow::Result<(Sums, Sums)> {
+    let visible = tally.read(socket, rules, tools)?;
+    let seal = seal::look(socket, &rules.native)?;
     let mut native = reconcile::stopped(&seal.stopped);
-    let at_the_edge = EdgeReading::take(&rules.edge).stopped.into_iter();
-    let at_the_edge = at_the_edge.map(|(family, packets)| PacketCount {
-        family,
-        // Whatever interface they came from.
-        interface: "+".to_owned(),
-        layer: Layer::Edge,
-        packets,
-    });
     if !rules.edge.is_empty() {
+        let edge = seal::edge::look(socket, &mut Interfaces::open()?, &rules.edge);
+        let at_the_edge = edge.unwrap_or_default().stopped.into_iter();
+        let at_the_edge = at_the_edge.map(|(family, packets)| PacketCount {
+            family,
+            // Whatever interface they came from.
+            interface: "+".to_owned(),
+            layer: Layer::Edge,
+            packets,
+        });
         let counts = native.entry(rules.edge.guarantee()).or_default();
         counts.extend(at_the_edge);
     }
@@ -115,7 +135,12 @@ impl Tally {
     /// Reads the counters of the wanted rules, which are the first that bear the guard's
     /// tag, in order, and adds what is new. Only iptables-nft's rules are counted: iptables-legacy would
     /// have to be asked by running it.
-    pub fn read(&mut self, rules: &Rules, tools: &[Tool]) -> Result<Sums, nft::Error> {
+    pub fn read(
+        &mut self,
+        socket: &mut nft::Socket,
+        rules: &Rules,
+        tools: &[Tool],
+    ) -> Result<Sums, nft::Error> {
         for tool in tools.iter().filter(|t| t.backend == Backend::Nft) {
             let wanted = &rules.iptables;
             for chain in ["FORWARD", "INPUT", "OUTPUT"] {
@@ -129,7 +154,7 @@ impl Tally {
                         table: "filter".to_owned(),
                         chain: chain.to_owned(),
                     };
-                    let counts = nft::packets_of(&chain, TAG_PREFIX)?;
+                    let counts = nft::packets_of(socket, &chain, TAG_PREFIX)?;
                     self.add(&rules, &counts);
                 }
             }

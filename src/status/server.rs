@@ -185,6 +185,9 @@ impl Service {
     /// Brings the count of packets up to date, off the loop: the kernel answers when other programs' commits
     /// to nf_tables are done. Where that takes long, the answer has the last count.
     async fn recount(&self) {
+        if self.hub.is_counted() {
+            return;
+        }
         let Ok(counting) = Arc::clone(&self.counting).try_acquire_owned() else {
             return;
         };

@@ -185,8 +185,12 @@ pub(super) fn all_of(socket: &mut Socket, chain: &ChainName) -> Result<Vec<RawRu
 
 /// The packets that those rules of a chain of iptables-nft have met that mention `tag`, in their
 /// order; `None` for one without a counter. Nothing where there is no such chain.
-pub fn packets_of(chain: &ChainName, tag: &str) -> Result<Vec<Option<u64>>, Error> {
-    let rules = all_of(&mut Socket::open()?, chain)?;
+pub fn packets_of(
+    socket: &mut Socket,
+    chain: &ChainName,
+    tag: &str,
+) -> Result<Vec<Option<u64>>, Error> {
+    let rules = all_of(socket, chain)?;
     let tagged = rules.iter().filter(|rule| rule.mentions(tag));
     Ok(tagged.map(|rule| packets(&rule.expressions)).collect())
 }

@@ -3,7 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    ecs_netguard::os::memory::spare();
     ecs_netguard::os::environment::clean();
     let inherited = ecs_netguard::os::inherited::Inherited::take();
     ecs_netguard::cli::main(inherited)

@@ -80,6 +80,20 @@ fn iptables_that_fails_is_named_with_its_own_words() {
 }
 
 #[test]
+fn route_localnet_waits_for_the_shield_whatever_iptables_says_it_did() {
+    let lab = Lab::new();
+    replace(
+        &lab,
+        "case $0 in *-restore) cat >/dev/null; exit 0;; esac\nexec $real \"$@\"",
+    );
+    let (code, words) = apply(&lab, BLOCK_AND_TASKS);
+    assert_eq!(code, Some(1), "{words}");
+    assert!(words.contains("loopback shield is not there"), "{words}");
+    let routed = lab.host.sysctl("net/ipv4/conf/all/route_localnet");
+    assert_eq!(routed, "0", "{words}");
+}
+
+#[test]
 fn a_held_lock_is_waited_for_with_a_limit() {
     let lab = Lab::new();
     lab.host.sh("touch /run/xtables.lock

@@ -6,7 +6,7 @@ use ecs_netguard::config::settings::Settings;
 use ecs_netguard::os::facts;
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
-use ecs_netguard::reconcile::resolve;
+use ecs_netguard::reconcile::{Tools, resolve};
 use ecs_netguard::sentinel::Orders;
 use ecs_netguard::sentinel::chains::{Found, Hand};
 
@@ -51,7 +51,12 @@ const LOOKS: [(&str, Look); 4] = [
 fn sentinel() -> Vec<Duration> {
     let settings = Settings::default();
     let posture = Posture::everything("measured");
-    let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings), &[]);
+    let (desired, host) = resolve(
+        &settings,
+        &posture,
+        (facts::read(&settings), Tools::find(&settings, None)),
+        &[],
+    );
     let generation = generation().expect("nf_tables answers");
     let orders = Orders::read_back(&desired, &host, false, generation, |_| true)
         .expect("what was applied stands there");

@@ -17,7 +17,7 @@ use crate::reconcile;
 use crate::report::{GuaranteeReport, Report};
 use crate::ruleset::Family;
 use crate::state::Store;
-use crate::tasks;
+use crate::tasks::{self, Tasks};
 use crate::verdict::Proof;
 
 #[derive(Debug, Args)]
@@ -50,10 +50,13 @@ pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit
 
 /// Reads this host's rules and tasks, and proves.
 pub(super) fn prove(common: &Common, inputs: &Inputs, store: &Store) -> (Facts, Report) {
-    let (posture, desired, mut host) = common.resolve(inputs);
-    if posture.requires(Guarantee::AwsvpcImdsBlock) {
-        host.tasks = tasks::once::pass(tasks::Wish::Audit).tasks;
-    }
+    let (posture, desired, host) = common.resolve_with(inputs, |posture| {
+        if posture.requires(Guarantee::AwsvpcImdsBlock) {
+            tasks::once::pass(tasks::Wish::Audit).tasks
+        } else {
+            Tasks::default()
+        }
+    });
     let mut report = reconcile::check(&desired, &host, &posture, &store.state).report;
     inputs.describe(&mut report);
     (host.facts, report)

@@ -14,13 +14,15 @@ use crate::config::settings::{Backend as BackendChoice, DEFAULT_SETTINGS};
 use crate::desired::Desired;
 use crate::guarantee::Guarantee;
 use crate::inputs::{CloudInitPaths, InputPaths, Inputs};
+use crate::os::exec::meanwhile;
 use crate::os::facts;
 use crate::out;
 use crate::posture::Posture;
-use crate::reconcile::{self, Host};
+use crate::reconcile::{self, Host, Tools};
 use crate::report::Report;
 use crate::seal::Lacking;
 use crate::status::client::Client;
+use crate::tasks::Tasks;
 use crate::verdict::Overall;
 
 /// The heading under which the options of every command stand, in the top level's help alone.
@@ -126,10 +128,26 @@ impl Common {
 
     /// This host, and what the inputs ask for on it.
     pub(super) fn resolve(&self, inputs: &Inputs) -> (Posture, Desired, Host) {
-        let facts = facts::read(&inputs.settings);
-        let posture = inputs.posture(&facts);
-        let (settings, unknown) = (&inputs.settings, inputs.unknown());
-        let (desired, host) = reconcile::resolve(settings, self.backend, &posture, facts, &unknown);
+        self.resolve_with(inputs, |_| Tasks::default())
+    }
+
+    /// The same, and looks at the tasks as `tasks` does where it is known what is required.
+    pub(super) fn resolve_with(
+        &self,
+        inputs: &Inputs,
+        tasks: impl FnOnce(&Posture) -> Tasks,
+    ) -> (Posture, Desired, Host) {
+        let settings = &inputs.settings;
+        let tools = || Tools::find(settings, self.backend);
+        let (tools, (facts, posture, tasks)) = meanwhile(&tools, || {
+            let facts = facts::read(settings);
+            let posture = inputs.posture(&facts);
+            let tasks = tasks(&posture);
+            (facts, posture, tasks)
+        });
+        let known = (facts, tools);
+        let (desired, mut host) = reconcile::resolve(settings, &posture, known, &inputs.unknown());
+        host.tasks = tasks;
         (posture, desired, host)
     }
 

@@ -18,7 +18,7 @@ use crate::posture::Posture;
 use crate::prove::{
     Addrs, Destination, Ifaces, Moment, Origin, Outcome, PacketClass, Prover, Step, Walk,
 };
-use crate::reconcile::{self, Layers};
+use crate::reconcile::{self, Absent, Layers, Tools};
 use crate::ruleset::{Family, IfacePattern, Net, PortRange, Ruleset, protocol};
 use crate::seal;
 use crate::state::Store;
@@ -160,12 +160,14 @@ fn live(common: &Common, class: &PacketClass) -> anyhow::Result<Walk> {
     let posture = Posture::everything("explain").opted(&inputs.settings);
     let (desired, found) = reconcile::resolve(
         &inputs.settings,
-        common.backend,
         &posture,
-        facts::read(&inputs.settings),
+        (
+            facts::read(&inputs.settings),
+            Tools::find(&inputs.settings, common.backend),
+        ),
         &[],
     );
-    let layers = Layers::read(&desired, &found);
+    let layers = Layers::read(&desired, &found, Absent::Listed);
     let unread = |why: &str| {
         let _nowhere_to_complain = writeln!(out::errors(), "could not be read: {why}");
     };

@@ -8,6 +8,7 @@ use clap::Args;
 use super::common::{Common, Exit, Patience, asking};
 use crate::config::settings::Log;
 use crate::log;
+use crate::os::memory;
 use crate::status::exporter::Exporter;
 use crate::systemd;
 
@@ -32,6 +33,7 @@ fn address(text: &str) -> Result<SocketAddr, &'static str> {
 }
 
 pub(super) fn run(common: &Common, arguments: &Arguments) -> anyhow::Result<Exit> {
+    memory::spare();
     let client = arguments.patience.client(common);
     let _logging = log::start(&Log::default()).context("start the thread that writes the log")?;
     asking(async {

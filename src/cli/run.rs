@@ -12,6 +12,7 @@ use crate::inputs::Inputs;
 use crate::log;
 use crate::os::inherited::Inherited;
 use crate::os::lock::Lock;
+use crate::os::memory;
 use crate::state::Store;
 use crate::status::{self, hub::Hub};
 use crate::tasks::worker_client::{self, WorkerClient};
@@ -32,6 +33,7 @@ pub(super) fn run(
     arguments: &Arguments,
     inherited: &mut Inherited,
 ) -> anyhow::Result<Exit> {
+    memory::spare();
     need_net_admin("run")?;
     let inputs = common.inputs();
     let (store, _) = Store::peek(&common.state_dir);

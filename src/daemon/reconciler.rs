@@ -12,7 +12,8 @@ use crate::desired::Desired;
 use crate::guarantee::{Guarantee, Rules, TaskCgroup};
 use crate::inputs::Inputs;
 use crate::os::cgroup;
-use crate::os::exec::LIMIT;
+use crate::os::containers;
+use crate::os::exec::{LIMIT, meanwhile};
 use crate::os::facts;
 use crate::os::iptables::{Tool, legacy_tables};
 use crate::os::memory;
@@ -20,7 +21,7 @@ use crate::os::nft::{self, Moment};
 use crate::os::sysctl;
 use crate::plan::ChainId;
 use crate::posture::Posture;
-use crate::reconcile::{self, Hands, Host, Pass};
+use crate::reconcile::{self, Hands, Host, Pass, Tools};
 use crate::ruleset::Family;
 use crate::schedule::{Cause, Ended};
 use crate::seal::edge::SharedEdge;
@@ -50,6 +51,9 @@ pub(super) struct Reconciler {
     /// The tasks that the last pass knew of.
     tasks: Tasks,
     light: Light,
+    /// What made the last orders light, until the next pass: to close it at once would take as long as the kernel
+    /// needs to destroy what was replaced, and let nobody commit meanwhile.
+    lightened: Option<nft::Socket>,
     /// What the last pass found, where another one would find the same as long as this stands.
     seen: Option<Seen>,
 }
@@ -83,6 +87,7 @@ impl Reconciler {
             task_cgroup: None,
             tasks: Tasks::default(),
             light: Light::Untried,
+            lightened: None,
             seen: None,
         };
         (reconciler, problem)
@@ -201,8 +206,9 @@ impl Reconciler {
 
     /// A whole pass. With it whether another should follow at once.
     fn look(&mut self, cause: &Cause, inputs: Inputs) -> (News, bool) {
+        self.lightened = None;
         let (settings, backend) = (&inputs.settings, self.options.backend);
-        let facts = facts::read(settings);
+        let mut facts = facts::without_containers(settings);
         let posture = inputs.posture(&facts);
         let early = (cause.task_cgroup || cause.start).then(|| {
             let desired = Desired::here(settings, &posture, &facts);
@@ -211,15 +217,23 @@ impl Reconciler {
             drop(self.edge.keep(&desired.rules.edge));
             sealed
         });
+        // Repaired where that is new or due, while the rest of the host is looked at.
+        if let Some(worker) = &mut self.options.worker {
+            worker.want(tasks::wish(settings, &posture), cause.everything());
+        }
+        let tools = || Tools::find(settings, backend);
+        let (tools, privileged) = meanwhile(&tools, containers::privileged);
+        facts.privileged = privileged;
         let unknown = inputs.unknown();
-        let (desired, mut host) = reconcile::resolve(settings, backend, &posture, facts, &unknown);
+        let known = (facts, tools);
+        let (desired, mut host) = reconcile::resolve(settings, &posture, known, &unknown);
         let same_wish = self.last_wanted.as_ref() == Some(&desired.rules);
         let retry = cause.retry_unsupported && self.retry_unsupported();
         let sealed = (!same_wish || retry).then(|| {
             let early = early.filter(|early| early.is_ok() && !retry);
             early.unwrap_or_else(|| self.seal_at_once(&desired))
         });
-        host.tasks = self.look_at_tasks(&inputs, &posture, cause);
+        host.tasks = self.tasks(&posture);
         self.store.state.inputs = inputs.remembered();
         let mut pass = if same_wish {
             self.verify(&desired, &host, &posture, &cause.paused)
@@ -299,11 +313,10 @@ impl Reconciler {
         known.is_some_and(|found| cgroup::tasks(found.path()) != *found)
     }
 
-    /// The tasks, repaired where that is new or due.
-    fn look_at_tasks(&mut self, inputs: &Inputs, posture: &Posture, cause: &Cause) -> Tasks {
-        let wish = tasks::wish(&inputs.settings, posture);
-        let worker = self.options.worker.as_mut();
-        let found = worker.map(|worker| worker.want(wish, cause.everything()));
+    /// The tasks, once what was said last to be wanted of them is done.
+    fn tasks(&self, posture: &Posture) -> Tasks {
+        let worker = self.options.worker.as_ref();
+        let found = worker.map(WorkerClient::settled);
         match found {
             _ if !posture.requires(Guarantee::AwsvpcImdsBlock) => Tasks::default(),
             Some(tasks) => tasks,
@@ -418,7 +431,11 @@ impl Reconciler {
         sealed: impl Fn(Guarantee) -> bool,
     ) -> Result<(Orders, bool), nft::Error> {
         let mut orders = Orders::read_back(desired, host, open_input, generation, sealed)?;
-        if self.light == Light::NotRecognised || !orders.lighten(generation)? {
+        if self.light == Light::NotRecognised {
+            return Ok((orders, true));
+        }
+        self.lightened = orders.lighten(generation)?;
+        if self.lightened.is_none() {
             return Ok((orders, true));
         }
         if self.light == Light::Untried {

@@ -63,6 +63,23 @@ pub(crate) fn side_by_side<T: Sync, R: Send>(items: &[T], work: impl Fn(&T) -> R
     })
 }
 
+/// Does something on a thread of its own while something else is done here.
+pub(crate) fn meanwhile<A: Send, B>(
+    there: &(impl Fn() -> A + Sync),
+    here: impl FnOnce() -> B,
+) -> (A, B) {
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("side".into());
+        let thread = thread.spawn_scoped(scope, there);
+        let done = here();
+        let other = match thread {
+            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+            Err(_) => there(),
+        };
+        (other, done)
+    })
+}
+
 /// Kills the children of this process that run `program`: the crate that starts iptables keeps
 /// their pids to itself.
 fn kill_children(program: &Path) {

@@ -18,9 +18,18 @@ use crate::guarantee::{EdgePass, TaskCgroup, imds_block, task_credentials};
 use crate::prove::{HostView, Iface};
 use crate::ruleset::{Family, Net};
 
-/// Reads what of the host decides which rules are wanted.
+/// Reads what of the host decides which rules are wanted, and what can undo them.
 #[must_use]
 pub fn read(settings: &Settings) -> Facts {
+    Facts {
+        privileged: containers::privileged(),
+        ..without_containers(settings)
+    }
+}
+
+/// The same, but for the containers, for which every process has to be looked at.
+#[must_use]
+pub fn without_containers(settings: &Settings) -> Facts {
     let mut problems = Vec::new();
     let task_cgroup = task_cgroup(settings);
     let routed = Routes::open().and_then(|mut routes| routes.has_ipv4_default());
@@ -41,7 +50,7 @@ pub fn read(settings: &Settings) -> Facts {
             .map_or_else(Vec::new, host_tasks::below),
         task_cgroup,
         pass: (!settings.edge.allow.is_empty()).then(edge_pass),
-        privileged: containers::privileged(),
+        privileged: Vec::new(),
         problems,
     }
 }

@@ -1,10 +1,12 @@
 //! iptables and ip6tables: found, read, and changed in one transaction a table.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, Write as _};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use ::iptables::IPTables;
 use serde::Serialize;
@@ -134,11 +136,24 @@ impl Tool {
                 names: names.join(", "),
             });
         };
-        Self::identify(family, &path)
+        let path = intern(&path);
+        let program = Program::of(path);
+        let known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = known.get(path).filter(|(then, _)| program == Some(*then));
+        if let Some((_, tool)) = before {
+            return Ok(tool.clone());
+        }
+        drop(known);
+        let tool = Self::identify(family, path)?;
+        if let Some(program) = program {
+            let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+            known.insert(path, (program, tool.clone()));
+        }
+        Ok(tool)
     }
 
-    fn identify(family: Family, path: &Path) -> Result<Self, Error> {
-        let (command, output) = run_to_end(path, &["--version"], None)?;
+    fn identify(family: Family, path: &'static str) -> Result<Self, Error> {
+        let (command, output) = run_to_end(Path::new(path), &["--version"], None)?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         // "iptables v1.8.9 (nf_tables)"; before 1.8 no parenthesis, and legacy was all there was.
         let version = text
@@ -159,7 +174,7 @@ impl Tool {
         Ok(Self {
             family,
             backend,
-            path: intern(path),
+            path,
             version: version.to_owned(),
         })
     }
@@ -318,15 +333,39 @@ fn succeed(command: &str, output: Output) -> Result<Output, Error> {
     })
 }
 
+/// The tools that said which they are, by path; they are asked again where the program is another one.
+static KNOWN: Mutex<BTreeMap<&str, (Program, Tool)>> = Mutex::new(BTreeMap::new());
+
+/// A program's file, as it differs from one that is installed in its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Program {
+    device: u64,
+    inode: u64,
+    changed: (i64, i64),
+}
+
+impl Program {
+    /// That of a path which leads to iptables' own program; `None` for any other, such as a script, which may run
+    /// something else the next time.
+    fn of(path: &str) -> Option<Self> {
+        let file = std::fs::canonicalize(path).ok()?;
+        let own = ["xtables-nft-multi", "xtables-legacy-multi"];
+        let is_own = file
+            .file_name()
+            .is_some_and(|name| own.iter().any(|own| name == *own));
+        let of = file.metadata().ok().filter(|_| is_own)?;
+        Some(Self {
+            device: of.dev(),
+            inode: of.ino(),
+            changed: (of.ctime(), of.ctime_nsec()),
+        })
+    }
+}
+
 /// The crate wants a `&'static str`. There are at most a handful of paths; each is kept once.
 fn intern(path: &Path) -> &'static str {
-    use std::collections::BTreeSet;
-    use std::sync::{Mutex, PoisonError};
-    static PATHS: OnceLock<Mutex<BTreeSet<&'static str>>> = OnceLock::new();
-    let mut paths = PATHS
-        .get_or_init(Mutex::default)
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner);
+    static PATHS: Mutex<BTreeSet<&str>> = Mutex::new(BTreeSet::new());
+    let mut paths = PATHS.lock().unwrap_or_else(PoisonError::into_inner);
     let path = path.to_string_lossy();
     if let Some(known) = paths.get(path.as_ref()) {
         return known;

@@ -1,4 +1,4 @@
-//! The memory of the process, which sits on every host: what a pass needed is given back.
+//! The memory of a process that sits on every host: what a pass needed is given back.
 //!
 //! A proof takes some megabytes for some milliseconds, and its code is not used again until
 //! something changes.
@@ -16,7 +16,7 @@ use nix::libc;
 #[cfg(target_env = "gnu")]
 const LARGE: libc::c_int = 128 * 1024;
 
-/// Makes the allocator give back what is freed. To be called first thing in `main`.
+/// Makes the allocator give back what is freed, as suits a process that stays: new pages cost time.
 pub fn spare() {
     #[cfg(target_env = "gnu")]
     for limit in [libc::M_MMAP_THRESHOLD, libc::M_TRIM_THRESHOLD] {

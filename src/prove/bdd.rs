@@ -75,9 +75,8 @@ impl FromIterator<u32> for Vars {
     }
 }
 
-/// What an operation made of two sets: the operation, the two, what they made. Numbers alone, so that a table of
-/// them comes from the kernel as it is, all zero, which is true and never asked for: no packet and no packet is
-/// none.
+/// What an operation made of two sets: the operation, the two, what they made. All zero is true and never asked
+/// for: no packet and no packet is none.
 type Known = [u32; 4];
 
 /// All sets of one proof, and of those before it: proofs of one ruleset have much in common.
@@ -107,6 +106,9 @@ impl Bdd {
     const ANSWERS: usize = 1 << 15;
     /// The first length of the tables.
     const PLACES: usize = 1 << 13;
+    /// For how many nodes there is room from the beginning: enough for most proofs. It costs nothing until it is
+    /// used, and tables that grow in their place are not copied to new pages.
+    const ROOM: usize = 1 << 15;
 
     pub(super) fn new() -> Self {
         let end = |set| Node {
@@ -114,15 +116,18 @@ impl Bdd {
             low: set,
             high: set,
         };
-        Self {
-            nodes: vec![end(Set::EMPTY), end(Set::ALL)],
-            places: vec![0; Self::PLACES],
-            known: vec![[0; 4]; Self::PLACES],
-            noted: Vec::new(),
+        let mut bdd = Self {
+            nodes: Vec::with_capacity(Self::ROOM),
+            places: Vec::with_capacity(2 * Self::ROOM),
+            known: Vec::with_capacity(Self::ANSWERS),
+            noted: Vec::with_capacity(Self::ROOM),
             visit: 0,
             limit: Self::LIMIT,
             overflown: false,
-        }
+        };
+        bdd.nodes.extend([end(Set::EMPTY), end(Set::ALL)]);
+        bdd.resize(Self::PLACES);
+        bdd
     }
 
     /// The same for another proof, with the bound counted from here. The sets made so far can still

@@ -7,8 +7,10 @@ use super::host::Host;
 use super::proof::Opened;
 use super::reading::Reading;
 use crate::desired::Desired;
+use crate::guarantee::{Guarantee, TAG_PREFIX};
 use crate::os::exec::side_by_side;
-use crate::os::nft::open_native;
+use crate::os::iptables::{Backend, Tool};
+use crate::os::nft::{self, ChainName, Socket, open_native, packets_of};
 use crate::os::routes::Routes;
 use crate::os::{iptables, sysctl};
 use crate::plan::{Drift, Step};
@@ -50,8 +52,12 @@ impl Changes {
                 break;
             }
             self.failures.clear();
-            let hopeless =
-                self.take_steps(&plan.steps, host, after.as_ref().unwrap_or(reading), memory);
+            let hopeless = self.take_steps(
+                &plan.steps,
+                (desired, host),
+                after.as_ref().unwrap_or(reading),
+                memory,
+            );
             let now = Reading::take(desired, host, &memory.state);
             plan = now.plan(desired, opened, hands.paused);
             after = Some(now);
@@ -67,7 +73,7 @@ impl Changes {
     fn take_steps(
         &mut self,
         steps: &[Step],
-        host: &Host,
+        (desired, host): (&Desired, &Host),
         reading: &Reading,
         memory: &mut Store,
     ) -> bool {
@@ -75,7 +81,7 @@ impl Changes {
         let taken = side_by_side(&[Family::V4, Family::V6], |family| {
             let (mut changes, mut hopeless) = (Self::default(), false);
             for step in steps.iter().filter(|step| step.family() == *family) {
-                match changes.take_step(step, host, reading, &memory) {
+                match changes.take_step(step, (desired, host), reading, &memory) {
                     Ok(()) => changes.done.push(step.to_string()),
                     Err(refusal) => {
                         hopeless |= refusal.hopeless;
@@ -104,7 +110,7 @@ impl Changes {
     fn take_step(
         &mut self,
         step: &Step,
-        host: &Host,
+        (desired, host): (&Desired, &Host),
         reading: &Reading,
         memory: &Mutex<&mut Store>,
     ) -> Result<(), Refusal> {
@@ -133,6 +139,13 @@ impl Changes {
                 undo,
             } => {
                 if !undo {
+                    let mut wanted = desired.rules.iptables.iter();
+                    let shield = wanted.any(|rule| rule.guarantee == Guarantee::LoopbackShield);
+                    if shield && !host.tool(Family::V4).is_none_or(holds_shield) {
+                        return Err(Refusal::hopeless(
+                            "not done, because the loopback shield is not there, whatever iptables said",
+                        ));
+                    }
                     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                     self.notes.extend(reading.remember(interface, &mut memory));
                 }
@@ -146,6 +159,33 @@ impl Changes {
                 .map_err(Refusal::hopeless),
             Step::Opening { place, undo } => open_native(place, !undo).map_err(Refusal::hopeless),
         }
+    }
+}
+
+/// Whether the kernel holds the loopback shield.
+fn holds_shield(tool: &Tool) -> bool {
+    let (table, chain) = ("filter", "INPUT");
+    match tool.backend {
+        Backend::Nft => {
+            let chain = ChainName {
+                proto: tool.family.into(),
+                table: table.to_owned(),
+                chain: chain.to_owned(),
+            };
+            let tag = format!("{TAG_PREFIX}{}", Guarantee::LoopbackShield);
+            let tagged = Socket::open().map_err(nft::Error::from);
+            let tagged = tagged.and_then(|mut socket| packets_of(&mut socket, &chain, &tag));
+            tagged.is_ok_and(|tagged| !tagged.is_empty())
+        }
+        Backend::Legacy => tool.list(table).is_ok_and(|table| {
+            let rules = table
+                .chains
+                .get(chain)
+                .into_iter()
+                .flat_map(|chain| &chain.rules);
+            let mut owners = rules.filter_map(|listed| Guarantee::owning(&listed.rule));
+            owners.any(|guarantee| guarantee == Guarantee::LoopbackShield)
+        }),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::desired::Desired;
 use crate::facts::Facts;
 use crate::guarantee::{Guarantee, PLACES, Rules, WantedRule};
 use crate::os::exec::side_by_side;
-use crate::os::iptables::{Backend, Tool};
+use crate::os::iptables::{Backend, Error, Tool};
 use crate::os::nft::{generation, wake};
 use crate::posture::Posture;
 use crate::ruleset::Family;
@@ -26,20 +26,35 @@ pub struct Host {
     pub tasks: Tasks,
 }
 
-/// Reads the rest of a host of which these are the facts, and what `posture` means on it. `backend`, from the
-/// command line, wins over the settings. Of the guarantees of which it is `unknown` whether they are asked for,
-/// the rules that stand are wanted too.
+/// The programs of both families, or why there is none.
+#[derive(Debug)]
+pub struct Tools(Vec<(Family, Result<Tool, Error>)>);
+
+impl Tools {
+    /// Finds those that the settings name; `backend`, from the command line, wins over them.
+    #[must_use]
+    pub fn find(settings: &Settings, backend: Option<BackendChoice>) -> Self {
+        Self::of(backend.unwrap_or(settings.iptables.backend))
+    }
+
+    fn of(choice: BackendChoice) -> Self {
+        let families = [Family::V4, Family::V6];
+        let found = side_by_side(&families, |family| Tool::find(*family, choice));
+        Self(families.into_iter().zip(found).collect())
+    }
+}
+
+/// A host of which these are the facts and the tools, and what `posture` means on it. Of the guarantees of
+/// which it is `unknown` whether they are asked for, the rules that stand are wanted too.
 #[must_use]
 pub fn resolve(
     settings: &Settings,
-    backend: Option<BackendChoice>,
     posture: &Posture,
-    facts: Facts,
+    (facts, tools): (Facts, Tools),
     unknown: &[Guarantee],
 ) -> (Desired, Host) {
     let mut desired = Desired::here(settings, posture, &facts);
-    let choice = backend.unwrap_or(settings.iptables.backend);
-    let host = Host::find(&desired.families, choice, facts);
+    let host = Host::new(&desired.families, tools, facts);
     host.spare_legacy(&mut desired);
     if !unknown.is_empty() {
         host.keep_standing(unknown, &mut desired.rules);
@@ -60,7 +75,10 @@ pub fn nothing() -> Vec<(Desired, Host)> {
             ..Desired::default()
         };
         let families = [Family::V4, Family::V6];
-        (desired, Host::find(&families, choice, Facts::default()))
+        (
+            desired,
+            Host::new(&families, Tools::of(choice), Facts::default()),
+        )
     });
     let installed = found
         .into_iter()
@@ -73,16 +91,16 @@ pub fn nothing() -> Vec<(Desired, Host)> {
 }
 
 impl Host {
-    fn find(families: &[Family], choice: BackendChoice, facts: Facts) -> Self {
+    fn new(families: &[Family], tools: Tools, facts: Facts) -> Self {
         let mut host = Self {
             facts,
             ..Self::default()
         };
-        let found = side_by_side(families, |family| Tool::find(*family, choice));
-        for (family, tool) in families.iter().zip(found) {
+        for (family, tool) in tools.0 {
             match tool {
+                _ if !families.contains(&family) => {}
                 Ok(tool) => host.tools.push(tool),
-                Err(error) => host.toolless.push((*family, error.to_string())),
+                Err(error) => host.toolless.push((family, error.to_string())),
             }
         }
         host

@@ -8,7 +8,7 @@ use super::host::Host;
 use crate::config::settings::Backend as BackendChoice;
 use crate::desired::Desired;
 use crate::guarantee::as_rulesets;
-use crate::os::exec::side_by_side;
+use crate::os::exec::{meanwhile, side_by_side};
 use crate::os::ipset;
 use crate::os::iptables::{Backend, Tool, legacy_tables};
 use crate::os::nft::{Error, Inventory, Moment};
@@ -22,6 +22,15 @@ const ATTEMPTS: usize = 3;
 
 /// iptables' tables (iptables(8), TABLES).
 const TABLES: [&str; 5] = ["raw", "mangle", "nat", "filter", "security"];
+
+/// What becomes of wanted tables that nf_tables does not hold.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Absent {
+    /// iptables is asked all the same: where it fails, that is said.
+    Listed,
+    /// They are about to be made, and are as empty as they will be then.
+    Empty,
+}
 
 /// What was read.
 #[derive(Default)]
@@ -46,11 +55,11 @@ pub(crate) struct Layers {
 
 impl Layers {
     /// Reads everything as it stood at one moment.
-    pub(crate) fn read(desired: &Desired, host: &Host) -> Self {
+    pub(crate) fn read(desired: &Desired, host: &Host, absent: Absent) -> Self {
         let mut layers = Self::default();
         for _ in 0..ATTEMPTS {
             let inventory = Inventory::take();
-            layers = Self::once(desired, host, &inventory);
+            layers = Self::once(desired, host, &inventory, absent);
             match (&inventory, Moment::read()) {
                 (Ok(inventory), Ok(after)) if inventory.moment != after => {}
                 _ => return layers,
@@ -61,7 +70,12 @@ impl Layers {
         layers
     }
 
-    fn once(desired: &Desired, host: &Host, inventory: &Result<Inventory, Error>) -> Self {
+    fn once(
+        desired: &Desired,
+        host: &Host,
+        inventory: &Result<Inventory, Error>,
+        absent: Absent,
+    ) -> Self {
         let mut layers = Self::default();
         for (family, why) in &host.toolless {
             let mut ruleset = Ruleset::new(*family);
@@ -71,44 +85,55 @@ impl Layers {
             layers.own.insert(*family, ruleset);
             layers.unread.push(why.clone());
         }
-        for (tool, (ruleset, unread)) in host.tools.iter().zip(read_own(desired, host, inventory)) {
+        // While programs list the others.
+        let own = || read_own(desired, host, inventory, absent);
+        let (own, ()) = meanwhile(&own, || {
+            if !desired.rules.native.is_empty() {
+                layers.seal = SealReading::take(&desired.rules.native);
+            }
+            if !desired.rules.edge.is_empty() {
+                layers.edge = EdgeReading::take(&desired.rules.edge);
+            }
+            layers.read_native(inventory);
+        });
+        for (tool, (ruleset, unread)) in host.tools.iter().zip(own) {
             layers.own.insert(tool.family, ruleset);
             layers.unread.extend(unread);
             if desired.claims_of(tool.family).next().is_some() {
                 layers.other.extend(other_backend(tool, inventory));
             }
         }
-        if !desired.rules.native.is_empty() {
-            layers.seal = SealReading::take(&desired.rules.native);
-        }
-        if !desired.rules.edge.is_empty() {
-            layers.edge = EdgeReading::take(&desired.rules.edge);
-        }
         layers.sealed = as_rulesets(&layers.seal.rules);
-        if let Ok(inventory) = inventory {
-            layers.moment = Some(inventory.moment.clone());
-            let (seal, edge) = (&layers.seal, &layers.edge);
-            let families = [Family::V4, Family::V6].into_iter();
-            layers.native = families
-                .flat_map(|family| inventory.native.decode(family))
-                .collect();
-            for table in &mut layers.native {
-                let ours = |chain: &String| {
-                    let name = format!("{} {chain}", table.name);
-                    seal.accounts_for(&name) || edge.accounted.contains(&name)
-                };
-                table.chains.retain(|chain, _| !ours(chain));
-            }
-        } else if let Err(error) = inventory
-            && !is_absent(error)
-        {
-            let why = format!("nf_tables could not be read: {error}");
-            layers.native = [Family::V4, Family::V6]
-                .map(|family| NativeTable::unreadable(family, &why))
-                .into();
-            layers.unread.push(why);
-        }
         layers
+    }
+
+    /// What others have natively, without what the seal and the edge account for.
+    fn read_native(&mut self, inventory: &Result<Inventory, Error>) {
+        match inventory {
+            Ok(inventory) => {
+                self.moment = Some(inventory.moment.clone());
+                let families = [Family::V4, Family::V6].into_iter();
+                self.native = families
+                    .flat_map(|family| inventory.native.decode(family))
+                    .collect();
+                let (seal, edge) = (&self.seal, &self.edge);
+                for table in &mut self.native {
+                    let ours = |chain: &String| {
+                        let name = format!("{} {chain}", table.name);
+                        seal.accounts_for(&name) || edge.accounted.contains(&name)
+                    };
+                    table.chains.retain(|chain, _| !ours(chain));
+                }
+            }
+            Err(error) if is_absent(error) => {}
+            Err(error) => {
+                let why = format!("nf_tables could not be read: {error}");
+                self.native = [Family::V4, Family::V6]
+                    .map(|family| NativeTable::unreadable(family, &why))
+                    .into();
+                self.unread.push(why);
+            }
+        }
     }
 
     /// The rulesets of a family, in the order in which the prover is to take them.
@@ -152,10 +177,11 @@ fn read_own(
     desired: &Desired,
     host: &Host,
     inventory: &Result<Inventory, Error>,
+    absent: Absent,
 ) -> Vec<(Ruleset, Vec<String>)> {
     let read = |tool: &Tool| {
         let wanted = |table: &str| desired.wants(tool.family, table);
-        read_tables(tool, inventory, wanted)
+        read_tables(tool, inventory, absent, wanted)
     };
     side_by_side(&host.tools, read)
 }
@@ -164,6 +190,7 @@ fn read_own(
 fn read_tables(
     tool: &Tool,
     inventory: &Result<Inventory, Error>,
+    absent: Absent,
     wanted: impl Fn(&str) -> bool,
 ) -> (Ruleset, Vec<String>) {
     let mut ruleset = Ruleset::new(tool.family);
@@ -173,7 +200,7 @@ fn read_tables(
     let meant: Vec<(&str, bool)> = with_use.into_iter().filter(meant).collect();
     let read = side_by_side(&meant, |(name, in_use)| {
         // To list a legacy table makes it, and reading changes nothing.
-        if tool.backend == Backend::Legacy && !in_use {
+        if !in_use && (tool.backend == Backend::Legacy || absent == Absent::Empty) {
             return never_made(name);
         }
         let read = tool.list(name);
@@ -192,7 +219,7 @@ fn read_tables(
     (ruleset, unread)
 }
 
-/// A table of iptables-legacy that the kernel does not hold: its built-in chains accept everything.
+/// A table that the kernel does not hold: its built-in chains accept everything.
 fn never_made(table: &str) -> Table {
     let chains: &[&str] = match table {
         "raw" => &["PREROUTING", "OUTPUT"],
@@ -278,7 +305,7 @@ fn other_backend(tool: &Tool, inventory: &Result<Inventory, Error>) -> Option<Ru
         return None;
     }
     match Tool::find(tool.family, choice) {
-        Ok(other) => Some(read_tables(&other, inventory, |_| false).0),
+        Ok(other) => Some(read_tables(&other, inventory, Absent::Listed, |_| false).0),
         Err(error) => {
             let mut ruleset = Ruleset::new(tool.family);
             for name in names {

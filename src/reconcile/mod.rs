@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 
 use self::changes::Changes;
 pub use self::hands::Hands;
-pub use self::host::{Host, nothing, resolve};
-pub(crate) use self::layers::Layers;
+pub use self::host::{Host, Tools, nothing, resolve};
+pub(crate) use self::layers::{Absent, Layers};
 pub use self::pass::Pass;
 use self::pass::{Conclusion, conclude, held};
 use self::proof::Opened;
@@ -60,7 +60,7 @@ pub fn apply(
     if edge.as_ref().is_ok_and(|edge| edge.changed) {
         changes.done.push("rebuild the edge".to_owned());
     }
-    let first = Reading::take(desired, host, &memory.state);
+    let first = Reading::before_a_change(desired, host, &memory.state);
     let open = if desired.may_open_input {
         first.opened()
     } else {

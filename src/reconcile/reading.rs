@@ -3,12 +3,12 @@
 use super::Host;
 use super::dead::dead;
 use super::edge::{self, EdgeLook};
-use super::layers::Layers;
+use super::layers::{Absent, Layers};
 use super::proof::{Opened, prove, to_be_opened};
 use super::seal::SealLook;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, TaskCgroup, task_credentials};
-use crate::os::exec::side_by_side;
+use crate::os::exec::{meanwhile, side_by_side};
 use crate::os::nft::Moment;
 use crate::os::routes::Routes;
 use crate::os::{facts, sysctl};
@@ -29,9 +29,19 @@ pub(super) struct Reading {
 }
 
 impl Reading {
+    /// With wanted tables that are about to be made taken as empty.
+    pub(super) fn before_a_change(desired: &Desired, host: &Host, state: &State) -> Self {
+        Self::read(desired, host, state, Absent::Empty)
+    }
+
     pub(super) fn take(desired: &Desired, host: &Host, state: &State) -> Self {
-        let layers = Layers::read(desired, host);
-        let (mut view, mut unread) = facts::host_view(host.facts.task_cgroup.as_ref());
+        Self::read(desired, host, state, Absent::Listed)
+    }
+
+    fn read(desired: &Desired, host: &Host, state: &State, absent: Absent) -> Self {
+        let view = || facts::host_view(host.facts.task_cgroup.as_ref());
+        let ((mut view, mut unread), layers) =
+            meanwhile(&view, || Layers::read(desired, host, absent));
         view.native.clone_from(&layers.native);
         match layers.ipsets() {
             Ok(sets) => view.ipsets = sets,

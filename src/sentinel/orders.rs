@@ -138,9 +138,10 @@ impl Orders {
     }
 
     /// Replaces the visible rules by equal ones that are quicker to restore
-    /// ([`RawRule::lightened`]), chain by chain where all of them can be. Whether anything was
-    /// replaced; [`Error::Stale`] where nf_tables changed since `generation`.
-    pub fn lighten(&mut self, generation: u32) -> Result<bool, Error> {
+    /// ([`RawRule::lightened`]), chain by chain where all of them can be. Where anything was replaced, the
+    /// socket that did it, which should not be closed at once (see [`Socket`]); [`Error::Stale`] where
+    /// nf_tables changed since `generation`.
+    pub fn lighten(&mut self, generation: u32) -> Result<Option<Socket>, Error> {
         let mut batch = Batch::default();
         for chain in self.chains.iter_mut().filter(|chain| !chain.whole) {
             let rules = chain.rules.iter();
@@ -157,10 +158,11 @@ impl Orders {
             }
         }
         if batch.is_empty() {
-            return Ok(false);
+            return Ok(None);
         }
-        batch.commit(&mut Socket::open()?, Some(generation))?;
-        Ok(true)
+        let mut socket = Socket::open()?;
+        batch.commit(&mut socket, Some(generation))?;
+        Ok(Some(socket))
     }
 
     /// What is kept where this kernel has no nf_tables: the sysctls.

@@ -14,6 +14,7 @@ use crate::os::capabilities::{
 };
 use crate::os::channel::Channel;
 use crate::os::confine;
+use crate::os::memory;
 use crate::os::note::Note;
 
 /// The hidden subcommand by which the program is this process.
@@ -64,6 +65,7 @@ pub fn supervise() -> io::Result<()> {
 /// standard output what it has in hand, says why the one before it `ended`, and leaves the namespaces `aside`
 /// alone.
 pub fn work(ended: Option<String>, aside: BTreeSet<u64>) -> io::Result<()> {
+    memory::spare();
     confine::obey_parent()?;
     capabilities::keep_only(|capability| POWERS.contains(&capability))?;
     let channel = Channel::from_fd(io::stdin().as_fd().try_clone_to_owned()?);

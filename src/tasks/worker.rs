@@ -66,9 +66,7 @@ pub fn run(
             return Ok(());
         };
         if order.wish == Wish::Nothing {
-            let news = release(channel, &mut survey)?;
-            let _told_of_nobody = survey.forget();
-            complete(channel, order, news.troubles)?;
+            release(channel, &mut survey, order)?;
         } else if !Worker::open(channel, &mut survey, order)?.keep()? {
             return Ok(());
         }
@@ -88,13 +86,16 @@ fn failed(error: io::Error) -> News {
     }
 }
 
-/// Takes out what the guard put into tasks' namespaces.
-fn release(channel: &Channel, survey: &mut Survey) -> io::Result<News> {
+/// Takes out what the guard put into tasks' namespaces, and forgets them.
+fn release(channel: &Channel, survey: &mut Survey, order: Order) -> io::Result<()> {
     let mut news = survey.pass(Wish::Nothing, true).unwrap_or_else(failed);
     for object in std::mem::take(&mut news.released) {
         tell(channel, Told::Happened(Happened::Released(object)))?;
     }
-    Ok(news)
+    for netns in survey.forget() {
+        tell(channel, Told::Gone(netns))?;
+    }
+    complete(channel, order, news.troubles)
 }
 
 /// Tells the daemon. What is told is bounded, so that no task makes it too long.
@@ -182,11 +183,7 @@ impl<'a> Worker<'a> {
                 };
                 self.order = order;
                 if order.wish == Wish::Nothing {
-                    let news = release(self.channel, self.survey)?;
-                    for netns in self.survey.forget() {
-                        tell(self.channel, Told::Gone(netns))?;
-                    }
-                    complete(self.channel, order, news.troubles)?;
+                    release(self.channel, self.survey, order)?;
                     return Ok(true);
                 }
                 self.look_at_everything()?;

@@ -31,6 +31,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct WorkerClient {
     channel: Arc<Channel>,
     known: Arc<Known>,
+    /// Why the last order could not be given.
+    not_asked: Option<String>,
 }
 
 /// What is known of the tasks.
@@ -67,6 +69,7 @@ impl WorkerClient {
         Ok(Self {
             channel: Arc::new(own),
             known: Arc::default(),
+            not_asked: None,
         })
     }
 
@@ -107,9 +110,8 @@ impl WorkerClient {
             .map(drop)
     }
 
-    /// Says what is wanted; with `look`, everything is looked at also if that is nothing new.
-    /// Waits until that is done, and returns what is known then.
-    pub fn want(&mut self, wish: Wish, look: bool) -> Tasks {
+    /// Says what is wanted; with `look`, everything is looked at also if that is nothing new. Does not wait for it.
+    pub fn want(&mut self, wish: Wish, look: bool) {
         let last = self.known.lock().order;
         let first = last.number == 0;
         // To find nothing to take out once is enough.
@@ -119,11 +121,16 @@ impl WorkerClient {
         } else {
             Ok(())
         };
+        self.not_asked = asked
+            .err()
+            .map(|error| format!("ask the process that goes into tasks' namespaces: {error}"));
+    }
+
+    /// What is known once that is done, for which it waits.
+    #[must_use]
+    pub fn settled(&self) -> Tasks {
         let mut tasks = self.known.settled();
-        if let Err(error) = asked {
-            let why = format!("ask the process that goes into tasks' namespaces: {error}");
-            tasks.unknown.push(why);
-        }
+        tasks.unknown.extend(self.not_asked.clone());
         tasks
     }
 

@@ -7,7 +7,7 @@ use ecs_netguard::config::settings::{Edge, Seal, Settings};
 use ecs_netguard::os::facts;
 use ecs_netguard::os::nft::generation;
 use ecs_netguard::posture::Posture;
-use ecs_netguard::reconcile::resolve;
+use ecs_netguard::reconcile::{Tools, resolve};
 use ecs_netguard::seal::edge::SharedEdge;
 use ecs_netguard::seal::{Around, Lacking, Seal as Table};
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
@@ -33,7 +33,12 @@ fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
             ..Settings::default()
         };
         let posture = Posture::everything("test");
-        let (desired, host) = resolve(&settings, None, &posture, facts::read(&settings), &[]);
+        let (desired, host) = resolve(
+            &settings,
+            &posture,
+            (facts::read(&settings), Tools::find(&settings, None)),
+            &[],
+        );
         let sentinel = Sentinel::start(tell, SharedEdge::default()).unwrap();
         let orders =
             Orders::read_back(&desired, &host, false, generation().unwrap(), |_| false).unwrap();
@@ -104,10 +109,15 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
         let posture = Posture::everything("test");
         let settings = Settings::default();
         let facts = facts::read(&settings);
-        let native = resolve(&settings, None, &posture, facts, &[])
-            .0
-            .rules
-            .native;
+        let native = resolve(
+            &settings,
+            &posture,
+            (facts, Tools::find(&settings, None)),
+            &[],
+        )
+        .0
+        .rules
+        .native;
         let sentinel = Sentinel::start(
             move |report| drop(tell.try_send(report)),
             SharedEdge::default(),

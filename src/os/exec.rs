@@ -153,6 +153,20 @@ mod tests {
     }
 
     #[test]
+    fn both_are_done_at_the_same_time() {
+        let barrier = std::sync::Barrier::new(2);
+        let there = || {
+            barrier.wait();
+            "there"
+        };
+        let here = || {
+            barrier.wait();
+            "here"
+        };
+        assert_eq!(meanwhile(&there, here), ("there", "here"));
+    }
+
+    #[test]
     fn the_result_comes_through() {
         let result = within(LIMIT, Path::new("/bin/true"), || {
             Command::new("/bin/true").status()

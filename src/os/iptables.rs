@@ -374,3 +374,30 @@ fn intern(path: &Path) -> &'static str {
     paths.insert(kept);
     kept
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_program_is_known_again_until_another_one_stands_in_its_place() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name).display().to_string();
+        let of = |name: &str| Program::of(&path(name));
+        fs::write(path("xtables-nft-multi"), "one").unwrap();
+        fs::write(path("wrapper"), "#!/bin/sh").unwrap();
+        symlink("xtables-nft-multi", path("iptables")).unwrap();
+        let first = of("iptables");
+        assert!(first.is_some());
+        assert_eq!(of("iptables"), first);
+        fs::write(path("new"), "two").unwrap();
+        fs::rename(path("new"), path("xtables-nft-multi")).unwrap();
+        assert!(of("iptables").is_some_and(|now| Some(now) != first));
+        // What a script runs is not known by its file.
+        assert_eq!(of("wrapper"), None);
+        assert_eq!(of("nothing"), None);
+    }
+}

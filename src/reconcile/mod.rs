@@ -75,7 +75,12 @@ pub fn apply(
         Some(_) => BTreeSet::new(),
     };
     let now = last.as_ref().unwrap_or(&first);
-    let opened = now.to_be_opened(desired, &proofs);
+    let mut opened = now.to_be_opened(desired, &proofs);
+    if opened != open && !now.is_current() {
+        // It was worked out from rules that are no more: to close something now could be wrong, and what changed
+        // them is a reason for another pass.
+        opened.extend(&open);
+    }
     if opened != open
         && let Some(after) = changes.bring_about(desired, host, &opened, now, memory, hands)
     {

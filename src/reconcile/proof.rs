@@ -83,6 +83,14 @@ pub(super) struct Opened {
     pub(super) native: BTreeSet<ChainPlace>,
 }
 
+impl Opened {
+    /// Leaves open what is open there, too.
+    pub(super) fn extend(&mut self, other: &Self) {
+        self.iptables |= other.iptables;
+        self.native.extend(other.native.iter().cloned());
+    }
+}
+
 /// What has to be opened because it would drop what goes to the agent although every other wanted rule is
 /// in place: as little as is enough.
 ///
@@ -232,6 +240,39 @@ mod tests {
         let posture = crate::posture::Posture::everything("a test");
         let desired = Desired::here(&settings, &posture, &crate::facts::Facts::default());
         desired.claims
+    }
+
+    #[test]
+    fn what_is_open_is_left_open_with_the_rest() {
+        let place = |chain: &str| ChainPlace {
+            table: "t".to_owned(),
+            chain: chain.to_owned(),
+        };
+        let opened = |iptables, chains: &[&str]| Opened {
+            iptables,
+            native: chains.iter().map(|chain| place(chain)).collect(),
+        };
+        for (one, other, both) in [
+            (
+                opened(false, &["a"]),
+                opened(true, &["b"]),
+                opened(true, &["a", "b"]),
+            ),
+            (
+                opened(true, &[]),
+                opened(false, &["b"]),
+                opened(true, &["b"]),
+            ),
+            (
+                opened(false, &["a"]),
+                opened(false, &["a"]),
+                opened(false, &["a"]),
+            ),
+        ] {
+            let mut all = one;
+            all.extend(&other);
+            assert_eq!(all, both);
+        }
     }
 
     /// The verdicts of the block of IPv4, by interface.

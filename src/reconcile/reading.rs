@@ -135,6 +135,12 @@ impl Reading {
         EdgeLook::new(&self.layers.edge, desired, problem)
     }
 
+    /// Whether no other program changed nf_tables since. Of iptables-legacy nothing tells.
+    pub(super) fn is_current(&self) -> bool {
+        let then = self.layers.moment.as_ref();
+        then.is_none_or(|then| Moment::read().is_ok_and(|now| now == *then))
+    }
+
     pub(super) fn moment(&self) -> Option<Moment> {
         self.layers.moment.clone()
     }

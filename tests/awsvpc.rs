@@ -24,7 +24,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lab::Lab;
-use lab::daemon::Daemon;
+use lab::daemon::{Daemon, binary, with_paths};
 use lab::task::Task;
 use lab::wait::{eventually, within};
 use serde_json::Value;

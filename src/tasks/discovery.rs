@@ -187,9 +187,6 @@ impl Survey {
     /// Closes what is to be closed by now; when there is more of that.
     pub fn close(&mut self, now: Instant) -> Option<Instant> {
         self.lingering.retain(|_, (due, _)| *due > now);
-        while self.lingering.len() > LINGERING {
-            self.lingering.pop_first();
-        }
         self.lingering.values().map(|(due, _)| *due).min()
     }
 
@@ -220,9 +217,9 @@ impl Survey {
         let began = Instant::now();
         let lingering = self.lingering.remove(&inode);
         let (known, before) = (space.cookie, space.found.take());
+        let linger = !compare || lingering.is_some();
         // Before the first look there is nothing to compare with, and no time to lose.
         let compare = compare && space.looked;
-        let linger = !compare || lingering.is_some();
         let take = |mut sockets: Sockets| {
             let seen = compare.then(|| Seen::now(&mut sockets, wish)).flatten();
             let look = match before {
@@ -245,6 +242,9 @@ impl Survey {
             return Ok(());
         };
         if linger && look.is_whole() {
+            if self.lingering.len() >= LINGERING {
+                self.lingering.pop_first();
+            }
             let due = Instant::now() + LINGER;
             self.lingering.insert(inode, (due, sockets));
         }

@@ -235,3 +235,21 @@ fn of_200_tasks_none_is_missed_and_none_kept_alive() {
         daemon.log()
     );
 }
+
+/// A look at all tasks needs descriptors for one of them at a time.
+#[test]
+fn more_tasks_than_the_worker_may_open_files_are_found() {
+    let _one_at_a_time = with_many_interfaces();
+    let lab = Lab::new();
+    let tasks: Vec<Task> = (0..40).map(|_| lab.task(Plan::default())).collect();
+    lab.write("ecs.config", BLOCK);
+    let limited = lab.host.command("prlimit").arg("--nofile=64");
+    let limited = limited.arg(binary()).arg("run");
+    let daemon = Daemon::start(with_paths(limited, &lab));
+    daemon.wait_for_log("the rules are kept with", LONG);
+    for task in &tasks {
+        wait_until_held(&lab, task);
+    }
+    let log = daemon.log();
+    assert!(!log.contains("cannot be looked into"), "{log}");
+}

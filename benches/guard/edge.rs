@@ -63,21 +63,16 @@ pub(crate) fn measure(_: &Options) -> Figure {
         })
     });
     sink.join().expect("the other end");
-    // The time of one, in seconds.
-    let added = |which: usize| {
-        packets
+    for (what, there) in [
+        ("what an empty chain adds to each", There::EmptyChain),
+        (ADDED, There::Edge),
+    ] {
+        let time = |round: &[f64; 3], there| 1.0 / round[there as usize];
+        let added = packets
             .iter()
-            .map(|round| 1.0 / round[which] - 1.0 / round[0])
-            .collect()
-    };
-    let by_the_chain = added(There::EmptyChain as usize);
-    figure.add(
-        PACKETS,
-        "what an empty chain adds to each",
-        Unit::Seconds,
-        by_the_chain,
-    );
-    figure.add(PACKETS, ADDED, Unit::Seconds, added(There::Edge as usize));
+            .map(|round| time(round, there) - time(round, There::Nothing));
+        figure.add(PACKETS, what, Unit::Seconds, added.collect());
+    }
     for (who, unit, rounds) in [
         (PACKETS, Unit::PerSecond, packets),
         (STREAM, Unit::Bytes, stream),

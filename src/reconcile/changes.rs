@@ -4,6 +4,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::hands::Hands;
 use super::host::Host;
+use super::layers::Absent;
 use super::proof::Opened;
 use super::reading::Reading;
 use crate::desired::Desired;
@@ -58,7 +59,7 @@ impl Changes {
                 after.as_ref().unwrap_or(reading),
                 memory,
             );
-            let now = Reading::take(desired, host, &memory.state);
+            let now = Reading::take(desired, host, &memory.state, Absent::Listed);
             plan = now.plan(desired, opened, hands.paused);
             after = Some(now);
             if hopeless {
@@ -167,11 +168,7 @@ fn holds_shield(tool: &Tool) -> bool {
     let (table, chain) = ("filter", "INPUT");
     match tool.backend {
         Backend::Nft => {
-            let chain = ChainName {
-                proto: tool.family.into(),
-                table: table.to_owned(),
-                chain: chain.to_owned(),
-            };
+            let chain = ChainName::of_iptables(tool.family, table, chain);
             let tag = format!("{TAG_PREFIX}{}", Guarantee::LoopbackShield);
             let tagged = Socket::open().map_err(nft::Error::from);
             let tagged = tagged.and_then(|mut socket| packets_of(&mut socket, &chain, &tag));

@@ -60,7 +60,7 @@ pub fn apply(
     if edge.as_ref().is_ok_and(|edge| edge.changed) {
         changes.done.push("rebuild the edge".to_owned());
     }
-    let first = Reading::before_a_change(desired, host, &memory.state);
+    let first = Reading::take(desired, host, &memory.state, Absent::Empty);
     let open = if desired.may_open_input {
         first.opened()
     } else {
@@ -109,7 +109,7 @@ pub fn apply(
 #[must_use]
 pub fn check(desired: &Desired, host: &Host, posture: &Posture, state: &State) -> Pass {
     let started = Instant::now();
-    let reading = Reading::take(desired, host, state);
+    let reading = Reading::take(desired, host, state, Absent::Listed);
     let proofs = reading.prove(desired, host);
     let opened = reading.to_be_opened(desired, &proofs);
     let changes = Changes {

@@ -29,16 +29,7 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    /// With wanted tables that are about to be made taken as empty.
-    pub(super) fn before_a_change(desired: &Desired, host: &Host, state: &State) -> Self {
-        Self::read(desired, host, state, Absent::Empty)
-    }
-
-    pub(super) fn take(desired: &Desired, host: &Host, state: &State) -> Self {
-        Self::read(desired, host, state, Absent::Listed)
-    }
-
-    fn read(desired: &Desired, host: &Host, state: &State, absent: Absent) -> Self {
+    pub(super) fn take(desired: &Desired, host: &Host, state: &State, absent: Absent) -> Self {
         let view = || facts::host_view(host.facts.task_cgroup.as_ref());
         let ((mut view, mut unread), layers) =
             meanwhile(&view, || Layers::read(desired, host, absent));

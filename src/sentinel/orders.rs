@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::desired::Desired;
 use crate::guarantee::{Guarantee, NativeRule, TAG_PREFIX, WantedRule, task_credentials};
 use crate::os::iptables::Backend;
-use crate::os::nft::{BaseHook, Batch, ChainName, Error, Proto, RawRule, Socket, first_of};
+use crate::os::nft::{BaseHook, Batch, ChainName, Error, RawRule, Socket, first_of};
 use crate::prove::Hook;
 use crate::reconcile::Host;
 use crate::ruleset::{Family, IfacePattern, Match};
@@ -94,11 +94,7 @@ impl Orders {
                 continue;
             };
             let sealed = wanted.iter().all(|wish| sealed(wish.guarantee));
-            let name = ChainName {
-                proto: Proto::from(place.family),
-                table: place.table.to_owned(),
-                chain: place.chain.to_owned(),
-            };
+            let name = ChainName::of_iptables(place.family, place.table, place.chain);
             let held = first_of(&mut socket, &name)?;
             let mut rules = Vec::new();
             for (wish, raw) in wanted.iter().zip(held.rules) {

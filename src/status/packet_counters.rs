@@ -149,11 +149,7 @@ impl Tally {
                 };
                 let rules: Vec<&WantedRule> = wanted.iter().filter(in_chain).collect();
                 if !rules.is_empty() {
-                    let chain = ChainName {
-                        proto: tool.family.into(),
-                        table: "filter".to_owned(),
-                        chain: chain.to_owned(),
-                    };
+                    let chain = ChainName::of_iptables(tool.family, "filter", chain);
                     let counts = nft::packets_of(socket, &chain, TAG_PREFIX)?;
                     self.add(&rules, &counts);
                 }

@@ -17,6 +17,16 @@ pub struct ChainName {
 }
 
 impl ChainName {
+    /// A chain of iptables.
+    #[must_use]
+    pub fn of_iptables(family: Family, table: &str, chain: &str) -> Self {
+        Self {
+            proto: family.into(),
+            table: table.to_owned(),
+            chain: chain.to_owned(),
+        }
+    }
+
     /// Which chain of iptables it is; `None` for one of a native table.
     #[must_use]
     pub fn in_iptables(&self) -> Option<ChainId> {

@@ -243,7 +243,9 @@ impl Survey {
         };
         if linger && look.is_whole() {
             if self.lingering.len() >= LINGERING {
-                self.lingering.pop_first();
+                let oldest = self.lingering.iter().min_by_key(|(_, (due, _))| *due);
+                let oldest = oldest.map(|(inode, _)| *inode);
+                oldest.and_then(|inode| self.lingering.remove(&inode));
             }
             let due = Instant::now() + LINGER;
             self.lingering.insert(inode, (due, sockets));

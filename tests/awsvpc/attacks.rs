@@ -346,7 +346,8 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
     for task in [&task, &other] {
         wait_until_held(&lab, task);
     }
-    let hop = |n| format!("route append 2001:db8::/32 via fd00:10::a:{n:x} dev eth0\n");
+    // No task of this lab has such an address.
+    let hop = |n| format!("route append 2001:db8::/32 via fd00:10::ffff:{n:x} dev eth0\n");
     lab.write("hops", (0..2500).map(hop).collect::<String>());
     let name = |n| {
         let name = format!("{n:04}{}", "x".repeat(120));
@@ -360,8 +361,8 @@ fn large_events_of_a_task_end_nothing_and_other_tasks_are_repaired_meanwhile() {
         hops.display()
     ));
     let attack = "n=0; while n=$((n % 100 + 1)); do
-            ip -6 route del 2001:db8::/32 via fd00:10::a:0 dev eth0
-            ip -6 route append 2001:db8::/32 via fd00:10::a:0 dev eth0
+            ip -6 route del 2001:db8::/32 via fd00:10::ffff:0 dev eth0
+            ip -6 route append 2001:db8::/32 via fd00:10::ffff:0 dev eth0
             ip link set eth0 mtu $((1400 + n))
         done";
     let attack = Daemon::start(task.ns.command("sh").arg("-c").arg(attack));

@@ -15,11 +15,10 @@ case $1 in
         emulator=$!
         "$here/tree.sh" sid "$out" >/dev/null &
         sid=$!
-        for suite in bookworm trixie; do
-            "$here/tree.sh" $suite "$out" >/dev/null
-        done
+        "$here/tree.sh" bookworm "$out" >/dev/null
+        "$here/kernel.sh" bookworm "$out"
         # The kernels of Amazon Linux 2023: 6.1 and 6.12.
-        for suite in bookworm trixie; do
+        for suite in bookworm bookworm-backports; do
             "$here/disk.sh" "$out/$suite/root" >/dev/null
         done
         # `set -e` sees what they come to.

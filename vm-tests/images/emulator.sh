@@ -8,6 +8,8 @@
 set -eu
 
 here=$(cd "$(dirname "$0")" && pwd)
+. "$here/mirror.sh"
+. "$here/backports.sh"
 out=${1:-$here/../../target/vm}
 emulator=qemu-system-x86_64
 
@@ -23,17 +25,10 @@ mkdir -p "$out"
 work=$(mktemp -d "$out/emulator.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 cd "$work"
-mkdir -p lists cache/archives/partial root
-mirror=${VM_MIRROR:-$(apt-get indextargets --format '$(REPO_URI)' 'Identifier: Packages' 'Label: Debian' | head -n 1)}
-keys=/usr/share/keyrings/debian-archive-keyring.gpg
-echo "deb [signed-by=$keys] $mirror $(. /etc/os-release && echo "$VERSION_CODENAME")-backports main" >sources.list
-backports() {
-    apt-get -qq -o APT::Sandbox::User=root -o Dir::Etc::sourcelist="$PWD/sources.list" \
-        -o Dir::Etc::sourceparts=/dev/null -o Dir::State::lists="$PWD/lists" -o Dir::Cache="$PWD/cache" "$@"
-}
+mkdir root
 echo "emulator.sh: fetching a newer QEMU ($emulator here is $major)" >&2
-backports update
-backports download qemu-system-x86 qemu-system-data seabios
+backports_of "$(. /etc/os-release && echo "$VERSION_CODENAME")"
+backports apt-get -qq download qemu-system-x86 qemu-system-data seabios
 for package in *.deb; do
     dpkg-deb -x "$package" root
 done

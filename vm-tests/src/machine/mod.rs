@@ -178,7 +178,7 @@ pub(crate) const OLDEST: &str = "bookworm";
 const SUITES: [&str; 2] = [OLDEST, "sid"];
 
 /// The suites whose kernels are run (`images/disk.sh`), the oldest first: 6.1 and 6.12.
-const KERNELS: [&str; 2] = [OLDEST, "trixie"];
+const KERNELS: [&str; 2] = [OLDEST, "bookworm-backports"];
 
 /// The kinds of machine whose trees or images are below `images`.
 pub(crate) fn kinds(images: &Path) -> Vec<Box<dyn Kind>> {

@@ -19,10 +19,7 @@ mkdir "$image/bin" "$image/www"
 cp probe.sh "$image/probe.sh"
 chmod 0755 "$image/probe.sh"
 echo published >"$image/www/index.html"
-for applet in $(busybox --list); do
-    ln -s busybox "$image/bin/$applet"
-done
-rm -f "$image/bin/busybox"
 cp /bin/busybox "$image/bin/busybox"
+"$image/bin/busybox" --install "$image/bin"
 tar -C "$image" -c . | docker import - probe >/dev/null
 rm -rf "$image"

@@ -107,9 +107,9 @@ impl Process {
             .create(true)
             .append(true)
             .open(at("qemu.log"))?;
-        let mut command = Command::new("nice");
+        let mut command = Command::new("setpriv");
         // Tied to this process: killed with it.
-        command.args(["-n", "10", "setpriv", "--pdeathsig", "KILL", "--"]);
+        command.args(["--pdeathsig", "KILL", "--"]);
         command.args(boot.emulator.command_line());
         command.args(HARDWARE);
         command.arg("-kernel").arg(boot.image.join("vmlinuz"));
@@ -144,7 +144,7 @@ impl Process {
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
-            .context("starting nice")?;
+            .context("starting setpriv")?;
         let mut process = Self {
             child,
             scratch: boot.scratch.to_owned(),

@@ -28,5 +28,8 @@ case $set in
         exit 2
         ;;
 esac
+# To pack takes one processor.
+$cargo build --locked --quiet -p ecs-netguard-vm-tests &
 "$here/packages.sh" "${CARGO_TARGET_DIR:-target}/$built/ecs-netguard" "$dir/packages"
-$cargo build --locked --quiet -p ecs-netguard-vm-tests
+# `set -e` sees what it comes to.
+wait $!

@@ -70,7 +70,13 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.none_arrived("while the daemon was stopped")?;
     host.wait_protected()?;
     cannot_be_deleted(host)?;
-    end(host, &table)
+    is_the_same(host, &table)?;
+    // Docker's own rules are gone too; it brings them at its start.
+    host.restart_docker()?;
+    Ok(Report {
+        packets: Some(host.finish()?),
+        ..Report::default()
+    })
 }
 
 fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
@@ -89,20 +95,19 @@ fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
     host.sh("systemctl set-property --runtime ecs-netguard MemoryMax=infinity")?;
     host.wait_for("it runs again", "systemctl is-active -q ecs-netguard")?;
     host.wait_protected()?;
-    end(host, &table)
-}
-
-/// The seal is the table that it was, and Docker's restart changes nothing.
-fn end(host: &mut Host<'_>, table: &str) -> Result<Report> {
-    ensure!(
-        host.seal()? == table,
-        "the seal is not the table that it was at the start"
-    );
-    host.restart_docker()?;
+    is_the_same(host, &table)?;
     Ok(Report {
         packets: Some(host.finish()?),
         ..Report::default()
     })
+}
+
+fn is_the_same(host: &Host<'_>, seal: &str) -> Result<()> {
+    ensure!(
+        host.seal()? == seal,
+        "the seal is not the table that it was at the start"
+    );
+    Ok(())
 }
 
 /// Kills the daemon; its process id.

@@ -127,7 +127,7 @@ pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
         let kinds = kinds.filter_map(|pattern| Some(engine.names.kinds(pattern)?.0));
         names.extend(kinds.filter_map(|kind| engine.names.example(kind)));
     }
-    let (host, way) = (engine.host, engine.way(class));
+    let (host, way) = (engine.host, likely_way(engine, class));
     names.sort_by_key(|name| {
         (
             !host.interfaces.contains_key(name),
@@ -135,6 +135,12 @@ pub(super) fn nearest(engine: &Engine<'_>, class: &PacketClass) -> Vec<String> {
         )
     });
     names
+}
+
+/// The interface by which packets of a class leave, or would if the host had a route for them.
+fn likely_way<'r>(engine: &Engine<'r>, class: &PacketClass) -> Option<&'r str> {
+    let other = || engine.host.ways.first().map(|(_, name)| name.as_str());
+    engine.way(class).or_else(other)
 }
 
 /// The address of who sends by an interface: who is behind it, where that is one of the class's sources.
@@ -186,7 +192,10 @@ fn wishes(engine: &Engine<'_>, class: &PacketClass, near: Option<&str>) -> HashM
     };
     let wished = [
         (layout.input, near.map_or(0, kind)),
-        (layout.output, kind(engine.way(class).unwrap_or("eth0"))),
+        (
+            layout.output,
+            kind(likely_way(engine, class).unwrap_or("eth0")),
+        ),
         (layout.protocol, protocol::TCP.into()),
         (layout.src, sender(engine, class, near)),
         (layout.sport, 40_000),

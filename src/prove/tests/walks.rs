@@ -226,7 +226,7 @@ fn an_example_comes_in_by_an_interface_that_the_host_has() {
 }
 
 #[test]
-fn an_example_of_ipv6_comes_from_no_link_local_address() {
+fn an_example_of_ipv6_comes_from_no_link_local_address_and_leaves_by_an_interface_of_the_host() {
     let mut view = host();
     let addrs = ["fe80::1", "fd00:17::1"].map(|addr| addr.parse::<std::net::IpAddr>().unwrap());
     view.interfaces
@@ -234,6 +234,8 @@ fn an_example_of_ipv6_comes_from_no_link_local_address() {
         .unwrap()
         .addrs
         .extend(addrs);
+    // Without a route for IPv6 it would leave by the interface of the other.
+    view.ways = vec![("169.254.169.254".parse().unwrap(), "ens5".to_owned())];
     let mut claim = first("docker0");
     claim.packets.family = Family::V6;
     claim.packets.dst = Destination::Net(net("fd00:ec2::254"));
@@ -241,5 +243,7 @@ fn an_example_of_ipv6_comes_from_no_link_local_address() {
     let Verdict::Violated { walk } = prove(&rules, &claim, &view) else {
         panic!("violated");
     };
-    assert_eq!(walk.example.unwrap().src.to_string(), "fd00:17::2");
+    let example = walk.example.unwrap();
+    assert_eq!(example.src.to_string(), "fd00:17::2");
+    assert_eq!(example.oif.as_deref(), Some("ens5"));
 }

@@ -399,3 +399,11 @@ fn what_is_allowed_is_marked_by_the_seal_and_known_at_the_edge() {
     );
     assert_eq!(found.edge.pass, Some(pass));
 }
+
+#[test]
+fn raw_frames_are_accepted_only_where_the_settings_say_so() {
+    for (text, accepted) in [("", false), ("[edge]\nraw_frames = \"accept\"", true)] {
+        let desired = everything(&settings(text), &facts());
+        assert_eq!(desired.raw_frames_accepted, accepted, "{text}");
+    }
+}

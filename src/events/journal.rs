@@ -94,7 +94,81 @@ pub fn say(event: &Event) {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
+    use crate::events::event::By;
+    use crate::guarantee::Guarantee;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What an event is in a log with levels and fields.
+    fn said(event: &Event) -> String {
+        let written = Written::default();
+        let to = written.clone();
+        let log = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .without_time()
+            .with_target(false)
+            .with_writer(move || to.clone())
+            .finish();
+        tracing::subscriber::with_default(log, || say(event));
+        let bytes = written.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap().trim().to_owned()
+    }
+
+    #[test]
+    fn an_event_is_written_down_as_urgent_as_it_is_and_with_what_is_known() {
+        for (kind, level) in [
+            (Kind::Violated, "ERROR"),
+            (Kind::Undecided, "WARN"),
+            (Kind::Held, "INFO"),
+        ] {
+            let said = said(&Event::new(kind, "so it is"));
+            assert!(
+                said.starts_with(&format!("{level} so it is message_id=")),
+                "{said}"
+            );
+            let state = format!("netguard_state={:?}", kind.name());
+            assert!(said.contains(&state), "{said}");
+            assert!(!said.contains("netguard_objects"), "{said}");
+        }
+        let drift = Event {
+            guarantee: Some(Guarantee::ImdsBlock),
+            objects: vec!["one".to_owned(), "two".to_owned()],
+            repair: Some(Duration::from_micros(166)),
+            by: Some(By {
+                pid: 4711,
+                comm: "iptables".to_owned(),
+                ..By::default()
+            }),
+            ..Event::new(Kind::Drift, "put back")
+        };
+        let said = said(&drift);
+        for field in [
+            "netguard_guarantee=\"imds-block\"",
+            "netguard_by_comm=\"iptables\"",
+            "netguard_by_pid=4711",
+            "netguard_window_usec=166",
+            "netguard_objects=\"one\\ntwo\"",
+        ] {
+            assert!(said.contains(field), "{field}: {said}");
+        }
+        assert!(!said.contains("netguard_by_exe"), "{said}");
+    }
 
     #[test]
     fn the_catalog_explains_every_kind_once() {

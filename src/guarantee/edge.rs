@@ -217,6 +217,14 @@ mod tests {
         let network = [0, 4, 8, 12, 16, 20, 24, 28, 32, 38, 42, 46].map(|o| (Network, o, 16));
         let link = [38, 42, 46].map(|offset| (Link, offset, 16));
         assert_eq!(v6[1..], [&network[..], &link].concat());
+        // Where a request by ARP has the address too, the protocol in the last tag is compared.
+        let of_the_tag = |drop: &FrameDrop| {
+            let [tag, _] = &drop.at[..] else { return None };
+            Some((drop.family, tag.from, tag.offset, tag.bytes.clone()))
+        };
+        let tags: Vec<_> = raw(&families).iter().filter_map(of_the_tag).collect();
+        let tag = |from, offset| (Family::V4, from, offset, vec![8, 0]);
+        assert_eq!(tags, [tag(Network, 6), tag(Network, 20), tag(Link, 20)]);
     }
 
     #[test]

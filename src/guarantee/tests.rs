@@ -279,3 +279,96 @@ fn a_name_that_iptables_cannot_be_given_is_still_an_interface() {
 fn names_are_padded() {
     assert_eq!(format!("{:>11}|", Guarantee::ImdsBlock), " imds-block|");
 }
+
+#[test]
+fn a_tagged_rule_that_stands_is_kept_once_where_its_guarantee_is_one_of_these() {
+    let block = Rules::of(&[Guarantee::ImdsBlock], &spare());
+    let standing = block.iptables[0].listed.clone();
+    let mut untagged = standing.clone();
+    untagged.rule = untagged.rule.without_comment();
+    let none = Rules::default();
+    let forward = ("filter", "FORWARD");
+    for (rules, of, family, place, listed, kept) in [
+        (
+            &none,
+            Guarantee::ImdsBlock,
+            Family::V4,
+            forward,
+            &standing,
+            true,
+        ),
+        (
+            &none,
+            Guarantee::TaskCredentials,
+            Family::V4,
+            forward,
+            &standing,
+            false,
+        ),
+        (
+            &none,
+            Guarantee::ImdsBlock,
+            Family::V4,
+            forward,
+            &untagged,
+            false,
+        ),
+        (
+            &block,
+            Guarantee::ImdsBlock,
+            Family::V4,
+            forward,
+            &standing,
+            false,
+        ),
+        (
+            &block,
+            Guarantee::ImdsBlock,
+            Family::V6,
+            forward,
+            &standing,
+            true,
+        ),
+        (
+            &block,
+            Guarantee::ImdsBlock,
+            Family::V4,
+            ("filter", "OUTPUT"),
+            &standing,
+            true,
+        ),
+    ] {
+        let mut after = rules.clone();
+        after.keep_standing(&[of], family, place, listed);
+        let new = kept.then(|| WantedRule {
+            guarantee: of,
+            family,
+            table: place.0,
+            chain: place.1,
+            listed: listed.clone(),
+        });
+        let wanted = rules.iptables.iter().cloned().chain(new);
+        assert!(
+            after.iptables.iter().cloned().eq(wanted),
+            "{of} {family} {place:?}"
+        );
+    }
+}
+
+#[test]
+fn what_is_no_rule_of_iptables_is_named_for_a_person() {
+    let sysctl = WantedSysctl {
+        guarantee: Guarantee::TaskCredentials,
+        interface: "br-1".to_owned(),
+    };
+    assert_eq!(sysctl.object(), "net.ipv4.conf.br-1.route_localnet=1");
+    for (edge, guarantee) in [
+        (EdgeRules::sockets_only(&[Family::V4]), Guarantee::ImdsBlock),
+        (
+            EdgeRules::no_raw_frames(&[Family::V4]),
+            Guarantee::HostImdsBlock,
+        ),
+    ] {
+        assert_eq!(edge.guarantee(), guarantee);
+    }
+}

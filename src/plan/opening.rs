@@ -89,7 +89,11 @@ pub(crate) fn object(place: &ChainPlace) -> String {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::ruleset::Family;
+    use crate::ruleset::native::json::parse;
 
     fn place(chain: &str) -> ChainPlace {
         ChainPlace {
@@ -105,6 +109,49 @@ mod tests {
             first,
             intact,
         }
+    }
+
+    #[test]
+    fn the_guards_rule_is_known_by_its_tag_and_by_what_it_says() {
+        let meets =
+            |op: &str, left, right| json!({"match": {"op": op, "left": left, "right": right}});
+        let field = |protocol: &str, field: &str| json!({"payload": {"protocol": protocol, "field": field}});
+        // As `native_opening_text` has it.
+        let opening = |port: u16| {
+            json!([
+                meets("==", field("ip", "daddr"), json!("127.0.0.1")),
+                meets("==", field("tcp", "dport"), json!(port)),
+                meets("in", json!({"ct": {"key": "status"}}), json!("dnat")),
+                {"accept": null},
+            ])
+        };
+        let mut items = vec![
+            json!({"table": {"family": "ip", "name": "filter", "handle": 1}}),
+            json!({"chain": {"family": "ip", "table": "filter", "name": "input", "handle": 1,
+                "type": "filter", "hook": "input", "prio": 0, "policy": "drop"}}),
+        ];
+        let tag = "ecs-netguard: task-credentials";
+        for (handle, comment, port) in [
+            (5, "of somebody else", 51679),
+            (6, tag, 51679),
+            (7, "ecs-netguard: imds-block", 51679),
+            (8, tag, 51678),
+        ] {
+            items.push(
+                json!({"rule": {"family": "ip", "table": "filter", "chain": "input",
+                "handle": handle, "comment": comment, "expr": opening(port)}}),
+            );
+        }
+        let found = |items: &[Value]| {
+            let saved = parse(json!({"nftables": items}).to_string().as_bytes()).unwrap();
+            let found = openings(&saved.decode(Family::V4, false));
+            let at = |of: Opening| (of.place.to_string(), of.handle, of.first, of.intact);
+            found.into_iter().map(at).collect::<Vec<_>>()
+        };
+        let at = |handle, first, intact| ("ip filter input".to_owned(), handle, first, intact);
+        assert_eq!(found(&items), [at(6, false, true), at(8, false, false)]);
+        items.remove(2);
+        assert_eq!(found(&items)[0], at(6, true, true));
     }
 
     #[test]

@@ -157,6 +157,54 @@ fn the_shield_is_required_wherever_route_localnet_is_on() {
     assert!(required(off, &["cni0"]));
     let skipped = format!("{off}ECS_SKIP_LOCALHOST_TRAFFIC_FILTER=true\n");
     assert!(!required(&skipped, &["all"]));
+    // Nothing else is, and what was keeps its reason.
+    for with_ecs_init in [false, true] {
+        let inputs = ecs(off, with_ecs_init);
+        let before = Posture::resolve(&Settings::default(), &inputs);
+        let mut after = before.clone();
+        after.observe(&inputs, &["cni0".to_owned()]);
+        let others = before.decisions().iter().zip(after.decisions());
+        let changed = others.filter(|(before, after)| before != after);
+        let changed: Vec<_> = changed
+            .map(|(_, after)| (after.guarantee, &*after.reason))
+            .collect();
+        let reason = "net.ipv4.conf.cni0.route_localnet is 1";
+        let new = (Guarantee::LoopbackShield, reason);
+        assert_eq!(changed, Vec::from_iter((!with_ecs_init).then_some(new)));
+    }
+}
+
+#[test]
+fn another_reason_blocks_where_config_toml_leaves_it_open_and_nothing_asked_for_it() {
+    use Guarantee::{AwsvpcImdsBlock, ImdsBlock};
+    let blocked = |config_toml: &str, ecs_config: &str| {
+        let settings = settings(config_toml);
+        let mut posture = Posture::resolve(&settings, &ecs(ecs_config, true));
+        posture.block(&settings, "user data has not spoken");
+        let decisions = posture.decisions().iter();
+        let new = decisions.filter(|d| d.required && d.reason == "user data has not spoken");
+        new.map(|d| d.guarantee).collect::<Vec<_>>()
+    };
+    assert_eq!(blocked("", ""), [ImdsBlock, AwsvpcImdsBlock]);
+    assert_eq!(blocked("[imds]\nawsvpc = \"never\"", ""), [ImdsBlock]);
+    assert_eq!(blocked("[imds]\nblock = \"never\"", ""), []);
+    assert_eq!(blocked("[imds]\nblock = \"always\"", ""), []);
+    assert_eq!(blocked("", "ECS_AWSVPC_BLOCK_IMDS=true\n"), []);
+}
+
+#[test]
+fn what_is_left_out_is_one_guarantee_with_its_reason() {
+    let mut posture = Posture::resolve(&Settings::default(), &ecs("", true));
+    let before = posture.required();
+    posture.leave_out(Guarantee::LoopbackShield, "a file says nothing of it");
+    let left: Vec<_> = before
+        .into_iter()
+        .filter(|of| *of != Guarantee::LoopbackShield)
+        .collect();
+    assert_eq!(posture.required(), left);
+    let mut decisions = posture.decisions().iter();
+    let shield = decisions.find(|d| d.guarantee == Guarantee::LoopbackShield);
+    assert_eq!(shield.unwrap().reason, "a file says nothing of it");
 }
 
 #[test]

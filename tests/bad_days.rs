@@ -1,8 +1,7 @@
 //! Tools that fail, kernels that lack something, people without root: a clear message, never a
 //! crash, never half a protection.
 
-use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs::File;
 use std::process::Output;
 use std::time::Duration;
 
@@ -29,10 +28,8 @@ fn words(output: &Output) -> String {
 /// Puts a shell script in the place of the system's iptables and ip6tables, which are one program by
 /// many names; the real one is then `/run/real/iptables` and so on. In the host alone.
 fn replace(lab: &Lab, script: &str) {
-    let fake = lab.dir().join("fake");
-    let script = format!("#!/bin/sh\nreal=/run/real/${{0##*/}}\n{script}\n");
-    fs::write(&fake, script).unwrap();
-    fs::set_permissions(&fake, fs::Permissions::from_mode(0o755)).unwrap();
+    let script = format!("real=/run/real/${{0##*/}}\n{script}");
+    lab.script(lab.inside("fake"), &script);
     lab.host.sh(
         "mkdir /run/real && multi=$(readlink -f /usr/sbin/iptables) && cp $multi /run/real/multi
         for name in iptables ip6tables iptables-restore ip6tables-restore; do
@@ -286,7 +283,7 @@ fn an_ordinary_user_is_advised_to_use_sudo() {
     for command in ["run", "apply", "check", "release"] {
         let line = format!(
             "chmod 755 /run /run/lab; exec setpriv --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all --bounding-set=-all {} {command}",
-            binary_for_all(&lab)
+            lab.binary_for_all()
         );
         let output = lab.host.command("sh").arg("-c").arg(line).output().unwrap();
         let words = words(&output);
@@ -299,19 +296,9 @@ fn an_ordinary_user_is_advised_to_use_sudo() {
     for command in ["--help", "--version", "config"] {
         let line = format!(
             "exec setpriv --reuid 65534 --regid 65534 --clear-groups {} {command}",
-            binary_for_all(&lab)
+            lab.binary_for_all()
         );
         let output = lab.host.command("sh").arg("-c").arg(line).output().unwrap();
         assert!(output.status.success(), "{command}: {}", words(&output));
     }
-}
-
-/// A copy that everybody may run: the build directory may be root's alone.
-fn binary_for_all(lab: &Lab) -> &'static str {
-    let copy = lab.host.root().join("run/ecs-netguard-bin");
-    if !copy.exists() {
-        fs::copy(lab::daemon::binary(), &copy).unwrap();
-        fs::set_permissions(&copy, fs::Permissions::from_mode(0o755)).unwrap();
-    }
-    "/run/ecs-netguard-bin"
 }

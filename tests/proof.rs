@@ -300,12 +300,9 @@ fn saved_rules_are_judged_without_root_and_without_this_host() {
     lab.write("sunk", lab.tamper(Backend::Nft).save());
     lab.write("broken", "*filter\n-A FORWARD\n");
     let judge = |args: &str| {
-        // Not by this process: a child that another test starts meanwhile has what is being written open too, and the kernel
-        // starts no such program (ETXTBSY).
-        let program = lab::daemon::binary();
         let line = format!(
-            "cp {} /run/judge && cd /run/lab && chmod 755 /run /run/lab && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all --inh-caps=-all /run/judge check {args}",
-            program.display()
+            "cd /run/lab && chmod 755 /run /run/lab && exec setpriv --reuid 65534 --regid 65534 --clear-groups --bounding-set=-all --inh-caps=-all {} check {args}",
+            lab.binary_for_all()
         );
         let output = lab.host.command("sh").arg("-c").arg(line).output().unwrap();
         let text = [output.stdout, output.stderr].concat();

@@ -2,7 +2,7 @@
 //! of the sandbox is, is seen on a machine with systemd.)
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
 use std::time::Duration;
@@ -203,13 +203,11 @@ fn a_daemon_that_is_taken_over_does_not_become_root() {
     // What runs in the daemon's place has all that it has left.
     let iptables = run.join("alternatives-nft/iptables");
     let real = fs::read_link(&iptables).unwrap();
-    fs::remove_file(&iptables).unwrap();
     let script = format!(
-        "#!/bin/sh\ntest -e /run/lab/told || {attack} >/run/lab/told 2>&1\nexec {} \"$@\"\n",
+        "test -e /run/lab/told || {attack} >/run/lab/told 2>&1\nexec {} \"$@\"",
         real.display()
     );
-    fs::write(&iptables, script).unwrap();
-    fs::set_permissions(&iptables, fs::Permissions::from_mode(0o755)).unwrap();
+    lab.script("/run/alternatives-nft/iptables", &script);
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
     let daemon = start_with_the_units_rights(&lab);
     daemon.wait_for_log("the rules are kept with", TIME);

@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -108,10 +107,9 @@ fn steady(line: &str) -> String {
 
 /// A script that does what people's scripts do to the rules.
 fn script(lab: &Lab, name: &str, text: &str) {
-    let path = lab.dir().join(name);
-    std::fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
-    lab.host.sh(&lab.inside(name).display().to_string());
+    let path = lab.inside(name);
+    lab.script(&path, text);
+    lab.host.sh(&path.display().to_string());
 }
 
 fn start(lab: &Lab, ecs_config: &str) -> Daemon {

@@ -239,6 +239,25 @@ impl Lab {
         fs::write(self.dir().join(file), text).unwrap_or_else(|e| panic!("{file}: {e}"));
     }
 
+    /// Writes a shell script that the host's processes can start. Not by this process: a child that another test starts
+    /// meanwhile has what is being written open too, and the kernel starts no such program (ETXTBSY, execve(2)).
+    #[track_caller]
+    pub fn script(&self, path: impl AsRef<OsStr>, text: &str) {
+        let install = self.host.command("install").args(["-m", "755"]);
+        let install = install.arg("/dev/stdin").arg(path);
+        install.stdin(format!("#!/bin/sh\n{text}\n")).run();
+    }
+
+    /// A copy of the program under test that everybody in the host may run, as the build directory may be root's alone.
+    /// It is made as a [`Lab::script`] is.
+    #[track_caller]
+    pub fn binary_for_all(&self) -> &'static str {
+        const COPY: &str = "/run/ecs-netguard-bin";
+        let install = self.host.command("install").args(["-m", "755"]);
+        install.arg(daemon::binary()).arg(COPY).run();
+        COPY
+    }
+
     /// The program under test in the host, pointed at the lab's files.
     pub fn netguard<I: IntoIterator<Item = S>, S: AsRef<OsStr>>(&self, args: I) -> NsCommand<'_> {
         daemon::with_paths(self.host.command(daemon::binary()).args(args), self)

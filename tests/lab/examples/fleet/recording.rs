@@ -245,9 +245,8 @@ fn configure(lab: &Lab, settings: &str) {
 }
 
 fn script(lab: &Lab, name: &str, text: &str) -> Daemon {
-    lab.write(name, format!("#!/bin/sh\n{text}\n"));
     let path = lab.inside(name);
-    lab.host.sh(&format!("chmod +x {}", path.display()));
+    lab.script(&path, text);
     Daemon::start(lab.host.command(path))
 }
 

@@ -95,39 +95,24 @@ pub fn say(event: &Event) {
 #[cfg(test)]
 mod tests {
     use std::io;
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::events::event::By;
     use crate::guarantee::Guarantee;
 
-    #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
-
-    impl io::Write for Written {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().write(bytes)
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     /// What an event is in a log with levels and fields.
     fn said(event: &Event) -> String {
-        let written = Written::default();
-        let to = written.clone();
+        let (written, log) = io::pipe().unwrap();
         let log = tracing_subscriber::fmt()
             .with_ansi(false)
             .without_time()
             .with_target(false)
-            .with_writer(move || to.clone())
+            .with_writer(Arc::new(log))
             .finish();
         tracing::subscriber::with_default(log, || say(event));
-        let bytes = written.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().trim().to_owned()
+        io::read_to_string(written).unwrap()
     }
 
     #[test]
@@ -138,10 +123,8 @@ mod tests {
             (Kind::Held, "INFO"),
         ] {
             let said = said(&Event::new(kind, "so it is"));
-            assert!(
-                said.starts_with(&format!("{level} so it is message_id=")),
-                "{said}"
-            );
+            let begin = format!("{level} so it is message_id=");
+            assert!(said.trim_start().starts_with(&begin), "{said}");
             let state = format!("netguard_state={:?}", kind.name());
             assert!(said.contains(&state), "{said}");
             assert!(!said.contains("netguard_objects"), "{said}");

@@ -282,93 +282,49 @@ fn names_are_padded() {
 
 #[test]
 fn a_tagged_rule_that_stands_is_kept_once_where_its_guarantee_is_one_of_these() {
-    let block = Rules::of(&[Guarantee::ImdsBlock], &spare());
+    use Family::{V4, V6};
+    use Guarantee::{ImdsBlock, TaskCredentials};
+    let (none, block) = (Rules::default(), Rules::of(&[ImdsBlock], &spare()));
     let standing = block.iptables[0].listed.clone();
     let mut untagged = standing.clone();
     untagged.rule = untagged.rule.without_comment();
-    let none = Rules::default();
-    let forward = ("filter", "FORWARD");
-    for (rules, of, family, place, listed, kept) in [
-        (
-            &none,
-            Guarantee::ImdsBlock,
-            Family::V4,
-            forward,
-            &standing,
-            true,
-        ),
-        (
-            &none,
-            Guarantee::TaskCredentials,
-            Family::V4,
-            forward,
-            &standing,
-            false,
-        ),
-        (
-            &none,
-            Guarantee::ImdsBlock,
-            Family::V4,
-            forward,
-            &untagged,
-            false,
-        ),
-        (
-            &block,
-            Guarantee::ImdsBlock,
-            Family::V4,
-            forward,
-            &standing,
-            false,
-        ),
-        (
-            &block,
-            Guarantee::ImdsBlock,
-            Family::V6,
-            forward,
-            &standing,
-            true,
-        ),
-        (
-            &block,
-            Guarantee::ImdsBlock,
-            Family::V4,
-            ("filter", "OUTPUT"),
-            &standing,
-            true,
-        ),
+    for (rules, of, family, chain, listed, kept) in [
+        (&none, ImdsBlock, V4, "FORWARD", &standing, true),
+        (&none, TaskCredentials, V4, "FORWARD", &standing, false),
+        (&none, ImdsBlock, V4, "FORWARD", &untagged, false),
+        (&block, ImdsBlock, V4, "FORWARD", &standing, false),
+        (&block, ImdsBlock, V6, "FORWARD", &standing, true),
+        (&block, ImdsBlock, V4, "OUTPUT", &standing, true),
     ] {
         let mut after = rules.clone();
-        after.keep_standing(&[of], family, place, listed);
+        after.keep_standing(&[of], family, ("filter", chain), listed);
         let new = kept.then(|| WantedRule {
             guarantee: of,
             family,
-            table: place.0,
-            chain: place.1,
+            table: "filter",
+            chain,
             listed: listed.clone(),
         });
-        let wanted = rules.iptables.iter().cloned().chain(new);
-        assert!(
-            after.iptables.iter().cloned().eq(wanted),
-            "{of} {family} {place:?}"
-        );
+        let wanted: Vec<_> = rules.iptables.iter().cloned().chain(new).collect();
+        assert_eq!(after.iptables, wanted, "{of} {family} {chain}");
     }
 }
 
 #[test]
-fn what_is_no_rule_of_iptables_is_named_for_a_person() {
+fn a_sysctl_is_shown_as_it_is_set() {
     let sysctl = WantedSysctl {
         guarantee: Guarantee::TaskCredentials,
         interface: "br-1".to_owned(),
     };
     assert_eq!(sysctl.object(), "net.ipv4.conf.br-1.route_localnet=1");
-    for (edge, guarantee) in [
-        (EdgeRules::sockets_only(&[Family::V4]), Guarantee::ImdsBlock),
-        (
-            EdgeRules::no_raw_frames(&[Family::V4]),
-            Guarantee::HostImdsBlock,
-        ),
-    ] {
-        assert_eq!(edge.guarantee(), guarantee);
-    }
+}
+
+#[test]
+fn the_edge_is_the_blocks_and_that_of_host_tasks_where_it_stops_raw_frames_alone() {
+    let (all, raw) = (
+        EdgeRules::sockets_only(&[Family::V4]),
+        EdgeRules::no_raw_frames(&[Family::V4]),
+    );
+    assert_eq!(all.guarantee(), Guarantee::ImdsBlock);
+    assert_eq!(raw.guarantee(), Guarantee::HostImdsBlock);
 }

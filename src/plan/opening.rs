@@ -91,7 +91,9 @@ pub(crate) fn object(place: &ChainPlace) -> String {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::{Snapshot, Step, plan};
     use super::*;
+    use crate::guarantee::Rules;
     use crate::ruleset::Family;
     use crate::ruleset::native::json::parse;
 
@@ -109,6 +111,23 @@ mod tests {
             first,
             intact,
         }
+    }
+
+    #[test]
+    fn a_chain_is_opened_where_it_is_wanted_and_closed_where_it_is_not() {
+        let wanted = Rules {
+            openings: BTreeSet::from([place("wanted")]),
+            ..Rules::default()
+        };
+        let actual = Snapshot {
+            openings: vec![opening(5, true, true)],
+            ..Snapshot::default()
+        };
+        let steps = [("input", true), ("wanted", false)].map(|(chain, undo)| Step::Opening {
+            place: place(chain),
+            undo,
+        });
+        assert_eq!(plan(&wanted, &actual, &[]).steps, steps);
     }
 
     #[test]

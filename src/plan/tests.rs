@@ -401,34 +401,6 @@ fn applied_is_what_the_steps_lead_to() {
 }
 
 #[test]
-fn a_native_chain_is_opened_where_it_is_wanted_and_closed_where_it_is_not() {
-    let place = |chain: &str| ChainPlace {
-        table: "inet filter".to_owned(),
-        chain: chain.to_owned(),
-    };
-    let wanted = Rules {
-        openings: BTreeSet::from([place("input")]),
-        ..Rules::default()
-    };
-    let actual = Snapshot {
-        openings: vec![Opening {
-            place: place("other"),
-            handle: 5,
-            first: true,
-            intact: true,
-        }],
-        ..Snapshot::default()
-    };
-    let plan = plan(&wanted, &actual);
-    assert_eq!(kinds(&plan), [DriftKind::Missing, DriftKind::Stray]);
-    let open = |chain: &str, undo| Step::Opening {
-        place: place(chain),
-        undo,
-    };
-    assert_eq!(plan.steps, [open("input", false), open("other", true)]);
-}
-
-#[test]
 fn what_is_wrong_is_one_word() {
     let kinds = [
         DriftKind::Missing,

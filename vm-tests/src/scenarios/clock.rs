@@ -55,8 +55,5 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.wait_protected()?;
     host.none_arrived("after a start in 1970")?;
     host.sh("date -s '+57 years'")?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

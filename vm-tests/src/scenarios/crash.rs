@@ -70,13 +70,9 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.none_arrived("while the daemon was stopped")?;
     host.wait_protected()?;
     cannot_be_deleted(host)?;
-    is_the_same(host, &table)?;
     // Docker's own rules are gone too; it brings them at its start.
     host.restart_docker()?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    end(host, &table)
 }
 
 fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
@@ -95,19 +91,16 @@ fn out_of_memory(host: &mut Host<'_>) -> Result<Report> {
     host.sh("systemctl set-property --runtime ecs-netguard MemoryMax=infinity")?;
     host.wait_for("it runs again", "systemctl is-active -q ecs-netguard")?;
     host.wait_protected()?;
-    is_the_same(host, &table)?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    end(host, &table)
 }
 
-fn is_the_same(host: &Host<'_>, seal: &str) -> Result<()> {
+/// The seal is the table that it was.
+fn end(host: &Host<'_>, table: &str) -> Result<Report> {
     ensure!(
-        host.seal()? == seal,
+        host.seal()? == table,
         "the seal is not the table that it was at the start"
     );
-    Ok(())
+    Report::finished(host)
 }
 
 /// Kills the daemon; its process id.

@@ -121,8 +121,5 @@ fn presets_and_chroot(host: &mut Host<'_>) -> Result<Report> {
         "the seal is another table after what was done in a chroot: {said}"
     );
     host.sh("systemctl is-active ecs-netguard")?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

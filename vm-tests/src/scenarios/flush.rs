@@ -62,8 +62,5 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     }
     // Docker's own rules are gone too; it brings them at its start.
     host.restart_docker()?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

@@ -76,10 +76,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.sh(&format!("curl -sf -m 20 {IMDS}"))?;
         host.sh(&format!("docker rm -f task-{task} >/dev/null"))?;
     }
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }
 
 const HELD: &str = "ecs-netguard status --json | jq -e '.guarantees[] | select(.name == \"host-imds-block\") | .standing == \"held\"'";

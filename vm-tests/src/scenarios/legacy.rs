@@ -40,8 +40,5 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.none_arrived(&format!("after {script}"))?;
     }
     host.restart_docker()?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

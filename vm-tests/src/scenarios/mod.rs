@@ -79,6 +79,16 @@ pub(crate) struct Report {
     pub(crate) measured: Vec<(String, String)>,
 }
 
+impl Report {
+    /// That of a host which at the end is as it must be ([`Host::finish`]).
+    fn finished(host: &Host<'_>) -> Result<Self> {
+        Ok(Self {
+            packets: Some(host.finish()?),
+            ..Self::default()
+        })
+    }
+}
+
 /// All scenarios, in the order in which they run.
 pub(crate) const ALL: &[Scenario] = &[
     first_boot::SCENARIO,

@@ -64,10 +64,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.wait_tasks()?;
     host.none_arrived("in the last boot")?;
     state_is_whole(host)?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }
 
 /// After a cut Docker may fail to start a container with a published port, since it takes the port back before

@@ -33,8 +33,5 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
         host.wait_protected()?;
     }
     host.restart_docker()?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

@@ -47,10 +47,7 @@ fn run(host: &mut Host<'_>) -> Result<Report> {
     host.sh("iptables -P INPUT ACCEPT")?;
     host.wait_protected()?;
     host.sh("systemctl start docker ecs")?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }
 
 /// As on an image with the package: nothing has to be fetched.
@@ -93,8 +90,5 @@ fn gate(host: &mut Host<'_>) -> Result<Report> {
     ensure!(active.code != 0, "the agent runs without a proof");
     host.sh("mv /usr/sbin/ecs-netguard.aside /usr/sbin/ecs-netguard")?;
     host.wait_for("the agent starts by itself", "systemctl is-active ecs")?;
-    Ok(Report {
-        packets: Some(host.finish()?),
-        ..Report::default()
-    })
+    Report::finished(host)
 }

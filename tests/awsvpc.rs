@@ -19,7 +19,6 @@ mod labels;
 mod managed;
 
 use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 

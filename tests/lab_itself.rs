@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use lab::cgroup::{in_pid_namespace, is_gone, owner};
-use lab::daemon::Daemon;
+use lab::daemon::{Daemon, runs};
 use lab::http::Request;
 use lab::imds::{IMDS, IMDS6, ROLE, SECRET, SECRET_PORT};
 use lab::namespace::Namespace;
@@ -69,7 +69,10 @@ fn what_a_process_left_is_found_by_its_name_and_not_taken_from_one_that_runs() {
     let number: String = child.chars().filter(char::is_ascii_digit).collect();
     assert!(!is_gone(&format!("{number}x1")), "{child} runs");
     other.kill().unwrap();
+    // A zombie, since nobody has waited for it.
+    eventually(SOON, "it does not run", || !runs(other.id()));
     other.wait().unwrap();
+    assert!(runs(std::process::id()));
 }
 
 #[test]

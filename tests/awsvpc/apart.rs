@@ -4,6 +4,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::*;
+use lab::daemon::runs;
 use lab::imds::IMDS;
 use lab::task::Plan;
 
@@ -45,8 +46,7 @@ fn end(process: i32) {
 }
 
 fn wait_gone(process: i32) {
-    let gone = || !Path::new(&format!("/proc/{process}")).exists();
-    eventually(LONG, "the process is gone", gone);
+    eventually(LONG, "the process is gone", || !runs(process));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::daemon::Daemon;
+use super::daemon::{Daemon, runs};
 use super::namespace::Namespace;
 use super::wait::eventually;
 
@@ -32,7 +32,7 @@ pub fn is_gone(owner: &str) -> bool {
         return false;
     };
     if namespace == pid_namespace("self") {
-        return !Path::new("/proc").join(pid).exists();
+        return !runs(pid);
     }
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut seen = processes.map(|process| pid_namespace(&process.file_name().to_string_lossy()));

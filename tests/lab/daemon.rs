@@ -1,5 +1,7 @@
 //! Programs that keep running: the daemon under test, and whatever else a test starts.
 
+use std::fmt::Display;
+use std::fs;
 use std::io::{self, BufRead as _, BufReader};
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
@@ -143,8 +145,10 @@ impl Daemon {
     #[track_caller]
     pub fn wait(&mut self, timeout: Duration) -> ExitStatus {
         let exit = within(timeout, || self.try_exit());
-        let exit =
-            exit.unwrap_or_else(|| panic!("still running after {timeout:?}:\n{}", self.log()));
+        let exit = exit.unwrap_or_else(|| {
+            let threads = threads(self.pid());
+            panic!("still running after {timeout:?}:\n{threads}{}", self.log())
+        });
         if let Some(reader) = self.reader.take() {
             // The pipe closes with its last holder; a child that inherited it may be one.
             within(Duration::from_secs(1), || reader.is_finished());
@@ -175,6 +179,28 @@ impl Drop for Daemon {
             let _ = self.child.wait();
         }
     }
+}
+
+/// Whether the process runs. One that has ended is a zombie for as long as its parent has not waited for it, and what
+/// is process 1 of a PID namespace may never do that.
+pub fn runs(pid: impl Display) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program, in parentheses, may hold anything.
+    stat.rsplit_once(") ")
+        .is_some_and(|(_, rest)| !rest.starts_with('Z'))
+}
+
+/// Each thread of a process: its name, its state, and where in the kernel it waits.
+fn threads(pid: Pid) -> String {
+    let read = |path: PathBuf| fs::read_to_string(path).unwrap_or_default();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"))
+        .into_iter()
+        .flatten();
+    tasks
+        .flatten()
+        .map(|task| task.path())
+        .map(|task| format!("{}{}\n", read(task.join("stat")), read(task.join("stack"))))
+        .collect()
 }
 
 fn follow(pipe: impl io::Read, log: &Log) {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::SOON;
 use lab::Lab;
-use lab::daemon::Daemon;
+use lab::daemon::{Daemon, runs};
 use lab::docker::{Docker, Programs};
 use lab::imds::IMDS;
 use lab::wait::eventually;
@@ -59,18 +59,8 @@ impl Traces {
                 .filter(|l| self.namespaces.iter().any(|n| l.contains(n)))
                 .map(str::to_owned),
         );
-        // A zombie of a test that was killed waits for its new parent; it does nothing more.
-        let runs = |pid: &&u32| {
-            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            stat.rsplit_once(") ")
-                .is_some_and(|(_, rest)| !rest.starts_with('Z'))
-        };
-        found.extend(
-            self.pids
-                .iter()
-                .filter(runs)
-                .map(|pid| format!("process {pid}")),
-        );
+        let processes = self.pids.iter().filter(|pid| runs(pid));
+        found.extend(processes.map(|pid| format!("process {pid}")));
         found
     }
 

@@ -1,14 +1,12 @@
 //! Across restarts and boots: what is remembered, what is done where nothing can be, and leaving.
 
 use std::fs;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
-const TIME: Duration = Duration::from_secs(20);
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 /// Long, so that what is seen is seen because a file changed.
 const LONG_INTERVAL: &str = "[verify]\ninterval = \"1h\"\n";
@@ -25,7 +23,7 @@ fn visible(lab: &Lab) -> bool {
 }
 
 fn started(daemon: &Daemon) -> String {
-    daemon.wait_for_log("the rules are kept with", TIME)
+    daemon.wait_for_log("the rules are kept with", LONG)
 }
 
 #[test]
@@ -85,12 +83,12 @@ fn until_cloud_init_is_done_an_unset_wish_is_a_block() {
     assert!(blocked(&lab));
     // User data has its say, and then another one.
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=false\n");
-    eventually(TIME, "what is written decides", || !blocked(&lab));
+    eventually(LONG, "what is written decides", || !blocked(&lab));
     lab.write("ecs.config", "ECS_CLUSTER=x\n");
-    eventually(TIME, "not set is not said", || blocked(&lab));
+    eventually(LONG, "not set is not said", || blocked(&lab));
     lab.host
         .sh("echo '{\"v1\": {\"datasource\": \"DataSourceEc2Local\"}}' > /run/lab/root/run/cloud-init/result.json");
-    eventually(TIME, "cloud-init is done", || !blocked(&lab));
+    eventually(LONG, "cloud-init is done", || !blocked(&lab));
     daemon.terminate();
     let daemon = Daemon::start(booting());
     started(&daemon);
@@ -133,13 +131,13 @@ fn where_nothing_can_be_remembered_the_rules_are_still_kept() {
         assert!(blocked(&lab), "{case}");
         for _ in 0..2 {
             lab.tamper(Backend::Nft).flush("filter", None);
-            eventually(TIME, case, || visible(&lab));
+            eventually(LONG, case, || visible(&lab));
             assert!(blocked(&lab), "{case}");
         }
         let warnings = daemon.log().matches("make /run/lab/state writable").count();
         assert_eq!(warnings, 1, "{case}: {}", daemon.log());
         lab.host.sh(mend_it);
-        eventually(TIME, "it is written once it can be", || {
+        eventually(LONG, "it is written once it can be", || {
             let text = fs::read_to_string(lab.host.root().join("run/lab/state/state.json"));
             text.is_ok_and(|text| text.contains("ECS_AWSVPC_BLOCK_IMDS=true"))
         });
@@ -156,15 +154,15 @@ fn a_disk_that_fills_up_later_costs_no_more() {
     lab.host
         .sh("dd if=/dev/zero of=/run/lab/state/full bs=1k 2>/dev/null || true");
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=false\n");
-    daemon.wait_for_log("make /run/lab/state writable", TIME);
-    eventually(TIME, "the new wish counts", || !blocked(&lab));
+    daemon.wait_for_log("make /run/lab/state writable", LONG);
+    eventually(LONG, "the new wish counts", || !blocked(&lab));
     let state = || fs::read_to_string(lab.host.root().join("run/lab/state/state.json")).unwrap();
     assert!(
         state().contains("ECS_AWSVPC_BLOCK_IMDS=true"),
         "the old one"
     );
     lab.host.sh("rm /run/lab/state/full");
-    eventually(TIME, "it is written once there is room", || {
+    eventually(LONG, "it is written once there is room", || {
         state().contains("ECS_AWSVPC_BLOCK_IMDS=false")
     });
 }
@@ -176,7 +174,7 @@ fn a_damaged_state_is_named_and_the_copy_used() {
     started(&daemon);
     lab.write("ecs.config", BLOCK);
     let path = lab.dir().join("state/state.json.previous");
-    eventually(TIME, "a second write", || path.exists());
+    eventually(LONG, "a second write", || path.exists());
     daemon.kill();
     lab.write(
         "state/state.json.previous",

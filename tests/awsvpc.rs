@@ -25,13 +25,10 @@ use std::time::Duration;
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::task::Task;
-use lab::wait::{eventually, within};
+use lab::wait::{LONG, eventually, within};
 use serde_json::Value;
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=false\n";
-
-/// Longer than anything takes on a busy machine.
-const LONG: Duration = Duration::from_secs(60);
 
 /// Cgroups are the machine's, and a process in one of a task's is taken for a task by every daemon:
 /// tests that make them run one after the other.

@@ -3,15 +3,12 @@
 
 use std::fs::File;
 use std::process::Output;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 use nix::fcntl::{FcntlArg, fcntl};
 use serde_json::Value;
-
-const TIME: Duration = Duration::from_secs(30);
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 const BLOCK_AND_TASKS: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
@@ -258,7 +255,7 @@ fn a_disk_that_hangs_holds_up_no_answer_and_not_the_end() {
     let disk = File::options().read(true).write(true).open(path).unwrap();
     fcntl(&disk, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     let mut daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let count = || {
         let status: Value = serde_json::from_str(&lab.get("/v1/status").body).unwrap();
         status["verification"]["count"].as_u64()
@@ -267,7 +264,7 @@ fn a_disk_that_hangs_holds_up_no_answer_and_not_the_end() {
     // Each is an event.
     for round in 0..40 {
         daemon.hangup();
-        eventually(TIME, &format!("pass {round}"), || {
+        eventually(LONG, &format!("pass {round}"), || {
             count() > before.map(|n| n + round)
         });
     }

@@ -2,15 +2,13 @@
 //! changes shown before they are made, and what happened can be read when the daemon is dead.
 
 use std::os::unix::fs::PermissionsExt as _;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(20);
 
 /// The exit code, standard output and standard error.
 fn run(lab: &Lab, args: &[&str]) -> (Option<i32>, String, String) {
@@ -81,7 +79,7 @@ fn what_has_to_be_required_ends_with_1_where_it_is_not() {
         "imds-block is not required on this host, so nothing keeps it\n"
     );
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("imds-block is held", TIME);
+    daemon.wait_for_log("imds-block is held", LONG);
     for command in ["check", "status"] {
         let (code, out, err) = run(&lab, &[command, "--require", "imds-block"]);
         assert_eq!((code, err.as_str()), (Some(0), ""), "{out}");
@@ -94,20 +92,20 @@ fn what_has_to_be_required_ends_with_1_where_it_is_not() {
 fn a_reload_says_what_changed() {
     let lab = Lab::new();
     let mut daemon = lab.start_daemon("ECS_CLUSTER=x\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.write("config.toml", "[verify]\ninterval = \"1m 1s\"\n");
     daemon.wait_for_log(
         "configuration reloaded: config.toml: verify.interval \"1m\" → \"1m 1s\"",
-        TIME,
+        LONG,
     );
     lab.write("ecs.config", BLOCK);
     daemon.wait_for_log(
         "configuration reloaded: ECS_AWSVPC_BLOCK_IMDS (not set) → true; ECS_ENABLE_TASK_IAM_ROLE (not \
          set) → true",
-        TIME,
+        LONG,
     );
     daemon.hangup();
-    daemon.wait_for_log("configuration reloaded: no change", TIME);
+    daemon.wait_for_log("configuration reloaded: no change", LONG);
 }
 
 #[test]
@@ -144,13 +142,13 @@ fn a_dry_run_shows_what_would_change_and_changes_nothing() {
 fn events_are_read_from_the_history_when_the_daemon_is_dead() {
     let lab = Lab::new();
     let mut daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    daemon.wait_for_log("imds-block: 4 rules missing", TIME);
+    daemon.wait_for_log("imds-block: 4 rules missing", LONG);
     let (code, live, _) = run(&lab, &["events"]);
     assert_eq!(code, Some(0));
     // The daemon waits for no disk. The file has one line more.
-    eventually(TIME, "the events are written down", || {
+    eventually(LONG, "the events are written down", || {
         std::fs::read_to_string(lab.dir().join("state/events.jsonl"))
             .is_ok_and(|history| history.lines().count() > live.lines().count())
     });
@@ -195,11 +193,11 @@ fn the_log_can_be_json_and_says_why_at_the_debug_level() {
     lab.write("ecs.config", BLOCK);
     let args = ["run", "--log-format", "json", "--log-level", "debug"];
     let daemon = Daemon::start(lab.netguard(args));
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    daemon.wait_for_log("imds-block: 4 rules missing", TIME);
-    daemon.wait_for_log("woken by Committed(", TIME);
-    let log = daemon.wait_for_log("pass: compared ", TIME);
+    daemon.wait_for_log("imds-block: 4 rules missing", LONG);
+    daemon.wait_for_log("woken by Committed(", LONG);
+    let log = daemon.wait_for_log("pass: compared ", LONG);
     let complete = log.rsplit_once('\n').unwrap().0;
     let lines: Vec<serde_json::Value> = complete
         .lines()
@@ -220,7 +218,7 @@ fn a_report_holds_everything_and_no_secret() {
     let config =
         format!("{BLOCK}ECS_ENGINE_AUTH_DATA={{\"registry\":{{\"password\":\"hunter2\"}}}}\n");
     let daemon = lab.start_daemon(&config);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.host
         .sh("iptables-nft -A INPUT -m comment --comment 'token=hunter2' -j ACCEPT");
     let (code, out, err) = run(&lab, &["report", "--output", "/run/lab/report.txt"]);

@@ -2,16 +2,13 @@
 
 #![allow(clippy::unwrap_used, reason = "test support, as in #[test] functions")]
 
-use std::time::Duration;
-
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::docker::{Docker, IMAGE, Programs};
 use lab::imds::ROLE;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const URL: &str = "http://169.254.169.254/latest/meta-data/iam/security-credentials/";
-const TIME: Duration = Duration::from_secs(20);
 
 fn blocked(docker: &Docker<'_>, container: &str) -> bool {
     docker.wget(container, URL).is_err()
@@ -30,7 +27,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
 
     let wish = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
     let daemon = lab.start_daemon(wish);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     assert!(blocked(&docker, "one"));
     assert!(
         docker
@@ -42,7 +39,7 @@ fn containers_stay_blocked_through_docker_restarts_and_new_networks() {
     for round in 1..=2 {
         let seen = daemon.log().len();
         docker.restart();
-        eventually(TIME, "the daemon re-tops its rules", || {
+        eventually(LONG, "the daemon re-tops its rules", || {
             daemon.log()[seen..].contains("imds-block: 4 rules displaced, repaired")
         });
         docker.docker(&["start", "one"]);
@@ -138,7 +135,7 @@ fn a_task_is_known_by_the_labels_of_its_pause_container() {
         "[edge]\nenabled = false\nraw_frames = \"accept\"\n",
     );
     let _daemon = daemon_beside(&docker, &lab);
-    let status = eventually(TIME, "the task is held", || {
+    let status = eventually(LONG, "the task is held", || {
         let status = lab.netguard(["status", "--json"]).output().unwrap().stdout;
         let status: serde_json::Value = serde_json::from_slice(&status).unwrap();
         (status["tasks"][0]["standing"] == "held").then_some(status)
@@ -153,7 +150,7 @@ fn a_task_is_known_by_the_labels_of_its_pause_container() {
 fn daemon_beside(docker: &Docker<'_>, lab: &Lab) -> Daemon {
     let beside = docker.beside(binary().to_str().unwrap()).arg("run");
     let daemon = Daemon::start(with_paths(beside, lab));
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     daemon
 }
 
@@ -201,13 +198,13 @@ fn a_privileged_container_is_named_and_the_agents_own_is_not() {
         "config.toml",
         format!("{often}[tasks]\nprivileged = \"undecided\"\n"),
     );
-    eventually(TIME, "the block is undecided", || {
+    eventually(LONG, "the block is undecided", || {
         status().0["state"] == "undecided"
     });
     let text = status().1;
     assert!(text.starts_with("UNDECIDED"), "{text}");
     docker.docker(&["rm", "--force", "router"]);
-    eventually(TIME, "the block holds again", || {
+    eventually(LONG, "the block holds again", || {
         status().0["state"] == "protected"
     });
     assert!(status().1.starts_with("PROTECTED  "));

@@ -3,30 +3,28 @@
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
 
 use ecs_netguard::status::server::MAX_CONNECTIONS;
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::namespace::NsCommand;
 use lab::socket::{Reply, reply};
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 use nix::sys::signal::Signal;
 
-const TIME: Duration = Duration::from_secs(60);
 /// Where it listens unless it is told otherwise.
 const ADDRESS: &str = "127.0.0.1:9877";
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
 
 fn guard(lab: &Lab) -> Daemon {
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     daemon
 }
 
 fn listening(command: NsCommand<'_>) -> Daemon {
     let exporter = Daemon::start(command);
-    exporter.wait_for_log(&format!("are served on http://{ADDRESS}"), TIME);
+    exporter.wait_for_log(&format!("are served on http://{ADDRESS}"), LONG);
     exporter
 }
 
@@ -37,7 +35,7 @@ fn exporter(lab: &Lab) -> Daemon {
 /// A connection to the exporter, from the host itself.
 fn connect(lab: &Lab) -> std::io::Result<TcpStream> {
     let stream = lab.host.run(|| TcpStream::connect(ADDRESS))?;
-    stream.set_read_timeout(Some(TIME))?;
+    stream.set_read_timeout(Some(LONG))?;
     Ok(stream)
 }
 
@@ -95,7 +93,7 @@ fn metrics_and_healthz_are_handed_over_and_nothing_else() {
     // What iptables cannot list truthfully cannot be judged.
     lab.host
         .sh("nft insert rule ip filter INPUT tcp dport 51679 meta cpu 0 drop");
-    let health = eventually(TIME, "the host is undecided", || {
+    let health = eventually(LONG, "the host is undecided", || {
         let health = get(&lab, "/healthz");
         (health.status == 503).then_some(health)
     });

@@ -28,7 +28,7 @@ use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 /// The host of the fixtures. `route_localnet` is on.
 fn host() -> HostView {
@@ -203,7 +203,7 @@ fn contradictions(fixture: &Fixture) -> Vec<String> {
     // under way any more when the answer is there.
     for from in lab.containers() {
         for address in [IMDS, IMDS6] {
-            eventually(Duration::from_secs(20), "containers reach IMDS", || {
+            eventually(LONG, "containers reach IMDS", || {
                 from.icmp_echo(address).unwrap()
             });
         }

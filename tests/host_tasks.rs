@@ -1,16 +1,13 @@
 //! Tasks on the host's own network: kept from the metadata service by their cgroup, while the ECS agent
 //! and the host's own programs reach it.
 
-use std::time::Duration;
-
 use lab::cgroup::{MOUNT, TaskSlice, asks, bash, sends, unify};
 use lab::daemon::Daemon;
 use lab::imds::{IMDS, IMDS6, ROLE};
 use lab::tamper::Backend;
-use lab::wait::{eventually, within};
+use lab::wait::{LONG, eventually, within};
 use lab::{HOST, Lab};
 
-const SOON: Duration = Duration::from_secs(20);
 const UNSEALED: &str =
     "[seal]\nenabled = false\n[edge]\nenabled = false\nraw_frames = \"accept\"\n";
 const LEGACY: &str = "[iptables]\nbackend = \"legacy\"\n";
@@ -108,7 +105,7 @@ fn tasks_are_blocked_by_either_layer_alone_and_the_agent_is_not() {
     ] {
         let slice = TaskSlice::new();
         let (lab, daemon) = guarded(&slice, more);
-        daemon.wait_for_log(HELD, SOON);
+        daemon.wait_for_log(HELD, LONG);
         let backend = if more.contains(LEGACY) {
             Backend::Legacy
         } else {
@@ -124,7 +121,7 @@ fn tasks_are_blocked_by_either_layer_alone_and_the_agent_is_not() {
         let expected = [(counted, counted && !sealed), (sealed, sealed)];
         // What `status` tells is up to a second old.
         let mut last = Vec::new();
-        let told = within(SOON, || {
+        let told = within(LONG, || {
             last = ["visible", "sealed"]
                 .map(|layer| stopped(&lab, layer))
                 .to_vec();
@@ -155,12 +152,12 @@ fn a_slice_that_comes_and_goes_is_covered_each_time() {
     for (more, times) in [("", 100), (UNSEALED, 20)] {
         let slice = TaskSlice::new();
         let (lab, daemon) = guarded(&slice, more);
-        daemon.wait_for_log(HELD, SOON);
+        daemon.wait_for_log(HELD, LONG);
         let mut ids = vec![slice.id()];
         for _ in 0..times {
             slice.remove();
             slice.make();
-            eventually(SOON, "the rules are for the new slice", || {
+            eventually(LONG, "the rules are for the new slice", || {
                 up_to_date(&lab, &slice, Backend::Nft)
             });
             for imds in [IMDS, IMDS6] {
@@ -184,7 +181,7 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
     for more in ["", UNSEALED] {
         let slice = TaskSlice::new();
         let (lab, mut daemon) = guarded(&slice, more);
-        daemon.wait_for_log(HELD, SOON);
+        daemon.wait_for_log(HELD, LONG);
         daemon.terminate();
         assert_eq!(check(&lab).0, 0);
         tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
@@ -214,13 +211,13 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
         assert!(walk.contains("(dead: its cgroup was deleted"), "{walk}");
         // A daemon that starts repairs it.
         let _daemon = lab.start_daemon("");
-        eventually(SOON, "the rules are for the new slice", || {
+        eventually(LONG, "the rules are for the new slice", || {
             up_to_date(&lab, &slice, Backend::Nft)
         });
         tasks_are_blocked_and_the_agent_is_not(&lab, &slice, more);
         // No rule is left over for a slice that is gone.
         slice.remove();
-        eventually(SOON, "the rules are gone", || {
+        eventually(LONG, "the rules are gone", || {
             visible(&lab, Backend::Nft).is_empty()
         });
         let (code, text) = check(&lab);
@@ -232,16 +229,16 @@ fn a_dead_match_is_called_so_while_no_daemon_runs() {
 fn what_is_flushed_comes_back_alive() {
     let slice = TaskSlice::new();
     let (lab, daemon) = guarded(&slice, UNSEALED);
-    daemon.wait_for_log(HELD, SOON);
+    daemon.wait_for_log(HELD, LONG);
     for command in [
         "iptables-nft -F OUTPUT; ip6tables-nft -F OUTPUT",
         "nft flush ruleset",
     ] {
         lab.host.sh(command);
-        eventually(SOON, command, || up_to_date(&lab, &slice, Backend::Nft));
+        eventually(LONG, command, || up_to_date(&lab, &slice, Backend::Nft));
         tasks_are_blocked_and_the_agent_is_not(&lab, &slice, command);
     }
-    let log = daemon.wait_for_log("repaired in", SOON);
+    let log = daemon.wait_for_log("repaired in", LONG);
     assert!(log.contains("host-imds-block"), "{log}");
 }
 
@@ -249,10 +246,10 @@ fn what_is_flushed_comes_back_alive() {
 fn iptables_legacy_works_for_others_once_the_slice_is_gone() {
     let slice = TaskSlice::new();
     let (lab, daemon) = guarded(&slice, &format!("{LEGACY}{UNSEALED}"));
-    daemon.wait_for_log(HELD, SOON);
+    daemon.wait_for_log(HELD, LONG);
     slice.remove();
     // Until the rule is out the kernel refuses every change of the table.
-    eventually(SOON, "another program changes a rule", || {
+    eventually(LONG, "another program changes a rule", || {
         let command =
             "iptables-legacy -w -A INPUT -j ACCEPT && ip6tables-legacy -w -A INPUT -j ACCEPT";
         lab.host.try_run(command).is_ok()
@@ -314,13 +311,13 @@ fn without_cgroup_v2_it_is_undecided_and_names_the_way_out() {
 fn a_slice_that_is_not_there_is_nothing_to_stop() {
     let slice = TaskSlice::named();
     let (lab, daemon) = guarded(&slice, "");
-    daemon.wait_for_log(HELD, SOON);
+    daemon.wait_for_log(HELD, LONG);
     let (code, text) = check(&lab);
     assert_eq!(code, 0, "{text}");
     let note = format!("there is no cgroup {} now", slice.name);
     assert!(text.contains(&note), "{text}");
     slice.make();
-    eventually(SOON, "the rules are for the slice", || {
+    eventually(LONG, "the rules are for the slice", || {
         up_to_date(&lab, &slice, Backend::Nft)
     });
     tasks_are_blocked_and_the_agent_is_not(&lab, &slice, "made later");
@@ -330,9 +327,9 @@ fn a_slice_that_is_not_there_is_nothing_to_stop() {
 fn when_it_is_turned_off_the_rules_go() {
     let slice = TaskSlice::new();
     let (lab, daemon) = guarded(&slice, "");
-    daemon.wait_for_log(HELD, SOON);
+    daemon.wait_for_log(HELD, LONG);
     lab.write("config.toml", "# the defaults\n");
-    eventually(SOON, "the rules are gone", || {
+    eventually(LONG, "the rules are gone", || {
         visible(&lab, Backend::Nft).is_empty()
     });
     assert!(slice.run(&lab.host, &asks(IMDS)).is_some());
@@ -374,14 +371,14 @@ fn a_task_on_the_hosts_network_is_listed_with_its_id_and_what_it_can_do() {
     assert!(text.contains("Tasks\n  0f"), "{text}");
     // The daemon sees as much with the few rights it has.
     let daemon = lab.start_daemon("");
-    daemon.wait_for_log(HELD, SOON);
+    daemon.wait_for_log(HELD, LONG);
     let status = lab.netguard(["status", "--json"]).run();
     let status: serde_json::Value = serde_json::from_str(&status).unwrap();
     assert_eq!(status["tasks"][0]["id"], "0f");
     assert_eq!(status["tasks"][0]["mode"], "host");
     // No event reports a task that ends; an answer lists what runs then.
     drop((here, raw));
-    eventually(SOON, "it is listed no more", || {
+    eventually(LONG, "it is listed no more", || {
         let status = lab.netguard(["status", "--json"]).run();
         let status: serde_json::Value = serde_json::from_str(&status).unwrap();
         status["tasks"].as_array().is_none_or(Vec::is_empty)

@@ -4,7 +4,6 @@ use std::io::{Read as _, Write as _};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
 use std::thread;
-use std::time::Duration;
 
 use ecs_netguard::status::server::{MAX_CONNECTIONS, MAX_FOLLOWERS};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -13,9 +12,7 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::socket::reply;
 use lab::tamper::Backend;
-use lab::wait::{eventually, uninterrupted};
-
-const TIME: Duration = Duration::from_secs(60);
+use lab::wait::{LONG, eventually, uninterrupted};
 
 /// Instead of a status: the daemon closes without an answer.
 const CLOSED: u16 = 0;
@@ -24,7 +21,7 @@ fn running() -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     (lab, daemon)
 }
 
@@ -209,7 +206,7 @@ fn a_thousand_silent_clients_keep_no_other_out_and_nothing_waits_for_them() {
     assert_eq!(lab.get("/healthz").status, 200);
     let seen = daemon.log().len();
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "the flush is repaired anyway", || {
+    eventually(LONG, "the flush is repaired anyway", || {
         daemon.log()[seen..].contains("repaired")
     });
     assert_eq!(lab.get("/healthz").status, 200);
@@ -266,7 +263,7 @@ fn followers_are_few_and_their_places_are_free_again_when_they_go() {
     assert_eq!(follow(&lab).1, "HTTP/1.1 503");
     assert_eq!(lab.get("/healthz").status, 200);
     followers.pop();
-    eventually(TIME, "a place is free again", || {
+    eventually(LONG, "a place is free again", || {
         follow(&lab).1 == "HTTP/1.1 200"
     });
 }
@@ -286,7 +283,7 @@ fn a_client_that_does_not_read_is_closed() {
         (1..=900).map(event).collect::<String>(),
     );
     let daemon = lab.start_daemon("");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let unread: Vec<UnixStream> = ["/v1/events", "/v1/events?follow"]
         .into_iter()
         .map(|target| {

@@ -1,13 +1,10 @@
 //! What the operator writes, while the daemon runs: edits of every kind, and files that cannot be
 //! read.
 
-use std::time::Duration;
-
 use lab::Lab;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
-const TIME: Duration = Duration::from_secs(20);
 /// Long, so that what is seen is seen because the file changed.
 const LONG_INTERVAL: &str = "[verify]\ninterval = \"1h\"\n";
 
@@ -22,7 +19,7 @@ fn every_way_to_change_ecs_config_is_seen() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_CLUSTER=x\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     assert!(!blocked(&lab));
     let edits = [
         (
@@ -54,7 +51,7 @@ fn every_way_to_change_ecs_config_is_seen() {
     ];
     for (how, script, expected) in edits {
         lab.host.sh(script);
-        eventually(TIME, how, || blocked(&lab) == expected);
+        eventually(LONG, how, || blocked(&lab) == expected);
     }
 }
 
@@ -64,11 +61,11 @@ fn a_directory_that_comes_late_is_seen() {
     lab.write("config.toml", LONG_INTERVAL);
     let late = ["run", "--ecs-config", "/run/lab/late/ecs/ecs.config"];
     let daemon = lab::daemon::Daemon::start(lab.netguard(late));
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.host.sh("mkdir -p /run/lab/late/ecs");
     lab.host
         .sh("echo ECS_AWSVPC_BLOCK_IMDS=true > /run/lab/late/ecs/ecs.config");
-    eventually(TIME, "the late file counts", || blocked(&lab));
+    eventually(LONG, "the late file counts", || blocked(&lab));
 }
 
 #[test]
@@ -76,15 +73,15 @@ fn an_ecs_config_that_cannot_be_read_keeps_what_it_said() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=false\nECS_ENABLE_TASK_IAM_ROLE=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.write("ecs.config", b"ECS_AWSVPC_BLOCK_IMDS=true\0\n");
-    let log = daemon.wait_for_log("stays in force", TIME);
+    let log = daemon.wait_for_log("stays in force", LONG);
     assert!(log.contains("/run/lab/ecs.config"), "{log}");
     assert!(!blocked(&lab), "as before");
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
-    eventually(TIME, "readable again", || blocked(&lab));
+    eventually(LONG, "readable again", || blocked(&lab));
     lab.write("ecs.config", vec![b'#'; 10 << 20]);
-    daemon.wait_for_log("MiB", TIME);
+    daemon.wait_for_log("MiB", LONG);
     assert!(blocked(&lab), "as before");
 }
 
@@ -93,13 +90,13 @@ fn an_ecs_config_that_is_removed_keeps_what_it_said() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.host.sh("rm /run/lab/ecs.config");
-    daemon.wait_for_log("/run/lab/ecs.config is gone", TIME);
+    daemon.wait_for_log("/run/lab/ecs.config is gone", LONG);
     assert!(blocked(&lab));
     lab.write("ecs.config", "ECS_CLUSTER=x\n");
     eventually(
-        TIME,
+        LONG,
         "it is there again, and says nothing of a block",
         || !blocked(&lab),
     );
@@ -116,15 +113,15 @@ fn the_last_good_settings_stay_over_a_restart_with_a_config_toml_that_says_nothi
         let lab = Lab::new();
         lab.write("config.toml", &good);
         let mut daemon = lab.start_daemon("ECS_CLUSTER=x\n");
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         let kept = || lab.tamper(Backend::Nft).save().contains("-i mybr+ ") && blocked(&lab);
         assert!(kept());
         lab.host.sh(spoil);
-        daemon.wait_for_log("in force", TIME);
+        daemon.wait_for_log("in force", LONG);
         assert!(kept(), "{spoil}");
         daemon.terminate();
         let daemon = lab::daemon::Daemon::start(lab.netguard(["run"]));
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         assert!(kept(), "after a restart: {spoil}");
         let status = lab.get("/v1/status").body;
         assert!(status.contains("in force"), "{status}");
@@ -138,7 +135,7 @@ fn where_the_state_was_lost_and_the_files_are_gone_the_rules_stay() {
         lab.write("config.toml", "[imds]\ninterfaces = [\"mybr+\"]\n");
         let mut daemon =
             lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         daemon.terminate();
         let tagged = || {
             let save = lab.tamper(Backend::Nft).save();
@@ -153,7 +150,7 @@ fn where_the_state_was_lost_and_the_files_are_gone_the_rules_stay() {
         // The second start finds a state again, which says that what was asked for is unknown.
         for _ in 0..2 {
             let mut daemon = lab::daemon::Daemon::start(lab.netguard(["run"]));
-            let log = daemon.wait_for_log("the rules are kept with", TIME);
+            let log = daemon.wait_for_log("the rules are kept with", LONG);
             assert!(log.contains("what it asked for is not known"), "{log}");
             let now = tagged();
             assert!(before.iter().all(|rule| now.contains(rule)), "{now:#?}");
@@ -163,7 +160,7 @@ fn where_the_state_was_lost_and_the_files_are_gone_the_rules_stay() {
         }
         lab.write("config.toml", "# the defaults\n");
         let _daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=false\n");
-        eventually(TIME, "the files say it again", || !blocked(&lab));
+        eventually(LONG, "the files say it again", || !blocked(&lab));
     }
 }
 
@@ -172,16 +169,16 @@ fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("\0");
-    daemon.wait_for_log("IMDS is blocked", TIME);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("IMDS is blocked", LONG);
+    daemon.wait_for_log("the rules are kept with", LONG);
     // Each flush is repaired by a later turn: so several turns have seen the same file.
     for _ in 0..2 {
         assert!(blocked(&lab));
         lab.tamper(Backend::Nft).flush("filter", None);
-        eventually(TIME, "a later turn blocks too", || blocked(&lab));
+        eventually(LONG, "a later turn blocks too", || blocked(&lab));
     }
     lab.write("config.toml", "[imds]\nblock = \"never\"\n");
-    eventually(TIME, "config.toml is readable, and decides", || {
+    eventually(LONG, "config.toml is readable, and decides", || {
         !blocked(&lab)
     });
 
@@ -189,11 +186,11 @@ fn what_cannot_be_read_at_the_start_blocks_and_goes_on_blocking() {
     let lab = Lab::new();
     lab.write("config.toml", "[imds]\nblock = 3\n");
     let daemon = lab.start_daemon("");
-    daemon.wait_for_log("IMDS is blocked", TIME);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("IMDS is blocked", LONG);
+    daemon.wait_for_log("the rules are kept with", LONG);
     assert!(blocked(&lab));
     lab.tamper(Backend::Nft).flush("filter", None);
-    eventually(TIME, "a later turn blocks too", || blocked(&lab));
+    eventually(LONG, "a later turn blocks too", || blocked(&lab));
 }
 
 #[test]
@@ -201,7 +198,7 @@ fn a_wish_that_the_agent_cannot_read_is_a_block_with_a_warning() {
     for value in ["\"true\"", "yes", "ture", "TRUE!"] {
         let lab = Lab::new();
         let daemon = lab.start_daemon(&format!("ECS_AWSVPC_BLOCK_IMDS={value}\n"));
-        let log = daemon.wait_for_log("the rules are kept with", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", LONG);
         assert!(blocked(&lab), "{value}");
         assert!(
             log.contains("WARN") && log.contains("ECS_AWSVPC_BLOCK_IMDS"),
@@ -215,8 +212,8 @@ fn hangup_reads_everything_again() {
     let lab = Lab::new();
     lab.write("config.toml", LONG_INTERVAL);
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.tamper(Backend::Nft).flush("filter", None);
     daemon.hangup();
-    eventually(TIME, "restored", || blocked(&lab));
+    eventually(LONG, "restored", || blocked(&lab));
 }

@@ -1,13 +1,10 @@
 //! A host without an IPv4 default route: what it sends to the credentials' address has no way, and so meets no rule,
 //! unless a route by the loopback interface gives it one (aws/amazon-ecs-agent, ecs-init/routes/routes.go).
 
-use std::time::Duration;
-
 use lab::Lab;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const ROLES: &str = "ECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(60);
 /// What ecs-init adds where it starts, and removes where it stops.
 const OF_ECS_INIT: &str = "169.254.170.2/32 dev lo scope link";
 
@@ -66,7 +63,7 @@ fn ecs_inits_start_and_stop_leave_the_guards_route_or_have_it_restored() {
     let lab = ipv6_only();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon(ROLES);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     for _ in 0..3 {
         lab.host.sh(&format!("ip route add {OF_ECS_INIT}"));
         assert!(lab.host.task_credentials().is_ok());
@@ -76,7 +73,7 @@ fn ecs_inits_start_and_stop_leave_the_guards_route_or_have_it_restored() {
     }
     // Without its own, it takes the guard's.
     lab.host.sh(&format!("ip route del {OF_ECS_INIT}"));
-    eventually(TIME, "the route is restored", || {
+    eventually(LONG, "the route is restored", || {
         !own_routes(&lab).is_empty()
     });
     assert!(lab.host.task_credentials().is_ok());

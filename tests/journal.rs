@@ -4,17 +4,15 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
 
 use ecs_netguard::events::Kind;
 use ecs_netguard::events::journal::message_id;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
-use lab::wait::{eventually, uninterrupted};
+use lab::wait::{LONG, eventually, uninterrupted};
 use serde_json::Value;
 
-const TIME: Duration = Duration::from_secs(20);
 const JOURNAL: &str = "/run/systemd/journal/socket";
 
 /// A journal of the lab's own: the host has its own /run.
@@ -22,9 +20,7 @@ fn journal(lab: &Lab) -> UnixDatagram {
     lab.host.run(|| {
         fs::create_dir_all("/run/systemd/journal").unwrap();
         let socket = UnixDatagram::bind(JOURNAL).unwrap();
-        socket
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        socket.set_read_timeout(Some(LONG)).unwrap();
         socket
     })
 }
@@ -167,15 +163,13 @@ fn a_stuck_journald_holds_up_nothing_and_what_it_missed_is_counted() {
     // It takes ten datagrams, which nothing reads. Each request is a message.
     let status = || serde_json::from_str::<Value>(&lab.get("/v1/status").body).unwrap();
     let dropped = || status()["daemon"]["log_dropped"].as_u64().unwrap();
-    eventually(TIME, "it listens", || lab.connect().is_ok());
-    eventually(Duration::from_secs(60), "messages are dropped", || {
-        dropped() > 10
-    });
+    eventually(LONG, "it listens", || lab.connect().is_ok());
+    eventually(LONG, "messages are dropped", || dropped() > 10);
     let verified = || status()["verification"]["count"].as_u64().unwrap();
     let before = verified();
-    eventually(TIME, "it goes on verifying", || verified() > before + 1);
+    eventually(LONG, "it goes on verifying", || verified() > before + 1);
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "it goes on repairing", || {
+    eventually(LONG, "it goes on repairing", || {
         lab.tamper(Backend::Nft).save().contains("imds-block")
     });
     let metrics = lab.get("/metrics").body;
@@ -217,6 +211,6 @@ fn without_a_journal_it_says_so_and_writes_to_stderr() {
     let lab = Lab::new();
     lab.write("ecs.config", "");
     let daemon = Daemon::start(lab.netguard(["run"]).env("JOURNAL_STREAM", "8:1"));
-    let log = daemon.wait_for_log("the rules are kept with", Duration::from_secs(20));
+    let log = daemon.wait_for_log("the rules are kept with", LONG);
     assert!(log.contains("logging to stderr instead"), "{log}");
 }

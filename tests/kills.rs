@@ -12,11 +12,10 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::systemd::FdStore;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 use crate::oracle::random::Random;
 
-const TIME: Duration = Duration::from_secs(30);
 const KILLS: u64 = 40;
 
 /// The block is always wanted; what else is changes what is written to the state.
@@ -109,14 +108,14 @@ impl Host {
 
     /// What must be so once the daemon has started again.
     fn look_while_running(&mut self, round: u64, daemon: &Daemon) {
-        let log = daemon.wait_for_log("the rules are kept with", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", LONG);
         assert!(!log.contains("state.json"), "round {round}: {log}");
         // The shield goes one pass after the sysctl that asked for it.
         let settled = |rules: &Vec<String>| {
             let shielded = rules.iter().any(|rule| rule.contains("loopback-shield"));
             shielded == (self.wish == 1)
         };
-        let tagged = eventually(TIME, "the shield stands where it is wanted", || {
+        let tagged = eventually(LONG, "the shield stands where it is wanted", || {
             Some(self.tagged()).filter(settled)
         });
         let expected = self

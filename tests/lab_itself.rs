@@ -20,7 +20,7 @@ use std::os::unix::net::UnixStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::Command;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use lab::cgroup::{in_pid_namespace, is_gone, owner};
 use lab::daemon::{Daemon, runs};
@@ -30,10 +30,8 @@ use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::socket::reply;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 use lab::{AWSVPC, DOCKER, Lab, NEIGHBOUR, USER};
-
-const SOON: Duration = Duration::from_secs(20);
 
 fn steals_role(container: &Namespace, imds: IpAddr) -> bool {
     let v1 = container.role_credentials_v1(imds);
@@ -64,13 +62,13 @@ fn what_a_process_left_is_found_by_its_name_and_not_taken_from_one_that_runs() {
     assert_eq!(is_gone("7x1"), !in_pid_namespace());
     // Not there before its first process is.
     let link = format!("/proc/{}/ns/pid_for_children", other.id());
-    let child = eventually(SOON, "a namespace", || fs::read_link(&link).ok());
+    let child = eventually(LONG, "a namespace", || fs::read_link(&link).ok());
     let child = child.to_string_lossy();
     let number: String = child.chars().filter(char::is_ascii_digit).collect();
     assert!(!is_gone(&format!("{number}x1")), "{child} runs");
     other.kill().unwrap();
     // A zombie, since nobody has waited for it.
-    eventually(SOON, "it does not run", || !runs(other.id()));
+    eventually(LONG, "it does not run", || !runs(other.id()));
     other.wait().unwrap();
     assert!(runs(std::process::id()));
 }
@@ -79,7 +77,7 @@ fn what_a_process_left_is_found_by_its_name_and_not_taken_from_one_that_runs() {
 fn an_answer_is_awaited_by_a_process_that_was_stopped_meanwhile() {
     let (ours, mut theirs) = UnixStream::pair().unwrap();
     // A read with a limit ends with EINTR when its process goes on (signal(7)).
-    ours.set_read_timeout(Some(SOON)).unwrap();
+    ours.set_read_timeout(Some(LONG)).unwrap();
     let awaited = thread::spawn(move || reply(ours));
     let stop = "for i in 1 2 3; do sleep 0.1; kill -STOP $PPID; sleep 0.1; kill -CONT $PPID; done";
     let done = Command::new("sh").args(["-c", stop]).status().unwrap();
@@ -158,13 +156,13 @@ fn the_counter_is_exact() {
 
     let start = Instant::now();
     let flood = lab.docker.flood(ports(IMDS)).unwrap();
-    eventually(SOON, "many packets", || {
+    eventually(LONG, "many packets", || {
         lab.counter().arrived().total() > 20_000
     });
     let sent = flood.stop();
     let rate = sent as f64 / start.elapsed().as_secs_f64();
     let reading = Instant::now();
-    eventually(SOON, "the last packet", || {
+    eventually(LONG, "the last packet", || {
         lab.counter().arrived().total() == sent
     });
     println!(
@@ -400,9 +398,9 @@ fn a_daemon_is_followed_and_ended() {
                 .command("env")
                 .args(["--default-signal=HUP", "sh", "-c", script]),
         );
-    daemon.wait_for_log("ready", SOON);
+    daemon.wait_for_log("ready", LONG);
     daemon.hangup();
-    daemon.wait_for_log("again", SOON);
+    daemon.wait_for_log("again", LONG);
     assert!(daemon.is_running());
     assert_eq!(daemon.terminate().code(), Some(7));
     assert_eq!(daemon.log(), "ready\nagain\nbye\n");

@@ -1,15 +1,12 @@
 //! The daemon over time: installed, tampered with, restarted, doubled, released.
 
-use std::time::Duration;
-
 use lab::Lab;
 use lab::imds::{IMDS, IMDS6};
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(20);
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
 
 /// The tagged rules of a save, table by table: the backends print the tables in orders of their own.
@@ -42,7 +39,7 @@ fn the_rules_are_the_documented_ones_once_each_after_everything() {
         let tamper = lab.tamper(backend);
         for round in 0..10 {
             let mut daemon = lab.start_daemon(BLOCK);
-            daemon.wait_for_log("the rules are kept with", TIME);
+            daemon.wait_for_log("the rules are kept with", LONG);
             if round % 3 == 1 {
                 tamper.ecs_init_pre_start();
             }
@@ -75,7 +72,7 @@ fn what_is_removed_is_restored_and_reported() {
         let settings = format!("[iptables]\nbackend = \"{}\"\n", name(backend));
         lab.write("config.toml", settings);
         let daemon = lab.start_daemon(BLOCK);
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         assert!(!reaches_imds(&lab.docker));
         let tamper = lab.tamper(backend);
         let strikes: [(&str, &dyn Fn()); 5] = [
@@ -96,7 +93,7 @@ fn what_is_removed_is_restored_and_reported() {
         for (words, strike) in strikes {
             let seen = daemon.log().len();
             strike();
-            eventually(TIME, words, || daemon.log()[seen..].contains(words));
+            eventually(LONG, words, || daemon.log()[seen..].contains(words));
             assert!(!reaches_imds(&lab.docker), "{words}");
             assert!(reaches_credentials(&lab.docker), "{words}");
         }
@@ -155,7 +152,7 @@ fn sigterm_leaves_the_rules_and_release_takes_them_out() {
         ));
         let (before, before6) = (rules(&tamper.save()), rules(&tamper.save6()));
         let mut daemon = lab.start_daemon(BLOCK);
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         let refused = lab.netguard(["release"]).output().unwrap();
         assert_eq!(refused.status.code(), Some(2));
         let words = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -229,7 +226,7 @@ fn a_wish_that_ends_takes_the_rules_out_and_route_localnet_back() {
 fn the_second_daemon_refuses_and_names_the_first() {
     let lab = Lab::new();
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let second = lab.netguard(["run"]).output().unwrap();
     let words = String::from_utf8_lossy(&second.stderr).into_owned();
     assert_eq!(second.status.code(), Some(2), "{words}");
@@ -257,7 +254,7 @@ fn the_systems_own_iptables_decides_the_backend() {
 #[test]
 fn the_agent_reaches_the_service_at_all_times() {
     let lab = Lab::new();
-    lab.host.set_patience(TIME);
+    lab.host.set_patience(LONG);
     let reaches = |when: &str| {
         for address in [IMDS, IMDS6] {
             let answer = lab.host.role_credentials_v1(address);
@@ -276,7 +273,7 @@ fn the_agent_reaches_the_service_at_all_times() {
     daemon.kill();
     reaches("after the daemon was killed");
     let mut daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     reaches("after a restart");
     daemon.terminate();
     reaches("after the daemon was stopped");

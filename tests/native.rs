@@ -26,7 +26,7 @@ use lab::imds::IMDS;
 use lab::namespace::Namespace;
 use lab::probe::proto;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 use crate::fixtures::file::{Expected, found};
 
@@ -91,7 +91,7 @@ fn scene(native: &Native) -> Lab {
     let lab = Lab::new();
     lab.host.set_sysctl("net/ipv4/conf/all/route_localnet", "1");
     for from in lab.containers() {
-        eventually(Duration::from_secs(20), "containers reach IMDS", || {
+        eventually(LONG, "containers reach IMDS", || {
             from.icmp_echo(IMDS).unwrap()
         });
     }
@@ -330,10 +330,10 @@ fn a_daemon_keeps_a_hardened_native_chain_open() {
     let lab = guarded("cis.nft", "");
     let _daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
     let open = || opened(&lab) == (1, true);
-    eventually(Duration::from_secs(20), "the chain is opened", open);
+    eventually(LONG, "the chain is opened", open);
     assert!(lab.docker.task_credentials().is_ok());
     lab.host
         .sh("nft delete table inet filter; nft -f /run/lab/native.nft");
-    eventually(Duration::from_secs(20), "the chain is opened again", open);
+    eventually(LONG, "the chain is opened again", open);
     assert!(lab.docker.task_credentials().is_ok());
 }

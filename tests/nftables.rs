@@ -1,15 +1,11 @@
 //! What the kernel tells over netlink, and iptables' listing does not.
 
-use std::time::Duration;
-
 use ecs_netguard::os::nft::{Batch, Inventory, Moment, OWNER, Proto, Socket};
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::{Condition, NativeRule, Statement};
 use lab::Lab;
 use lab::tamper::Backend;
-use lab::wait::eventually;
-
-const SOON: Duration = Duration::from_secs(10);
+use lab::wait::{LONG, eventually};
 
 fn inventory(lab: &Lab) -> Inventory {
     lab.host.run(Inventory::take).unwrap()
@@ -376,7 +372,7 @@ fn a_table_that_goes_without_a_commit_is_seen_to_have_gone() {
 
     drop(owner);
     // A program that another test starts has the socket open until it is executed.
-    let unowned = eventually(SOON, "the table is gone", || {
+    let unowned = eventually(LONG, "the table is gone", || {
         Some(moment()).filter(|now| *now != before)
     });
     assert_eq!(unowned.generation, before.generation, "no commit");

@@ -14,10 +14,9 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::prometheus::{Prometheus, dashboard, program, unprotected_hosts};
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 use serde_json::{Value, json};
 
-const TIME: Duration = Duration::from_secs(60);
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 fn promtool(dir: &str, args: &[&str]) {
@@ -77,7 +76,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
     let _exporter = Daemon::start(lab.netguard(["exporter"]));
     record_a_probe(&lab);
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let scrape = json!([
         { "job_name": "node", "static_configs": [{ "targets": ["127.0.0.1:9100"] }] },
         { "job_name": "ecs-netguard", "static_configs": [{ "targets": ["127.0.0.1:9877"] }] },
@@ -87,7 +86,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
     let mut queries = dashboard("1m");
     assert!(queries.len() > 10, "{queries:#?}");
     // What grows only while rules drift is asked for while they do.
-    eventually(TIME, "the dashboard's queries all have an answer", || {
+    eventually(LONG, "the dashboard's queries all have an answer", || {
         lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
         queries.retain(|query| {
             let values = prometheus.ask(&query.expr);
@@ -113,7 +112,7 @@ fn every_query_of_the_dashboard_has_an_answer() {
     assert_eq!(up("ecs-netguard"), Some(true));
     daemon.kill();
     eventually(
-        TIME,
+        LONG,
         "a daemon that is gone is a target that is down",
         || up("ecs-netguard") == Some(false),
     );
@@ -128,12 +127,12 @@ fn what_the_socket_answers_follows_the_conventions_and_the_queries_ask_for_nothi
     let lab = Lab::new();
     lab.write("config.toml", "[verify]\ninterval = \"1s\"\n");
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     // What has never happened on a host has no sample there.
     record_a_probe(&lab);
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
     let happened = ["ecs_netguard_drift_total{", "ecs_netguard_probe_state{"];
-    let reply = eventually(TIME, "the flush and the probe are counted", || {
+    let reply = eventually(LONG, "the flush and the probe are counted", || {
         let reply = lab.get("/metrics");
         let counted = happened.iter().all(|name| reply.body.contains(name));
         counted.then_some(reply)
@@ -171,9 +170,9 @@ fn files_for_other_programs_are_whole_and_a_failure_is_said_once() {
          [fleet]\nssm_inventory = \"/run/lab/out/EcsNetguard.json\"\n",
     );
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    let log = daemon.wait_for_log("metrics.textfile: cannot write /run/lab/none/x.prom", TIME);
+    let log = daemon.wait_for_log("metrics.textfile: cannot write /run/lab/none/x.prom", LONG);
     assert!(log.contains("make /run/lab/none"), "{log}");
-    let inventory = eventually(TIME, "the inventory is written", || {
+    let inventory = eventually(LONG, "the inventory is written", || {
         std::fs::read(lab.dir().join("out/EcsNetguard.json")).ok()
     });
     let inventory: Value = serde_json::from_slice(&inventory).unwrap();
@@ -181,7 +180,7 @@ fn files_for_other_programs_are_whole_and_a_failure_is_said_once() {
     assert_eq!(inventory["Content"][0]["Guarantee"], "imds-block");
     assert_eq!(inventory["Content"][0]["HostState"], "protected");
     lab.host.sh("mkdir /run/lab/none");
-    eventually(TIME, "the metrics are written once they can be", || {
+    eventually(LONG, "the metrics are written once they can be", || {
         lab.dir().join("none/x.prom").exists()
     });
     assert_eq!(

@@ -1,14 +1,12 @@
 //! Proof instead of presence, on a live kernel: what `check` says against what packets do.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
-const TIME: Duration = Duration::from_secs(30);
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 
 /// Exit code and text of a command of the program.
@@ -112,9 +110,9 @@ fn what_is_in_a_set_counts_from_the_next_verification_on() {
         .sh("ipset create bad hash:ip && ipset add bad 192.0.2.1
          iptables-nft -t mangle -A PREROUTING -m set --match-set bad dst -j DROP");
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let stands = |wanted: &str| {
-        eventually(TIME, wanted, || {
+        eventually(LONG, wanted, || {
             let (_, text) = netguard(&lab, &["status", "--json"]);
             standing_in(&text, "task-credentials") == wanted
         });
@@ -284,9 +282,9 @@ fn a_table_that_sleeps_proves_nothing_and_is_woken() {
     assert!(text.contains("was dormant"), "{text}");
     assert!(!reaches_imds(&lab));
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("imds-block is held", std::time::Duration::from_secs(20));
+    daemon.wait_for_log("imds-block is held", LONG);
     lab.host.sh("nft add table ip filter '{ flags dormant; }'");
-    daemon.wait_for_log("was dormant", std::time::Duration::from_secs(20));
+    daemon.wait_for_log("was dormant", LONG);
     assert!(!reaches_imds(&lab));
 }
 

@@ -5,16 +5,13 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::os::unix::net::UnixListener;
 use std::process::Command;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::cgroup::{TaskSlice, in_pid_namespace, unify};
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
 use lab::task::Plan;
-use lab::wait::eventually;
-
-const TIME: Duration = Duration::from_secs(20);
+use lab::wait::{LONG, eventually};
 
 /// A unit's `CapabilityBoundingSet=`, in the words of setpriv(1).
 fn capabilities(unit: &str) -> String {
@@ -119,7 +116,7 @@ fn the_units_capabilities_are_enough() {
         );
         let task = lab.task(Plan::default());
         let daemon = start_with_the_units_rights(&lab);
-        let log = daemon.wait_for_log("the rules are kept with", TIME);
+        let log = daemon.wait_for_log("the rules are kept with", LONG);
         for thread in fs::read_dir(format!("/proc/{}/task", daemon.pid())).unwrap() {
             let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
             let has = |field: &str| {
@@ -150,7 +147,7 @@ fn the_units_capabilities_are_enough() {
         let seal = lab.host.try_run("nft delete table inet ecs_netguard");
         assert!(seal.unwrap_err().contains("Operation not permitted"));
         lab.tamper(backend).flush("filter", None);
-        eventually(TIME, "repaired", || {
+        eventually(LONG, "repaired", || {
             lab.tamper(backend)
                 .save()
                 .contains("ecs-netguard: imds-block")
@@ -210,7 +207,7 @@ fn a_daemon_that_is_taken_over_does_not_become_root() {
     lab.script("/run/alternatives-nft/iptables", &script);
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
     let daemon = start_with_the_units_rights(&lab);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let told = fs::read_to_string(lab.dir().join("told")).unwrap();
     let by_daemon = attempts(&told);
     assert_eq!(by_daemon.len(), by_root.len(), "{told}");
@@ -226,11 +223,11 @@ fn the_program_that_changed_a_rule_is_named_without_the_right_to_trace_it() {
     let lab = Lab::new();
     lab.write("ecs.config", "ECS_AWSVPC_BLOCK_IMDS=true\n");
     let daemon = start_with_the_units_rights(&lab);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     // It is there a while longer, with all of root's capabilities.
     lab.host
         .sh("(echo 'flush chain ip filter FORWARD'; sleep 3) | nft -i >/dev/null");
-    let log = daemon.wait_for_log("by nft (pid ", TIME);
+    let log = daemon.wait_for_log("by nft (pid ", LONG);
     let line = log
         .lines()
         .find(|line| line.contains("by nft (pid "))

@@ -9,11 +9,10 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BOTH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 const UNSEALED: &str = "[seal]\nenabled = false\n[edge]\nenabled = false\n";
-const SOON: Duration = Duration::from_secs(20);
 /// A turn, and nine times as long after the one before it.
 const TURNS: Duration = Duration::from_secs(120);
 const ROUTE_LOCALNET: &str = "net/ipv4/conf/all/route_localnet";
@@ -23,7 +22,7 @@ fn guarded(settings: &str) -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", settings);
     let daemon = lab.start_daemon(BOTH);
-    daemon.wait_for_log("imds-block is held", SOON);
+    daemon.wait_for_log("imds-block is held", LONG);
     (lab, daemon)
 }
 
@@ -35,7 +34,7 @@ fn rules(save: &str) -> Vec<String> {
 /// Waits until the rules are what they were, once each and in order.
 #[track_caller]
 fn back(lab: &Lab, backend: Backend, before: &[String], what: &str) {
-    eventually(SOON, what, || rules(&lab.tamper(backend).save()) == before);
+    eventually(LONG, what, || rules(&lab.tamper(backend).save()) == before);
 }
 
 #[test]
@@ -43,7 +42,7 @@ fn a_tampering_is_reported_with_program_pid_what_and_how_long() {
     let (lab, daemon) = guarded("");
     lab.host
         .sh("sh -c 'iptables-nft -F FORWARD; true' # a shell that goes on");
-    let log = daemon.wait_for_log("repaired in", SOON);
+    let log = daemon.wait_for_log("repaired in", LONG);
     let line = log
         .lines()
         .find(|line| line.contains("repaired in"))
@@ -76,7 +75,7 @@ fn whatever_is_removed_comes_back_as_it_was() {
     ] {
         lab.host.sh(command);
         back(&lab, Backend::Nft, &before, command);
-        eventually(SOON, command, || rules(&tamper.save6()) == before6);
+        eventually(LONG, command, || rules(&tamper.save6()) == before6);
         assert!(lab.docker.role_credentials_v1(IMDS).is_err(), "{command}");
         assert!(lab.docker.task_credentials().is_ok(), "{command}");
     }
@@ -122,10 +121,10 @@ fn a_sysctl_is_restored_however_it_is_changed() {
     for _ in 0..3 {
         let seen = daemon.log().len();
         lab.host.set_sysctl(ROUTE_LOCALNET, "0");
-        eventually(SOON, "route_localnet is back", || {
+        eventually(LONG, "route_localnet is back", || {
             lab.host.sysctl(ROUTE_LOCALNET) == "1"
         });
-        eventually(SOON, "it is reported", || {
+        eventually(LONG, "it is reported", || {
             daemon.log()[seen..].contains("route_localnet=1` missing, repaired")
         });
     }
@@ -135,13 +134,13 @@ fn a_sysctl_is_restored_however_it_is_changed() {
 fn a_bridge_is_covered_from_the_moment_it_appears() {
     let (lab, _daemon) = guarded("[credentials]\nroute_localnet = \"bridges\"\n");
     lab.host.sh("ip link add br-fedcba987654 type bridge");
-    eventually(SOON, "the new bridge routes loopback addresses", || {
+    eventually(LONG, "the new bridge routes loopback addresses", || {
         lab.host
             .sysctl("net/ipv4/conf/br-fedcba987654/route_localnet")
             == "1"
     });
     lab.host.sh("ip link add unrelated type bridge");
-    eventually(SOON, "the daemon knows of the bridge", || {
+    eventually(LONG, "the daemon knows of the bridge", || {
         let rules = lab.netguard(["check", "--json"]).run();
         rules.contains("br-fedcba987654")
     });
@@ -161,7 +160,7 @@ fn legacy_rules_come_back_and_the_seal_holds_until_then() {
             format!("{more}[iptables]\nbackend = \"legacy\"\n"),
         );
         let daemon = lab.start_daemon(BOTH);
-        daemon.wait_for_log("imds-block is held", SOON);
+        daemon.wait_for_log("imds-block is held", LONG);
         let before = rules(&lab.tamper(Backend::Legacy).save());
         lab.counter().reset();
         for command in [
@@ -198,7 +197,7 @@ fn what_leaves_the_legacy_rules_in_place_is_looked_at_too() {
         "[iptables]\nbackend = \"legacy\"\n[credentials]\nopen_input = \"never\"\n",
     );
     let daemon = lab.start_daemon(BOTH);
-    daemon.wait_for_log("task-credentials is held", SOON);
+    daemon.wait_for_log("task-credentials is held", LONG);
     lab.tamper(Backend::Legacy)
         .iptables("-A INPUT -p tcp --dport 51679 -j DROP");
     daemon.wait_for_log("task-credentials is VIOLATED", TURNS);
@@ -210,7 +209,7 @@ fn in_a_fight_the_guard_holds_back_and_the_seal_holds() {
     let before = rules(&lab.tamper(Backend::Nft).save());
     lab.host
         .sh("i=0; while [ $i -lt 60 ]; do iptables-nft -F FORWARD; i=$((i+1)); done");
-    daemon.wait_for_log("keeps undoing the guard's rules", SOON);
+    daemon.wait_for_log("keeps undoing the guard's rules", LONG);
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
     assert_eq!(lab.counter().arrived().total(), 0);
     back(&lab, Backend::Nft, &before, "when the pause is over");
@@ -252,12 +251,12 @@ fn while_the_slow_side_is_stalled_the_sentinel_repairs() {
         .shadow(&lab.inside("hangs"), std::path::Path::new(&real))
         .unwrap();
     daemon.hangup();
-    eventually(SOON, "the turn hangs", || {
+    eventually(LONG, "the turn hangs", || {
         lab.host.try_run("pgrep -f 'sleep 600'").is_ok()
     });
     for _ in 0..5 {
         lab.host.sh("nft flush chain ip filter FORWARD");
-        eventually(SOON, "the rules are back", || {
+        eventually(LONG, "the rules are back", || {
             let chain = lab.host.sh("nft list chain ip filter FORWARD");
             chain.matches("ecs-netguard: imds-block").count() == 4
         });

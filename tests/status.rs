@@ -9,18 +9,17 @@ use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::imds::IMDS;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
-const TIME: Duration = Duration::from_secs(30);
 const QUICK: &str = "[verify]\ninterval = \"1s\"\n";
 
 fn running(ecs_config: &str) -> (Lab, Daemon) {
     let lab = Lab::new();
     lab.write("config.toml", QUICK);
     let daemon = lab.start_daemon(ecs_config);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     (lab, daemon)
 }
 
@@ -71,7 +70,7 @@ impl Schema {
 fn real_answers_are_as_the_schema_says() {
     let (lab, _daemon) = running("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLL=true\n");
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "drift is reported", || {
+    eventually(LONG, "drift is reported", || {
         events(&lab, "")
             .iter()
             .any(|event| event["kind"] == "drift")
@@ -165,17 +164,17 @@ fn packets_that_were_stopped_are_counted_also_across_repairs() {
             .sum::<u64>()
     };
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
-    eventually(TIME, "they are counted", || stopped() > 0);
+    eventually(LONG, "they are counted", || stopped() > 0);
     let before = stopped();
     lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-    eventually(TIME, "the flush is repaired", || {
+    eventually(LONG, "the flush is repaired", || {
         events(&lab, "")
             .iter()
             .any(|event| event["kind"] == "drift")
     });
     assert!(stopped() >= before);
     assert!(lab.docker.role_credentials_v1(IMDS).is_err());
-    eventually(TIME, "they add up", || stopped() > before);
+    eventually(LONG, "they add up", || stopped() > before);
     let shown = lab.netguard(["status"]).run();
     assert!(shown.contains(" packets stopped"), "{shown}");
     let metrics = lab.get("/metrics").body;
@@ -196,7 +195,7 @@ fn events_are_asked_for_by_number_and_outlive_the_daemon() {
     assert_eq!(events(&lab, "?since=99999999"), [] as [Value; 0]);
     daemon.terminate();
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let after = events(&lab, "");
     assert_eq!(after[..all.len()], all);
     assert_eq!(after[all.len()]["kind"], "stopped");
@@ -230,7 +229,7 @@ fn the_socket_is_for_root_and_the_group_and_gone_with_the_daemon() {
     let status = lab.netguard(["status"]).output().unwrap();
     assert_eq!(status.status.code(), Some(4));
     let mut daemon = lab.start_daemon("");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     assert_eq!(lab.get("/healthz").status, 200, "replaced by the next");
     daemon.terminate();
     assert!(!path.exists());
@@ -244,7 +243,7 @@ fn the_group_may_ask_where_there_is_one() {
         .shadow("/run/lab/group".as_ref(), "/etc/group".as_ref())
         .unwrap();
     let daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let data = lab.dir().join("run/status.sock").metadata().unwrap();
     assert_eq!((data.uid(), data.gid()), (0, 4242));
     let as_user = |groups: &str| {
@@ -304,7 +303,7 @@ fn the_exit_code_of_status_is_a_health_check() {
     // What iptables cannot list truthfully cannot be judged.
     lab.host
         .sh("nft insert rule ip filter INPUT tcp dport 51679 meta cpu 0 drop");
-    let undecided = eventually(TIME, "undecided", || {
+    let undecided = eventually(LONG, "undecided", || {
         let (code, text) = status(&["status"]);
         (code == 3).then_some(text)
     });
@@ -318,7 +317,7 @@ fn a_required_claim_that_is_not_held_is_exit_code_1() {
     lab.write("config.toml", "[credentials]\nopen_input = \"never\"\n");
     lab.host.sh("iptables -P INPUT DROP");
     let daemon = lab.start_daemon("ECS_ENABLE_TASK_IAM_ROLE=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let output = lab.netguard(["status"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1), "{text}");
@@ -341,7 +340,7 @@ fn events_that_are_followed_end_with_the_daemon_and_a_watch_reconnects() {
         "[verify]\ninterval = \"1s\"\n[log]\nlevel = \"debug\"\n",
     );
     let mut daemon = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     thread::scope(|scope| {
         let script = "exec \"$0\" status --watch >/run/lab/screens";
         let watch = lab.host.command("sh").args(["-c", script]);
@@ -349,24 +348,24 @@ fn events_that_are_followed_end_with_the_daemon_and_a_watch_reconnects() {
         let screens = || std::fs::read_to_string(lab.dir().join("screens")).unwrap();
         let follow = scope.spawn(|| lab.netguard(["events", "--follow"]).output().unwrap());
         // Every request is logged, which is how this knows that both have asked.
-        let log = daemon.wait_for_log("GET /v1/status from process", TIME);
+        let log = daemon.wait_for_log("GET /v1/status from process", LONG);
         assert!(log.contains("of user 0: 200"), "{log}");
-        daemon.wait_for_log("GET /v1/events?follow from process", TIME);
+        daemon.wait_for_log("GET /v1/events?follow from process", LONG);
         lab.tamper(Backend::Nft).flush("filter", Some("FORWARD"));
-        daemon.wait_for_log("repaired", TIME);
+        daemon.wait_for_log("repaired", LONG);
         let drawn = || daemon.log().matches("GET /v1/status from").count() > 1;
-        eventually(TIME, "it draws again", drawn);
+        eventually(LONG, "it draws again", drawn);
         daemon.terminate();
         let follow = follow.join().unwrap();
         assert_eq!(follow.status.code(), Some(4), "{follow:?}");
         assert!(screens().matches("PROTECTED").count() >= 2, "{}", screens());
         assert!(screens().contains("Last drifts"), "{}", screens());
-        eventually(TIME, "the watch says why it waits", || {
+        eventually(LONG, "the watch says why it waits", || {
             screens().contains("no daemon answers on ")
         });
         let before = screens().len();
         let _again = lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\n");
-        eventually(TIME, "it draws the next daemon", || {
+        eventually(LONG, "it draws the next daemon", || {
             screens()[before..].contains("PROTECTED")
         });
         watch.terminate();

@@ -6,7 +6,6 @@ use std::net::UdpSocket;
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixDatagram;
 use std::process::Command;
-use std::time::Duration;
 
 use ecs_netguard::os::inherited::Inherited;
 use ecs_netguard::systemd;
@@ -14,9 +13,8 @@ use lab::Lab;
 use lab::daemon::Daemon;
 use lab::namespace::NsCommand;
 use lab::systemd::FdStore;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
-const LONG: Duration = Duration::from_secs(20);
 const ROLE: &str = "SERVICE_UNDER_TEST";
 
 /// This test program again, as a service: it runs the one function [`service`].

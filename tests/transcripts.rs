@@ -7,14 +7,12 @@
 
 use std::process::Output;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BLOCK: &str = "ECS_CLUSTER=demo\nECS_ENABLE_TASK_IAM_ROLE=true\nECS_AWSVPC_BLOCK_IMDS=true\n";
-const TIME: Duration = Duration::from_secs(20);
 
 /// The words after which the host's name stands.
 const WORDS: [&str; 3] = ["PROTECTED", "NOT PROTECTED", "UNDECIDED"];
@@ -114,7 +112,7 @@ fn script(lab: &Lab, name: &str, text: &str) {
 
 fn start(lab: &Lab, ecs_config: &str) -> Daemon {
     let daemon = lab.start_daemon(ecs_config);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     daemon
 }
 
@@ -152,14 +150,14 @@ fn under_attack() {
     let lab = Lab::new();
     let daemon = start(&lab, BLOCK);
     script(&lab, "deploy.sh", "iptables-nft -F FORWARD");
-    daemon.wait_for_log("4 rules missing, repaired", TIME);
+    daemon.wait_for_log("4 rules missing, repaired", LONG);
     script(
         &lab,
         "dockerd",
         "iptables-nft -I FORWARD -i docker0 ! -o docker0 -j ACCEPT",
     );
-    daemon.wait_for_log("4 rules displaced, repaired", TIME);
-    eventually(TIME, "verified afterwards", || {
+    daemon.wait_for_log("4 rules displaced, repaired", LONG);
+    eventually(LONG, "verified afterwards", || {
         lab.get("/v1/status").body.contains("rules displaced")
     });
     said.run(&lab, '$', &["status"]);
@@ -221,7 +219,7 @@ fn without_the_daemon() {
     said.run(&lab, '$', &["status"]);
     let mut daemon = start(&lab, BLOCK);
     // The daemon waits for no disk.
-    eventually(TIME, "the events are written down", || {
+    eventually(LONG, "the events are written down", || {
         std::fs::read_to_string(lab.dir().join("state/events.jsonl"))
             .is_ok_and(|history| history.contains("the rules are kept with"))
     });

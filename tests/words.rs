@@ -2,15 +2,13 @@
 //! there, of what it has not done.
 
 use std::process::Output;
-use std::time::Duration;
 
 use lab::Lab;
 use lab::daemon::{Daemon, binary, with_paths};
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
-const TIME: Duration = Duration::from_secs(20);
 
 /// The exit code and everything that was printed.
 fn run(lab: &Lab, args: &[&str]) -> (Option<i32>, String) {
@@ -34,7 +32,7 @@ fn without_iptables(lab: &Lab) {
 fn an_open_host_says_so_first_and_is_not_called_protected() {
     let lab = Lab::new();
     let daemon = lab.start_daemon("ECS_CLUSTER=x\n");
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let open = "IMDS OPEN: nothing asks for the block (ECS_AWSVPC_BLOCK_IMDS is not set); to block: \
                 add ECS_AWSVPC_BLOCK_IMDS=true to /run/lab/ecs.config";
     for command in ["status", "check"] {
@@ -60,7 +58,7 @@ fn an_open_host_says_so_first_and_is_not_called_protected() {
         assert!(metrics.contains(line), "{metrics}");
     }
     lab.write("ecs.config", BLOCK);
-    eventually(TIME, "protected", || {
+    eventually(LONG, "protected", || {
         run(&lab, &["status"]).1.starts_with("PROTECTED")
     });
     assert!(
@@ -69,7 +67,7 @@ fn an_open_host_says_so_first_and_is_not_called_protected() {
             .contains("ecs_netguard_imds_open 0")
     );
     lab.write("config.toml", "[imds]\nblock = \"never\"\n");
-    eventually(TIME, "open again", || {
+    eventually(LONG, "open again", || {
         run(&lab, &["status"])
             .1
             .contains("to block: set block = \"always\" under [imds] in config.toml")
@@ -138,7 +136,7 @@ fn a_config_toml_that_cannot_be_read_is_not_quoted() {
     let lab = Lab::new();
     lab.write("config.toml", "[imds]\nblock = 3\n");
     let daemon = lab.start_daemon("");
-    let log = daemon.wait_for_log("the rules are kept with", TIME);
+    let log = daemon.wait_for_log("the rules are kept with", LONG);
     assert!(!log.contains("\"always\" under [imds]"), "{log}");
     let reason = "imds-block is required: what /run/lab/config.toml asks for is not known";
     assert!(log.contains(reason), "{log}");
@@ -152,9 +150,9 @@ fn a_textfile_that_cannot_be_written_is_one_event_and_stands_in_status() {
         "[metrics]\ntextfile = \"/run/lab/missing/ecs_netguard.prom\"\n[verify]\ninterval = \"1s\"\n",
     );
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("cannot write /run/lab/missing/ecs_netguard.prom", TIME);
+    daemon.wait_for_log("cannot write /run/lab/missing/ecs_netguard.prom", LONG);
     let verified = |n: u64| {
-        eventually(TIME, "verified again", || {
+        eventually(LONG, "verified again", || {
             let status: serde_json::Value =
                 serde_json::from_str(&lab.get("/v1/status").body).unwrap();
             status["verification"]["count"].as_u64().unwrap() >= n
@@ -168,7 +166,7 @@ fn a_textfile_that_cannot_be_written_is_one_event_and_stands_in_status() {
     let (_, events) = run(&lab, &["events"]);
     assert_eq!(events.matches("cannot write").count(), 1, "{events}");
     lab.host.sh("mkdir /run/lab/missing");
-    eventually(TIME, "written", || {
+    eventually(LONG, "written", || {
         lab.dir().join("missing/ecs_netguard.prom").exists()
             && !run(&lab, &["status"]).1.contains("cannot write")
     });
@@ -214,7 +212,7 @@ fn a_named_file_that_does_not_exist_is_an_error() {
     );
     let run = ["run", "--config", "/run/lab/typo.toml"];
     let daemon = Daemon::start(lab.netguard(run));
-    let log = daemon.wait_for_log("the rules are kept with", TIME);
+    let log = daemon.wait_for_log("the rules are kept with", LONG);
     assert!(
         log.contains("--config: /run/lab/typo.toml does not exist"),
         "{log}"
@@ -225,7 +223,7 @@ fn a_named_file_that_does_not_exist_is_an_error() {
 fn two_daemons_in_one_network_namespace_exclude_each_other() {
     let lab = Lab::new();
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let (code, text) = run(
         &lab,
         &[
@@ -271,9 +269,9 @@ fn in_a_pid_namespace_a_program_is_not_called_gone() {
     let command = lab.host.command("unshare");
     let command = command.args(["--pid", "--fork", "--mount-proc", "--kill-child"]);
     let daemon = Daemon::start(with_paths(command.arg(binary()).arg("run"), &lab));
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     lab.host.sh("nft flush chain ip filter FORWARD");
-    let log = daemon.wait_for_log("by nft (pid ", TIME);
+    let log = daemon.wait_for_log("by nft (pid ", LONG);
     let line = log
         .lines()
         .find(|line| line.contains("by nft (pid "))

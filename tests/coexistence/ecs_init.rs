@@ -1,11 +1,10 @@
 //! ecs-init, which adds its rules at every start of the ECS agent without a look, and deletes them by
 //! their bare words at every stop, and route_localnet with them.
 
-use std::time::Duration;
-
 use super::scene::Scene;
 use lab::Lab;
 use lab::tamper::Backend;
+use lab::wait::LONG;
 
 /// A tool that tries the lock without waiting and fails where another process holds it, as iptables-legacy 1.8.11 does
 /// without `-w`, which ecs-init does not give (older ones wait anyway). The program inside takes another lock.
@@ -34,7 +33,7 @@ fn no_start_or_stop_of_ecs_init_fails_because_of_the_guard() {
         assert!(lab.host.try_run(&held).is_err());
         let daemon =
             lab.start_daemon("ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n");
-        daemon.wait_for_log("the rules are kept with", Duration::from_secs(60));
+        daemon.wait_for_log("the rules are kept with", LONG);
         let mut failures = Vec::new();
         for round in 0..rounds {
             for (what, sysctl) in [("start", "1"), ("stop", "0")] {

@@ -1,12 +1,10 @@
 //! fail2ban.
 
-use std::time::Duration;
-
 use super::scene::{OPEN, Scene};
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const JAIL: &str = r#"rm /etc/fail2ban/jail.d/*
 mkdir -p /run/fail2ban
@@ -28,7 +26,7 @@ END
 fn start(lab: &Lab) -> Daemon {
     let server = lab.host.command("fail2ban-server");
     let server = Daemon::start(server.args(["-f", "--logtarget", "STDERR", "start"]));
-    eventually(Duration::from_secs(30), "fail2ban has its jail", || {
+    eventually(LONG, "fail2ban has its jail", || {
         lab.host.try_run("fail2ban-client status lab").is_ok()
     });
     server
@@ -54,7 +52,7 @@ fn fail2ban_bans() {
         assert!(!scene.is_open(OPEN));
         scene.held("stop", |lab| {
             client(lab, "stop");
-            server.as_mut().unwrap().wait(Duration::from_secs(30));
+            server.as_mut().unwrap().wait(LONG);
         });
         assert!(scene.is_open(OPEN));
         scene.leave();

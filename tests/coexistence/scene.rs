@@ -14,10 +14,9 @@ use lab::daemon::Daemon;
 use lab::http::{Response, Server};
 use lab::imds::IMDS;
 use lab::tamper::Backend;
-use lab::wait::within;
+use lab::wait::{LONG, within};
 use lab::{HOST, Lab};
 
-const TIME: Duration = Duration::from_secs(30);
 const WISH: &str = "ECS_AWSVPC_BLOCK_IMDS=true\nECS_ENABLE_TASK_IAM_ROLE=true\n";
 
 /// A port that the other programs are configured to open to the network.
@@ -76,7 +75,7 @@ impl Scene {
     /// Starts the guard; when it has said that it keeps the rules, the containers begin to ask.
     pub(crate) fn guard(&mut self) {
         let daemon = self.lab.start_daemon(WISH);
-        daemon.wait_for_log("the rules are kept with", TIME);
+        daemon.wait_for_log("the rules are kept with", LONG);
         self.daemon = Some(daemon);
         self.rules = self.on_top().unwrap();
         assert!(!self.rules.is_empty());
@@ -104,7 +103,7 @@ impl Scene {
         let began = Instant::now();
         act(&self.lab);
         let mut last = String::new();
-        let found = within(TIME, || {
+        let found = within(LONG, || {
             let found = self.check();
             let result = found.are(other_than_held).and_then(|()| {
                 let missing = |rules: Vec<String>| {
@@ -175,7 +174,7 @@ impl Scene {
         self.lab.netguard(["release"]).run();
         assert_eq!(self.on_top(), Ok(Vec::new()));
         let before = self.arrived();
-        let open = within(TIME, || self.arrived() > before);
+        let open = within(LONG, || self.arrived() > before);
         assert!(open.is_some(), "{}: the lab itself is closed", self.name());
     }
 

@@ -1,7 +1,5 @@
 //! The edge as the daemon keeps and reports it.
 
-use std::time::Duration;
-
 use serde_json::Value;
 
 use super::*;
@@ -9,14 +7,13 @@ use lab::cgroup::{TaskSlice, unify};
 use lab::daemon::Daemon;
 use lab::tamper::Backend;
 use lab::task::Plan;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const BLOCK: &str = "ECS_AWSVPC_BLOCK_IMDS=true\n";
-const SOON: Duration = Duration::from_secs(20);
 
 fn started(lab: &Lab) -> Daemon {
     let daemon = lab.start_daemon(BLOCK);
-    eventually(SOON, "everything is held", || {
+    eventually(LONG, "everything is held", || {
         status(lab)["state"] == "protected"
     });
     daemon
@@ -39,7 +36,7 @@ fn the_daemon_reports_it_and_what_it_stopped() {
     assert_eq!(edge["interfaces"].as_array().unwrap().len(), 1, "{edge}");
     write_frames(&lab.host, "ens5", &mac(&lab.imds, "lan"));
     assert_eq!(lab.counter().arrived().total(), 0);
-    eventually(SOON, "the packets are counted", || {
+    eventually(LONG, "the packets are counted", || {
         let status = status(&lab);
         let guarantees = status["guarantees"].as_array().unwrap();
         let block = guarantees
@@ -127,7 +124,7 @@ fn packets_from_an_allowed_interface_pass_and_no_others() {
     all_is_so("it runs again");
     assert_eq!(marks(), before, "what is marked is marked as before");
     lab.write("config.toml", "# the defaults\n");
-    eventually(SOON, "the proxy is no exception any more", || {
+    eventually(LONG, "the proxy is no exception any more", || {
         proxy.role_credentials_v1(IMDS).is_err()
     });
 }
@@ -142,10 +139,10 @@ fn a_new_or_renamed_interface_gets_its_chain_from_the_sentinel() {
         "ip link set fresh master ecs-bridge",
     ] {
         lab.host.sh(script);
-        eventually(SOON, script, || look(&lab).state.is_owned());
+        eventually(LONG, script, || look(&lab).state.is_owned());
     }
     assert_eq!(look(&lab).interfaces.len(), 3);
-    eventually(SOON, "it is reported", || {
+    eventually(LONG, "it is reported", || {
         let reported = status(&lab)["edge"].clone();
         reported["interfaces"]
             .as_array()
@@ -163,12 +160,12 @@ fn a_twin_that_another_program_removed_is_drift_and_repaired() {
     lab.write("ecs.config", BLOCK);
     let command = lab.netguard(["run", "--kernel-lacking", "persist"]);
     let _daemon = Daemon::start(command);
-    eventually(SOON, "the edge stands", || {
+    eventually(LONG, "the edge stands", || {
         status(&lab)["edge"]["state"] == "owned"
     });
     lab.host.sh("nft delete table netdev ecs_netguard_twin");
-    eventually(SOON, "the twin is back", || !look(&lab).twinless);
-    eventually(SOON, "it is reported, with the program", || {
+    eventually(LONG, "the twin is back", || !look(&lab).twinless);
+    eventually(LONG, "it is reported, with the program", || {
         let drifts = status(&lab)["recent_drifts"].clone();
         let mut drifts = drifts.as_array().into_iter().flatten();
         drifts.any(|drift| {
@@ -184,7 +181,7 @@ fn a_kernel_without_an_egress_hook_is_named() {
     lab.write("ecs.config", BLOCK);
     let command = lab.netguard(["run", "--kernel-lacking", "owner"]);
     let _daemon = Daemon::start(command);
-    eventually(SOON, "the first pass ends", || {
+    eventually(LONG, "the first pass ends", || {
         status(&lab)["state"] == "protected"
     });
     let edge = &status(&lab)["edge"];
@@ -203,11 +200,11 @@ fn release_and_a_switch_remove_it() {
             .contains("table netdev ecs_netguard")
     );
     lab.write("config.toml", "[edge]\nenabled = false\n");
-    eventually(SOON, "it is switched off", || {
+    eventually(LONG, "it is switched off", || {
         !lab.host.sh("nft list ruleset").contains("table netdev")
     });
     lab.write("config.toml", "# the defaults\n");
-    eventually(SOON, "it is back", || look(&lab).state.is_owned());
+    eventually(LONG, "it is back", || look(&lab).state.is_owned());
     drop(daemon);
     let released = lab.netguard(["release"]).run();
     assert!(
@@ -228,7 +225,7 @@ fn where_only_tasks_of_the_host_are_blocked_raw_frames_end_and_containers_pass()
     );
     lab.write("config.toml", settings);
     let _daemon = lab.start_daemon("");
-    eventually(SOON, "the edge stands", || {
+    eventually(LONG, "the edge stands", || {
         status(&lab)["edge"]["state"]
             .as_str()
             .is_some_and(|state| state.starts_with("owned"))
@@ -251,7 +248,7 @@ fn an_awsvpc_tasks_raw_frames_end_in_its_own_namespace() {
     let task = lab.task(Plan::default());
     let uplink = mac(&lab.imds, "lan");
     assert!(write_frames(&task.ns, "eth0", &uplink).0 > 0);
-    eventually(SOON, "without the guard they arrive", || {
+    eventually(LONG, "without the guard they arrive", || {
         lab.counter().arrived().total() > 100
     });
     let _daemon = started(&lab);
@@ -264,12 +261,12 @@ fn an_awsvpc_tasks_raw_frames_end_in_its_own_namespace() {
     // A table of that name that drops nothing is altered, and repaired.
     task.ns
         .sh("nft delete table netdev ecs_netguard; nft add table netdev ecs_netguard");
-    eventually(SOON, "it is repaired", || {
+    eventually(LONG, "it is repaired", || {
         task.ns.sh("nft list ruleset").contains("hook egress")
     });
     assert_eq!(write_frames(&task.ns, "eth0", &uplink).0, 0);
     task.ns.sh("ip link add more type veth peer name end");
-    eventually(SOON, "a new interface gets its chain", || {
+    eventually(LONG, "a new interface gets its chain", || {
         task.ns.sh("nft list ruleset").contains("\"more\"")
     });
 }

@@ -7,11 +7,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::daemon::{Daemon, runs};
 use super::namespace::Namespace;
-use super::wait::eventually;
+use super::wait::{LONG, eventually};
 
 /// Where cgroups are mounted.
 pub const MOUNT: &str = "/sys/fs/cgroup";
@@ -153,7 +152,7 @@ impl TaskSlice {
         let sleeper = Daemon::start(host.command("sh").args(["-ec", &script]));
         // The same process all the way: each of these programs becomes the next.
         let comm = format!("/proc/{}/comm", sleeper.pid());
-        eventually(Duration::from_secs(10), "the container sleeps", || {
+        eventually(LONG, "the container sleeps", || {
             fs::read_to_string(&comm).is_ok_and(|comm| comm == "sleep\n")
         });
         sleeper

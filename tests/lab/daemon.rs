@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::Lab;
 use super::namespace::NsCommand;
-use super::wait::within;
+use super::wait::{LONG, within};
 
 /// The built program: `ECS_NETGUARD_BIN`, or the one that was built beside this test, example or bench.
 pub fn binary() -> PathBuf {
@@ -121,18 +121,18 @@ impl Daemon {
         self.try_exit().is_none()
     }
 
-    /// Asks it to end (SIGTERM) and waits; panics where it does not within ten seconds.
+    /// Asks it to end (SIGTERM) and waits; panics where it does not.
     #[track_caller]
     pub fn terminate(&mut self) -> ExitStatus {
         self.signal(Signal::SIGTERM);
-        self.wait(Duration::from_secs(10))
+        self.wait(LONG)
     }
 
     /// Ends it without asking (SIGKILL).
     #[track_caller]
     pub fn kill(&mut self) -> ExitStatus {
         self.signal(Signal::SIGKILL);
-        self.wait(Duration::from_secs(10))
+        self.wait(LONG)
     }
 
     /// Tells it to read its configuration again (SIGHUP).

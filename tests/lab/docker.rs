@@ -21,13 +21,12 @@ use super::Lab;
 use super::cgroup::{is_gone, owner};
 use super::daemon::Daemon;
 use super::namespace::{Namespace, NsCommand};
-use super::wait::within;
+use super::wait::{LONG, within};
 
 const SOCKET: &str = "unix:///run/docker.sock";
 const PIDFILE: &str = "/run/docker.pid";
 /// What its containers are made of.
 pub const IMAGE: &str = "lab-busybox";
-const START_LIMIT: Duration = Duration::from_secs(60);
 /// Cgroups are named after the process that runs the lab, so that those of one that is gone can be found.
 const CGROUP_PREFIX: &str = "ecs-netguard-lab-";
 
@@ -166,7 +165,7 @@ impl Docker<'_> {
             .process
             .insert(Daemon::start(self.programs.equip(command)));
         let (host, programs) = (self.host, &self.programs);
-        let up = within(START_LIMIT, || {
+        let up = within(LONG, || {
             assert!(process.is_running(), "dockerd ended:\n{}", process.log());
             client(host, programs, &["version"])
                 .status()
@@ -174,7 +173,7 @@ impl Docker<'_> {
         });
         assert!(
             up.is_some(),
-            "dockerd does not answer after {START_LIMIT:?}:\n{}",
+            "dockerd does not answer after {LONG:?}:\n{}",
             process.log()
         );
     }
@@ -189,7 +188,7 @@ impl Docker<'_> {
             // It may end by itself in this moment; that is what is wanted.
             let _ = kill(dockerd, Signal::SIGTERM);
         }
-        process.wait(Duration::from_secs(30));
+        process.wait(LONG);
     }
 
     /// Ends the daemon and everything it started at once. Its rules stay, as after a crash.
@@ -330,9 +329,7 @@ impl Drop for Docker<'_> {
         // Not asked politely: there is nothing to keep, and stopping containers takes seconds.
         self.kill();
         // The kernel lets go of the last processes a little after they have been killed.
-        let gone = within(Duration::from_secs(10), || {
-            remove_cgroups(&self.cgroup).is_ok()
-        });
+        let gone = within(LONG, || remove_cgroups(&self.cgroup).is_ok());
         if gone.is_none() {
             eprintln!("cgroups named {} could not be removed", self.cgroup);
         }

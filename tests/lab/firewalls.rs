@@ -6,11 +6,10 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use super::Lab;
 use super::daemon::Daemon;
-use super::wait::eventually;
+use super::wait::{LONG, eventually};
 
 const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN"
  "http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd">
@@ -25,8 +24,6 @@ const BUS: &str = r#"<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-Bus Bus C
   </policy>
 </busconfig>
 "#;
-
-const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// Fetches the programs where they are missing, into `ECS_NETGUARD_LAB_FIREWALLS` or
 /// `target/lab-firewalls`. The error says what to do.
@@ -72,7 +69,7 @@ impl Lab {
         let config = format!("--config-file={}", self.inside("bus.conf").display());
         let bus = Daemon::start(self.host.command("dbus-daemon").args([&config, "--nofork"]));
         let socket = self.host.root().join("run/dbus/system_bus_socket");
-        eventually(START_LIMIT, "the bus listens", || socket.exists());
+        eventually(LONG, "the bus listens", || socket.exists());
         bus
     }
 
@@ -81,7 +78,7 @@ impl Lab {
     pub fn start_firewalld(&self) -> Daemon {
         let firewalld = self.host.command("/usr/sbin/firewalld");
         let firewalld = Daemon::start(firewalld.args(["--nofork", "--nopid"]));
-        eventually(START_LIMIT, "firewalld runs", || {
+        eventually(LONG, "firewalld runs", || {
             self.host.try_run("firewall-cmd --state").is_ok()
         });
         firewalld

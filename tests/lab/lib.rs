@@ -50,7 +50,6 @@ use std::ffi::OsStr;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use counter::Counter;
 use daemon::Daemon;
@@ -189,7 +188,7 @@ impl Lab {
         for (ns, gateway) in links {
             let gateway = gateway.parse().expect("an address");
             let link = format!("{}'s link carries packets", ns.name());
-            wait::eventually(Duration::from_secs(20), &link, || {
+            wait::eventually(wait::LONG, &link, || {
                 ns.icmp_echo(gateway).is_ok_and(|answered| answered)
             });
         }

@@ -9,6 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use super::daemon::Daemon;
+use super::wait::LONG;
 use super::{Lab, repository};
 
 /// Debian's programs (`prometheus`, `promtool`, `prometheus-node-exporter`), fetched where they are missing.
@@ -92,10 +93,7 @@ impl<'a> Prometheus<'a> {
             "--config.file=/run/lab/prometheus.yml",
             "--storage.tsdb.path=/run/lab/tsdb",
         ]));
-        process.wait_for_log(
-            "Server is ready to receive web requests",
-            Duration::from_secs(60),
-        );
+        process.wait_for_log("Server is ready to receive web requests", LONG);
         Self { lab, process }
     }
 

@@ -3,13 +3,9 @@
 use std::io::{self, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::time::Duration;
 
 use super::Lab;
-use super::wait::uninterrupted;
-
-/// Far longer than the daemon gives any client.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::wait::{LONG, uninterrupted};
 
 /// An answer.
 #[derive(Clone, Debug)]
@@ -26,8 +22,9 @@ impl Lab {
     /// A connection to the status socket.
     pub fn connect(&self) -> io::Result<UnixStream> {
         let stream = UnixStream::connect(self.dir().join("run/status.sock"))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        // Far longer than the daemon gives any client.
+        stream.set_read_timeout(Some(LONG))?;
+        stream.set_write_timeout(Some(LONG))?;
         Ok(stream)
     }
 

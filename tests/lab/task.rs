@@ -4,11 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use super::Lab;
 use super::namespace::{Kind, Namespace};
-use super::wait::eventually;
+use super::wait::{LONG, eventually};
 
 /// The unified hierarchy, where cgroup v2 is alone and where it stands beside v1.
 const UNIFIED: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
@@ -134,17 +133,13 @@ impl Lab {
         ));
         // What the kernel adds by itself once a cable carries: addresses and routes of the link.
         let links = if plan.bridged { 2 } else { 1 };
-        eventually(
-            Duration::from_secs(20),
-            "the task's links carry packets",
-            || {
-                let shown = ns.sh("ip -6 -br addr");
-                let carries = |line: &&str| line.contains(" UP ") && line.contains("fe80:");
-                let own = ns.sh("ip -6 route show table local type local");
-                shown.lines().filter(carries).count() == links
-                    && own.matches("local fe80:").count() == links
-            },
-        );
+        eventually(LONG, "the task's links carry packets", || {
+            let shown = ns.sh("ip -6 -br addr");
+            let carries = |line: &&str| line.contains(" UP ") && line.contains("fe80:");
+            let own = ns.sh("ip -6 route show table local type local");
+            shown.lines().filter(carries).count() == links
+                && own.matches("local fe80:").count() == links
+        });
         let mut task = Task {
             process,
             cgroups: Vec::new(),

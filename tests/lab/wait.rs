@@ -6,6 +6,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+/// Longer than anything that works takes, on a busy machine too: what a test has waited for so long in vain is not to
+/// come.
+pub const LONG: Duration = Duration::from_secs(60);
+
 /// A call of the system until no signal ends it early. A wait with a limit is ended by a process that is stopped
 /// and goes on, whatever handlers there are (signal(7)), and by much that looks like load.
 pub fn uninterrupted<T, E: Into<io::Error>>(
@@ -73,7 +77,5 @@ pub fn within<R: Ready>(timeout: Duration, mut probe: impl FnMut() -> R) -> Opti
 #[track_caller]
 pub fn close<T>(file: T, mut is_open: impl FnMut() -> bool) {
     drop(file);
-    eventually(Duration::from_secs(10), "the file to be closed", || {
-        !is_open()
-    });
+    eventually(LONG, "the file to be closed", || !is_open());
 }

@@ -7,12 +7,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::SOON;
 use lab::Lab;
 use lab::daemon::{Daemon, runs};
 use lab::docker::{Docker, Programs};
 use lab::imds::IMDS;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 /// Everything by which a lab could outlive itself.
 pub(crate) struct Traces {
@@ -67,7 +66,7 @@ impl Traces {
     #[track_caller]
     pub(crate) fn vanish(&self) {
         assert!(self.namespaces.len() >= 12, "two of each of six");
-        eventually(SOON, "the lab is gone", || {
+        eventually(LONG, "the lab is gone", || {
             let found = self.found();
             if !found.is_empty() {
                 println!("still there: {found:?}");

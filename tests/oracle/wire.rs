@@ -20,7 +20,7 @@ use super::sets;
 use lab::Lab;
 use lab::namespace::Namespace;
 use lab::tamper::Backend;
-use lab::wait::uninterrupted;
+use lab::wait::{LONG, eventually, uninterrupted};
 
 /// The sender.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -317,9 +317,13 @@ fn settle(lab: &Lab) {
              ip route replace 127.0.0.0/8 via {v4}.1 dev {dev} src {v4}.2
              ip -6 route replace default via {v6}:1 dev {dev} src {v6}:2
              # What it sends to itself comes back by the host.
-             ip route del local {v4}.2 dev {dev} table local
-             ip -6 route del local {v6}:2 dev {dev} table local"
+             ip route del local {v4}.2 dev {dev} table local"
         ));
+        // The kernel's worker adds this one a moment after the address (addrconf_dad_work() in net/ipv6/addrconf.c).
+        let local = format!("ip -6 route del local {v6}:2 dev {dev} table local");
+        eventually(LONG, "the address is the container's own", || {
+            container.try_run(&local).is_ok()
+        });
         container.sh("nft 'add table inet deaf { chain c { type filter hook input priority 0; ip saddr 169.254.169.254 drop; ip6 saddr fd00:ec2::254 drop; }; }'");
         host += &format!(
             "ip neigh replace {v4}.2 lladdr {own} dev {bridge} nud permanent

@@ -1,14 +1,12 @@
 //! The address of a throwaway container: free, and never one that is in use.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use super::{guarded, packets, probe};
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::namespace::{Kind, Namespace};
-
-const PATIENCE: Duration = Duration::from_secs(20);
+use lab::wait::LONG;
 
 /// A bridge with a network of eight addresses, 10.77.0.1 its own, and containers that have `taken`.
 fn small_network(lab: &Lab, taken: std::ops::RangeInclusive<u8>) -> Namespace {
@@ -121,7 +119,7 @@ fn probes_at_the_same_time_share_a_small_network() {
     let lab = guarded("");
     let _crowd = small_network(&lab, 2..=2);
     let watcher = Daemon::start(lab.host.command("python3").args(["-uc", WATCH, "br-77"]));
-    watcher.wait_for_log("watching", PATIENCE);
+    watcher.wait_for_log("watching", LONG);
     // Four addresses are left, one for each: all of them are asked for by all, and none finds the network full. One
     // that has ended leaves its address to one that still chooses.
     let free = [3, 4, 5, 6].map(|last| format!("10.77.0.{last}"));

@@ -2,16 +2,13 @@
 //!
 //! `ECS_NETGUARD_KILLS` says how often; `make kill-test` does it 200 times.
 
-use std::time::Duration;
-
 use super::{BLOCK, NO_TASKS, probe};
 use lab::Lab;
 use lab::cgroup::{TaskSlice, unify};
 use lab::daemon::Daemon;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 const KILLS: u64 = 12;
-const TIME: Duration = Duration::from_secs(20);
 
 /// What there is on the host that a probe could leave.
 fn all(lab: &Lab, slice: &TaskSlice) -> Vec<String> {
@@ -64,7 +61,7 @@ fn a_probe_that_is_killed_leaves_nothing() {
         let part = (number * 7 % kills) as u32;
         std::thread::sleep(whole * part / kills as u32);
         probing.kill();
-        eventually(TIME, "nothing is left", || all(&lab, &slice) == before);
+        eventually(LONG, "nothing is left", || all(&lab, &slice) == before);
     }
     assert_eq!(probe(&lab, &[]).code, 0);
 }

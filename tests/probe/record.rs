@@ -1,19 +1,15 @@
 //! What a probe records becomes an event and figures of the daemon.
 
-use std::time::Duration;
-
 use super::{BLOCK, guarded};
 use lab::tamper::Backend;
-use lab::wait::eventually;
-
-const TIME: Duration = Duration::from_secs(30);
+use lab::wait::{LONG, eventually};
 
 #[test]
 fn a_recorded_probe_is_an_event_and_a_figure() {
     let lab =
         guarded("[verify]\ninterval = \"1s\"\n[seal]\nenabled = false\n[edge]\nenabled = false\n");
     let daemon = lab.start_daemon(BLOCK);
-    daemon.wait_for_log("the rules are kept with", TIME);
+    daemon.wait_for_log("the rules are kept with", LONG);
     let figure = |state: &str| {
         let text = lab
             .host
@@ -22,8 +18,8 @@ fn a_recorded_probe_is_an_event_and_a_figure() {
     };
     assert!(!figure("held") && !figure("violated"));
     lab.netguard(["probe", "--record"]).run();
-    daemon.wait_for_log("probe: HELD", TIME);
-    eventually(TIME, "the figure says so", || figure("held"));
+    daemon.wait_for_log("probe: HELD", LONG);
+    eventually(LONG, "the figure says so", || figure("held"));
     drop(daemon);
 
     // Without the daemon, which would repair it.
@@ -31,7 +27,7 @@ fn a_recorded_probe_is_an_event_and_a_figure() {
     let output = lab.netguard(["probe", "--record"]).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     let daemon = lab.start_daemon(BLOCK);
-    let log = daemon.wait_for_log("probe: VIOLATED: from bridge ", TIME);
+    let log = daemon.wait_for_log("probe: VIOLATED: from bridge ", LONG);
     assert!(!log.contains("probe: HELD"), "{log}");
-    eventually(TIME, "the figure says so", || figure("violated"));
+    eventually(LONG, "the figure says so", || figure("violated"));
 }

@@ -12,11 +12,11 @@ use ecs_netguard::seal::edge::SharedEdge;
 use ecs_netguard::seal::{Around, Lacking, Seal as Table};
 use ecs_netguard::sentinel::{Orders, Report, Sentinel};
 
-use super::{BOTH, SOON, UNSEALED, back, rules};
+use super::{BOTH, UNSEALED, back, rules};
 use lab::Lab;
 use lab::imds::IMDS;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 /// Starts a sentinel in the lab's host, in this process, that keeps what `apply` has put there.
 fn sentinel(lab: &Lab, tell: impl Fn(Report) + Send + 'static) -> Sentinel {
@@ -71,7 +71,7 @@ fn of_thousands_of_commits_the_last_is_seen() {
     }
     script += "flush chain ip filter FORWARD\nquit\n";
     lab.host.command("nft").arg("-i").stdin(script).run();
-    eventually(SOON, "the rules are back after a storm", || {
+    eventually(LONG, "the rules are back after a storm", || {
         let now = rules(&lab.tamper(Backend::Nft).save());
         now == before
     });
@@ -145,7 +145,7 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
         "nft flush ruleset",
     ] {
         lab.host.sh(tampering);
-        eventually(SOON, tampering, || {
+        eventually(LONG, tampering, || {
             let table = lab.host.try_run("nft list table inet ecs_netguard");
             drops() == whole && !table.unwrap().contains(" accept\n")
         });
@@ -162,5 +162,5 @@ fn an_unowned_native_table_is_guarded_while_the_visible_layer_is_on_hold() {
     std::thread::sleep(Duration::from_millis(300));
     assert!(drops() < whole);
     sentinel.resume();
-    eventually(SOON, "it goes on", || drops() == whole);
+    eventually(LONG, "it goes on", || drops() == whole);
 }

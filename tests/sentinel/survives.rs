@@ -1,12 +1,12 @@
 //! However the daemon ends, a native table with the drops stays, and containers stay out.
 
-use super::{BOTH, SOON};
+use super::BOTH;
 use lab::Lab;
 use lab::daemon::Daemon;
 use lab::imds::{IMDS, IMDS6};
 use lab::systemd::FdStore;
 use lab::tamper::Backend;
-use lab::wait::eventually;
+use lab::wait::{LONG, eventually};
 
 #[track_caller]
 fn nothing_gets_through(lab: &Lab, what: &str) {
@@ -25,7 +25,7 @@ fn is_owned(lab: &Lab) -> bool {
 }
 
 fn started(lab: &Lab, daemon: Daemon) -> Daemon {
-    daemon.wait_for_log("imds-block is held", SOON);
+    daemon.wait_for_log("imds-block is held", LONG);
     assert!(is_owned(lab), "the seal is the daemon's own");
     daemon
 }
@@ -56,7 +56,7 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
     let store = FdStore::listen(&lab);
     lab.write("ecs.config", BOTH);
     let mut daemon = Daemon::start(store.give(&lab, lab.netguard(["run"])));
-    store.wait_for("READY=1", SOON);
+    store.wait_for("READY=1", LONG);
     assert_eq!(store.names(), ["seal", "edge"]);
     for round in 0..3 {
         assert!(is_owned(&lab));
@@ -69,7 +69,7 @@ fn with_an_fd_store_sigkill_leaves_the_table_owned_and_the_next_daemon_changes_i
     }
     // Another wish is another table: only its owner can do that.
     lab.write("config.toml", "[imds]\ninterfaces = [\"docker0\"]\n");
-    eventually(SOON, "the table follows the wish", || {
+    eventually(LONG, "the table follows the wish", || {
         let table = lab.host.sh("nft list table inet ecs_netguard");
         table.contains("\"docker0\"") && !table.contains("br-*")
     });
@@ -96,14 +96,14 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             .netguard(["run"])
             .env("ECS_NETGUARD_KERNEL_LACKING", lacking);
         let mut daemon = Daemon::start(run);
-        daemon.wait_for_log("imds-block is held", SOON);
+        daemon.wait_for_log("imds-block is held", LONG);
         let list = || lab.host.try_run(&format!("nft list table inet {table}"));
         let drops = || list().map_or(0, |text| text.matches(" drop").count());
         assert_eq!(drops(), 16, "{lacking}: {:?}", list());
         for tampering in ["flush chain inet T forward", "delete table inet T"] {
             lab.host
                 .sh(&format!("nft {}", tampering.replace('T', table)));
-            eventually(SOON, tampering, || drops() == 16);
+            eventually(LONG, tampering, || drops() == 16);
             nothing_gets_through(&lab, tampering);
         }
         let seen = daemon.log().len();
@@ -114,19 +114,19 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             "persist" => held,
             _ => "missing, repaired",
         };
-        eventually(SOON, "the flush is reported", || {
+        eventually(LONG, "the flush is reported", || {
             drops() == 16 && daemon.log()[seen..].contains(expected)
         });
         lab.write(
             "config.toml",
             "[imds]\ninterfaces = [\"docker0\", \"br-+\"]\n",
         );
-        eventually(SOON, "the table follows the wish", || drops() == 8);
+        eventually(LONG, "the table follows the wish", || drops() == 8);
         lab.host
             .sh(&format!("nft flush chain inet {table} forward"));
-        eventually(SOON, "what is new is guarded", || drops() == 8);
+        eventually(LONG, "what is new is guarded", || drops() == 8);
         lab.write("config.toml", "# the defaults\n");
-        eventually(SOON, "and again", || drops() == 16);
+        eventually(LONG, "and again", || drops() == 16);
         let log = daemon.log();
         assert_eq!(log[seen..].contains(held), lacking == "persist", "{log}");
         daemon.kill();
@@ -137,10 +137,10 @@ fn on_older_kernels_an_unowned_table_is_guarded_follows_the_wish_and_stays() {
             .netguard(["run"])
             .env("ECS_NETGUARD_KERNEL_LACKING", lacking);
         let again = Daemon::start(run);
-        again.wait_for_log("imds-block is held", SOON);
+        again.wait_for_log("imds-block is held", LONG);
         lab.write("config.toml", "[imds]\nblock = \"never\"\n");
-        eventually(SOON, "nothing is wanted any more", || drops() == 0);
-        eventually(SOON, "and nothing is blocked", || {
+        eventually(LONG, "nothing is wanted any more", || drops() == 0);
+        eventually(LONG, "and nothing is blocked", || {
             lab.docker.role_credentials_v1(IMDS).is_ok()
         });
     }

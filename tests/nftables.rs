@@ -1,6 +1,13 @@
 //! What the kernel tells over netlink, and iptables' listing does not.
 
-use ecs_netguard::os::nft::{Batch, Inventory, Moment, OWNER, Proto, Socket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use ecs_netguard::os::nft::{
+    Batch, ChainName, Inventory, Moment, OWNER, Proto, Socket, packets_of,
+};
 use ecs_netguard::ruleset::Family;
 use ecs_netguard::ruleset::native::{Condition, NativeRule, Statement};
 use lab::Lab;
@@ -376,4 +383,38 @@ fn a_table_that_goes_without_a_commit_is_seen_to_have_gone() {
         Some(moment()).filter(|now| *now != before)
     });
     assert_eq!(unowned.generation, before.generation, "no commit");
+}
+
+/// A commit to any table ends a list early, that of a family which is restored at the same time too: the kernel says
+/// so (NLM_F_DUMP_INTR), and it is read again.
+#[test]
+fn a_chain_is_read_while_another_program_commits_again_and_again() {
+    let lab = Lab::new();
+    let rule = "-A INPUT -m comment --comment of-a-test -j ACCEPT\n";
+    let snapshot = format!("*filter\n{}COMMIT\n", rule.repeat(10));
+    lab.tamper(Backend::Nft).restore_snapshot(&snapshot);
+    let done = Arc::new(AtomicBool::new(false));
+    let other = Arc::clone(&done);
+    let other = lab.host.thread(move || {
+        let mut socket = Socket::open().unwrap();
+        while !other.load(Ordering::Relaxed) {
+            let (mut made, mut deleted) = (Batch::default(), Batch::default());
+            made.table(Proto::Ipv6, "other", 0);
+            deleted.delete_table(Proto::Ipv6, "other");
+            for batch in [made, deleted] {
+                batch.commit(&mut socket, None).unwrap();
+                // No program finds a moment between commits that follow at once.
+                thread::sleep(Duration::from_micros(500));
+            }
+        }
+    });
+    let chain = ChainName::of_iptables(Family::V4, "filter", "INPUT");
+    let read = lab.host.run(move || {
+        let mut socket = Socket::open().unwrap();
+        let once = |_| packets_of(&mut socket, &chain, "of-a-test").map(|rules| rules.len());
+        (0..3000).map(once).collect::<Result<Vec<_>, _>>()
+    });
+    done.store(true, Ordering::Relaxed);
+    other.join().unwrap();
+    assert_eq!(read.unwrap(), [10; 3000]);
 }

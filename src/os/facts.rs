@@ -68,7 +68,8 @@ fn edge_pass() -> EdgePass {
     };
     let set = || {
         let mut socket = nft::Socket::open().ok()?;
-        let table = nft::Table::read(&mut socket, nft::Proto::Inet, nft::drops::OWN).ok()??;
+        let read = |socket: &mut _| nft::Table::read(socket, nft::Proto::Inet, nft::drops::OWN);
+        let table = socket.steady(read).ok()?.1?;
         let mut rules = table.chains.iter().flat_map(|chain| &chain.rules);
         rules.find_map(nft::RawRule::marks)
     };

@@ -53,11 +53,16 @@ impl Ports {
         Self { bridges }
     }
 
+    /// The namespaces into which the ports of these bridges lead.
+    pub fn behind<'a>(&'a self, bridges: &'a [&str]) -> impl Iterator<Item = i32> + 'a {
+        let these = bridges.iter().filter_map(|name| self.bridges.get(*name));
+        these.flatten().copied()
+    }
+
     /// Whether a port of one of these bridges leads into that namespace.
     #[must_use]
     pub fn leads(&self, bridges: &[&str], nsid: i32) -> bool {
-        let mut these = bridges.iter().filter_map(|name| self.bridges.get(*name));
-        these.any(|ids| ids.contains(&nsid))
+        self.behind(bridges).any(|behind| behind == nsid)
     }
 
     /// Whether a port of any other bridge does.

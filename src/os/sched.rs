@@ -1,4 +1,4 @@
-//! Realtime scheduling for the sentinel's thread, and the brake on it.
+//! Realtime scheduling for the sentinel's thread, and the brake on it; the processor time of a thread.
 //!
 //! A realtime thread that never sleeps again takes a processor from everybody else. The brake is
 //! RLIMIT_RTTIME (setrlimit(2)): how long a realtime thread of the process may run without sleeping.
@@ -22,6 +22,7 @@ use std::time::Duration;
 
 use nix::libc;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::time::ClockId;
 use nix::unistd::Pid;
 
 /// The lowest realtime priority: enough to run before every normal thread, and behind every other
@@ -69,6 +70,14 @@ pub fn realtime() -> Scheduling {
             error,
         ),
     }
+}
+
+/// The processor time that the calling thread has used (CLOCK_THREAD_CPUTIME_ID, clock_gettime(2)); zero where the
+/// kernel does not tell.
+#[must_use]
+pub fn cpu_time() -> Duration {
+    let clock = ClockId::CLOCK_THREAD_CPUTIME_ID;
+    clock.now().map_or(Duration::ZERO, Duration::from)
 }
 
 /// Makes a thread of this process a normal one. It needs no privilege.

@@ -142,10 +142,23 @@ impl Changes {
                 if !undo {
                     let mut wanted = desired.rules.iptables.iter();
                     let shield = wanted.any(|rule| rule.guarantee == Guarantee::LoopbackShield);
-                    if shield && !host.tool(Family::V4).is_none_or(holds_shield) {
-                        return Err(Refusal::hopeless(
-                            "not done, because the loopback shield is not there, whatever iptables said",
-                        ));
+                    if shield && let Some(tool) = host.tool(Family::V4) {
+                        match holds_shield(tool) {
+                            Ok(true) => {}
+                            Ok(false) => {
+                                return Err(Refusal::hopeless(
+                                    "not done, because the loopback shield is not there, whatever iptables said",
+                                ));
+                            }
+                            Err(error) => {
+                                return Err(Refusal {
+                                    why: format!(
+                                        "not done, because the loopback shield could not be read: {error}"
+                                    ),
+                                    hopeless: false,
+                                });
+                            }
+                        }
                     }
                     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                     self.notes.extend(reading.remember(interface, &mut memory));
@@ -164,7 +177,7 @@ impl Changes {
 }
 
 /// Whether the kernel holds the loopback shield.
-fn holds_shield(tool: &Tool) -> bool {
+fn holds_shield(tool: &Tool) -> Result<bool, String> {
     let (table, chain) = ("filter", "INPUT");
     match tool.backend {
         Backend::Nft => {
@@ -172,17 +185,16 @@ fn holds_shield(tool: &Tool) -> bool {
             let tag = format!("{TAG_PREFIX}{}", Guarantee::LoopbackShield);
             let tagged = Socket::open().map_err(nft::Error::from);
             let tagged = tagged.and_then(|mut socket| packets_of(&mut socket, &chain, &tag));
-            tagged.is_ok_and(|tagged| !tagged.is_empty())
+            let tagged = tagged.map_err(|error| error.to_string())?;
+            Ok(!tagged.is_empty())
         }
-        Backend::Legacy => tool.list(table).is_ok_and(|table| {
-            let rules = table
-                .chains
-                .get(chain)
-                .into_iter()
-                .flat_map(|chain| &chain.rules);
+        Backend::Legacy => {
+            let table = tool.list(table).map_err(|error| error.to_string())?;
+            let chain = table.chains.get(chain);
+            let rules = chain.into_iter().flat_map(|chain| &chain.rules);
             let mut owners = rules.filter_map(|listed| Guarantee::owning(&listed.rule));
-            owners.any(|guarantee| guarantee == Guarantee::LoopbackShield)
-        }),
+            Ok(owners.any(|guarantee| guarantee == Guarantee::LoopbackShield))
+        }
     }
 }
 

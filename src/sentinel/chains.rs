@@ -81,7 +81,13 @@ impl Hand {
             if self.generation == 0 {
                 self.generation = self.reader.generation()?;
             }
-            let mut held = first_of(&mut self.reader, &chain.name)?;
+            let mut held = match first_of(&mut self.reader, &chain.name) {
+                Err(Error::Stale) => {
+                    self.generation = 0;
+                    continue;
+                }
+                held => held?,
+            };
             let drifts = chain.compare(&held);
             self.unfinished.extend(held.rest.take());
             if drifts.is_empty() {

@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::evidence::{self, Clues};
@@ -13,6 +12,7 @@ pub use super::news::{News, Repair};
 use super::place::{ASKED, HANDLES, Place, has_own_interface, open, task_id, vanished};
 use super::power::Power;
 use super::seen::Seen;
+use super::space::Space;
 use super::starts::ASIDE;
 use super::task_netns::{Look, Sockets, Wish};
 use crate::guarantee::awsvpc_imds_block::BRIDGES;
@@ -22,7 +22,6 @@ use crate::os::nsid::{Peers, Ports};
 use crate::os::privilege;
 use crate::os::procfs;
 use crate::seal::task::TaskTable;
-use crate::verdict::Standing;
 
 /// What the host's network namespace is, and what of others is known.
 #[derive(Debug)]
@@ -41,33 +40,13 @@ pub struct Survey {
     lingering: BTreeMap<u64, (Instant, Sockets)>,
 }
 
-/// How long after the last event in a namespace a socket there stays open, for the next look: closed at once, it would
+/// How long after the last event of a namespace a socket there stays open, for the next look: closed at once, it would
 /// wait for the kernel to destroy what was deleted (see [`Socket`](crate::os::nft::Socket)), and the next event with
 /// it. By then that is done.
 const LINGER: Duration = Duration::from_millis(50);
 
 /// In no more namespaces do they stay open.
 const LINGERING: usize = 32;
-
-/// A task's network namespace.
-#[derive(Debug)]
-struct Space {
-    /// What tells it from a later one with the same inode, where the kernel has such a thing.
-    cookie: Option<u64>,
-    nsid: Option<i32>,
-    /// By which it can be opened.
-    handles: Vec<PathBuf>,
-    /// Its processes, each with its capabilities.
-    processes: BTreeMap<u32, u64>,
-    id: Option<String>,
-    /// Whether a look was taken.
-    looked: bool,
-    /// Whether it was made right once: what is missing afterwards was removed.
-    kept: bool,
-    /// What the last look found, where another one would find the same as long as this is so.
-    found: Option<(Seen, Look)>,
-    task: Task,
-}
 
 impl Survey {
     /// Begins, with the calling thread's network namespace as the host's. The thread must do nothing
@@ -155,6 +134,33 @@ impl Survey {
         Ok(news)
     }
 
+    /// Looks into the namespaces behind the agent's bridges that are not known to be tasks' yet, as far as there are
+    /// handles on them. That takes no walk through all processes, for which a new task's block would have to wait;
+    /// what else there is to know of it the next pass finds.
+    pub fn welcome(&mut self, wish: Wish) -> io::Result<News> {
+        let mut news = News::default();
+        let ports = Ports::of(&self.peers.links()?);
+        let known: BTreeSet<i32> = (self.tasks.values())
+            .filter_map(|space| space.nsid)
+            .collect();
+        if ports.behind(&BRIDGES).all(|nsid| known.contains(&nsid)) {
+            return Ok(news);
+        }
+        for (inode, place) in self.handles(&mut news) {
+            let nsid = match open(&place.handles, inode) {
+                Ok(ns) if !self.tasks.contains_key(&inode) => self.peers.nsid(&ns)?,
+                _ => None,
+            };
+            if nsid.is_some_and(|nsid| ports.leads(&BRIDGES, nsid)) {
+                self.go_to(inode, &place, &ports, (wish, false), &mut news);
+            }
+        }
+        // Of which the next pass has more to say.
+        news.troubles.clear();
+        news.unsure.clear();
+        Ok(news)
+    }
+
     /// Looks at one namespace.
     fn go_to(
         &mut self,
@@ -194,7 +200,7 @@ impl Survey {
     pub fn tend(&mut self, inode: u64, wish: Wish, news: &mut News) -> io::Result<()> {
         self.note(Some(inode));
         // Something changed: whether it did need not be asked first.
-        let done = self.look_into(inode, wish, false, news);
+        let done = self.look_into(inode, wish, (false, true), news);
         self.note(None);
         done
     }
@@ -203,12 +209,13 @@ impl Survey {
         self.in_hand.iter().for_each(|note| note.write(inode));
     }
 
-    /// A look; with `compare`, only where something is not as the last one found it.
+    /// A look; with `compare`, only where something is not as the last one found it, and with `linger` with sockets
+    /// that stay open for the next one.
     fn look_into(
         &mut self,
         inode: u64,
         wish: Wish,
-        compare: bool,
+        (compare, linger): (bool, bool),
         news: &mut News,
     ) -> io::Result<()> {
         let Some(space) = self.tasks.get_mut(&inode) else {
@@ -217,7 +224,7 @@ impl Survey {
         let began = Instant::now();
         let lingering = self.lingering.remove(&inode);
         let (known, before) = (space.cookie, space.found.take());
-        let linger = !compare || lingering.is_some();
+        let linger = linger || lingering.is_some();
         // Before the first look there is nothing to compare with, and no time to lose.
         let compare = compare && space.looked;
         let take = |mut sockets: Sockets| {
@@ -282,8 +289,8 @@ impl Survey {
         Ok(())
     }
 
-    /// Where all namespaces are but the host's.
-    fn places(&self, news: &mut News) -> io::Result<BTreeMap<u64, Place>> {
+    /// Where the namespaces are on which there are handles.
+    fn handles(&self, news: &mut News) -> BTreeMap<u64, Place> {
         let mut places: BTreeMap<u64, Place> = BTreeMap::new();
         let entries = HANDLES.iter().flat_map(fs::read_dir).flatten();
         for entry in entries.flatten() {
@@ -298,6 +305,12 @@ impl Survey {
                     .push(format!("open {}: {error}", path.display())),
             }
         }
+        places
+    }
+
+    /// Where all namespaces are but the host's.
+    fn places(&self, news: &mut News) -> io::Result<BTreeMap<u64, Place>> {
+        let mut places = self.handles(news);
         let (by_process, hidden) = procfs::namespaces()?;
         for (inode, processes) in by_process {
             places.entry(inode).or_default().processes = processes;
@@ -349,7 +362,7 @@ impl Survey {
             }
             let learned = nameless && space.id.is_some();
             if every || anew || learned {
-                self.look_into(inode, wish, true, news)?;
+                self.look_into(inode, wish, (true, !every), news)?;
             }
             // One that had another's number is a stranger: the next pass judges it.
             return Ok(());
@@ -386,64 +399,9 @@ impl Survey {
             Some(nsid) => Some(nsid),
             None => self.peers.number(&ns)?,
         };
-        let mut space = Space {
-            cookie: None,
-            nsid,
-            handles,
-            processes: BTreeMap::new(),
-            id,
-            looked: false,
-            kept: false,
-            found: None,
-            task: unseen(inode),
-        };
+        let mut space = Space::unseen(inode, nsid, handles, id);
         space.count(&self.home, inode, &place.processes);
         self.tasks.insert(inode, space);
-        self.look_into(inode, wish, true, news)
-    }
-}
-
-impl Space {
-    /// Takes note of the processes that are there now; true where some are new.
-    fn count(&mut self, home: &Netns, inode: u64, pids: &[u32]) -> bool {
-        let now: BTreeSet<u32> = pids.iter().copied().collect();
-        self.processes.retain(|pid, _| now.contains(pid));
-        let new: Vec<u32> = (now.into_iter())
-            .filter(|pid| !self.processes.contains_key(pid))
-            .collect();
-        if new.is_empty() {
-            return false;
-        }
-        // Capabilities count in the user namespace that owns this one, or in the host's above it.
-        let owner = open(&self.handles, inode).and_then(|ns| ns.owner()).ok();
-        let host = home.owner().ok();
-        for pid in new {
-            let within = procfs::user_namespace(pid);
-            let counts = within.is_none() || within == owner || within == host;
-            let mask = procfs::capabilities(pid).filter(|_| counts);
-            self.processes.insert(pid, mask.unwrap_or(0));
-        }
-        true
-    }
-
-    fn learn(&mut self, task: Task, news: &mut News) {
-        if self.task != task {
-            self.task = task;
-            news.changed.push(self.task.clone());
-        }
-    }
-}
-
-/// A task into whose namespace the guard has not looked yet.
-fn unseen(inode: u64) -> Task {
-    Task {
-        id: String::new(),
-        mode: Mode::Awsvpc,
-        netns: Some(inode),
-        standing: Standing::Undecided,
-        problems: Vec::new(),
-        notes: Vec::new(),
-        frames_stopped: false,
-        powers: Vec::new(),
+        self.look_into(inode, wish, (true, !every), news)
     }
 }

@@ -16,6 +16,7 @@ pub mod place;
 pub mod power;
 pub mod protocol;
 mod seen;
+mod space;
 pub mod starts;
 pub mod supervisor;
 pub mod task_events;

@@ -26,11 +26,13 @@ use crate::os::inotify::Watches;
 use crate::os::memory;
 use crate::os::netns_events::{Event, NetnsEvents};
 use crate::os::note::Note;
+use crate::os::sched::cpu_time;
 use crate::os::watch::existing;
 
-/// How long changes on the host are gathered before new namespaces are looked for: to make an interface and
-/// a bridge's port of it is several. What a look is too early for, the next one finds after a rest.
-const GATHER: Duration = Duration::from_micros(500);
+/// How long changes on the host are gathered before new namespaces are looked for everywhere: to make an interface and
+/// a bridge's port of it is several, and what is behind the agent's bridges is looked for at once. What a look is too
+/// early for, the next one finds after a rest.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// A handle is mounted a moment after its file was made, and no event reports the mount.
 const MOUNTED: Duration = Duration::from_millis(50);
@@ -42,12 +44,11 @@ const AGAIN: Duration = Duration::from_millis(200);
 /// How long after a container's network namespace appears Docker may write down which container's it is.
 const WRITTEN: Duration = Duration::from_secs(5);
 
-/// How much longer than a look for new namespaces the rest after it is, so that such looks take at
-/// most a quarter of a processor.
+/// How much longer than a look for new namespaces takes a processor the rest after it is, so that such looks take at
+/// most a quarter of one. What a look waits for other programs that change interfaces does not count.
 const REST: u32 = 3;
 
-/// No such rest is longer: a look may wait for seconds while other programs change interfaces, and a task that
-/// starts meanwhile has no block.
+/// No such rest is longer: a task that starts meanwhile has no block.
 const LONGEST_REST: Duration = Duration::from_secs(1);
 
 /// Runs until the daemon is gone; says why the one before it `ended`. What it has in hand it notes, and the
@@ -73,7 +74,7 @@ pub fn run(
     }
 }
 
-/// How long there is no other look for new namespaces after one that took so long.
+/// How long there is no other look for new namespaces after one that took so much of a processor.
 fn rest_after(took: Duration) -> Duration {
     (took * REST).min(LONGEST_REST)
 }
@@ -131,12 +132,16 @@ struct Worker<'a> {
     /// Where what happens in other namespaces cannot be heard, why.
     elsewhere: Result<NetnsEvents, String>,
     handles: Watches,
-    /// When new namespaces are to be looked for.
+    /// When what is new behind the agent's bridges is to be looked for.
+    welcome: Option<Instant>,
+    /// When new namespaces are to be looked for everywhere.
     search: Option<Instant>,
     /// Whether events were lost: the search is for changes in every namespace.
     lost: bool,
     /// Not before then.
     rest: Instant,
+    /// Nor that behind the agent's bridges before then.
+    welcome_rest: Instant,
     /// The namespaces to be looked into: since when, and which program changed something there.
     dirty: BTreeMap<u64, (Instant, Option<(u32, String)>)>,
     repairs: Repairs,
@@ -160,9 +165,11 @@ impl<'a> Worker<'a> {
             order,
             elsewhere,
             handles,
+            welcome: None,
             search: None,
             lost: false,
             rest: Instant::now(),
+            welcome_rest: Instant::now(),
             dirty: BTreeMap::new(),
             repairs: Repairs::default(),
             unsure: (BTreeSet::new(), Instant::now()),
@@ -190,10 +197,12 @@ impl<'a> Worker<'a> {
             }
             self.hear()?;
             self.tend()?;
-            if self
-                .search
-                .is_some_and(|due| due.max(self.rest) <= Instant::now())
-            {
+            let now = Instant::now();
+            let search = self.search.is_some_and(|due| due.max(self.rest) <= now);
+            if self.welcome.take_if(|due| search || *due <= now).is_some() {
+                self.welcome()?;
+            }
+            if search {
                 self.look(self.lost)?;
             }
         }
@@ -203,7 +212,7 @@ impl<'a> Worker<'a> {
     fn due(&self) -> Option<Instant> {
         let search = self.search.map(|due| due.max(self.rest));
         let rests = self.dirty.keys().map(|inode| self.rest_of(*inode));
-        rests.chain(search).min()
+        rests.chain(search).chain(self.welcome).min()
     }
 
     fn rest_of(&self, inode: u64) -> Instant {
@@ -242,6 +251,7 @@ impl<'a> Worker<'a> {
         for event in events {
             let (nsid, by) = match event {
                 Event::Host => {
+                    self.welcome.get_or_insert(now.max(self.welcome_rest));
                     self.search.get_or_insert(now + GATHER);
                     continue;
                 }
@@ -309,8 +319,18 @@ impl<'a> Worker<'a> {
         complete(self.channel, self.order, troubles)
     }
 
+    /// Looks for new tasks where they appear. What goes wrong is left to the search, which follows.
+    fn welcome(&mut self) -> io::Result<()> {
+        let (began, used) = (Instant::now(), cpu_time());
+        let news = self.survey.welcome(self.order.wish).unwrap_or_default();
+        self.tell(news, None, began.elapsed())?;
+        // Half a processor at the most: these looks are short, and the first of two mostly comes too early.
+        self.welcome_rest = Instant::now() + cpu_time().saturating_sub(used);
+        Ok(())
+    }
+
     fn look(&mut self, every: bool) -> io::Result<Vec<String>> {
-        let began = Instant::now();
+        let (began, used) = (Instant::now(), cpu_time());
         let passed = self.survey.pass(self.order.wish, every);
         self.search = passed.is_err().then(|| began + AGAIN);
         self.lost &= passed.is_err();
@@ -321,9 +341,8 @@ impl<'a> Worker<'a> {
             self.repairs.forget(*netns);
             self.dirty.remove(netns);
         }
-        let took = began.elapsed();
-        self.tell(news, None, took)?;
-        self.rest = Instant::now() + rest_after(took);
+        self.tell(news, None, began.elapsed())?;
+        self.rest = Instant::now() + rest_after(cpu_time().saturating_sub(used));
         Ok(troubles)
     }
 

@@ -1,5 +1,9 @@
 //! Which namespaces are tasks', and what is no task's is left alone.
 
+use ecs_netguard::tasks::Wish;
+use ecs_netguard::tasks::discovery::Survey;
+use ecs_netguard::verdict::Standing;
+
 use super::*;
 use lab::imds::IMDS;
 use lab::namespace::{Kind, Namespace};
@@ -252,4 +256,33 @@ fn more_tasks_than_the_worker_may_open_files_are_found() {
     }
     let log = daemon.log();
     assert!(!log.contains("cannot be looked into"), "{log}");
+}
+
+/// Before a look at all processes, and so without one.
+#[test]
+fn a_new_task_behind_the_agents_bridge_is_held_at_once_where_there_is_a_handle_on_it() {
+    let lab = Lab::new();
+    let task = lab.task(Plan::default());
+    let mut survey = Some(lab.host.run(|| Survey::open().unwrap()));
+    let mut welcomed = || {
+        let mut own = survey.take().unwrap();
+        let (own, news) = lab.host.run(move || {
+            let news = own.welcome(Wish::Keep).unwrap();
+            (own, news)
+        });
+        survey = Some(own);
+        let changed = news.changed.into_iter();
+        let found = changed.map(|task| (task.netns, task.standing));
+        found.collect::<Vec<_>>()
+    };
+    assert_eq!(welcomed(), [], "a process alone");
+    let handles = [&task.ns, &lab.docker].map(|ns| ns.netns().display().to_string());
+    lab.host.sh(&format!(
+        "mkdir -p /run/docker/netns; cd /run/docker/netns; touch task container
+         mount --bind {} task; mount --bind {} container",
+        handles[0], handles[1]
+    ));
+    let held = (Some(inode(&task)), Standing::Held);
+    assert_eq!(welcomed(), [held], "the container is behind docker0");
+    assert_eq!(welcomed(), [], "it is not new any more");
 }

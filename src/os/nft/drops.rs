@@ -74,11 +74,14 @@ impl Drops {
     /// that contain `tag`.
     pub fn open(tag: &str) -> Result<Self, Error> {
         let mut socket = Socket::open()?;
-        let mut all = BTreeSet::new();
-        socket.dump(Verb::GetTable, 0, &[], |message| {
-            let name = string(message.attributes(), table::NAME);
-            all.insert((message.family(), name));
-            Ok(())
+        let (_, all) = socket.steady(|socket| {
+            let mut all = BTreeSet::new();
+            socket.dump(Verb::GetTable, 0, &[], |message| {
+                let name = string(message.attributes(), table::NAME);
+                all.insert((message.family(), name));
+                Ok(())
+            })?;
+            Ok(all)
         })?;
         let own = |(_, name): &(u8, String)| name.starts_with(OWN);
         let (tables, others): (BTreeSet<_>, BTreeSet<_>) = all.into_iter().partition(own);

@@ -32,9 +32,8 @@ pub fn open_native(place: &ChainPlace, add: bool) -> Result<(), Error> {
     let tag = format!("{TAG_PREFIX}{}", Guarantee::TaskCredentials);
     let mut socket = Socket::open()?;
     for _ in 0..ATTEMPTS {
-        let generation = socket.generation()?;
+        let (generation, rules) = socket.steady(|socket| all_of(socket, &chain))?;
         let mut batch = Batch::default();
-        let rules = all_of(&mut socket, &chain)?;
         for rule in rules.iter().filter(|rule| rule.mentions(&tag)) {
             batch.delete(&chain, rule.handle);
         }

@@ -190,7 +190,7 @@ pub fn packets_of(
     chain: &ChainName,
     tag: &str,
 ) -> Result<Vec<Option<u64>>, Error> {
-    let rules = all_of(socket, chain)?;
+    let (_, rules) = socket.steady(|socket| all_of(socket, chain))?;
     let tagged = rules.iter().filter(|rule| rule.mentions(tag));
     Ok(tagged.map(|rule| packets(&rule.expressions)).collect())
 }

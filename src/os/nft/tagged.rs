@@ -19,7 +19,7 @@ pub fn delete_tagged(socket: &mut Socket, family: Family, tag: &str) -> Result<V
             table: table.to_owned(),
             chain: chain.to_owned(),
         };
-        let held = first_of(socket, &name)?;
+        let (_, held) = socket.steady(|socket| first_of(socket, &name))?;
         let tagged = held.rules.iter().filter(|rule| rule.mentions(tag));
         let mut batch = Batch::default();
         tagged.for_each(|rule| batch.delete(&name, rule.handle));

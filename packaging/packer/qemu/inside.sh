@@ -20,6 +20,11 @@ timeout 300 systemctl is-system-running --wait >/dev/null || true
 # Type=notify, so this waits for the first proof of this boot.
 systemctl start ecs-netguard.service || fault "ecs-netguard.service does not start"
 systemctl is-enabled --quiet ecs-netguard.service || fault "ecs-netguard.service is not enabled"
+# On a slow machine the last pass may have been made while Docker changed rules; the next one follows in seconds.
+for try in $(seq 30); do
+    ecs-netguard status >/dev/null && break
+    sleep 1
+done
 ecs-netguard status >&2 || fault "status exits with $?"
 ecs-netguard check >&2 || fault "check exits with $?"
 

@@ -161,7 +161,8 @@ pub fn wake(tables: &BTreeSet<(Family, &str)>) -> Result<Vec<(Family, String)>, 
     let mut socket = Socket::open()?;
     let mut woken = Vec::new();
     for family in [Family::V4, Family::V6] {
-        for name in dormant(&mut socket, family)? {
+        let (_, asleep) = socket.steady(|socket| dormant(socket, family))?;
+        for name in asleep {
             if tables.contains(&(family, name.as_str())) {
                 let mut batch = Batch::default();
                 let awake = Attributes::default()

@@ -143,22 +143,7 @@ impl Changes {
                     let mut wanted = desired.rules.iptables.iter();
                     let shield = wanted.any(|rule| rule.guarantee == Guarantee::LoopbackShield);
                     if shield && let Some(tool) = host.tool(Family::V4) {
-                        match holds_shield(tool) {
-                            Ok(true) => {}
-                            Ok(false) => {
-                                return Err(Refusal::hopeless(
-                                    "not done, because the loopback shield is not there, whatever iptables said",
-                                ));
-                            }
-                            Err(error) => {
-                                return Err(Refusal {
-                                    why: format!(
-                                        "not done, because the loopback shield could not be read: {error}"
-                                    ),
-                                    hopeless: false,
-                                });
-                            }
-                        }
+                        shielded(tool)?;
                     }
                     let mut memory = memory.lock().unwrap_or_else(PoisonError::into_inner);
                     self.notes.extend(reading.remember(interface, &mut memory));
@@ -173,6 +158,20 @@ impl Changes {
                 .map_err(Refusal::hopeless),
             Step::Opening { place, undo } => open_native(place, !undo).map_err(Refusal::hopeless),
         }
+    }
+}
+
+/// Refuses where the loopback shield is not there, or cannot be read.
+fn shielded(tool: &Tool) -> Result<(), Refusal> {
+    match holds_shield(tool) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Refusal::hopeless(
+            "not done, because the loopback shield is not there, whatever iptables said",
+        )),
+        Err(error) => Err(Refusal {
+            why: format!("not done, because the loopback shield could not be read: {error}"),
+            hopeless: false,
+        }),
     }
 }
 

@@ -119,6 +119,9 @@ impl Hand {
                 Err(error) => return Ok(Found::Failed(first, error.to_string())),
             }
         }
+        if first.is_empty() {
+            return Err(Error::Stale);
+        }
         let why = "another program changed nf_tables during every attempt".to_owned();
         Ok(Found::Failed(first, why))
     }

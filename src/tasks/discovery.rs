@@ -137,18 +137,16 @@ impl Survey {
     /// Looks into the namespaces behind the agent's bridges that are not known to be tasks' yet, as far as there are
     /// handles on them. That takes no walk through all processes, for which a new task's block would have to wait;
     /// what else there is to know of it the next pass finds.
-    pub fn welcome(&mut self, wish: Wish) -> io::Result<News> {
+    pub fn welcome(&mut self, wish: Wish) -> News {
         let mut news = News::default();
-        let ports = Ports::of(&self.peers.links()?);
-        let known: BTreeSet<i32> = (self.tasks.values())
-            .filter_map(|space| space.nsid)
-            .collect();
-        if ports.behind(&BRIDGES).all(|nsid| known.contains(&nsid)) {
-            return Ok(news);
+        let ports = Ports::of(&self.peers.links().unwrap_or_default());
+        let is_known = |nsid| self.numbered(nsid).is_some();
+        if ports.behind(&BRIDGES).all(is_known) {
+            return news;
         }
         for (inode, place) in self.handles(&mut news) {
             let nsid = match open(&place.handles, inode) {
-                Ok(ns) if !self.tasks.contains_key(&inode) => self.peers.nsid(&ns)?,
+                Ok(ns) if !self.tasks.contains_key(&inode) => self.peers.nsid(&ns).ok().flatten(),
                 _ => None,
             };
             if nsid.is_some_and(|nsid| ports.leads(&BRIDGES, nsid)) {
@@ -158,7 +156,7 @@ impl Survey {
         // Of which the next pass has more to say.
         news.troubles.clear();
         news.unsure.clear();
-        Ok(news)
+        news
     }
 
     /// Looks at one namespace.

@@ -322,7 +322,7 @@ impl<'a> Worker<'a> {
     /// Looks for new tasks where they appear. What goes wrong is left to the search, which follows.
     fn welcome(&mut self) -> io::Result<()> {
         let (began, used) = (Instant::now(), cpu_time());
-        let news = self.survey.welcome(self.order.wish).unwrap_or_default();
+        let news = self.survey.welcome(self.order.wish);
         self.tell(news, None, began.elapsed())?;
         // Half a processor at the most: these looks are short, and the first of two mostly comes too early.
         self.welcome_rest = Instant::now() + cpu_time().saturating_sub(used);

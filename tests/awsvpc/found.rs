@@ -267,7 +267,7 @@ fn a_new_task_behind_the_agents_bridge_is_held_at_once_where_there_is_a_handle_o
     let mut welcomed = || {
         let mut own = survey.take().unwrap();
         let (own, news) = lab.host.run(move || {
-            let news = own.welcome(Wish::Keep).unwrap();
+            let news = own.welcome(Wish::Keep);
             (own, news)
         });
         survey = Some(own);

@@ -20,7 +20,10 @@ fail() {
 }
 
 if [ "${1:-}" != isolated ]; then
-    binary=$(readlink -e "$1") || fail "there is no $1: run 'make build'"
+    binary=$(readlink -e "${1:-}") || {
+        echo "packer-test: there is no '${1:-}': run 'make build'" >&2
+        exit 1
+    }
     "$root/scripts/setup.sh" packer vm qemu rpm deb repo
     "$root/vm-tests/images/packages.sh" "$binary" "$target/packer-rpm"
     tree=$("$root/vm-tests/images/tree.sh" bookworm "$target/vm")
